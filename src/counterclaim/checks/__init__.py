@@ -1,0 +1,1 @@
+"""Every way a behaviour claim fools its author, one check each."""

@@ -1,0 +1,57 @@
+"""What can go wrong, as a tree.
+
+CounterclaimError            the root: one clear sentence, never a traceback at the command line
+├── InputError               a file, column or flag that the user gave cannot be used (exit code 2)
+│   └── HostileInputError    the input looks like an attack: a pickle, a zip bomb, a path that climbs out
+├── RecordError              a record would break its own invariant (a bug in an importer or a backend)
+└── RegistryError            a plug-in breaks its contract, or a name is unknown or taken twice
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class CounterclaimError(Exception):
+    """Root of every error that this package raises on purpose."""
+
+
+class InputError(CounterclaimError):
+    """The user's input cannot be used.
+
+    The message is one sentence that names what is wrong, where, and what to do about it.
+
+    Args:
+        problem: what is wrong, without a full stop.
+        path: the file it is in.
+        line: 1-based line (or row) in that file.
+        remedy: what to do, without a full stop.
+    """
+
+    def __init__(
+        self,
+        problem: str,
+        *,
+        path: Path | str | None = None,
+        line: int | None = None,
+        remedy: str | None = None,
+    ) -> None:
+        where = "" if path is None else f"{path}: " if line is None else f"{path}, line {line}: "
+        tail = "" if remedy is None else f"; {remedy}"
+        super().__init__(f"{where}{problem}{tail}.")
+        self.problem = problem
+        self.path = path
+        self.line = line
+        self.remedy = remedy
+
+
+class HostileInputError(InputError):
+    """The input looks built to harm the reader, so it was not opened any further."""
+
+
+class RecordError(CounterclaimError):
+    """A record would break its own invariant."""
+
+
+class RegistryError(CounterclaimError):
+    """A plug-in breaks its contract, or a name is unknown or taken twice."""

@@ -1,0 +1,1 @@
+"""Other harnesses' results, read into records."""

@@ -1,0 +1,506 @@
+"""The vocabulary that every room shares: what a prompt, a response, a score, a claim and a verdict are.
+
+Standard library only. Every record is frozen, checks its own invariant when it is made, and turns into plain
+JSON and back (``to_json`` / ``from_json``), so that a run folder can be read without this package.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from enum import StrEnum
+from typing import Any, Literal, Self
+
+from counterclaim.errors import RecordError
+
+Json = Any  # what json.loads can return
+
+LABELS: Mapping[str, tuple[str, ...]] = {
+    "delivery": ("assert", "hedge"),
+    "cert": ("CERTAIN", "UNCERTAIN", "AMBIGUOUS"),
+}
+"""Axes whose allowed labels are fixed by definition (design: measures)."""
+
+
+def canonical_json(value: Json) -> str:
+    """One spelling of a JSON value: sorted keys, no spaces, no NaN. Raises RecordError on NaN or infinity."""
+    try:
+        return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    except ValueError as error:
+        raise RecordError(f"a record holds a number that JSON cannot carry: {error}") from error
+
+
+def content_hash(value: Json) -> str:
+    """SHA-256 of the canonical JSON, as 64 hex digits."""
+    return hashlib.sha256(canonical_json(value).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+class FinishReason(StrEnum):
+    """Why generation ended."""
+
+    STOP = "stop"
+    LENGTH = "length"
+    FILTER = "filter"
+    ERROR = "error"
+    UNKNOWN = "unknown"
+
+
+class Provenance(StrEnum):
+    """How a finish reason is known."""
+
+    RECORDED = "recorded"
+    INFERRED_TOKENS = "inferred:tokens"
+    INFERRED_TEXT = "inferred:text"
+
+
+class Outcome(StrEnum):
+    """What a check found. INCONCLUSIVE is not FAIL; ERROR is never PASS."""
+
+    PASS = "PASS"
+    FAIL = "FAIL"
+    WARN = "WARN"
+    INCONCLUSIVE = "INCONCLUSIVE"
+    NOT_RUN = "NOT_RUN"
+    ERROR = "ERROR"
+
+
+class VerdictOutcome(StrEnum):
+    """What is said of the claim."""
+
+    SUPPORTED = "SUPPORTED"
+    REFUTED = "REFUTED"
+    INCONCLUSIVE = "INCONCLUSIVE"
+    INVALID = "INVALID"
+
+
+Split = Literal["train", "dev", "test", "fresh"]
+Group = Literal["ruler", "effect", "cost", "transfer"]
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a conversation."""
+
+    role: str
+    content: str
+
+
+def normalise_text(text: str) -> str:
+    """Text as it is compared across harnesses: NFC, newlines as \\n, outer white space gone."""
+    return unicodedata.normalize("NFC", text.replace("\r\n", "\n").replace("\r", "\n")).strip()
+
+
+def prompt_id(messages: Sequence[Message]) -> str:
+    """Content hash of a prompt: 16 hex digits of SHA-256 over roles and normalised contents.
+
+    Two harnesses that asked the same question give the same id, whatever their own document ids say.
+    """
+    turns = [[message.role, normalise_text(message.content)] for message in messages]
+    return content_hash(turns)[:16]
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A question with everything needed to score its answers.
+
+    Attributes:
+        id: content hash (``prompt_id``), or ``id:NAME`` where a file holds names but no prompt text.
+        messages: the conversation put to the model; empty where the text is not known.
+        split: which split the prompt belongs to.
+        gold: ``answer``, ``checklist`` or ``tests`` as the source gave them.
+        tags: free labels; ``source-id:...`` keeps the harness's own id.
+    """
+
+    id: str
+    messages: tuple[Message, ...] = ()
+    split: Split = "test"
+    gold: Mapping[str, Json] = field(default_factory=dict)
+    tags: tuple[str, ...] = ()
+
+    @classmethod
+    def of_text(cls, text: str, **rest: Any) -> Self:
+        """A single-turn prompt, with its content hash as id."""
+        messages = (Message("user", text),)
+        return cls(prompt_id(messages), messages, **rest)
+
+    @property
+    def text(self) -> str:
+        """All turns as one text, for reading and for similarity."""
+        return "\n\n".join(message.content for message in self.messages)
+
+
+@dataclass(frozen=True, slots=True)
+class Decode:
+    """How an answer was sampled. ``max_new_tokens`` has no default: a budget that nobody stated is None, said so."""
+
+    max_new_tokens: int | None
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    repetition_penalty: float | None = None
+    presence_penalty: float | None = None
+    seed: int | None = None
+    stop: tuple[str, ...] | None = None
+    system_prompt: str | None = None
+    thinking: bool | None = None
+    chat_template: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRef:
+    """Which weights answered, as far as the source says. Equal refs mean the same model variant."""
+
+    repo: str | None = None
+    revision: str | None = None
+    dtype: str | None = None
+    quantisation: str | None = None
+    adapter_hash: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """One answer, or one failed attempt to get one.
+
+    Attributes:
+        prompt_id: the prompt it answers.
+        arm: ``control``, ``treated``, or the name of another arm (``do-nothing``, ``dose:0.5``, ...).
+        sample: 0-based index among the answers of this arm to this prompt.
+        text: the answer; None where the source keeps scores but no text.
+        finish_reason: why it ended; no default.
+        finish_provenance: how that is known; None exactly when the reason is ``unknown``.
+        decode: how it was sampled.
+        model: what answered.
+        n_tokens: number of generated tokens, where the source says it.
+        replicate: training or sampling seed (or file) this answer belongs to; ``""`` where there is only one.
+        error: what went wrong, when finish_reason is ``error``.
+    """
+
+    prompt_id: str
+    arm: str
+    sample: int
+    text: str | None
+    finish_reason: FinishReason
+    finish_provenance: Provenance | None
+    decode: Decode
+    model: ModelRef
+    n_tokens: int | None = None
+    replicate: str = ""
+    error: str | None = None
+
+    def __post_init__(self) -> None:
+        if (self.finish_reason is FinishReason.UNKNOWN) != (self.finish_provenance is None):
+            raise RecordError("a finish reason has a provenance exactly when it is known")
+        if (self.finish_reason is FinishReason.ERROR) != (self.error is not None):
+            raise RecordError("a response carries an error text exactly when its finish reason is 'error'")
+        if self.sample < 0:
+            raise RecordError("a sample index counts from 0")
+
+    @property
+    def key(self) -> tuple[str, str, int]:
+        """(arm, prompt id, sample): what joins a response to its scores."""
+        return self.arm, self.prompt_id, self.sample
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """What one instrument said of one response on one axis.
+
+    Exactly one of ``value`` and ``unscored`` is set: "not scored" is never 0, NaN, None or a default label.
+
+    Attributes:
+        instrument: ``name@version#params`` as far as known; equal strings mean the same instrument.
+        axis: ``correct`` (0/1), ``delivery`` (assert/hedge), ``coverage``, ``score.NAME`` (number), ``label.NAME``
+            (text).
+        evidence: the raw judge reply, where it was kept.
+    """
+
+    prompt_id: str
+    arm: str
+    sample: int
+    instrument: str
+    axis: str
+    value: float | str | None = None
+    unscored: str | None = None
+    evidence: str | None = None
+
+    def __post_init__(self) -> None:
+        if (self.value is None) == (self.unscored is None):
+            raise RecordError("a score has exactly one of a value and a reason why it is unscored")
+        if isinstance(self.value, float) and not math.isfinite(self.value):
+            raise RecordError("a score is a finite number; say why it is unscored instead")
+
+    @property
+    def key(self) -> tuple[str, str, int]:
+        """(arm, prompt id, sample): what joins a score to its response."""
+        return self.arm, self.prompt_id, self.sample
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """A metric that must not get worse by more than ``allowed`` (in the metric's own unit, >= 0)."""
+
+    metric: str
+    allowed: float
+    better: Literal["higher", "lower"] = "higher"
+
+
+@dataclass(frozen=True, slots=True)
+class Quote:
+    """A number that somebody states about an arm, to be compared with what its records give."""
+
+    arm: str
+    metric: str
+    value: float
+    n: int | None = None
+    source: str = "claim"
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What is claimed, written down before it is tested.
+
+    Attributes:
+        metric: the target metric.
+        direction: the claimed direction of treated minus control.
+        margin: the smallest change that matters, > 0, in the metric's own unit.
+        guards: what must not be lost.
+        required: names of checks without which the claim cannot stand.
+        alpha: the test level: a supported claim needs p <= alpha (two-sided).
+        level: the level of the reported intervals.
+        seeds: training seeds the claim is made over; empty when not stated.
+        quotes: numbers that the claim states and the records must give.
+        same_construct: groups of axes that claim to measure one thing.
+        looked_at: how many metrics, doses, layers, heads or thresholds were tried before this claim was picked.
+        thresholds_chosen_on: the split on which thresholds were chosen, where known.
+        roles: which model family fills which role (teacher, prompt_writer, checklist_author, judge, student).
+    """
+
+    metric: str
+    direction: Literal["increase", "decrease"]
+    margin: float
+    guards: tuple[Guard, ...] = ()
+    required: tuple[str, ...] = ()
+    alpha: float = 0.01
+    level: float = 0.95
+    seeds: tuple[int, ...] = ()
+    quotes: tuple[Quote, ...] = ()
+    same_construct: tuple[tuple[str, ...], ...] = ()
+    looked_at: int | None = None
+    thresholds_chosen_on: Split | None = None
+    roles: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.margin) and self.margin > 0):
+            raise RecordError("a margin is a positive number")
+        if not 0 < self.alpha < 1 or not 0 < self.level < 1:
+            raise RecordError("alpha and level lie between 0 and 1")
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 over the whole claim."""
+        return content_hash(to_json(self))
+
+    @property
+    def sign(self) -> int:
+        """+1 for a claimed increase, -1 for a claimed decrease."""
+        return 1 if self.direction == "increase" else -1
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A number with its interval. ``estimate`` is None where undefined, and then ``reason`` says why.
+
+    An interval may be undefined (low and high None) although the estimate is not.
+    """
+
+    estimate: float | None
+    low: float | None
+    high: float | None
+    level: float
+    method: str
+    n: int
+    reason: str | None = None
+
+    def __post_init__(self) -> None:
+        for number in (self.estimate, self.low, self.high):
+            if number is not None and not math.isfinite(number):
+                raise RecordError("an estimate is finite or None with a reason")
+        if (self.estimate is None or self.low is None or self.high is None) and not self.reason:
+            raise RecordError("an undefined estimate or interval says why")
+
+    @classmethod
+    def undefined(cls, reason: str, *, n: int = 0, level: float = 0.95, method: str = "none") -> Self:
+        """An estimate that could not be computed."""
+        return cls(None, None, None, level, method, n, reason)
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """(low, high), or None where undefined."""
+        return None if self.low is None or self.high is None else (self.low, self.high)
+
+    def to_json(self) -> dict[str, Json]:
+        """The shape fixed by the contracts; ``reason`` only where there is one."""
+        out: dict[str, Json] = {
+            name: getattr(self, name) for name in ("estimate", "low", "high", "level", "method", "n")
+        }
+        if self.reason is not None:
+            out["reason"] = self.reason
+        return out
+
+
+@dataclass(frozen=True, slots=True)
+class CheckResult:
+    """What one check found.
+
+    Attributes:
+        because: one sentence with the numbers.
+        remedy: one sentence: what the user can do; "" only on PASS.
+        required: whether the claim can stand without it.
+        n: how many items it looked at.
+        n_unscored: how many of them it could not use.
+        evidence: prompt ids that a reader should look at first.
+        details: more JSON beside the contract's keys (``arms`` of truncation).
+        figure: data for the report's picture, ``{"kind": ..., ...}``; the report only draws it.
+    """
+
+    check: str
+    group: Group
+    outcome: Outcome
+    because: str
+    remedy: str = ""
+    estimate: Estimate | None = None
+    required: bool = False
+    n: int = 0
+    n_unscored: int = 0
+    evidence: tuple[str, ...] = ()
+    details: Mapping[str, Json] = field(default_factory=dict)
+    figure: Mapping[str, Json] | None = None
+
+    def to_json(self) -> dict[str, Json]:
+        """The contract's C, with details merged in; the figure only in ``to_record``."""
+        return {
+            "check": self.check,
+            "group": self.group,
+            "outcome": str(self.outcome),
+            "estimate": None if self.estimate is None else self.estimate.to_json(),
+            "because": self.because,
+            "remedy": self.remedy,
+            "required": self.required,
+            "n": self.n,
+            "n_unscored": self.n_unscored,
+            "evidence": list(self.evidence),
+            **self.details,
+        }
+
+    def to_record(self) -> dict[str, Json]:
+        """``to_json`` and the figure: a line of checks.jsonl."""
+        return {**self.to_json(), "figure": None if self.figure is None else dict(self.figure)}
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What is said of a claim: a pure function of the claim and its check results."""
+
+    claim_hash: str
+    outcome: VerdictOutcome
+    because: str
+    decided_by: tuple[str, ...] = ()
+    next: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One study on disk: what was asked, by which code, of which arms."""
+
+    study_hash: str
+    code_version: str
+    environment: Mapping[str, str]
+    arms: tuple[str, ...]
+    status: Literal["confirmatory", "exploratory"]
+
+
+def to_json(record: Any) -> Json:
+    """A record (or a tuple or mapping of records) as plain JSON, fields that hold their default None left out."""
+    if isinstance(record, Estimate | CheckResult):
+        return record.to_json()
+    if hasattr(record, "__dataclass_fields__"):
+        out = {}
+        for item in fields(record):
+            value = getattr(record, item.name)
+            if value is None or (item.name in _OMIT_EMPTY and not value):
+                continue
+            out[item.name] = to_json(value)
+        return out
+    if isinstance(record, StrEnum):
+        return str(record)
+    if isinstance(record, Mapping):
+        return {str(key): to_json(value) for key, value in record.items()}
+    if isinstance(record, list | tuple):
+        return [to_json(value) for value in record]
+    return record
+
+
+_OMIT_EMPTY = frozenset({"replicate", "gold", "tags"})
+
+
+def prompt_from_json(row: Mapping[str, Json]) -> Prompt:
+    """The inverse of ``to_json`` on a Prompt."""
+    messages = tuple(Message(turn["role"], turn["content"]) for turn in row.get("messages", ()))
+    return Prompt(
+        row["id"], messages, row.get("split", "test"), row.get("gold", {}), tuple(row.get("tags", ()))
+    )
+
+
+def response_from_json(row: Mapping[str, Json], cache: dict[str, Any] | None = None) -> Response:
+    """The inverse of ``to_json`` on a Response; ``cache`` lets equal decode settings and models share memory."""
+    provenance = row.get("finish_provenance")
+    return Response(
+        prompt_id=row["prompt_id"],
+        arm=row["arm"],
+        sample=row["sample"],
+        text=row.get("text"),
+        finish_reason=FinishReason(row["finish_reason"]),
+        finish_provenance=None if provenance is None else Provenance(provenance),
+        decode=_shared(row["decode"], _decode_from_json, cache),
+        model=_shared(row["model"], lambda model: ModelRef(**model), cache),
+        n_tokens=row.get("n_tokens"),
+        replicate=row.get("replicate", ""),
+        error=row.get("error"),
+    )
+
+
+def score_from_json(row: Mapping[str, Json]) -> Score:
+    """The inverse of ``to_json`` on a Score."""
+    return Score(**row)
+
+
+def claim_from_json(row: Mapping[str, Json]) -> Claim:
+    """The inverse of ``to_json`` on a Claim."""
+    return Claim(
+        **{
+            **row,
+            "guards": tuple(Guard(**guard) for guard in row.get("guards", ())),
+            "required": tuple(row.get("required", ())),
+            "seeds": tuple(row.get("seeds", ())),
+            "quotes": tuple(Quote(**quote) for quote in row.get("quotes", ())),
+            "same_construct": tuple(tuple(group) for group in row.get("same_construct", ())),
+        }
+    )
+
+
+def _decode_from_json(row: Mapping[str, Json]) -> Decode:
+    stop = row.get("stop")
+    return Decode(**{"max_new_tokens": None, **row, "stop": None if stop is None else tuple(stop)})
+
+
+def _shared(row: Mapping[str, Json], make: Any, cache: dict[str, Any] | None) -> Any:
+    if cache is None:
+        return make(row)
+    key = f"{make.__name__}{sorted(row.items())!r}"
+    if key not in cache:
+        cache[key] = make(row)
+    return cache[key]
