@@ -135,7 +135,7 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class Decode:
-    """How an answer was sampled. ``max_new_tokens`` has no default: a budget that nobody stated is None, said so."""
+    """How an answer was sampled. ``max_new_tokens`` has no default: None says that nobody stated it."""
 
     max_new_tokens: int | None
     temperature: float | None = None
@@ -213,8 +213,8 @@ class Score:
 
     Attributes:
         instrument: ``name@version#params`` as far as known; equal strings mean the same instrument.
-        axis: ``correct`` (0/1), ``delivery`` (assert/hedge), ``coverage``, ``score.NAME`` (number), ``label.NAME``
-            (text).
+        axis: ``correct`` (0/1), ``delivery`` (assert/hedge), ``coverage``, ``score.NAME`` (number) or
+            ``label.NAME`` (text).
         evidence: the raw judge reply, where it was kept.
     """
 
@@ -274,8 +274,9 @@ class Claim:
         seeds: training seeds the claim is made over; empty when not stated.
         quotes: numbers that the claim states and the records must give.
         same_construct: groups of axes that claim to measure one thing.
-        looked_at: how many metrics, doses, layers, heads or thresholds were tried before this claim was picked.
+        looked_at: how many metrics, doses, layers, heads or thresholds were tried before this one.
         thresholds_chosen_on: the split on which thresholds were chosen, where known.
+        varies: decode settings that are the treatment itself, so that arms may differ in them.
         roles: which model family fills which role (teacher, prompt_writer, checklist_author, judge, student).
     """
 
@@ -291,6 +292,7 @@ class Claim:
     same_construct: tuple[tuple[str, ...], ...] = ()
     looked_at: int | None = None
     thresholds_chosen_on: Split | None = None
+    varies: tuple[str, ...] = ()
     roles: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -424,7 +426,7 @@ class Run:
 
 
 def to_json(record: Any) -> Json:
-    """A record (or a tuple or mapping of records) as plain JSON, fields that hold their default None left out."""
+    """A record (or a tuple or mapping of records) as plain JSON; fields that are None are left out."""
     if isinstance(record, Estimate | CheckResult):
         return record.to_json()
     if hasattr(record, "__dataclass_fields__"):
@@ -456,7 +458,7 @@ def prompt_from_json(row: Mapping[str, Json]) -> Prompt:
 
 
 def response_from_json(row: Mapping[str, Json], cache: dict[str, Any] | None = None) -> Response:
-    """The inverse of ``to_json`` on a Response; ``cache`` lets equal decode settings and models share memory."""
+    """The inverse of ``to_json`` on a Response; ``cache`` lets equal settings and models share memory."""
     provenance = row.get("finish_provenance")
     return Response(
         prompt_id=row["prompt_id"],
@@ -486,6 +488,7 @@ def claim_from_json(row: Mapping[str, Json]) -> Claim:
             "guards": tuple(Guard(**guard) for guard in row.get("guards", ())),
             "required": tuple(row.get("required", ())),
             "seeds": tuple(row.get("seeds", ())),
+            "varies": tuple(row.get("varies", ())),
             "quotes": tuple(Quote(**quote) for quote in row.get("quotes", ())),
             "same_construct": tuple(tuple(group) for group in row.get("same_construct", ())),
         }

@@ -1,0 +1,151 @@
+"""What can be claimed about: metrics by name, and the axes of scores that each one is made of.
+
+Three kinds. A *mean* averages one number per response. A *ratio* is a function of the four cells of the disposition
+2×2 (confident-right, hedged-right, confident-wrong, hedged-wrong). An *auc* asks how well a score ranks right above
+wrong answers. Definitions: design, measures.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from counterclaim.errors import InputError
+
+Floats = npt.NDArray[np.float64]
+
+CELLS = ("cr", "hr", "cw", "hw")
+"""Columns of a cell-count array, in this order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A quantity of one arm.
+
+    Attributes:
+        name: as the user wrote it.
+        kind: ``mean``, ``ratio`` or ``auc``.
+        axes: the score axes that it needs.
+        better: whether higher or lower is better.
+        fraction: whether its values lie in [0, 1] by definition.
+        label: for a mean over a label axis: the label that counts as 1.
+        statistic: for a ratio: cell counts, float array (..., 4) in the order of ``CELLS``, to values (...,);
+            NaN where undefined.
+    """
+
+    name: str
+    kind: Literal["mean", "ratio", "auc"]
+    axes: tuple[str, ...]
+    better: Literal["higher", "lower"] = "higher"
+    fraction: bool = True
+    label: str | None = None
+    statistic: Callable[[Floats], Floats] | None = None
+
+
+def _divide(top: Floats, bottom: Floats) -> Floats:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(bottom > 0, top / np.where(bottom > 0, bottom, 1.0), np.nan)
+
+
+def assertion_asymmetry(cells: Floats) -> Floats:
+    """P(assert | wrong) − P(assert | correct) from cell counts (..., 4); negative is calibrated."""
+    cr, hr, cw, hw = (cells[..., i] for i in range(4))
+    return _divide(cw, cw + hw) - _divide(cr, cr + hr)
+
+
+def hallucination_rate(cells: Floats) -> Floats:
+    """cw / (cw + hw) from cell counts (..., 4): the share of wrong answers that were asserted."""
+    return _divide(cells[..., 2], cells[..., 2] + cells[..., 3])
+
+
+def over_hedging_rate(cells: Floats) -> Floats:
+    """hr / (cr + hr) from cell counts (..., 4): the share of right answers that were hedged."""
+    return _divide(cells[..., 1], cells[..., 0] + cells[..., 1])
+
+
+_DISPOSITION = ("correct", "delivery")
+
+METRICS: dict[str, Metric] = {
+    metric.name: metric
+    for metric in (
+        Metric("accuracy", "mean", ("correct",)),
+        Metric("correct", "mean", ("correct",)),
+        Metric("pass@1", "mean", ("correct",)),
+        Metric("coverage", "mean", ("coverage",)),
+        Metric("assertion_rate", "mean", ("delivery",), label="assert"),
+        Metric("hedging_rate", "mean", ("delivery",), label="hedge"),
+        Metric("assertion_asymmetry", "ratio", _DISPOSITION, "lower", statistic=assertion_asymmetry),
+        Metric("hallucination_rate", "ratio", _DISPOSITION, "lower", statistic=hallucination_rate),
+        Metric("over_hedging_rate", "ratio", _DISPOSITION, "lower", statistic=over_hedging_rate),
+    )
+}
+"""Metrics with a name of their own; ``score.NAME``, ``label.NAME=VALUE`` and ``auc(NAME)`` come beside them."""
+
+_AUC = re.compile(r"auc\((.+)\)")
+
+
+def find_axis(name: str, axes: Collection[str]) -> str | None:
+    """The axis a user means by ``name``: itself, ``score.NAME``, ``label.NAME``, or the only one starting so."""
+    for candidate in (name, f"score.{name}", f"label.{name}"):
+        if candidate in axes:
+            return candidate
+    starts = sorted(axis for axis in axes if axis.partition(".")[2].startswith(name))
+    return starts[0] if len(starts) == 1 else None
+
+
+def resolve(name: str, axes: Collection[str]) -> Metric:
+    """The metric called ``name``, given the axes that were scored.
+
+    Raises:
+        InputError: no such metric, or the axes that it needs were not scored.
+    """
+    if name in METRICS:
+        metric = METRICS[name]
+        missing = [axis for axis in metric.axes if axis not in axes]
+        if missing:
+            raise InputError(
+                f"metric {name!r} needs {' and '.join(missing)}, which the results do not hold "
+                f"(they hold {_listing(axes)})",
+                remedy=f"map a column, for example --map {missing[0]}=COLUMN",
+            )
+        return metric
+    if match := _AUC.fullmatch(name):
+        axis = find_axis(match[1], axes)
+        if axis is None or "correct" not in axes:
+            raise InputError(
+                f"metric {name!r} needs a score {match[1]!r} and correct; the results hold {_listing(axes)}",
+                remedy="map them with --map score.NAME=COLUMN and --map correct=COLUMN",
+            )
+        return Metric(name, "auc", (axis, "correct"))
+    base, _, label = name.partition("=")
+    axis = find_axis(base, axes)
+    if axis is not None and label:
+        return Metric(name, "mean", (axis,), label=label)
+    if axis is not None and axis.startswith("score."):
+        return Metric(name, "mean", (axis,), fraction=False)
+    if axis is not None:
+        raise InputError(
+            f"metric {name!r} is a label, not a number", remedy=f"name the label to count: {name}=VALUE"
+        )
+    known = available(axes)
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(known) or 'none'}"
+    raise InputError(
+        f"there is no metric {name!r} in these results ({hint})", remedy="name one, or map a column to it"
+    )
+
+
+def available(axes: Collection[str]) -> list[str]:
+    """Names of all metrics that these axes allow."""
+    named = [name for name, metric in METRICS.items() if all(axis in axes for axis in metric.axes)]
+    return named + sorted(axis for axis in axes if axis.startswith("score."))
+
+
+def _listing(axes: Collection[str]) -> str:
+    return ", ".join(sorted(axes)) or "no scores at all"
