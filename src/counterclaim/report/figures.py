@@ -1,0 +1,381 @@
+"""The pictures of a report: figure data in, inline SVG out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import pairwise
+
+from counterclaim.records import Json
+from counterclaim.report.canvas import (
+    WIDTH,
+    Canvas,
+    NoPicture,
+    Scale,
+    read_list,
+    read_mapping,
+    read_number,
+    read_numbers,
+    read_optional,
+    read_text,
+    text_width,
+)
+from counterclaim.report.words import number, one_line, signed
+
+Drawing = tuple[Canvas, str, str]  # the picture, its title, its description
+
+_LEFT, _RIGHT = 10.0, WIDTH - 10.0
+_NAMES = 132.0  # room for row names in forests and bars
+_MOST_ROWS = 40
+_MOST_SERIES = 6
+_MOST_POINTS = 400
+
+
+def draw(figure: Json, name: str) -> str | None:
+    """A figure as inline SVG, or None where its kind is unknown or its data cannot be drawn.
+
+    Args:
+        figure: ``{"kind": ..., ...}`` as a check computed it.
+        name: a word that makes the picture's ids unique on the page.
+    """
+    if not isinstance(figure, Mapping) or not isinstance(figure.get("kind"), str):
+        return None
+    drawer = _DRAWERS.get(figure["kind"])
+    if drawer is None:
+        return None
+    try:
+        canvas, title, description = drawer(figure)
+    except NoPicture:
+        return None
+    return canvas.svg(one_line(title, 200), one_line(description, 1000), name)
+
+
+def _interval(figure: Mapping[str, Json]) -> Drawing:
+    estimate = read_number(figure.get("estimate"))
+    low, high = read_optional(figure.get("low")), read_optional(figure.get("high"))
+    zero, margin = read_optional(figure.get("zero")), read_optional(figure.get("margin"))
+    sign = -1 if figure.get("direction") == -1 else 1
+    label = read_text(figure.get("label"), "estimate")
+    ends = [end for end in (low, high) if end is not None]
+    edges: list[float] = [] if zero is None else [zero]
+    bar = None
+    if margin is not None:
+        bar = (zero or 0.0) + sign * margin
+        # Room beyond the zero line and the margin, so that all regions can be seen and named.
+        edges += [bar, bar + (bar - (zero or 0.0)) * 0.9, (zero or 0.0) - (bar - (zero or 0.0)) * 0.9]
+    scale = Scale.covering([estimate, *ends, *edges], _LEFT, _RIGHT, pad=0.08)
+    canvas, top, floor = Canvas(134), 24.0, 92.0
+    for start, end, style, words in _regions(scale, zero, bar, sign):
+        x, width = min(scale(start), scale(end)), abs(scale(end) - scale(start))
+        canvas.rect(x, top, width, floor - top, style)
+        if text_width(words) < width + 4:
+            canvas.text(x + width / 2, top - 8, words, "tick", anchor="middle")
+    if zero is not None:
+        canvas.line(scale(zero), top - 4, scale(zero), floor, "zero")
+    if bar is not None:
+        canvas.line(scale(bar), top - 4, scale(bar), floor, "margin")
+    middle = (top + floor) / 2 + 8
+    _whisker(canvas, scale, middle, estimate, low, high, "effect")
+    x = min(max(scale(estimate), _LEFT + 24), _RIGHT - 24)
+    canvas.text(x, middle - 14, signed(estimate) if zero == 0 else number(estimate), "strong", anchor="middle")
+    canvas.axis(scale, floor, label)
+    span = f" with interval {number(low)} to {number(high)}" if low is not None and high is not None else ""
+    against = "" if zero is None else f"; no change is at {number(zero)}"
+    against += "" if bar is None else f"; the margin that matters is at {number(bar)}"
+    return canvas, label, f"Estimate {number(estimate)}{span}{against}."
+
+
+def _regions(scale: Scale, zero: float | None, bar: float | None, sign: int) -> Iterator[tuple[float, float, str, str]]:
+    """(start, end, style, words) of the shaded regions, from the wrong side to the claimed one."""
+    if bar is None:
+        return
+    null = zero or 0.0
+    worst, best = (scale.low, scale.high) if sign > 0 else (scale.high, scale.low)
+    if sign * (bar - null) >= 0:
+        yield worst, null, "region-wrong", "wrong side"
+        yield null, bar, "region-small", "too small to matter"
+        yield bar, best, "region-good", "supports"
+    else:  # a guard: the margin lies on the losing side, and everything short of it is allowed
+        yield worst, bar, "region-wrong", "too much lost"
+        yield bar, best, "region-good", "allowed"
+
+
+def _whisker(
+    canvas: Canvas, scale: Scale, y: float, middle: float, low: float | None, high: float | None, style: str
+) -> None:
+    if low is not None and high is not None:
+        canvas.line(scale(low), y, scale(high), y, f"whisker {style}")
+        for end in (low, high):
+            canvas.line(scale(end), y - 4, scale(end), y + 4, f"whisker {style}")
+    canvas.circle(scale(middle), y, 4.5, f"dot {style}")
+
+
+def _histogram(figure: Mapping[str, Json]) -> Drawing:
+    edges = read_numbers(figure.get("edges"), at_least=2)
+    if any(right <= left for left, right in pairwise(edges)):
+        raise NoPicture("edges must rise")
+    series = [
+        (read_text(row.get("name")), read_numbers(row.get("counts")))
+        for row in _mappings(figure.get("series"), _MOST_SERIES)
+    ]
+    if any(len(counts) != len(edges) - 1 or min(counts) < 0 for _, counts in series):
+        raise NoPicture("one count from 0 up per bin")
+    marks = [
+        (read_number(mark.get("x")), read_text(mark.get("label")))
+        for mark in map(read_mapping, read_list(figure.get("marks", []), at_least=0))
+    ]
+    label = read_text(figure.get("xlabel"))
+    scale = Scale.covering([*edges, *(x for x, _ in marks)], _LEFT, _RIGHT, pad=0.02)
+    highest = max(max(counts) for _, counts in series) or 1.0
+    band, top = 66.0, 20.0
+    floor = top + band * len(series)
+    canvas = Canvas(floor + 42)
+    for place, (name, counts) in enumerate(series):
+        base = top + band * (place + 1) - 2
+        canvas.line(_LEFT, base, _RIGHT, base, "grid")
+        for count, left, right in zip(counts, edges, edges[1:], strict=False):
+            height = count / highest * (band - 22)
+            if height > 0:
+                x = scale(left)
+                width = scale(right) - x
+                canvas.rect(x, base - max(height, 1), max(width - 1, 0.8), max(height, 1), f"fill-{place % 6}")
+        canvas.text(_LEFT, base - band + 18, name, "strong", room=200)
+        canvas.text(_RIGHT, base - band + 18, f"{number(int(sum(counts)))} in all", "tick", anchor="end")
+    for x, words in marks:
+        canvas.line(scale(x), top - 4, scale(x), floor - 2, "margin")
+        anchor = "end" if scale(x) > WIDTH * 0.6 else "start"
+        canvas.text(scale(x), 11, words, "tick", anchor=anchor, room=220)
+    canvas.axis(scale, floor, label)
+    tallest = [
+        f"{name or 'series'}: {number(int(sum(counts)))} in all, most ({number(max(counts))}) from "
+        f"{number(edges[counts.index(max(counts))])} to {number(edges[counts.index(max(counts)) + 1])}"
+        for name, counts in series
+    ]
+    return canvas, f"Distribution of {label or 'values'}", "; ".join(tallest) + "."
+
+
+def _table2x2(figure: Mapping[str, Json]) -> Drawing:
+    rows = [read_text(item) for item in read_list(figure.get("rows"), at_least=2)]
+    columns = [read_text(item) for item in read_list(figure.get("cols"), at_least=2)]
+    arms = []
+    for arm in _mappings(figure.get("arms"), 4):
+        cells = [read_numbers(row, at_least=2) for row in read_list(arm.get("cells"), at_least=2)]
+        arms.append((read_text(arm.get("name")), cells))
+    side, cell = 56.0, 34.0
+    across = 2 if len(arms) > 1 else 1
+    room = (_RIGHT - _LEFT) / 2
+    height = 40 + 2 * cell + 14
+    canvas = Canvas(height * -(-len(arms) // across))
+    said = []
+    for place, (name, cells) in enumerate(arms):
+        left = _LEFT + (place % across) * room
+        top = (place // across) * height
+        width = (room - side - 12) / 2
+        total = sum(cells[row][column] for row in (0, 1) for column in (0, 1))
+        canvas.text(left, top + 14, name, "strong", room=room - 8)
+        for column in (0, 1):
+            x = left + side + column * width + width / 2
+            canvas.text(x, top + 34, columns[column], "tick", anchor="middle", room=width)
+        for row in (0, 1):
+            y = top + 40 + row * cell
+            canvas.text(left, y + cell / 2 + 4, rows[row], "tick", room=side - 4)
+            for column in (0, 1):
+                value = cells[row][column]
+                share = value / total if total > 0 and value >= 0 else 0.0
+                _cell(canvas, left + side + column * width, y, width, cell, value, share, f"fill-{place % 6}")
+                said.append(f"{name} {rows[row]} and {columns[column]} {number(_count(value))}")
+    return canvas, f"{rows[0]}/{rows[1]} against {columns[0]}/{columns[1]}", "; ".join(said) + "."
+
+
+def _cell(
+    canvas: Canvas, x: float, y: float, width: float, height: float, value: float, share: float, style: str
+) -> None:
+    """A cell whose shade is its share of the table, with its count."""
+    canvas.rect(x + 1, y + 1, width - 2, height - 2, "empty")
+    canvas.rect(x + 1, y + 1, width - 2, height - 2, style, opacity=0.08 + 0.52 * min(share, 1.0))
+    canvas.text(x + width / 2, y + height / 2 + 5, number(_count(value)), "strong", anchor="middle")
+
+
+def _count(value: float) -> int | float:
+    return int(value) if value.is_integer() else value
+
+
+def _pairs(figure: Mapping[str, Json]) -> Drawing:
+    given = read_mapping(figure.get("cells"))
+    both, lost, gained, neither = (
+        read_number(given.get(key)) for key in ("both", "only_control", "only_treated", "neither")
+    )
+    total = both + lost + gained + neither
+    if min(both, lost, gained, neither) < 0:
+        raise NoPicture("counts start at 0")
+    canvas, side, cell = Canvas(126), 96.0, 42.0
+    width = (_RIGHT - _LEFT - side) / 2
+    for column, words in enumerate(("treated yes", "treated no")):
+        canvas.text(_LEFT + side + width * (column + 0.5), 16, words, "tick", anchor="middle")
+    for row, (words, cells) in enumerate(
+        (("control yes", ((both, "same"), (lost, "lost"))), ("control no", ((gained, "gained"), (neither, "same"))))
+    ):
+        y = 26 + row * (cell + 4)
+        canvas.text(_LEFT, y + cell / 2 + 4, words, "tick")
+        for column, (value, style) in enumerate(cells):
+            x, share = _LEFT + side + width * column, value / total if total else 0.0
+            canvas.rect(x + 1, y, width - 2, cell, "empty")
+            canvas.rect(x + 1, y, width - 2, cell, f"pair-{style}", opacity=0.1 + 0.5 * share)
+            shown = number(_count(value)) + ("" if style == "same" else f" {style}")
+            canvas.text(x + width / 2, y + cell / 2 + 5, shown, "strong", anchor="middle")
+    said = (
+        f"Both arms {number(_count(both))}, only control {number(_count(lost))}, "
+        f"only treated {number(_count(gained))}, neither {number(_count(neither))}."
+    )
+    return canvas, "Paired outcomes: only the two coloured cells carry a difference", said
+
+
+def _paired_values(figure: Mapping[str, Json]) -> Drawing:
+    control, treated = read_numbers(figure.get("control")), read_numbers(figure.get("treated"))
+    if len(control) != len(treated):
+        raise NoPicture("one value per arm and pair")
+    pairs = list(zip(control, treated, strict=True))
+    drawn = pairs[:: -(-len(pairs) // _MOST_POINTS)]
+    left, right, top, floor = 116.0, 376.0, 24.0, 264.0
+    across = Scale.covering([*control, *treated], left, right)
+    up = Scale(across.low, across.high, floor, top)
+    canvas = Canvas(floor + 42)
+    canvas.upright(up, left, right)
+    canvas.line(left, floor, right, top, "zero")
+    canvas.text(left - 8, top - 10, "treated", "strong", anchor="middle")
+    canvas.text(left + 8, top + 12, "treated higher", "tick")
+    canvas.text(right - 8, floor - 8, "treated lower", "tick", anchor="end")
+    for before, after in drawn:
+        style = "point-up" if after > before else "point-down" if after < before else "point-same"
+        canvas.circle(across(before), up(after), 3.2, f"point {style}")
+    canvas.axis(across, floor, "control")
+    higher, lower = (
+        sum(after > before for before, after in pairs),
+        sum(after < before for before, after in pairs),
+    )
+    said = (
+        f"{len(pairs)} pairs: {higher} higher, {lower} lower, {len(pairs) - higher - lower} equal in the treated arm."
+    )
+    return canvas, "Paired values, one point a prompt; the diagonal is no change", said
+
+
+def _forest(figure: Mapping[str, Json]) -> Drawing:
+    label = read_text(figure.get("label"), "estimate")
+    given = _mappings(figure.get("rows"), None)
+    rows = [_forest_row(row) for row in given[:_MOST_ROWS]]
+    pooled = figure.get("pooled")
+    if pooled is not None:
+        rows.append(_forest_row({"name": "all together", **read_mapping(pooled)}))
+    margin = read_optional(figure.get("margin"))
+    values = [0.0, *(value for _, *numbers in rows for value in numbers if value is not None)]
+    scale = Scale.covering(values + ([] if margin is None else [margin]), _LEFT + _NAMES, _RIGHT)
+    canvas, step = Canvas(22.0 * len(rows) + 54), 22.0
+    floor = 10 + step * len(rows)
+    canvas.line(scale(0), 4, scale(0), floor, "zero")
+    if margin is not None:
+        canvas.line(scale(margin), 4, scale(margin), floor, "margin")
+    said = []
+    for place, (name, estimate, low, high) in enumerate(rows):
+        is_pooled = pooled is not None and place == len(rows) - 1
+        y = 10 + step * (place + 0.5)
+        canvas.text(_LEFT, y + 4, name, "strong" if is_pooled else "", room=_NAMES - 8)
+        _whisker(canvas, scale, y, estimate, low, high, "effect" if is_pooled else "plain")
+        said.append(f"{name} {number(estimate)}" + ("" if low is None else f" ({number(low)} to {number(high)})"))
+    canvas.axis(scale, floor, label + _left_out(len(given)))
+    return canvas, label, "; ".join(said) + "."
+
+
+def _forest_row(row: Mapping[str, Json]) -> tuple[str, float, float | None, float | None]:
+    low, high = read_optional(row.get("low")), read_optional(row.get("high"))
+    return read_text(row.get("name")), read_number(row.get("estimate")), low, high
+
+
+def _left_out(rows: int) -> str:
+    return f" (the first {_MOST_ROWS} of {rows})" if rows > _MOST_ROWS else ""
+
+
+def _bars(figure: Mapping[str, Json]) -> Drawing:
+    label = read_text(figure.get("label"), "value")
+    given = _mappings(figure.get("rows"), None)
+    rows = [
+        (
+            read_text(row.get("name")),
+            read_number(row.get("value")),
+            read_optional(row.get("low")),
+            read_optional(row.get("high")),
+        )
+        for row in given[:_MOST_ROWS]
+    ]
+    most = read_optional(figure.get("max"))
+    values = [0.0, *(value for _, *numbers in rows for value in numbers if value is not None)]
+    least, most = min(values), max([*values, *([] if most is None else [most])])
+    if most <= least:
+        most = least + 1.0
+    step, numbers_room = 22.0, 56.0
+    scale = Scale(least, most, _LEFT + _NAMES, _RIGHT - numbers_room)
+    floor = 24 + step * len(rows)
+    canvas = Canvas(floor + 6)
+    canvas.text(_LEFT, 14, label + _left_out(len(given)), "tick", room=_RIGHT - _LEFT)
+    canvas.line(scale(0), 20, scale(0), floor, "axis")
+    said = []
+    for place, (name, value, low, high) in enumerate(rows):
+        y = 24 + step * place
+        canvas.text(_LEFT, y + 14, name, room=_NAMES - 8)
+        x = min(scale(0), scale(value))
+        canvas.rect(x, y + 3, max(abs(scale(value) - scale(0)), 0.8), step - 7, "fill-1")
+        if low is not None and high is not None:
+            canvas.line(scale(low), y + step / 2 - 0.5, scale(high), y + step / 2 - 0.5, "whisker plain")
+        canvas.text(_RIGHT, y + 14, number(_count(value)), "tick", anchor="end")
+        said.append(f"{name} {number(_count(value))}")
+    return canvas, label, "; ".join(said) + "."
+
+
+def _lines(figure: Mapping[str, Json]) -> Drawing:
+    series = []
+    for row in _mappings(figure.get("series"), _MOST_SERIES):
+        x, y = read_numbers(row.get("x")), read_numbers(row.get("y"))
+        edges = [None if row.get(key) is None else read_numbers(row.get(key)) for key in ("low", "high")]
+        if any(len(other) != len(x) for other in (y, *(edge for edge in edges if edge is not None))):
+            raise NoPicture("one y per x")
+        series.append((read_text(row.get("name")), x, y, edges[0], edges[1]))
+    xlabel, ylabel = read_text(figure.get("xlabel")), read_text(figure.get("ylabel"))
+    top, floor = 40.0, 204.0
+    across = Scale.covering([value for _, x, *_ in series for value in x], _LEFT + 44, _RIGHT, pad=0.03)
+    every = [value for _, _, *columns in series for column in columns if column is not None for value in column]
+    up = Scale.covering(every, floor, top)
+    canvas = Canvas(floor + 42)
+    canvas.upright(up, _LEFT + 44, _RIGHT)
+    canvas.text(_LEFT, 12, ylabel, "tick", room=_RIGHT - _LEFT)
+    canvas.legend(28, ((f"fill-{place % 6}", name) for place, (name, *_) in enumerate(series)), x=_LEFT)
+    for place, (_, x, y, low, high) in enumerate(series):
+        if low is not None and high is not None:
+            upper = [(across(a), up(b)) for a, b in zip(x, high, strict=True)]
+            lower = [(across(a), up(b)) for a, b in zip(x, low, strict=True)]
+            canvas.path([*upper, *reversed(lower)], f"band fill-{place % 6}", closed=True)
+        points = [(across(a), up(b)) for a, b in zip(x, y, strict=True)]
+        canvas.path(points, f"curve stroke-{place % 6}")
+        if len(points) <= 40:
+            for at, height in points:
+                canvas.circle(at, height, 3, f"fill-{place % 6}")
+    canvas.axis(across, floor, xlabel)
+    said = [f"{name} from {number(y[0])} to {number(y[-1])}" for name, _, y, *_ in series]
+    return canvas, f"{ylabel or 'value'} by {xlabel or 'position'}", "; ".join(said) + "."
+
+
+def _mappings(value: Json, most: int | None) -> Sequence[Mapping[str, Json]]:
+    """A list of at least one and at most ``most`` JSON objects; raises NoPicture on anything else."""
+    rows = [read_mapping(item) for item in read_list(value)]
+    if most is not None and len(rows) > most:
+        raise NoPicture("more than the eye can tell apart")
+    return rows
+
+
+_DRAWERS: Mapping[str, Callable[[Mapping[str, Json]], Drawing]] = {
+    "interval": _interval,
+    "histogram": _histogram,
+    "table2x2": _table2x2,
+    "pairs": _pairs,
+    "paired_values": _paired_values,
+    "forest": _forest,
+    "bars": _bars,
+    "lines": _lines,
+}
