@@ -64,11 +64,17 @@ def _interval(figure: Mapping[str, Json]) -> Drawing:
         edges += [bar, bar + (bar - (zero or 0.0)) * 0.9, (zero or 0.0) - (bar - (zero or 0.0)) * 0.9]
     scale = Scale.covering([estimate, *ends, *edges], _LEFT, _RIGHT, pad=0.08)
     canvas, top, floor = Canvas(134), 24.0, 92.0
-    for start, end, style, words in _regions(scale, zero, bar, sign):
-        x, width = min(scale(start), scale(end)), abs(scale(end) - scale(start))
+    regions = [
+        (min(scale(start), scale(end)), abs(scale(end) - scale(start)), style, words)
+        for start, end, style, words in _regions(scale, zero, bar, sign)
+    ]
+    all_fit = all(text_width(words) < width + 6 for _, width, _, words in regions)
+    for x, width, style, words in regions:
         canvas.rect(x, top, width, floor - top, style)
-        if text_width(words) < width + 4:
+        if all_fit:
             canvas.text(x + width / 2, top - 8, words, "tick", anchor="middle")
+    if not all_fit:
+        canvas.legend(top - 10, ((style, words) for *_, style, words in regions), x=_LEFT)
     if zero is not None:
         canvas.line(scale(zero), top - 4, scale(zero), floor, "zero")
     if bar is not None:
@@ -121,12 +127,12 @@ def _histogram(figure: Mapping[str, Json]) -> Drawing:
         raise NoPicture("one count from 0 up per bin")
     marks = [
         (read_number(mark.get("x")), read_text(mark.get("label")))
-        for mark in map(read_mapping, read_list(figure.get("marks", []), at_least=0))
+        for mark in map(read_mapping, read_list(figure.get("marks", []), at_least=0)[:_MOST_SERIES])
     ]
     label = read_text(figure.get("xlabel"))
     scale = Scale.covering([*edges, *(x for x, _ in marks)], _LEFT, _RIGHT, pad=0.02)
     highest = max(max(counts) for _, counts in series) or 1.0
-    band, top = 66.0, 20.0
+    band, top = 66.0, 8.0 + 12 * max(len(marks), 1)
     floor = top + band * len(series)
     canvas = Canvas(floor + 42)
     for place, (name, counts) in enumerate(series):
@@ -138,15 +144,15 @@ def _histogram(figure: Mapping[str, Json]) -> Drawing:
                 x = scale(left)
                 width = scale(right) - x
                 canvas.rect(x, base - max(height, 1), max(width - 1, 0.8), max(height, 1), f"fill-{place % 6}")
-        canvas.text(_LEFT, base - band + 18, name, "strong", room=200)
-        canvas.text(_RIGHT, base - band + 18, f"{number(int(sum(counts)))} in all", "tick", anchor="end")
-    for x, words in marks:
-        canvas.line(scale(x), top - 4, scale(x), floor - 2, "margin")
+        held = f"{name}: {number(_count(sum(counts)))}" if name else number(_count(sum(counts)))
+        canvas.text(_LEFT, base - band + 18, held, "strong", room=240)
+    for place, (x, words) in enumerate(marks):
+        canvas.line(scale(x), 14.0 + 12 * place, scale(x), floor - 2, "margin")
         anchor = "end" if scale(x) > WIDTH * 0.6 else "start"
-        canvas.text(scale(x), 11, words, "tick", anchor=anchor, room=220)
+        canvas.text(scale(x), 11.0 + 12 * place, words, "tick", anchor=anchor, room=220)
     canvas.axis(scale, floor, label)
     tallest = [
-        f"{name or 'series'}: {number(int(sum(counts)))} in all, most ({number(max(counts))}) from "
+        f"{name or 'series'}: {number(_count(sum(counts)))} in all, most ({number(_count(max(counts)))}) from "
         f"{number(edges[counts.index(max(counts))])} to {number(edges[counts.index(max(counts)) + 1])}"
         for name, counts in series
     ]

@@ -24,6 +24,7 @@ from counterclaim.report.words import estimate_line, number, one_line, p_span, p
 
 if TYPE_CHECKING:
     from jinja2 import Environment
+    from markupsafe import Markup
 
 _HEAD, _TAIL = 12_000, 4_000  # characters shown of a text longer than both together: how it ends matters most
 _MOST_DETAILS = 4_000
@@ -112,13 +113,22 @@ def render_html(page: Page) -> str:
 def _environment() -> Environment:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    return Environment(
+    environment = Environment(
         loader=PackageLoader("counterclaim.report", "templates"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["prose"] = _prose
+    return environment
+
+
+def _prose(text: str) -> Markup:
+    """A sentence with `commands` between backticks set as code; everything in it is escaped."""
+    from markupsafe import Markup, escape
+
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))
 
 
 def _source(environment: Environment, name: str) -> str:
@@ -242,6 +252,7 @@ def _effect(page: Page) -> dict[str, Any] | None:
             _estimate_row(name, effect.get(name), is_difference=name == "difference")
             for name in ("control", "treated", "difference")
         ],
+        "methods": _methods(effect),
         "level": percent(difference.get("level")) if difference.get("level") else "",
         "p": p_value(effect.get("p")),
         "p_range": p_span(effect.get("p_range")),
@@ -254,15 +265,25 @@ def _effect(page: Page) -> dict[str, Any] | None:
 
 def _estimate_row(name: str, estimate: Json, *, is_difference: bool) -> dict[str, str]:
     given, show = _mapping(estimate), signed if is_difference else number
-    reason = f"undefined: {one_line(given.get('reason'))}" if given.get("reason") else ""
     return {
         "name": name,
         "estimate": show(given.get("estimate")),
         "low": show(given.get("low")),
         "high": show(given.get("high")),
         "n": number(given.get("n")),
-        "method": " · ".join(part for part in (one_line(given.get("method")), reason) if part),
     }
+
+
+def _methods(effect: Mapping[str, Json]) -> list[tuple[str, str]]:
+    """(arms, how their numbers were made, or why there is none), equal ones together."""
+    found: dict[str, list[str]] = {}
+    for name in ("control", "treated", "difference"):
+        given = _mapping(effect.get(name))
+        reason = f"undefined: {one_line(given.get('reason'))}" if given.get("reason") else ""
+        said = ", ".join(part for part in (one_line(given.get("method")), reason) if part)
+        if said:
+            found.setdefault(said, []).append(name)
+    return [(" and ".join(names), said) for said, names in found.items()]
 
 
 def _guard(guard: Mapping[str, Json]) -> dict[str, str]:

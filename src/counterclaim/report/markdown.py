@@ -25,7 +25,7 @@ def escaped(text: Json, limit: int = _LONGEST) -> str:
     line = re.sub(r"([\\`*_\[\]|~$])", r"\\\1", line)
     line = re.sub(r"([@#!])(?=\w)", rf"\1{_BREAK}", line)
     line = re.sub(r"(?i)(:)(?=//)|(www)(?=\.)|(mailto)(?=:)", lambda found: found[0] + _BREAK, line)
-    return re.sub(r"^([-+=#]|\d+(?=[.)]))", rf"{_BREAK}\1", line)
+    return re.sub(r"^([-+=#]|\d+(?=[.)](?:\s|$)))", rf"{_BREAK}\1", line)
 
 
 def render_markdown(page: Page) -> str:

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from counterclaim.records import Json, Outcome, content_hash
 from counterclaim.report.page import Page, clean_page, in_reading_order, question
-from counterclaim.report.words import estimate_line, one_line
+from counterclaim.report.words import one_line
 
 _SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
 
@@ -110,6 +110,5 @@ def _result(index: int, check: Mapping[str, Json], places: list[dict[str, Json]]
         "properties": {
             "outcome": outcome,
             "required": bool(check.get("required")),
-            "estimate": estimate_line(check.get("estimate")),
         },
     }
