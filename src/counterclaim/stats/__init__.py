@@ -1,1 +1,98 @@
-"""Paired statistics: intervals, tests, equivalence, power."""
+"""Paired statistics: intervals, tests, equivalence, power.
+
+Every interval comes as ``counterclaim.records.Estimate``; what is undefined says why. All randomness comes from a
+seeded PCG64, so equal arguments give equal bits.
+"""
+
+from counterclaim.stats.auc import (
+    auc,
+    bootstrap_auc,
+    bootstrap_auc_difference,
+    delong,
+    delong_paired,
+)
+from counterclaim.stats.equivalence import (
+    Equivalence,
+    tost,
+    tost_proportions,
+)
+from counterclaim.stats.means import (
+    ancova,
+    mean,
+    paired_mean,
+    random_effects,
+)
+from counterclaim.stats.multiple import holm
+from counterclaim.stats.permutation import (
+    arm_swap_test,
+    cohen_d,
+    max_null,
+    permuted_max_d,
+    random_half_sums,
+    sign_flip_test,
+)
+from counterclaim.stats.power import (
+    mde,
+    mde_binary_paired,
+    n_for,
+    n_for_binary_paired,
+    n_to_settle,
+    power_mcnemar,
+    power_paired_t,
+)
+from counterclaim.stats.proportion import (
+    cohen_kappa,
+    mcnemar_exact,
+    mcnemar_range,
+    newcombe_difference,
+    newcombe_paired,
+    paired_difference_range,
+    wilson,
+)
+from counterclaim.stats.resample import (
+    Statistic,
+    bootstrap_counts,
+    percentile_interval,
+)
+from counterclaim.stats.weights import bootstrap_means, bootstrap_weights
+
+__all__ = [
+    "Equivalence",
+    "Statistic",
+    "ancova",
+    "arm_swap_test",
+    "auc",
+    "bootstrap_auc",
+    "bootstrap_auc_difference",
+    "bootstrap_counts",
+    "bootstrap_means",
+    "bootstrap_weights",
+    "cohen_d",
+    "cohen_kappa",
+    "delong",
+    "delong_paired",
+    "holm",
+    "max_null",
+    "mcnemar_exact",
+    "mcnemar_range",
+    "mde",
+    "mde_binary_paired",
+    "mean",
+    "n_for",
+    "n_for_binary_paired",
+    "n_to_settle",
+    "newcombe_difference",
+    "newcombe_paired",
+    "paired_difference_range",
+    "paired_mean",
+    "percentile_interval",
+    "permuted_max_d",
+    "power_mcnemar",
+    "power_paired_t",
+    "random_effects",
+    "random_half_sums",
+    "sign_flip_test",
+    "tost",
+    "tost_proportions",
+    "wilson",
+]

@@ -1,0 +1,169 @@
+"""Power: what a design could have detected, and how many items would settle a question."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+from counterclaim.stats.distributions import (
+    binomial_cdf,
+    binomial_quantile,
+    log_binomial_law,
+    noncentral_t_cdf,
+    normal_tail,
+    t_quantile,
+    two_sided,
+)
+
+_LARGE = 10_000_000
+_NORMAL_FROM = 1_000  # degrees of freedom from which Student's t is taken as normal
+
+
+def power_paired_t(sd: float, n: int, effect: float, alpha: float = 0.05) -> float:
+    """Power of the two-sided one-sample t test on n paired differences (noncentral t; normal for n > 1,000)."""
+    if n < 2:
+        return 0.0
+    if sd == 0:
+        return 1.0 if effect else alpha
+    shift = abs(effect) / sd * math.sqrt(n)
+    if n > _NORMAL_FROM:
+        z = two_sided(1 - alpha)
+        return normal_tail(z - shift) + normal_tail(z + shift)
+    critical = t_quantile(1 - alpha, n - 1)
+    return 1 - noncentral_t_cdf(critical, n - 1, shift) + noncentral_t_cdf(-critical, n - 1, shift)
+
+
+def mde(sd: float, n: int, alpha: float = 0.05, power: float = 0.8) -> float:
+    """Minimum detectable effect: the mean paired difference that a t test on n pairs finds with this power.
+
+    Args:
+        sd: standard deviation of the differences, >= 0.
+        n: pairs.
+        alpha: two-sided level.
+        power: wanted.
+
+    Returns:
+        In the unit of sd, to a relative 1e-9; infinity for n < 2, where no difference can be detected.
+    """
+    _check(alpha, power)
+    if n < 2:
+        return math.inf
+    if sd == 0:
+        return 0.0
+    high = sd
+    while power_paired_t(sd, n, high, alpha) < power:
+        high *= 2
+    return _bisect(lambda effect: power_paired_t(sd, n, effect, alpha) >= power, 0.0, high)
+
+
+def n_for(sd: float, effect: float, alpha: float = 0.05, power: float = 0.8) -> int:
+    """The smallest number of pairs on which a two-sided t test finds this mean difference with this power."""
+    _check(alpha, power)
+    if effect == 0:
+        raise ValueError("no number of pairs detects an effect of 0")
+    return _smallest(lambda n: power_paired_t(sd, n, effect, alpha) >= power, 2)
+
+
+def power_mcnemar(discordant_rate: float, n: int, effect: float, alpha: float = 0.05) -> float:
+    """Exact power of the exact two-sided McNemar test on n pairs.
+
+    Args:
+        discordant_rate: share of pairs on which the arms disagree; raised to |effect| where that is larger.
+        n: pairs.
+        effect: difference of the two rates, in [-1, 1].
+        alpha: two-sided level.
+    """
+    rate = min(1.0, max(discordant_rate, abs(effect)))
+    if rate == 0 or n < 1:
+        return 0.0
+    spread = 8 * math.sqrt(n * rate * (1 - rate)) + 1
+    m = np.arange(max(0, math.floor(n * rate - spread)), min(n, math.ceil(n * rate + spread)) + 1)
+    law = np.exp(log_binomial_law(m, n, rate)) if rate < 1 else (m == n).astype(np.float64)
+    # The largest smaller count that is still significant among m discordant pairs.
+    critical = binomial_quantile(alpha / 2, m, 0.5)
+    share = (rate + abs(effect)) / (2 * rate)
+    reject = binomial_cdf(critical, m, share) + binomial_cdf(critical, m, 1 - share)
+    return float(np.sum(law * reject))
+
+
+def mde_binary_paired(discordant_rate: float, n: int, alpha: float = 0.05, power: float = 0.8) -> float:
+    """Minimum detectable difference of two paired rates, by the exact power of the exact McNemar test.
+
+    Args:
+        discordant_rate: share of pairs on which the arms disagree, as observed; a difference larger than this
+            implies at least as much disagreement, and is computed so.
+        n: pairs.
+        alpha: two-sided level.
+        power: wanted.
+
+    Returns:
+        A fraction in (0, 1], or infinity where even a difference of 1 would be missed.
+    """
+    _check(alpha, power)
+    if power_mcnemar(discordant_rate, n, 1.0, alpha) < power:
+        return math.inf
+    return _bisect(lambda effect: power_mcnemar(discordant_rate, n, effect, alpha) >= power, 0.0, 1.0)
+
+
+def n_for_binary_paired(discordant_rate: float, effect: float, alpha: float = 0.05, power: float = 0.8) -> int:
+    """Pairs on which the exact McNemar test finds this difference of rates with this power.
+
+    Exact power climbs in saw teeth; the answer is one from which it holds, to within a tooth.
+    """
+    _check(alpha, power)
+    if effect == 0:
+        raise ValueError("no number of pairs detects an effect of 0")
+    return _smallest(lambda n: power_mcnemar(discordant_rate, n, effect, alpha) >= power, 1)
+
+
+def n_to_settle(half_width: float, n: int, margin: float) -> int:
+    """Items at which the interval is too narrow to hold both 0 and the margin.
+
+    The half-width shrinks with the root of n; an interval of half-width below margin/2 cannot hold both.
+
+    Args:
+        half_width: of the present interval, > 0.
+        n: present items.
+        margin: > 0, in the same unit.
+
+    Returns:
+        At least n.
+    """
+    if half_width < 0 or margin <= 0:
+        raise ValueError("a half-width and a margin are positive")
+    return max(n, math.floor(n * (2 * half_width / margin) ** 2) + 1)
+
+
+def _check(alpha: float, power: float) -> None:
+    if not (0 < alpha < 1 and 0 < power < 1):
+        raise ValueError("alpha and power lie between 0 and 1")
+
+
+def _bisect(enough: Callable[[float], bool], low: float, high: float) -> float:
+    """The least value in (low, high] that is enough, to a relative 1e-9."""
+    while high - low > 1e-9 * high:
+        middle = (low + high) / 2
+        if enough(middle):
+            high = middle
+        else:
+            low = middle
+    return high
+
+
+def _smallest(enough: Callable[[int], bool], start: int) -> int:
+    """The least n that is enough, up to ten million, by doubling and halving."""
+    high = start
+    while not enough(high):
+        if high >= _LARGE:
+            return _LARGE
+        high = min(high * 2, _LARGE)
+    low = max(start - 1, high // 2)
+    while high - low > 1:
+        middle = (low + high) // 2
+        if enough(middle):
+            high = middle
+        else:
+            low = middle
+    return high
