@@ -41,7 +41,7 @@ def cleaned(value: Json) -> Json:
 
 def one_line(text: object, limit: int | None = None) -> str:
     """Text on one line, cut with an ellipsis after ``limit`` characters."""
-    line = " ".join(str("" if text is None else text).split())
+    line = re.sub(r"[ \t\n]+", " ", str("" if text is None else text)).strip()
     return line if limit is None or len(line) <= limit else line[: limit - 1].rstrip() + "…"
 
 
