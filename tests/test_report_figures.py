@@ -138,6 +138,14 @@ def test_a_histogram_is_drawn_to_scale() -> None:
     assert "ceiling" in texts(drawn(FIGURES["histogram"]))
 
 
+def test_a_far_mark_is_named_at_the_edge_and_leaves_the_bars_their_room() -> None:
+    far = {**FIGURES["histogram"], "marks": [{"x": 32768, "label": "budget"}]}
+    near = {**FIGURES["histogram"], "marks": []}
+    bars = [[rect.attrib["x"] for rect in drawn(figure).iter("rect")] for figure in (far, near)]
+    assert bars[0] == bars[1]
+    assert "budget (32,768) →" in texts(drawn(far))
+
+
 def test_paired_values_colour_each_side_of_the_diagonal() -> None:
     dots = list(drawn(FIGURES["paired_values"]).iter("circle"))
     assert [dot.attrib["class"] for dot in dots] == ["point point-up", "point point-same", "point point-down"]

@@ -130,7 +130,10 @@ def _histogram(figure: Mapping[str, Json]) -> Drawing:
         for mark in map(read_mapping, read_list(figure.get("marks", []), at_least=0)[:_MOST_SERIES])
     ]
     label = read_text(figure.get("xlabel"))
-    scale = Scale.covering([*edges, *(x for x, _ in marks)], _LEFT, _RIGHT, pad=0.02)
+    # A mark far from every bar would squeeze the bars into a corner: it is named at the picture's edge instead.
+    reach = (edges[-1] - edges[0]) / 2
+    near = [x for x, _ in marks if edges[0] - reach <= x <= edges[-1] + reach]
+    scale = Scale.covering([*edges, *near], _LEFT, _RIGHT, pad=0.02)
     highest = max(max(counts) for _, counts in series) or 1.0
     band, top = 66.0, 8.0 + 12 * max(len(marks), 1)
     floor = top + band * len(series)
@@ -147,9 +150,14 @@ def _histogram(figure: Mapping[str, Json]) -> Drawing:
         held = f"{name}: {number(_count(sum(counts)))}" if name else number(_count(sum(counts)))
         canvas.text(_LEFT, base - band + 18, held, "strong", room=240)
     for place, (x, words) in enumerate(marks):
-        canvas.line(scale(x), 14.0 + 12 * place, scale(x), floor - 2, "margin")
-        anchor = "end" if scale(x) > WIDTH * 0.6 else "start"
-        canvas.text(scale(x), 11.0 + 12 * place, words, "tick", anchor=anchor, room=220)
+        row = 11.0 + 12 * place
+        if x not in near:
+            shown = f"{words} ({number(_count(x))}) →" if x > edges[-1] else f"← {words} ({number(_count(x))})"
+            at, anchor = (_RIGHT, "end") if x > edges[-1] else (_LEFT, "start")
+        else:
+            canvas.line(scale(x), row + 3, scale(x), floor - 2, "margin")
+            shown, at, anchor = words, scale(x), "end" if scale(x) > WIDTH * 0.6 else "start"
+        canvas.text(at, row, shown, "tick", anchor=anchor, room=220)
     canvas.axis(scale, floor, label)
     tallest = [
         f"{name or 'series'}: {number(_count(sum(counts)))} in all, most ({number(_count(max(counts)))}) from "
