@@ -57,18 +57,19 @@ def noncentral_t_cdf(t: float, df: float, shift: float) -> float:
 
 
 def binomial_cdf(k: ArrayLike, n: ArrayLike, p: float) -> Floats:
-    """P(K <= k) of K ~ Binomial(n, p), elementwise; 0 for k < 0."""
+    """P(K <= k) of K ~ Binomial(n, p), elementwise; 0 for k < 0 and 1 for k >= n."""
     from scipy.special import bdtr
 
-    hits = np.asarray(k, np.float64)
-    return np.where(hits < 0, 0.0, bdtr(np.maximum(hits, 0), np.asarray(n), p))
+    hits, trials = np.broadcast_arrays(np.asarray(k, np.float64), np.asarray(n, np.int64))
+    inside = bdtr(np.clip(hits, 0, trials), trials, p)
+    return np.where(hits < 0, 0.0, np.asarray(inside, np.float64))
 
 
 def binomial_quantile(q: float, n: ArrayLike, p: float) -> Floats:
     """The largest k with P(K <= k) <= q, elementwise; -1 where there is none."""
     from scipy.special import bdtrik
 
-    k = np.floor(np.nan_to_num(bdtrik(q, np.asarray(n), p), nan=0.0)) + 1
+    k: Floats = np.floor(np.nan_to_num(bdtrik(q, np.asarray(n), p), nan=0.0)) + 1
     for _ in range(2):  # bdtrik is off by one where q is hit exactly or n is small
         k -= binomial_cdf(k, n, p) > q
     return k

@@ -113,7 +113,7 @@ def random_half_sums(rows: Floats, draws: int, seed: int) -> Floats:
             for column, table in enumerate((subset @ padded[eight : eight + 8]).T):
                 table.take(pick, out=part, mode="clip")
                 total[column] += part
-    return np.ascontiguousarray(total.T)
+    return total.T
 
 
 def max_null(permuted: ArrayLike, observed: ArrayLike) -> Floats:
@@ -145,7 +145,8 @@ def cohen_d(x: ArrayLike, labels: ArrayLike) -> Floats:
     """
     table, chosen = _cohorts(x, labels)
     centred, total = _centred(table)
-    return _d_of_sums(chosen.astype(np.float64)[None] @ centred, total, int(chosen.sum()), len(chosen))[0]
+    sums = chosen.astype(np.float64)[None] @ centred
+    return np.ravel(_d_of_sums(sums, total, int(chosen.sum()), len(chosen)))
 
 
 def permuted_max_d(x: ArrayLike, labels: ArrayLike, draws: int = 10_000, seed: int = 0) -> Floats:
@@ -198,7 +199,7 @@ def _d_of_sums(sums: Floats, total: Floats, n1: int, n: int) -> Floats:
     within = np.where(within < 1e-13 * total, 0.0, within)
     with np.errstate(divide="ignore", invalid="ignore"):
         d = gap / np.sqrt(within / (n - 2))
-    return np.where(gap == 0, 0.0, d)
+    return np.asarray(np.where(gap == 0, 0.0, d), np.float64)
 
 
 def _as_large(values: Floats, observed: float, scale: float) -> NDArray[np.bool_]:

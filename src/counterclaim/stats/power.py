@@ -45,7 +45,7 @@ def mde(sd: float, n: int, alpha: float = 0.05, power: float = 0.8) -> float:
         power: wanted.
 
     Returns:
-        In the unit of sd, to a relative 1e-9; infinity for n < 2, where no difference can be detected.
+        In the unit of sd, to a relative 1e-6; infinity for n < 2, where no difference can be detected.
     """
     _check(alpha, power)
     if n < 2:
@@ -142,8 +142,8 @@ def _check(alpha: float, power: float) -> None:
 
 
 def _bisect(enough: Callable[[float], bool], low: float, high: float) -> float:
-    """The least value in (low, high] that is enough, to a relative 1e-9."""
-    while high - low > 1e-9 * high:
+    """The least value in (low, high] that is enough, to a relative 1e-6."""
+    while high - low > 1e-6 * high:
         middle = (low + high) / 2
         if enough(middle):
             high = middle

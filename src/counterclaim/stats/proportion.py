@@ -157,7 +157,8 @@ def _paired_ends(both: Floats, treated: int, control: int, n: int, level: float)
 
 def _mcnemar(b: ArrayLike, c: ArrayLike) -> Floats:
     fewer, trials = np.minimum(b, c), np.add(b, c)
-    return np.minimum(1.0, 2 * binomial_cdf(fewer, trials, 0.5))
+    # A tail below the least positive number is small, not impossible.
+    return np.clip(2 * binomial_cdf(fewer, trials, 0.5), np.finfo(np.float64).tiny, 1.0)
 
 
 def _feasible_both(k_control: int, k_treated: int, n: int) -> NDArray[np.int64]:
