@@ -100,12 +100,13 @@ def cluster_mean(values: Floats, index: Ints, n_prompts: int) -> Floats:
     scored = ~np.isnan(values)
     total = np.bincount(index[scored], weights=values[scored], minlength=n_prompts)
     count = np.bincount(index[scored], minlength=n_prompts)
-    return np.divide(total, count, out=np.full(n_prompts, np.nan), where=count > 0)
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
 
 
 def cluster_sum(cells: Floats, index: Ints, n_prompts: int) -> Floats:
     """Sum per prompt, float (n_prompts, c), of cells (n, c)."""
-    return np.stack([np.bincount(index, weights=column, minlength=n_prompts) for column in cells.T], axis=1)
+    columns = [np.bincount(index, weights=column, minlength=n_prompts) for column in cells.T]
+    return np.stack(columns, axis=1).astype(np.float64)
 
 
 def mean_effect(
@@ -168,12 +169,11 @@ def ratio_effect(
         return statistic(sums[..., 4:]) - statistic(sums[..., :4])
 
     n = int(paired.sum())
-    bootstrap = {"level": level, "draws": draws, "seed": SEED}
     return Effect(
         metric.name,
         ratio_estimate(metric, c, level=level, draws=draws),
         ratio_estimate(metric, t, level=level, draws=draws),
-        stats.bootstrap_counts(np.hstack([c, t]), difference, **bootstrap),
+        stats.bootstrap_counts(np.hstack([c, t]), difference, level=level, draws=draws, seed=SEED),
         stats.arm_swap_test(c, t, statistic, draws=draws, seed=SEED) if n > 1 else None,
         "permutation of arms within prompts",
         n,
@@ -210,8 +210,8 @@ def auc_effect(
     control, treated = scored(control), scored(treated)
     common = np.intersect1d(control[2], treated[2])
     (sc, lc, ic), (st, lt, it) = (tuple(x[np.isin(arm[2], common)] for x in arm) for arm in (control, treated))
-    bootstrap = {"level": level, "draws": draws, "seed": SEED}
-    difference = stats.bootstrap_auc_difference(st, lt == 1, sc, lc == 1, clusters_t=it, clusters_c=ic, **bootstrap)
+    bootstrap: dict[str, Json] = {"level": level, "draws": draws, "seed": SEED}
+    difference = stats.bootstrap_auc_difference(st, lt == 1, sc, lc == 1, clusters=it, clusters_control=ic, **bootstrap)
     p = None
     if difference.interval and difference.estimate is not None and difference.interval[1] > difference.interval[0]:
         se = (difference.interval[1] - difference.interval[0]) / (2 * float(ndtri((1 + level) / 2)))
@@ -251,7 +251,7 @@ def counts_effect(metric: str, counts: Counts, *, level: float) -> Effect:
 def _two_sample_p(c: ArmCounts, t: ArmCounts) -> float:
     from scipy.stats import fisher_exact
 
-    return float(fisher_exact([[t.k, t.n - t.k], [c.k, c.n - c.k]]).pvalue)
+    return float(fisher_exact(np.array([[t.k, t.n - t.k], [c.k, c.n - c.k]])).pvalue)
 
 
 def as_counts(row: Mapping[str, Json]) -> Counts:

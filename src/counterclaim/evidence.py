@@ -18,6 +18,7 @@ from counterclaim.effect import (
     Effect,
     Ints,
     auc_effect,
+    cluster_mean,
     cluster_sum,
     counts_effect,
     mean_effect,
@@ -115,9 +116,8 @@ class Arm:
         asserts = np.array([v == "assert" for v in delivery])
         scored = ~np.isnan(right) & np.array([v is not None for v in delivery])
         yes = right == 1
-        return (
-            np.stack([yes & asserts, yes & ~asserts, ~yes & asserts, ~yes & ~asserts], axis=1) * scored[:, None] * 1.0
-        )
+        columns = [yes & asserts, yes & ~asserts, ~yes & asserts, ~yes & ~asserts]
+        return np.stack(columns, axis=1).astype(np.float64) * scored[:, None]
 
     def scored(self, metric: Metric) -> Mask:
         """Bool (n,): which responses have every axis that the metric needs."""
@@ -293,7 +293,7 @@ class Evidence:
         arms = (c, t)
         masks = keep or tuple(np.ones(len(arm), dtype=bool) for arm in arms)
         replaced = values or (None, None)
-        size = {"level": self.claim.level, "draws": self.draws}
+        size: dict[str, Json] = {"level": self.claim.level, "draws": self.draws}
         if metric.kind == "mean":
             columns = [arm.values(metric) if new is None else new for arm, new in zip(arms, replaced, strict=True)]
             pair = [(column[m], arm.index[m]) for column, arm, m in zip(columns, arms, masks, strict=True)]
@@ -325,8 +325,6 @@ class Evidence:
         single = len(np.unique(arm.index[keep])) == int(keep.sum())
         if metric.fraction and single and np.isin(x[keep], (0, 1)).all():
             return stats.wilson(int(x[keep].sum()), int(keep.sum()), level)
-        from counterclaim.effect import cluster_mean
-
         means = cluster_mean(x, arm.index, n)
         return stats.mean(means[~np.isnan(means)], level)
 

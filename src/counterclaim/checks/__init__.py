@@ -1,1 +1,80 @@
-"""Every way a behaviour claim fools its author, one check each."""
+"""Every way a behaviour claim fools its author, one check each, grouped by what a failure means.
+
+``ruler``: is the measurement straight; ``effect``: did anything move; ``cost``: what did it break; ``transfer``: does
+it hold elsewhere. Importing this package registers the built-in checks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from counterclaim.checks import arms, cost, effect, endings, joins, judging, labels, parity, transfer
+from counterclaim.evidence import Evidence
+from counterclaim.records import CheckResult
+from counterclaim.registry import checks
+
+__all__ = [
+    "arms",
+    "cost",
+    "effect",
+    "endings",
+    "joins",
+    "judging",
+    "labels",
+    "parity",
+    "required",
+    "run_all",
+    "transfer",
+]
+
+ONE_ARM = (
+    "truncation", "judge-cards", "unscored", "saturation", "alignment", "contamination", "ledger", "label-agreement",
+    "label-ties", "label-parity", "parser", "clip", "roles", "base-rate",
+)  # fmt: skip
+"""Checks that have something to say about a single set of results."""
+
+
+def required(evidence: Evidence) -> frozenset[str]:
+    """Names of the checks without which the claim cannot stand, given what was claimed and handed in.
+
+    What a user hands in is taken as asked for: training data make ``contamination`` required, several seeds make
+    ``seeds`` required, and so on.
+    """
+    claim = evidence.claim
+    names = {"truncation", "paired-effect", *claim.required}
+    if evidence.counts is not None:
+        return frozenset(names)
+    names |= {"unscored"}
+    given = {
+        "content": bool(claim.guards),
+        "seeds": bool(claim.seeds) or len(set(evidence.treated.replicates)) > 1,
+        "contamination": evidence.overlap is not None,
+        "judge-cards": bool(evidence.cards),
+        "label-agreement": bool(claim.same_construct),
+        "ledger": bool(claim.quotes),
+        "base-rate": evidence.metric.kind != "mean",
+        "identity": "do-nothing" in evidence.arms,
+        "placebo": "placebo" in evidence.arms,
+        "prompt-baseline": "prompt-baseline" in evidence.arms,
+        "dose-response": any(name.startswith("dose:") for name in evidence.arms),
+    }
+    return frozenset(names | {name for name, asked in given.items() if asked})
+
+
+def run_all(
+    evidence: Evidence,
+    *,
+    only: Iterable[str] | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> list[CheckResult]:
+    """Run every registered check (or only the named ones), ruler first; none can stop the others."""
+    wanted = None if only is None else frozenset(only)
+    must = required(evidence) if len(evidence.pair) == 2 or evidence.counts is not None else frozenset()
+    results = []
+    for check in checks():
+        if wanted is not None and check.name not in wanted:
+            continue
+        if progress is not None:
+            progress(check.name)
+        results.append(check(evidence, required=check.name in must))
+    return results

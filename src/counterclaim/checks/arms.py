@@ -1,0 +1,209 @@
+"""What other arms say: a do-nothing arm, a placebo, a plain system prompt, several doses."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+
+from counterclaim import stats
+from counterclaim.checks.wording import needs_two_arms, not_run, number, percent, with_interval
+from counterclaim.effect import Effect, cluster_mean
+from counterclaim.evidence import CONTROL, TREATED, Evidence
+from counterclaim.records import Json, Outcome
+from counterclaim.registry import Finding, check
+
+DO_NOTHING, PLACEBO, PROMPT = "do-nothing", "placebo", "prompt-baseline"
+
+
+@check(
+    "identity",
+    group="ruler",
+    question="Does the do-nothing arm (dose 0, disabled adapter) reproduce the baseline within its noise?",
+    must_fail=("identity_drift", "same_file_twice"),
+    must_pass=("with_do_nothing",),
+)
+def identity(evidence: Evidence) -> Finding:
+    """FAIL when doing nothing moves the metric, or when the treated answers are the control answers."""
+    if missing := needs_two_arms(evidence):
+        return missing
+    same, n = _identical(evidence, TREATED)
+    if n and same == n:
+        return Finding(
+            Outcome.FAIL,
+            f"All {n} treated answers equal the control answers word for word: the treatment did nothing, or one "
+            "file was given twice.",
+            "Check that the adapter or edit was active when the treated arm was generated, and which file is which.",
+            n=n,
+        )
+    if DO_NOTHING not in evidence.arms:
+        return not_run(
+            "There is no do-nothing arm.", "Answer the prompts with the edit at dose 0 and pass --arm do-nothing=FILE."
+        )
+    claim = evidence.claim
+    drift, effect = evidence.effect_of(evidence.metric, treated=DO_NOTHING), evidence.effect
+    copies, pairs = _identical(evidence, DO_NOTHING)
+    text = f"The do-nothing arm differs from control by {with_interval(drift.difference)}"
+    if pairs:
+        text += f" ({percent(copies / pairs)} of its answers are word for word the same)"
+    common: dict[str, Json] = {
+        "estimate": drift.difference,
+        "n": drift.n_paired,
+        "figure": _forest(evidence, {DO_NOTHING: drift, TREATED: effect}),
+    }
+    remedy = "Find what else changed between the two runs (budget, template, judge, library), mend it, run both again."
+    interval, moved = drift.difference.interval, drift.difference.estimate
+    if interval is None or moved is None:
+        return Finding(Outcome.INCONCLUSIVE, f"{text}.", remedy, **common)
+    excludes_zero = drift.p is not None and drift.p <= claim.alpha
+    if excludes_zero or abs(moved) >= max(claim.margin, abs(effect.difference.estimate or 0.0)):
+        return Finding(Outcome.FAIL, f"{text}: doing nothing moved the metric.", remedy, **common)
+    if -claim.margin < interval[0] and interval[1] < claim.margin:
+        return Finding(Outcome.PASS, f"{text}, within the margin.", **common)
+    return Finding(Outcome.INCONCLUSIVE, f"{text}; that is not yet shown to be within the margin.", remedy, **common)
+
+
+def _identical(evidence: Evidence, name: str) -> tuple[int, int]:
+    """How many answers of an arm equal the control's answer to the same prompt and sample, and how many pairs."""
+    own = {(r.prompt_id, r.sample): r.text for r in evidence.control.responses if r.text is not None}
+    pairs = [
+        (own[key], r.text)
+        for r in evidence.arms[name].responses
+        if r.text is not None and (key := (r.prompt_id, r.sample)) in own
+    ]
+    # a handful of equal short answers is what two models that are both right look like
+    if sum(len(text) for text, _ in pairs) < 20 * len(pairs):
+        return 0, 0
+    return sum(a == b for a, b in pairs), len(pairs)
+
+
+@check(
+    "placebo",
+    group="effect",
+    question="Does the same procedure on shuffled labels, random heads or random directions give the same effect?",
+    must_fail=("placebo_equal",),
+    must_pass=("with_placebo",),
+)
+def placebo(evidence: Evidence) -> Finding:
+    """FAIL when the treatment is not shown to beat its own placebo and the placebo moves the metric by itself."""
+    return _against(evidence, PLACEBO, "the placebo", "Train or edit with shuffled labels")
+
+
+@check(
+    "prompt-baseline",
+    group="effect",
+    question="Does a one-line system prompt do as much?",
+    must_fail=("prompt_does_it",),
+    must_pass=("with_weak_prompt",),
+)
+def prompt_baseline(evidence: Evidence) -> Finding:
+    """FAIL when a system prompt alone does as much as the treatment."""
+    return _against(
+        evidence, PROMPT, "a one-line system prompt", "Answer the prompts with the base model and a system prompt"
+    )
+
+
+def _against(evidence: Evidence, name: str, what: str, how: str) -> Finding:
+    if missing := needs_two_arms(evidence):
+        return missing
+    if name not in evidence.arms:
+        return not_run(f"There is no {name} arm.", f"{how} and pass --arm {name}=FILE.")
+    claim = evidence.claim
+    alone = evidence.effect_of(evidence.metric, treated=name)
+    beyond = evidence.effect_of(evidence.metric, control=name, treated=TREATED)
+    text = (
+        f"{what[0].upper()}{what[1:]} moves {alone.metric} by {with_interval(alone.difference)}; "
+        f"the treatment goes beyond it by {with_interval(beyond.difference)}"
+    )
+    common: dict[str, Json] = {
+        "estimate": beyond.difference, "n": beyond.n_paired,
+        "figure": _forest(evidence, {name: alone, TREATED: evidence.effect}),
+    }  # fmt: skip
+    said = beyond.conclusion(claim.sign, claim.margin, claim.alpha)
+    if said == "for":
+        return Finding(Outcome.PASS, f"{text}.", **common)
+    remedy = f"Claim only what the treatment does beyond {what}."
+    if said == "against" or alone.conclusion(claim.sign, claim.margin, claim.alpha) == "for":
+        return Finding(Outcome.FAIL, f"{text}: that is not shown to be the treatment's own.", remedy, **common)
+    return Finding(Outcome.INCONCLUSIVE, f"{text}, which is too uncertain to tell them apart.", remedy, **common)
+
+
+def _forest(evidence: Evidence, effects: dict[str, Effect]) -> dict[str, Json]:
+    rows = []
+    for name, effect in effects.items():
+        d = effect.difference
+        if d.estimate is not None:
+            rows.append({"name": name, "estimate": d.estimate, "low": d.low, "high": d.high})
+    margin = evidence.claim.sign * evidence.claim.margin
+    return {
+        "kind": "forest",
+        "label": f"change of {evidence.metric.name} from control",
+        "rows": rows,
+        "pooled": None,
+        "margin": margin,
+    }
+
+
+@check(
+    "dose-response",
+    group="effect",
+    question="Is the effect monotone in the dose?",
+    must_fail=("dose_flat",),
+    must_pass=("dose_rising",),
+)
+def dose_response(evidence: Evidence) -> Finding:
+    """PASS when the metric rises with the dose (paired slope) and no larger dose falls behind a smaller."""
+    if missing := needs_two_arms(evidence):
+        return missing
+    doses = {}
+    for name in evidence.arms:
+        tag, _, value = name.partition(":")
+        if tag == "dose":
+            try:
+                doses[float(value)] = name
+            except ValueError:
+                return not_run(f"The arm {name} does not name a number.", "Name dose arms like --arm dose:0.5=FILE.")
+    if len(doses) < 2:
+        return not_run("There are fewer than two dose arms.", "Pass --arm dose:0.5=FILE for two doses or more.")
+    metric, claim = evidence.metric, evidence.claim
+    doses = {0.0: CONTROL, **dict(sorted(doses.items()))}
+    steps = list(doses.items())
+    effects = {name: evidence.effect_of(metric, treated=name) for dose, name in steps if dose > 0}
+    common: dict[str, Json] = {"n": len(steps), "figure": _forest(evidence, effects)}
+    remedy = "Add doses and seeds; an effect that comes and goes with the dose is likely noise."
+    for (_, lower), (_, higher) in pairwise(steps[1:]):
+        step = evidence.effect_of(metric, control=lower, treated=higher)
+        interval = step.difference.interval
+        back = interval is not None and (interval[1] < 0 if claim.sign > 0 else interval[0] > 0)
+        if back and step.p is not None and step.p <= claim.alpha / max(len(steps) - 2, 1):
+            because = (
+                f"The effect falls from {lower} to {higher} by {with_interval(step.difference)}: it is not monotone."
+            )
+            return Finding(Outcome.FAIL, because, remedy, estimate=step.difference, **common)
+    if metric.kind != "mean":
+        order = [evidence.effect_of(metric, treated=name).difference.estimate or 0.0 for _, name in steps[1:]]
+        rising = all(claim.sign * (b - a) >= 0 for a, b in pairwise(order))
+        outcome = Outcome.PASS if rising else Outcome.INCONCLUSIVE
+        because = f"By dose the effect is {', '.join(number(value) for value in order)}."
+        return Finding(outcome, because, "" if rising else remedy, **common)
+    slope = stats.paired_mean(_slopes(evidence, steps), claim.level)
+    text = f"Per unit of dose {metric.name} changes by {with_interval(slope)}"
+    if slope.interval is None:
+        return Finding(Outcome.INCONCLUSIVE, f"{text}.", remedy, estimate=slope, **common)
+    low, high = slope.interval if claim.sign > 0 else (-slope.interval[1], -slope.interval[0])
+    if low > 0:
+        return Finding(Outcome.PASS, f"{text}, in the claimed direction.", estimate=slope, **common)
+    if high < claim.margin / steps[-1][0]:
+        because = f"{text}: over the whole range of doses that is less than the margin."
+        return Finding(Outcome.FAIL, because, remedy, estimate=slope, **common)
+    return Finding(Outcome.INCONCLUSIVE, f"{text}, which does not exclude zero.", remedy, estimate=slope, **common)
+
+
+def _slopes(evidence: Evidence, steps: list[tuple[float, str]]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    """Least-squares slope over doses for each prompt that every dose answered, float (n,)."""
+    metric, size = evidence.metric, len(evidence.prompt_ids)
+    arms = [evidence.arms[name] for _, name in steps]
+    means = np.stack([cluster_mean(arm.values(metric), arm.index, size) for arm in arms])
+    means = means[:, ~np.isnan(means).any(axis=0)]
+    centred = np.array([dose for dose, _ in steps]) - np.mean([dose for dose, _ in steps])
+    return np.asarray(centred @ means / (centred @ centred), dtype=np.float64)

@@ -1,0 +1,236 @@
+"""Did it move: the paired effect, what the design could have seen, seeds, and how much was looked at."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.special import ndtri
+
+from counterclaim import stats
+from counterclaim.checks.wording import needs_two_arms, not_run, number, with_interval
+from counterclaim.effect import cluster_mean
+from counterclaim.evidence import Evidence
+from counterclaim.metrics import METRICS, Metric
+from counterclaim.records import Json, Outcome
+from counterclaim.registry import Finding, check
+
+POWER = 0.8
+
+
+@check(
+    "paired-effect",
+    group="effect",
+    question="How large is the paired difference, against zero and against the margin that matters?",
+    must_fail=("null", "wrong_direction", "tiny_effect"),
+    must_pass=("clean", "clean_asymmetry"),
+)
+def paired_effect(evidence: Evidence) -> Finding:
+    """PASS: excludes zero in the claimed direction with p <= alpha. FAIL: excludes the margin. Else INCONCLUSIVE."""
+    if len(evidence.pair) < 2 and evidence.counts is None:
+        return not_run("There is only one set of results.", "Compare two sets with counterclaim audit.")
+    claim, effect = evidence.claim, evidence.effect
+    p = "" if effect.p is None else f", p = {_p(effect.p)} ({effect.p_method})"
+    if effect.p_range is not None and effect.p_range[0] != effect.p_range[1]:
+        p = f", p between {_p(effect.p_range[0])} and {_p(effect.p_range[1])} depending on the pairing"
+    text = f"{effect.metric} changed by {with_interval(effect.difference)}{p}"
+    common: dict[str, Json] = {"estimate": effect.difference, "n": effect.n_paired, "figure": _paired_figure(evidence)}
+    said = effect.conclusion(claim.sign, claim.margin, claim.alpha)
+    word = claim.direction
+    if said == "for":
+        because = f"{text}: the interval excludes zero in the claimed direction ({word})."
+        return Finding(Outcome.PASS, because, **common)
+    if said == "against":
+        interval = effect.difference.interval
+        wrong = interval is not None and (interval[1] < 0 if claim.sign > 0 else interval[0] > 0)
+        where = "on the wrong side of zero" if wrong else f"below the margin {number(claim.margin)} that matters"
+        because = f"{text}: the whole interval lies {where} for a claimed {word}."
+        return Finding(Outcome.FAIL, because, "Drop the claim, or claim a smaller margin in a new test.", **common)
+    remedy = "Collect more prompts (the power check says how many)."
+    interval = effect.difference.interval
+    if interval is not None and (interval[0] > 0 if claim.sign > 0 else interval[1] < 0):
+        because = f"{text}: suggestive, but not at the test level {claim.alpha:g} that a claim needs."
+        return Finding(Outcome.INCONCLUSIVE, because, remedy, **common)
+    because = f"{text}: the interval leaves room for no change and for a change that matters ({number(claim.margin)})."
+    return Finding(Outcome.INCONCLUSIVE, because, remedy, **common)
+
+
+def _p(p: float) -> str:
+    return f"{p:.2g}" if p >= 0.0001 else f"{p:.0e}"
+
+
+def _paired_figure(evidence: Evidence) -> dict[str, Json] | None:
+    if evidence.counts is not None or evidence.metric.kind != "mean":
+        return None
+    control, treated = evidence.pair
+    size = len(evidence.prompt_ids)
+    c = cluster_mean(control.values(evidence.metric), control.index, size)
+    t = cluster_mean(treated.values(evidence.metric), treated.index, size)
+    keep = ~np.isnan(c) & ~np.isnan(t)
+    c, t = c[keep], t[keep]
+    if len(c) and np.isin(c, (0, 1)).all() and np.isin(t, (0, 1)).all():
+        both, neither = int((c * t).sum()), int(((1 - c) * (1 - t)).sum())
+        cells = {
+            "both": both,
+            "only_control": int(c.sum()) - both,
+            "only_treated": int(t.sum()) - both,
+            "neither": neither,
+        }
+        return {"kind": "pairs", "cells": cells}
+    shown = np.linspace(0, len(c) - 1, min(len(c), 400)).astype(int) if len(c) else np.array([], dtype=int)
+    return {"kind": "paired_values", "control": c[shown].tolist(), "treated": t[shown].tolist()}
+
+
+@check(
+    "power",
+    group="effect",
+    question="What could this design have detected, and how many prompts would settle the question?",
+    must_fail=("underpowered",),
+    must_pass=("clean", "null"),
+)
+def power(evidence: Evidence) -> Finding:
+    """INCONCLUSIVE when the interval contains both zero and the margin; always says the minimum detectable effect."""
+    if len(evidence.pair) < 2 and evidence.counts is None:
+        return not_run("There is only one set of results.", "Compare two sets with counterclaim audit.")
+    claim, effect = evidence.claim, evidence.effect
+    interval = effect.difference.interval
+    if interval is None:
+        return Finding(
+            Outcome.INCONCLUSIVE,
+            f"The effect has no interval: {effect.difference.reason}",
+            "Give more scored pairs.",
+            n=effect.n_paired,
+        )
+    low, high = interval if claim.sign > 0 else (-interval[1], -interval[0])
+    half = (high - low) / 2
+    n = effect.n_paired or (evidence.counts.control.n if evidence.counts else 0)
+    se = half / float(ndtri((1 + claim.level) / 2))
+    detectable = stats.mde(se * n**0.5, n, claim.alpha, POWER)
+    seen = f"With {n} prompts a change of {number(detectable)} would be found {POWER:.0%} of the time at alpha {claim.alpha:g}"
+    details: dict[str, Json] = {"minimum_detectable_effect": detectable}
+    equivalence = stats.tost(effect.difference, claim.margin)
+    if equivalence is not None:
+        details["equivalence"] = {"p": equivalence.p, "equivalent": equivalence.equivalent, "margin": claim.margin}
+        word = "is" if equivalence.equivalent else "is not"
+        seen += f"; equivalence to no change within ±{number(claim.margin)} {word} shown (TOST p = {_p(equivalence.p)})"
+    if low <= 0 and high >= claim.margin:
+        needed = stats.n_to_settle(half, n, claim.margin)
+        details["n_to_settle"] = needed
+        because = (
+            f"{seen}; the interval contains both zero and the margin {number(claim.margin)}, so this decides nothing."
+        )
+        remedy = f"About {needed} paired prompts would settle it (the interval would be narrower than the margin)."
+        return Finding(Outcome.INCONCLUSIVE, because, remedy, n=n, details=details)
+    return Finding(Outcome.PASS, f"{seen}; the interval tells zero from the margin.", n=n, details=details)
+
+
+@check(
+    "seeds",
+    group="effect",
+    question="Does the sign hold over training and sampling seeds, with seed as a random effect?",
+    must_fail=("lucky_seed",),
+    must_pass=("steady_seeds",),
+)
+def seeds(evidence: Evidence) -> Finding:
+    """PASS when the effect over seeds excludes zero in the claimed direction; FAIL when seeds contradict each other."""
+    if missing := needs_two_arms(evidence):
+        return missing
+    claim, metric = evidence.claim, evidence.metric
+    control, treated = evidence.pair
+    names = sorted(set(treated.replicates))
+    if len(names) < 2:
+        return not_run(
+            "All treated answers come from one seed, and one lucky seed looks like an effect.",
+            "Train or sample again with other seeds and give every file: --treated SEED1 --treated SEED2 ...",
+        )
+    everything = np.ones(len(control), dtype=bool)
+    paired_seeds = set(control.replicates) == set(names)
+    rows: list[dict[str, Json]] = []
+    effects: list[float] = []
+    errors: list[float] = []
+    z = float(ndtri((1 + claim.level) / 2))
+    for name in names:
+        own = control.replicates == name if paired_seeds else everything
+        difference = evidence.effect_of(metric, keep=(own, treated.replicates == name)).difference
+        if difference.estimate is None or difference.low is None or difference.high is None:
+            continue
+        effects.append(difference.estimate)
+        errors.append((difference.high - difference.low) / (2 * z))
+        rows.append({"name": f"seed {name}", **{k: getattr(difference, k) for k in ("estimate", "low", "high")}})
+    if len(effects) < 2:
+        return Finding(
+            Outcome.INCONCLUSIVE, "Fewer than two seeds have a defined effect.", "Score more items per seed."
+        )
+    # prompts are shared by all seeds, so their part of the error does not shrink with more seeds
+    whole = evidence.effect.difference.interval
+    shared = (whole[1] - whole[0]) / (2 * z) if whole else float(np.mean(errors))
+    pooled = stats.random_effects(np.array(effects), np.array(errors), shared, claim.level)
+    strict = stats.random_effects(np.array(effects), np.array(errors), shared, 1 - claim.alpha)
+    rows_figure: dict[str, Json] = {
+        "kind": "forest", "label": f"change of {metric.name} by seed", "rows": rows, "margin": claim.sign * claim.margin,
+        "pooled": {"name": "all seeds", "estimate": pooled.estimate, "low": pooled.low, "high": pooled.high},
+    }  # fmt: skip
+    common: dict[str, Json] = {"estimate": pooled, "n": len(effects), "figure": rows_figure}
+    agree = sum(claim.sign * value > 0 for value in effects)
+    text = f"{agree} of {len(effects)} seeds move in the claimed direction; over seeds the effect is {with_interval(pooled)}"
+    remedy = "Add seeds, and report every one of them."
+    interval = strict.interval
+    if interval is None:
+        return Finding(Outcome.INCONCLUSIVE, f"{text}.", remedy, **common)
+    low = interval[0] if claim.sign > 0 else -interval[1]
+    if low > 0:
+        return Finding(Outcome.PASS, f"{text}.", **common)
+    said = evidence.effect.conclusion(claim.sign, claim.margin, claim.alpha)
+    contradicting = any(row["high"] < 0 if claim.sign > 0 else row["low"] > 0 for row in rows)
+    if contradicting or (said == "for" and agree < len(effects)):
+        return Finding(Outcome.FAIL, f"{text}: seeds contradict each other.", remedy, **common)
+    if said == "against":
+        return Finding(Outcome.PASS, f"{text}: no seed gives another answer than the whole.", **common)
+    return Finding(Outcome.INCONCLUSIVE, f"{text}, which does not exclude zero at the test level.", remedy, **common)
+
+
+@check(
+    "multiplicity",
+    group="effect",
+    question="How many metrics, doses, layers or thresholds were looked at, and does the claim survive that?",
+    must_fail=("double_dipped",),
+    must_pass=("clean",),
+)
+def multiplicity(evidence: Evidence) -> Finding:
+    """FAIL when the target's p, adjusted for everything that was or could have been looked at, exceeds alpha."""
+    if missing := needs_two_arms(evidence):
+        return missing
+    claim, effect = evidence.claim, evidence.effect
+    if effect.p is None:
+        return not_run(f"The effect has no p-value ({effect.p_method}).", "Give more scored pairs.")
+    said = effect.conclusion(claim.sign, claim.margin, claim.alpha)
+    remedy = "State the one metric before looking (counterclaim claim), or test the chosen one on fresh prompts."
+    if claim.looked_at is not None:
+        adjusted = min(1.0, effect.p * max(claim.looked_at, 1))
+        text = f"{claim.looked_at} comparisons were looked at; adjusted p = {_p(adjusted)} (Bonferroni)"
+        n = claim.looked_at
+    else:
+        family = _family(evidence)
+        values = [evidence.effect_of(metric).p for metric in family]
+        known = [1.0 if value is None else value for value in values]
+        adjusted = float(stats.holm(known)[0])
+        n = len(family)
+        text = (
+            f"The files hold {n} metrics that could have been claimed; adjusted for all of them p = {_p(adjusted)} (Holm)"
+            if n > 1
+            else "The target is the only metric in the files, and the claim does not say how much was looked at"
+        )
+    if said != "for":
+        return Finding(Outcome.PASS, f"{text}; there is no apparent effect to explain away.", n=n)
+    if adjusted <= claim.alpha:
+        return Finding(Outcome.PASS, f"{text}.", n=n)
+    return Finding(Outcome.FAIL, f"{text}, more than alpha {claim.alpha:g}.", remedy, n=n)
+
+
+def _family(evidence: Evidence) -> list[Metric]:
+    """The target first, then every other score that could have been the target, one metric per axis."""
+    target = evidence.metric
+    others = [
+        evidence.metric_named(axis)
+        for axis in sorted(evidence.axes)
+        if axis not in target.axes and (axis.startswith("score.") or axis in METRICS)
+    ]
+    return [target, *others]

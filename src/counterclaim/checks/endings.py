@@ -1,0 +1,256 @@
+"""Where answers end: cut by the token budget, or clipped when they were stored or shown to the judge."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+
+from counterclaim import stats
+from counterclaim.checks.wording import listing, needs_responses, not_run, number, percent, with_interval
+from counterclaim.evidence import Arm, Evidence
+from counterclaim.importers.finish import describe_inference
+from counterclaim.records import FinishReason, Json, Outcome
+from counterclaim.registry import Finding, check
+from counterclaim.text import estimate_tokens
+
+UNKNOWN_ALLOWED = 0.05  # more endings than this that nobody knows, and truncation is unknown
+NEGLIGIBLE = 0.02  # cut answers up to this share cannot carry an effect of a few points
+TOO_MANY = 0.20  # beyond this the finished answers are a selection, not a sample
+LOPSIDED = 0.05
+
+_REMEDY = (
+    "Generate both arms again with a token budget that every answer fits into, and keep the finish reasons "
+    "(--map finish_reason=COLUMN)."
+)
+
+
+@check(
+    "truncation",
+    group="ruler",
+    question="What share of the answers was cut by the token budget, and does the effect survive without them?",
+    must_fail=("cut_short_one", "cut_short_both"),
+    must_pass=("clean", "null"),
+)
+def truncation(evidence: Evidence) -> Finding:
+    """FAIL when cut answers could be the effect; INCONCLUSIVE (known: false) when nobody knows how answers ended."""
+    if evidence.counts is not None:
+        return _from_counts(evidence)
+    arms = {arm.name: _endings(arm, no_generation=evidence.no_generation) for arm in evidence.pair}
+    details: dict[str, Json] = {"arms": arms, "known": True}
+    n = sum(len(arm) for arm in evidence.pair)
+    if evidence.no_generation:
+        because = "The answers were chosen among given ones (log-likelihood), so there was no budget to cut them."
+        return Finding(Outcome.PASS, because, n=n, details=details)
+    shares = ", ".join(
+        f"{name} {percent(arm['cut'])} cut and {percent(arm['unknown'])} unknown" for name, arm in arms.items()
+    )
+    how = " ".join(_how_known(arm) for arm in evidence.pair)
+    worst_arm = max(evidence.pair, key=lambda arm: arm.cut.sum() / max(len(arm), 1))
+    estimate = stats.wilson(int(worst_arm.cut.sum()), len(worst_arm), evidence.claim.level)
+    common: dict[str, Json] = {
+        "estimate": estimate, "n": n, "figure": _pile_up(evidence), "evidence": _cut_prompts(evidence),
+        "n_unscored": int(sum(arm.unknown.sum() for arm in evidence.pair)),
+    }  # fmt: skip
+    unknown = max(arm["unknown"] for arm in arms.values())
+    worst = max(arm["cut"] for arm in arms.values())
+    if worst <= TOO_MANY and unknown > UNKNOWN_ALLOWED:
+        details["known"] = False
+        because = f"Nobody knows how these answers ended: {shares}. {how}"
+        remedy = (
+            "Map a finish-reason column (--map finish_reason=COLUMN), or the token count and the budget "
+            "(--map n_tokens=COLUMN,decode.max_new_tokens=COLUMN)."
+        )
+        return Finding(Outcome.INCONCLUSIVE, because, remedy, details=details, **common)
+    if worst > TOO_MANY:
+        because = f"Too many answers were cut to judge either arm: {shares}. {how}"
+        return Finding(Outcome.FAIL, because.strip(), _REMEDY, details=details, **common)
+    return _small_share(evidence, worst + unknown, shares, how, details, common)
+
+
+def _small_share(
+    evidence: Evidence, worst: float, shares: str, how: str, details: dict[str, Json], common: dict[str, Json]
+) -> Finding:
+    flip = _budget_flip(evidence)
+    if flip:
+        return Finding(Outcome.FAIL, flip, _REMEDY, details=details, **common)
+    if worst <= NEGLIGIBLE:
+        because = f"Next to no answer was cut ({shares}). {how}"
+        return Finding(Outcome.PASS, because.strip(), details=details, **common)
+    if len(evidence.pair) < 2:
+        because = f"Some answers were cut ({shares}). {how}"
+        return Finding(Outcome.WARN, because.strip(), _REMEDY, details=details, **common)
+    control, treated = evidence.pair
+    gap = stats.newcombe_difference(
+        int(treated.cut.sum()), len(treated), int(control.cut.sum()), len(control), evidence.claim.level
+    )
+    full = evidence.effect
+    kept = evidence.effect_of(evidence.metric, keep=(control.finished, treated.finished))
+    survives = f"on the {kept.n_paired} prompts that both arms finished the effect is {with_interval(kept.difference)}"
+    lopsided = gap.interval is not None and not gap.interval[0] <= 0 <= gap.interval[1]
+    if lopsided and abs(gap.estimate or 0.0) > LOPSIDED:
+        because = f"One arm was cut more often than the other ({shares}); {survives}. {how}"
+        return Finding(Outcome.FAIL, because.strip(), _REMEDY, details=details, **common)
+    claim = evidence.claim
+    before, after = (e.conclusion(claim.sign, claim.margin, claim.alpha) for e in (full, kept))
+    whole = full.difference.estimate
+    interval = kept.difference.interval
+    if before == after:
+        because = f"Some answers were cut ({shares}), but {survives}, which says the same. {how}"
+        return Finding(Outcome.WARN, because.strip(), _REMEDY, details=details, **common)
+    moved = interval is None or whole is None or not interval[0] <= whole <= interval[1]
+    because = (
+        f"Some answers were cut ({shares}), and {survives}, against {with_interval(full.difference)} overall. {how}"
+    )
+    outcome = Outcome.FAIL if moved else Outcome.INCONCLUSIVE
+    return Finding(outcome, because.strip(), _REMEDY, details=details, **common)
+
+
+def _endings(arm: Arm, *, no_generation: bool) -> dict[str, Json]:
+    """Shares of cut, finished and unknown endings, and of how they are known."""
+    n = max(len(arm), 1)
+    provenance = Counter(str(r.finish_provenance) for r in arm.responses if r.finish_provenance is not None)
+    if no_generation:
+        return {"cut": 0.0, "finished": 1.0, "unknown": 0.0, "provenance": {"no generation": 1.0}}
+    return {
+        "cut": int(arm.cut.sum()) / n,
+        "finished": int(arm.finished.sum()) / n,
+        "unknown": int(arm.unknown.sum()) / n,
+        "provenance": {name: count / n for name, count in sorted(provenance.items())},
+    }
+
+
+def _how_known(arm: Arm) -> str:
+    recorded = sum(r.finish_provenance is not None and r.finish_provenance == "recorded" for r in arm.responses)
+    if recorded == len(arm):
+        return ""
+    sentence = describe_inference(arm.responses).sentence
+    return f"In {arm.name}: {sentence}" if sentence else ""
+
+
+def _cut_prompts(evidence: Evidence) -> tuple[str, ...]:
+    found = [r.prompt_id for arm in evidence.pair for r in arm.responses if r.finish_reason is FinishReason.LENGTH]
+    return tuple(dict.fromkeys(found))[:20]
+
+
+def _lengths(arm: Arm) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    recorded = [r.n_tokens for r in arm.responses]
+    if all(count is not None for count in recorded):
+        return np.array(recorded, dtype=np.float64)
+    return np.array([estimate_tokens(text) for text in arm.texts if text is not None], dtype=np.float64)
+
+
+def _pile_up(evidence: Evidence) -> dict[str, Json] | None:
+    """Histogram of answer lengths per arm, with the stated budgets as marks."""
+    lengths = {arm.name: _lengths(arm) for arm in evidence.pair}
+    everything = np.concatenate(list(lengths.values())) if lengths else np.array([])
+    if len(everything) < 2 or everything.max() <= 0:
+        return None
+    edges = np.linspace(0, everything.max() * 1.02, 41)
+    recorded = all(r.n_tokens is not None for arm in evidence.pair for r in arm.responses)
+    budgets = {r.decode.max_new_tokens for arm in evidence.pair for r in arm.responses}
+    return {
+        "kind": "histogram",
+        "xlabel": "tokens per answer" if recorded else "tokens per answer (estimated from the text)",
+        "edges": [float(edge) for edge in edges],
+        "series": [{"name": name, "counts": np.histogram(x, bins=edges)[0].tolist()} for name, x in lengths.items()],
+        "marks": [{"x": float(b), "label": f"budget {b}"} for b in sorted(b for b in budgets if b is not None)],
+    }
+
+
+def _budget_flip(evidence: Evidence) -> str | None:
+    """A sentence when the same arms at another budget (``control@2048``) show the effect with another sign."""
+    if len(evidence.pair) < 2:
+        return None
+    base = evidence.effect.difference.estimate
+    for name in sorted(evidence.arms):
+        budget = name.removeprefix("treated@")
+        if budget == name or f"control@{budget}" not in evidence.arms or base is None:
+            continue
+        other = evidence.effect_of(evidence.metric, control=f"control@{budget}", treated=name)
+        value, interval = other.difference.estimate, other.difference.interval
+        if value is not None and interval is not None and value * base < 0 and not interval[0] <= base <= interval[1]:
+            return (
+                f"The effect changes sign with the token budget: {number(base)} here, "
+                f"{with_interval(other.difference)} at {budget} tokens."
+            )
+    return None
+
+
+def _from_counts(evidence: Evidence) -> Finding:
+    assert evidence.counts is not None
+    arms = {"control": evidence.counts.control, "treated": evidence.counts.treated}
+    stated = {name: arm.cut / arm.n for name, arm in arms.items() if arm.cut is not None}
+    details: dict[str, Json] = {
+        "arms": {
+            name: {
+                "cut": stated.get(name, 0.0),
+                "finished": 1 - stated[name] if name in stated else 0.0,
+                "unknown": 0.0 if name in stated else 1.0,
+                "provenance": {"stated": 1.0} if name in stated else {},
+            }
+            for name in arms
+        },
+        "known": len(stated) == 2,
+    }
+    n = sum(arm.n for arm in arms.values())
+    if len(stated) < 2:
+        return Finding(
+            Outcome.INCONCLUSIVE,
+            "Counts alone do not say how many answers were cut by the token budget.",
+            "State how many were cut with --cut control=0/120 --cut treated=3/120, or give the per-item results.",
+            n=n,
+            details=details,
+        )
+    text = " and ".join(f"{name} {percent(share)}" for name, share in stated.items())
+    # all cut answers of one arm could have gone either way, so the cut share bounds what they can move
+    if max(stated.values()) <= NEGLIGIBLE:
+        return Finding(Outcome.PASS, f"Stated as cut: {text}.", n=n, details=details)
+    return Finding(
+        Outcome.FAIL,
+        f"Stated as cut: {text}; counts cannot say what the finished answers show.",
+        _REMEDY,
+        n=n,
+        details=details,
+    )
+
+
+@check(
+    "clip",
+    group="ruler",
+    question="Were texts cut when they were stored or shown to the judge, and were scores computed from the rest?",
+    must_fail=("clipped",),
+    must_pass=("clean", "null"),
+)
+def clip(evidence: Evidence) -> Finding:
+    """FAIL when many texts share one exact maximal length, or when the judge saw less than the whole response."""
+    if missing := needs_responses(evidence, "clipping"):
+        return missing
+    texts = sum(text is not None for arm in evidence.pair for text in arm.texts)
+    if texts == 0:
+        return not_run("The files keep no response texts.", "Map the text column with --map response=COLUMN.")
+    remedy = "Store and judge whole responses, then score them again."
+    for arm in evidence.pair:
+        length = describe_inference(arm.responses).storage_clip_chars
+        if length is not None:
+            at = sum(text is not None and len(text) == length for text in arm.texts)
+            because = f"{at} of {len(arm)} {arm.name} texts are exactly {length} characters long: they were clipped."
+            return Finding(Outcome.FAIL, because, remedy, n=texts, figure=_pile_up(evidence))
+    short = _judge_saw_less(evidence)
+    if short:
+        return Finding(Outcome.FAIL, short, remedy, n=texts)
+    return Finding(Outcome.PASS, f"No pile-up of texts at one exact length among {texts}.", n=texts)
+
+
+def _judge_saw_less(evidence: Evidence) -> str | None:
+    for arm in evidence.pair:
+        for axis, column in sorted(arm.columns.items()):
+            for text, instrument in zip(arm.texts, column.instrument_of, strict=True):
+                _, found, view = instrument.partition("view=")
+                digits = view.partition(",")[0]
+                if found and digits.isdigit() and text is not None and len(text) > int(digits):
+                    return (
+                        f"The judge of {listing([axis])} saw only the first {digits} characters of {arm.name} "
+                        f"responses that are up to {max(len(t) for t in arm.texts if t is not None)} long."
+                    )
+    return None

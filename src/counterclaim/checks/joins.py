@@ -1,0 +1,210 @@
+"""Do things belong together: answers to prompts, golds to prompts, quoted numbers to records, test to training data."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from counterclaim import stats
+from counterclaim.checks.wording import listing, needs_responses, not_run, percent, with_interval
+from counterclaim.errors import InputError
+from counterclaim.evidence import Arm, Evidence
+from counterclaim.records import Estimate, Json, Outcome
+from counterclaim.registry import Finding, check
+from counterclaim.text import content_overlap, words_of
+
+SAMPLE = 150  # rows compared per join; enough to tell a join from a shuffle many times over
+SHUFFLES = 3
+STRICT = 0.999
+ENOUGH = 30
+
+
+@check(
+    "alignment",
+    group="ruler",
+    question="Do responses belong to their prompts, and golds to the prompts that they are joined with?",
+    must_fail=("shuffled_gold", "shuffled_answers"),
+    must_pass=("clean", "null"),
+)
+def alignment(evidence: Evidence) -> Finding:
+    """FAIL when texts that are joined share no more words than texts joined at random."""
+    if missing := needs_responses(evidence, "whether answers fit their prompts"):
+        return missing
+    pairing = evidence.pairing if len(evidence.pair) == 2 else None
+    counted = ""
+    if pairing is not None:
+        lost = pairing["only_control"] + pairing["only_treated"]
+        counted = f"{pairing['paired']} prompts paired, {lost} answered by one arm only. "
+    joins: list[tuple[str, Estimate]] = []
+    for arm in evidence.pair:
+        rows = _sample([i for i, r in enumerate(arm.responses) if r.text])
+        prompts = [evidence.prompts[arm.responses[i].prompt_id].text for i in rows]
+        answers = [arm.responses[i].text or "" for i in rows]
+        joins.append((f"{arm.name} answers and their prompts", _beyond_chance(prompts, answers)))
+    joins.append(("golds and their prompts", _gold_join(evidence)))
+    told = [(what, e) for what, e in joins if e.estimate is not None]
+    n = sum(len(arm) for arm in evidence.pair)
+    details: dict[str, Json] = {} if pairing is None else {"pairing": pairing}
+    if not told:
+        by_id = any(not prompt.messages for prompt in evidence.prompts.values())
+        why = "the rows are joined by id and hold no prompt text" if by_id else "the texts are too short to compare"
+        return Finding(
+            Outcome.NOT_RUN,
+            f"{counted}Nothing shows that answers belong to their prompts: {why}.",
+            "Map the prompt and response columns (--map prompt=COLUMN,response=COLUMN).",
+            n=n,
+            details=details,
+        )
+    for what, estimate in told:
+        if estimate.low is not None and estimate.low <= 0 and estimate.high is not None and estimate.high < 0.06:
+            because = (
+                f"{counted}The {what} share no more words than a random join would "
+                f"(excess {with_interval(estimate)}): they are joined wrongly."
+            )
+            remedy = "Join on the content of the prompt, not on position or a bare id, and score again."
+            return Finding(Outcome.FAIL, because, remedy, estimate=estimate, n=n, details=details)
+    unsure = [what for what, e in told if e.low is None or e.low <= 0]
+    weakest = min((e for _, e in told), key=lambda e: e.low if e.low is not None else -math.inf)
+    common: dict[str, Json] = {"estimate": weakest, "n": n, "details": details}
+    if unsure:
+        because = f"{counted}Whether {listing(unsure)} belong together cannot be told from their words."
+        return Finding(Outcome.INCONCLUSIVE, because, "Read a few pairs in the table by eye.", **common)
+    if pairing is not None and pairing["paired"] < 0.8 * (
+        pairing["paired"] + max(pairing["only_control"], pairing["only_treated"])
+    ):
+        because = f"{counted}What is left may be a selection."
+        return Finding(Outcome.WARN, because, "Answer the same prompts with both arms.", **common)
+    names = listing(what for what, _ in told)
+    return Finding(
+        Outcome.PASS, f"{counted}{names[0].upper()}{names[1:]} fit far better than a shuffled join.", **common
+    )
+
+
+def _sample(rows: Sequence[int]) -> list[int]:
+    if len(rows) <= SAMPLE:
+        return list(rows)
+    return sorted(int(i) for i in np.random.default_rng(0).choice(rows, SAMPLE, replace=False))
+
+
+def _beyond_chance(left: Sequence[str], right: Sequence[str]) -> Estimate:
+    """Mean word overlap of joined texts minus that of the same texts joined at random."""
+    kept = [(a, b) for a, b in zip(left, right, strict=True) if len(words_of(a)) >= 4 and len(words_of(b)) >= 4]
+    if len(kept) < ENOUGH or len({a for a, _ in kept}) < ENOUGH / 2:
+        return Estimate.undefined("too few texts that are long enough")
+    a, b = zip(*kept, strict=True)
+    n = len(kept)
+    joined = np.array([content_overlap(x, y) for x, y in kept])
+    offsets = np.random.default_rng(1).choice(np.arange(1, n), min(SHUFFLES, n - 1), replace=False)
+    shuffled = np.array([[content_overlap(a[i], b[(i + int(k)) % n]) for i in range(n)] for k in offsets]).mean(axis=0)
+    return stats.paired_mean(joined - shuffled, STRICT)
+
+
+def _gold_join(evidence: Evidence) -> Estimate:
+    prompts = [prompt for prompt in evidence.prompts.values() if prompt.gold and prompt.messages]
+    chosen = [prompts[i] for i in _sample(range(len(prompts)))]
+    golds = [_gold_text(prompt.gold) for prompt in chosen]
+    answers: dict[str, str] = {}
+    for arm in evidence.pair[:1]:
+        for response in arm.responses:
+            answers.setdefault(response.prompt_id, response.text or "")
+    return _beyond_chance(golds, [f"{p.text}\n{answers.get(p.id, '')}" for p in chosen])
+
+
+def _gold_text(gold: Json) -> str:
+    if isinstance(gold, str):
+        return gold
+    if isinstance(gold, dict):
+        return " ".join(_gold_text(value) for key, value in gold.items() if key != "tests")
+    if isinstance(gold, list | tuple):
+        return " ".join(_gold_text(value) for value in gold)
+    return ""
+
+
+@check(
+    "contamination",
+    group="ruler",
+    question="Do test prompts, or near-duplicates of them, occur in the training data of the treated arm?",
+    must_fail=("leaky",),
+    must_pass=("with_clean_training_data",),
+)
+def contamination(evidence: Evidence) -> Finding:
+    """FAIL when many prompts were trained on, or when the effect does not stand on the others."""
+    report = evidence.overlap
+    if report is None:
+        return not_run("No training data were given.", "Pass the treated arm's training file with --train-data FILE.")
+    leaked = frozenset(report.contaminated)
+    n = len(evidence.prompts)
+    estimate = stats.wilson(len(leaked), n, evidence.claim.level)
+    common: dict[str, Json] = {"estimate": estimate, "n": n, "evidence": tuple(sorted(leaked))[:20]}
+    if not leaked:
+        because = f"None of {n} prompts occurs in {report.n_training_rows} training rows."
+        return Finding(Outcome.PASS, because, **common)
+    text = (
+        f"{len(leaked)} of {n} prompts ({percent(len(leaked) / n)}) occur in the {report.n_training_rows} training rows"
+    )
+    remedy = "Take these prompts out of the test set (or out of the training data, and train again)."
+    if len(evidence.pair) < 2 or len(leaked) / n > 0.05:
+        return Finding(Outcome.FAIL, f"{text}.", remedy, **common)
+    keep = tuple(np.array([r.prompt_id not in leaked for r in arm.responses]) for arm in evidence.pair)
+    claim = evidence.claim
+    clean = evidence.effect_of(evidence.metric, keep=(keep[0], keep[1]))
+    said = [e.conclusion(claim.sign, claim.margin, claim.alpha) for e in (evidence.effect, clean)]
+    text += f"; without them the effect is {with_interval(clean.difference)}"
+    return Finding(Outcome.WARN if said[0] == said[1] else Outcome.FAIL, f"{text}.", remedy, **common)
+
+
+@check(
+    "ledger",
+    group="ruler",
+    question="Do the numbers that are quoted equal the numbers recomputed from the records?",
+    must_fail=("misquoted",),
+    must_pass=("well_quoted",),
+)
+def ledger(evidence: Evidence) -> Finding:
+    """FAIL when a quoted value or n differs from the recomputed one by more than its rounding."""
+    if missing := needs_responses(evidence, "what the numbers should be"):
+        return missing
+    wrong, right, unknown = [], [], []
+    for quote in evidence.quotes:
+        arm = evidence.arms.get(quote.arm)
+        if arm is None:
+            unknown.append(f"{quote.metric} of {quote.arm}")
+            continue
+        try:
+            value, n = _recompute(evidence, arm, quote.metric)
+        except InputError:
+            unknown.append(f"{quote.metric} of {quote.arm}")
+            continue
+        name = f"{quote.arm} {quote.metric}"
+        if value is None or abs(value - quote.value) > _rounding(quote.value):
+            hint = " (fractions, not percent)" if value is not None and abs(quote.value / 100 - value) < 0.005 else ""
+            got = "undefined" if value is None else f"{value:.4g}"
+            wrong.append(f"{name} is quoted as {quote.value:g} by the {quote.source}, the records give {got}{hint}")
+        elif quote.n is not None and quote.n != n:
+            wrong.append(f"{name} is quoted with n = {quote.n}, the records hold {n}")
+        else:
+            right.append(name)
+    n_quotes = len(wrong) + len(right)
+    if wrong:
+        remedy = "Correct the quoted number, or find the records that it was computed from."
+        return Finding(Outcome.FAIL, f"{listing(wrong, 3)}.", remedy, n=n_quotes)
+    if not right:
+        return not_run(
+            "Nothing is quoted that could be recomputed from these records.",
+            "Quote the claim's numbers under [[quotes]] in the claim file (arm, metric, value, n).",
+        )
+    return Finding(Outcome.PASS, f"Recomputed and equal: {listing(right)}.", n=n_quotes)
+
+
+def _recompute(evidence: Evidence, arm: Arm, name: str) -> tuple[float | None, int]:
+    metric = evidence.metric_named(name)
+    estimate = evidence.arm_estimate(metric, arm)
+    return estimate.estimate, int(arm.scored(metric).sum())
+
+
+def _rounding(value: float) -> float:
+    """Half a unit in the last decimal that the number is quoted with, and at least a float's own noise."""
+    decimals = len(repr(float(value)).partition(".")[2]) if "e" not in repr(float(value)) else 12
+    return 0.5 * 10.0**-decimals + 1e-9 * max(1.0, abs(value))

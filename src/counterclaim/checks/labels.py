@@ -1,0 +1,165 @@
+"""Do labels mean one thing: two instruments for one construct, and items that sit exactly on a threshold."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import numpy as np
+
+from counterclaim import stats
+from counterclaim.checks.wording import listing, needs_responses, not_run, number, percent, with_interval
+from counterclaim.evidence import Arm, Evidence
+from counterclaim.metrics import Floats, find_axis
+from counterclaim.records import Json, Outcome
+from counterclaim.registry import Finding, check
+
+THRESHOLD = 0.5  # coverage at which an answer counts as correct (design: measures)
+RATING_AT = 4.0  # five-point ratings are binarised at >= 4 (design: measures)
+POOR, GOOD = 0.4, 0.6
+
+
+@check(
+    "label-agreement",
+    group="ruler",
+    question="Do instruments that claim to measure one construct agree, and how far could a gate on one reach?",
+    must_fail=("disagreeing_labels",),
+    must_pass=("agreeing_labels",),
+)
+def label_agreement(evidence: Evidence) -> Finding:
+    """FAIL when Cohen's kappa lies wholly below 0.4; its estimate is kappa of the worst pair."""
+    if missing := needs_responses(evidence, "how labels agree"):
+        return missing
+    if not evidence.claim.same_construct:
+        return not_run(
+            "Nobody says which labels claim to measure one construct.",
+            "Name them, for example --same-construct correct,factual.",
+        )
+    worst: Finding | None = None
+    for group in evidence.claim.same_construct:
+        axes = []
+        for name in group:
+            axis = find_axis(name, evidence.axes)
+            if axis is None:
+                return not_run(
+                    f"The results hold no label {name!r}.", f"Name one of {listing(sorted(evidence.axes), 12)}."
+                )
+            axes.append(axis)
+        for a, b in combinations(axes, 2):
+            finding = _agreement(evidence, a, b)
+            if worst is None or _rank(finding) > _rank(worst):
+                worst = finding
+    return worst or not_run("A construct needs two labels.", "Name two or more: --same-construct A,B.")
+
+
+def _rank(finding: Finding) -> tuple[int, float]:
+    order = [Outcome.PASS, Outcome.WARN, Outcome.INCONCLUSIVE, Outcome.NOT_RUN, Outcome.FAIL]
+    kappa = finding.estimate.estimate if finding.estimate and finding.estimate.estimate is not None else 1.0
+    return order.index(finding.outcome), -kappa
+
+
+def _agreement(evidence: Evidence, a: str, b: str) -> Finding:
+    x = np.concatenate([_binary(arm, a) for arm in evidence.pair])
+    y = np.concatenate([_binary(arm, b) for arm in evidence.pair])
+    keep = ~np.isnan(x) & ~np.isnan(y)
+    lost, x, y = int((~keep).sum()), x[keep] == 1, y[keep] == 1
+    n = len(x)
+    remedy = "Settle which label is meant before gating on either; have people label a sample of both."
+    if n < 2:
+        return not_run(f"No response carries both {a} and {b}.", "Score the same responses with both instruments.")
+    table = np.array([[int((~x & ~y).sum()), int((~x & y).sum())], [int((x & ~y).sum()), int((x & y).sum())]])
+    kappa = stats.cohen_kappa(table, evidence.claim.level)
+    agree = float((x == y).mean())
+    ceiling = stats.auc(x.astype(float), y)
+    top = "" if ceiling is None else f"; a perfect predictor of {a} would reach AUC {ceiling:.2f} on {b}"
+    because = f"{a} and {b} agree on {percent(agree)} of {n} responses, Cohen's kappa {with_interval(kappa)}{top}."
+    details: dict[str, Json] = {"axes": [a, b], "agreement": agree, "ceiling_auc": ceiling, "table": table.tolist()}
+    figure = {
+        "kind": "table2x2", "rows": [f"{b} no", f"{b} yes"], "cols": [f"{a} no", f"{a} yes"],
+        "arms": [{"name": f"{a} against {b}", "cells": table.T.tolist()}],
+    }  # fmt: skip
+    common: dict[str, Json] = {"estimate": kappa, "n": n, "n_unscored": lost, "details": details, "figure": figure}
+    if kappa.high is not None and kappa.high < POOR:
+        return Finding(Outcome.FAIL, because, remedy, **common)
+    if kappa.low is not None and kappa.low >= GOOD:
+        return Finding(Outcome.PASS, because, **common)
+    if kappa.estimate is not None and kappa.estimate < GOOD:
+        return Finding(Outcome.WARN, because, remedy, **common)
+    return Finding(Outcome.INCONCLUSIVE, because, "Label more responses with both instruments.", **common)
+
+
+def _binary(arm: Arm, axis: str) -> Floats:
+    """An axis as 0/1: 0/1 as it is, fractions at >= 0.5, five-point ratings at >= 4, two labels in sorted order."""
+    values = arm.numbers(axis)
+    known = values[~np.isnan(values)]
+    if len(known):
+        cut = 1.0 if np.isin(known, (0, 1)).all() else THRESHOLD if known.min() >= 0 and known.max() <= 1 else RATING_AT
+        return np.where(np.isnan(values), np.nan, (values >= cut) * 1.0)
+    labels = arm.labels(axis)
+    yes = {"true", "yes", "correct", "right", "assert", "pass"}
+    top = sorted({v for v in labels if v is not None})[-1:]
+    return np.array(
+        [
+            np.nan if v is None else float(v.lower() in yes or ([v] == top and v.lower() not in {"wrong"}))
+            for v in labels
+        ]
+    )
+
+
+@check(
+    "label-ties",
+    group="ruler",
+    question="How much of the sample sits exactly at a binarising threshold, and does the result flip between ≥ and >?",
+    must_fail=("tied_threshold",),
+    must_pass=("clean_asymmetry",),
+)
+def label_ties(evidence: Evidence) -> Finding:
+    """FAIL when counting ties the other way changes what is concluded."""
+    if missing := needs_responses(evidence, "which items sit on a threshold"):
+        return missing
+    metric, claim = evidence.metric, evidence.claim
+    if "correct" not in metric.axes:
+        return not_run(
+            f"{metric.name} is not made from a binarised label.", "Nothing to do unless a threshold is used."
+        )
+    if "coverage" not in evidence.axes:
+        return not_run("The score behind 'correct' is not in the files.", "Map it with --map coverage=COLUMN.")
+    coverage = [arm.numbers("coverage") for arm in evidence.pair]
+    correct = [arm.numbers("correct") for arm in evidence.pair]
+    loose = [np.where(np.isnan(x), np.nan, (x >= THRESHOLD) * 1.0) for x in coverage]
+    strict = [np.where(np.isnan(x), np.nan, (x > THRESHOLD) * 1.0) for x in coverage]
+    both = [~np.isnan(x) & ~np.isnan(y) for x, y in zip(coverage, correct, strict=True)]
+    agree = [np.mean((y == z)[k]) if k.any() else 1.0 for y, z, k in zip(correct, loose, both, strict=True)]
+    if min(agree) < 0.95:
+        return not_run(
+            "'correct' is not coverage ≥ 0.5 in these files.", "Nothing to do: correctness has its own oracle."
+        )
+    n = int(sum(k.sum() for k in both))
+    tied = int(sum((x == THRESHOLD).sum() for x in coverage))
+    share = stats.wilson(tied, n, claim.level)
+    text = f"{tied} of {n} items ({percent(tied / max(n, 1))}) have coverage exactly {THRESHOLD}"
+    remedy = "Use checklists of odd length or a continuous score, and report both ways of counting."
+    common: dict[str, Json] = {"estimate": share, "n": n, "figure": _levels(evidence)}
+    if len(evidence.pair) == 2:
+        a, b = (evidence.effect_of(metric, values=(pair[0], pair[1])) for pair in (loose, strict))
+        before, after = (e.conclusion(claim.sign, claim.margin, claim.alpha) for e in (a, b))
+        text += f"; the effect is {with_interval(a.difference)} with ≥ and {with_interval(b.difference)} with >"
+        flipped = before != after
+    else:
+        arm = evidence.pair[0]
+        accuracy = evidence.metric_named("accuracy")
+        rates = [evidence.arm_estimate(accuracy, arm, correct=x[0]) for x in (loose, strict)]
+        one, two = rates[0], rates[1].estimate
+        text += f"; accuracy is {with_interval(one)} with ≥ and {number(two or 0.0)} with >"
+        flipped = two is not None and one.interval is not None and not one.interval[0] <= two <= one.interval[1]
+    if flipped and tied:
+        return Finding(Outcome.FAIL, f"{text}: the ties decide.", remedy, **common)
+    if n and tied / n > 0.1:
+        return Finding(Outcome.WARN, f"{text}.", remedy, **common)
+    return Finding(Outcome.PASS, f"{text}.", **common)
+
+
+def _levels(evidence: Evidence) -> dict[str, Json]:
+    values = np.concatenate([arm.numbers("coverage") for arm in evidence.pair])
+    found, counts = np.unique(np.round(values[~np.isnan(values)], 3), return_counts=True)
+    rows = [{"name": f"{v:g}", "value": int(c)} for v, c in zip(found, counts, strict=True)][:24]
+    return {"kind": "bars", "label": "items by coverage", "rows": rows, "max": int(counts.max()) if len(counts) else 1}

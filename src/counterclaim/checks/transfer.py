@@ -1,0 +1,205 @@
+"""Does it hold elsewhere: other prompts, thresholds chosen in advance, healthy base rates, real endings."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from counterclaim import stats
+from counterclaim.checks.wording import needs_responses, needs_two_arms, not_run, number, percent, with_interval
+from counterclaim.evidence import Arm, Evidence
+from counterclaim.metrics import Floats
+from counterclaim.records import Estimate, Json, Outcome
+from counterclaim.registry import Finding, check
+
+TELLING = 0.7  # a classifier this good tells two sets of prompts apart for practical purposes
+FEW = 10  # positives below which a class-conditional rate is an anecdote
+MOST_PROMPTS = 1_000
+
+
+@check(
+    "shift",
+    group="transfer",
+    question="Can a classifier tell test prompts from training prompts, and did the base rate move?",
+    must_fail=("shifted",),
+    must_pass=("with_clean_training_data",),
+)
+def shift(evidence: Evidence) -> Finding:
+    """FAIL when prompts are told apart and the base rate moved between splits; WARN for one of the two."""
+    splits = {
+        split: [p.text for p in evidence.prompts.values() if p.split == split and p.messages] for split in _SPLITS
+    }
+    train = list(evidence.train_sample) or splits["train"]
+    test = splits["test"] + splits["fresh"]
+    if len(train) < 20 or len(test) < 20:
+        return not_run(
+            "There are no training prompts to compare the test prompts with.",
+            "Pass --train-data FILE, or map a split column (train/dev/test/fresh) with --map split=COLUMN.",
+        )
+    told = _classifier_auc(train, test, evidence.claim.level)
+    apart = told.low is not None and told.low > 0.5 and (told.estimate or 0.0) >= TELLING
+    text = f"A classifier tells test from training prompts with AUC {with_interval(told)}"
+    moved = _base_rate_move(evidence)
+    if moved is not None:
+        text += f"; accuracy differs by {with_interval(moved)} between training and test prompts"
+    rate_moved = moved is not None and moved.interval is not None and not moved.interval[0] <= 0 <= moved.interval[1]
+    common: dict[str, Json] = {"estimate": told, "n": len(train) + len(test)}
+    remedy = "Say for which prompts the claim holds, or test on prompts drawn like the training prompts."
+    if apart and rate_moved and moved is not None and abs(moved.estimate or 0.0) >= 0.1:
+        return Finding(Outcome.FAIL, f"{text}.", remedy, **common)
+    if apart or rate_moved:
+        return Finding(Outcome.WARN, f"{text}.", remedy, **common)
+    return Finding(Outcome.PASS, f"{text}.", **common)
+
+
+_SPLITS = ("train", "dev", "test", "fresh")
+
+
+def _classifier_auc(train: list[str], test: list[str], level: float) -> Estimate:
+    """Cross-validated AUC of a linear classifier on hashed words and word pairs (a classifier two-sample test)."""
+    from sklearn.feature_extraction.text import HashingVectorizer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import StratifiedKFold, cross_val_predict
+
+    random = np.random.default_rng(0)
+
+    def some(texts: list[str]) -> list[str]:
+        unique = sorted(set(texts))
+        if len(unique) <= MOST_PROMPTS:
+            return unique
+        return [unique[i] for i in np.sort(random.choice(len(unique), MOST_PROMPTS, replace=False))]
+
+    a, b = some(train), some(test)
+    features = HashingVectorizer(n_features=2**14, ngram_range=(1, 2)).transform([*a, *b])
+    labels = np.array([0] * len(a) + [1] * len(b))
+    folds = StratifiedKFold(5, shuffle=True, random_state=0)
+    model = LogisticRegression(C=10.0, max_iter=1_000, class_weight="balanced")
+    scores = cross_val_predict(model, features, labels, cv=folds, method="decision_function")
+    return stats.delong(scores, labels == 1, level)
+
+
+def _base_rate_move(evidence: Evidence) -> Estimate | None:
+    """Accuracy of control answers on test minus on training prompts; None where there are not both."""
+    if not evidence.pair or "correct" not in evidence.axes:
+        return None
+    arm = evidence.pair[0]
+    right = arm.numbers("correct")
+    split = np.array([evidence.prompts[r.prompt_id].split for r in arm.responses])
+    train, test = (
+        right[(split == "train") & ~np.isnan(right)],
+        right[np.isin(split, ("test", "fresh")) & ~np.isnan(right)],
+    )
+    if len(train) < FEW or len(test) < FEW:
+        return None
+    return stats.newcombe_difference(int(test.sum()), len(test), int(train.sum()), len(train), evidence.claim.level)
+
+
+@check(
+    "threshold",
+    group="transfer",
+    question="Was every threshold chosen without looking at the test set?",
+    must_fail=("threshold_peeked",),
+    must_pass=("threshold_honest",),
+)
+def threshold(evidence: Evidence) -> Finding:
+    """FAIL when the claim says that thresholds were chosen on the test split."""
+    chosen = evidence.claim.thresholds_chosen_on
+    if chosen is None:
+        return not_run(
+            "The claim does not say on which split its thresholds were chosen.",
+            'State thresholds_chosen_on = "train" (or "dev", "test") in the claim file, if there is a threshold.',
+        )
+    if chosen in ("test", "fresh"):
+        because = (
+            f"Thresholds were chosen on the {chosen} split, so the number is an upper bound that supports no claim."
+        )
+        return Finding(Outcome.FAIL, because, "Choose them on training folds and score the test split once.")
+    return Finding(Outcome.PASS, f"Thresholds were chosen on the {chosen} split.")
+
+
+@check(
+    "base-rate",
+    group="transfer",
+    question="Could the number arise from class imbalance alone?",
+    must_fail=("tiny_positive_class",),
+    must_pass=("clean_asymmetry",),
+)
+def base_rate(evidence: Evidence) -> Finding:
+    """INCONCLUSIVE with fewer than ten answers in a class; FAIL when shuffled labels give an effect as large."""
+    if missing := needs_responses(evidence, "class sizes"):
+        return missing
+    metric, claim = evidence.metric, evidence.claim
+    if metric.kind == "mean" or "correct" not in evidence.axes:
+        return not_run(f"{metric.name} does not condition on correctness.", "Nothing to do for this metric.")
+    right = [arm.numbers("correct") for arm in evidence.pair]
+    sizes = {
+        arm.name: (int(np.nansum(x)), int((~np.isnan(x)).sum() - np.nansum(x)))
+        for arm, x in zip(evidence.pair, right, strict=True)
+    }
+    told = ", ".join(f"{name} {yes} right and {no} wrong" for name, (yes, no) in sizes.items())
+    n = sum(yes + no for yes, no in sizes.values())
+    figure: dict[str, Json] = {
+        "kind": "bars", "label": "share of answers that are right", "max": 1.0,
+        "rows": [{"name": name, "value": yes / max(yes + no, 1)} for name, (yes, no) in sizes.items()],
+    }  # fmt: skip
+    smallest = min(min(pair) for pair in sizes.values())
+    if smallest < FEW:
+        remedy = f"Find prompts with at least {FEW} right and {FEW} wrong answers in each arm; a few dozen are better."
+        because = f"The smaller class has {smallest} answers ({told}): a rate within it says next to nothing."
+        return Finding(Outcome.INCONCLUSIVE, because, remedy, n=n, figure=figure)
+    if len(evidence.pair) < 2 or metric.kind != "ratio" or metric.statistic is None:
+        return Finding(Outcome.PASS, f"Both classes are represented ({told}).", n=n, figure=figure)
+    null = _shuffled(evidence, evidence.pair, right)
+    observed = evidence.effect.difference.estimate
+    if observed is None or len(null) == 0:
+        return Finding(
+            Outcome.INCONCLUSIVE, f"The rate is undefined ({told}).", "Score more answers.", n=n, figure=figure
+        )
+    p = float((1 + (np.abs(null) >= abs(observed)).sum()) / (1 + len(null)))
+    said = evidence.effect.conclusion(claim.sign, claim.margin, claim.alpha)
+    text = f"With correctness labels shuffled within each arm a change as large as {number(observed)} has p = {p:.2g} ({told})"
+    remedy = "Report the rate within each class with its n, and test on prompts with a healthier base rate."
+    if said == "for" and p > 0.05 and metric.name == "assertion_asymmetry":
+        return Finding(Outcome.FAIL, f"{text}: imbalance alone gives that.", remedy, n=n, figure=figure)
+    return Finding(Outcome.PASS, f"{text}.", n=n, figure=figure)
+
+
+def _shuffled(evidence: Evidence, arms: tuple[Arm, ...], right: list[Floats], draws: int = 2_000) -> Floats:
+    """Difference of the metric over label shuffles within arms, (<= draws,), from the hypergeometric cells."""
+    statistic = evidence.metric.statistic
+    assert statistic is not None
+    random = np.random.default_rng(0)
+    values = []
+    for arm, x in zip(arms, right, strict=True):
+        cells = arm.cells(x).sum(axis=0)
+        yes, no = int(cells[0] + cells[1]), int(cells[2] + cells[3])
+        asserts = int(cells[0] + cells[2])
+        cr = random.hypergeometric(yes, no, asserts, size=draws).astype(float)
+        values.append(statistic(np.stack([cr, yes - cr, asserts - cr, no - (asserts - cr)], axis=1)))
+    null = values[1] - values[0]
+    return np.asarray(null[~np.isnan(null)], dtype=np.float64)
+
+
+@check(
+    "endpoint",
+    group="transfer",
+    question="For anything read at 'the last token': did the response end there?",
+    must_fail=("endpoint_cut",),
+    must_pass=("endpoint_whole",),
+)
+def endpoint(evidence: Evidence) -> Finding:
+    """FAIL when a score that ranks answers (a probe's) was read off answers that were cut."""
+    if missing := needs_two_arms(evidence):
+        return missing
+    if evidence.metric.kind != "auc":
+        return not_run(f"{evidence.metric.name} is not read at the last token.", "Nothing to do for this metric.")
+    cut = sum(int(arm.cut.sum()) for arm in evidence.pair)
+    unknown = sum(int(arm.unknown.sum()) for arm in evidence.pair)
+    n = sum(len(arm) for arm in evidence.pair)
+    share = stats.wilson(cut, n, evidence.claim.level)
+    text = f"{percent(cut / max(n, 1))} of {n} answers were cut and {percent(unknown / max(n, 1))} ended unknown"
+    remedy = "Read the score at the end of finished answers only, after generating with a larger budget."
+    if cut / max(n, 1) > 0.1:
+        return Finding(Outcome.FAIL, f"{text}: their last token is not an end.", remedy, estimate=share, n=n)
+    if (cut + unknown) / max(n, 1) > 0.02:
+        return Finding(Outcome.WARN, f"{text}.", remedy, estimate=share, n=n)
+    return Finding(Outcome.PASS, f"{text}.", estimate=share, n=n)
