@@ -52,10 +52,9 @@ def estimate_tokens(text: str) -> float:
     return _TOKENS_PER_PIECE * len(_PIECE.findall(text))
 
 
-def cut_at_token(text: str, at: int) -> str:
-    """The prefix of ``text`` that ends with the token-like piece reaching over or next after character ``at``."""
-    piece = _PIECE.search(text, at)
-    return text if piece is None else text[: piece.end()]
+def piece_ends(text: str) -> list[int]:
+    """Where the pieces that ``estimate_tokens`` counts end: the places at which a token budget can cut."""
+    return [match.end() for match in _PIECE.finditer(text)]
 
 
 # --- endings ------------------------------------------------------------------------------------------------

@@ -25,30 +25,31 @@ from numpy.typing import NDArray
 from scipy.special import betaln, gammaln, logsumexp
 
 from counterclaim.records import Decode, FinishReason, Provenance, Response
-from counterclaim.text import EndSigns, cut_at_token, end_signs, estimate_tokens
+from counterclaim.text import EndSigns, end_signs, estimate_tokens, piece_ends
 
 Floats = NDArray[np.float64]
 Label = FinishReason
 States = NDArray[np.int64]
-STATES = ("complete", "open_short", "open_item", "open_prose", "broken")
+STATES = ("complete", "open_short", "open_line", "open_prose", "broken")
 """States of an ending: a finished form; no sentence end on a short last line (a name, a title, a final answer), in
-a list item, in running text; something begun and not ended."""
-_COMPLETE, _SHORT, _ITEM, _PROSE, _BROKEN = range(5)
+a list item or among lines that have none either (verse), in running text; something begun and not ended."""
+_COMPLETE, _SHORT, _LINE, _PROSE, _BROKEN = range(5)
 
 # What is believed of finished answers before an arm is seen: few are broken (Beta), the rest mostly complete
 # (Dirichlet, weak: lists and poems end without a full stop, and then all of them do).
-_BROKEN_PRIOR = (0.3, 20.0)
+_BROKEN_PRIOR = (0.4, 40.0)
 _BROKEN_PRIOR_STOPPED = (1.0, 4.0)  # what stands before a stop string need not be an ending
 _OTHER_PRIOR = np.array([2.0, 0.4, 0.4, 0.2])
 _ZONE = 3.0  # log width of "near the ceiling" in units of tokens ** -0.5: the estimator's sd is about 0.35 of it
 _ZONE_MIN = 0.12
 _REFERENCE = 100  # answers below the ceiling that stand for finished ones
-_PREFIXES = 200  # random cuts that stand for cut ones
+_PREFIXES = 400  # random cuts that stand for cut ones
 _CLOSED_FORM_TOKENS = 12.0  # shorter texts are final answers, not the beginnings of explanations
 _EVIDENCE = math.log(1000.0)  # an arm has cuts only if their presence is this much the likelier (Bayes factor)
 _SURE = 0.8
 _BUDGET_SLACK = 0.70  # an estimate below this share of a stated budget cannot be an answer that filled it
 _SHORT_LINE = 5  # words
+_LINE_END = frozenset(".!?:;。！？…*|`")
 _ITEM_LINE = re.compile(r"(?:[-*+•–|>]|\d{1,3}[.)]) ?\S?")
 
 
@@ -230,11 +231,12 @@ def _state(text: str) -> int:
         return _COMPLETE
     if signs.broken:
         return _BROKEN
-    body = text.rstrip()
-    last_line = body[body.rfind("\n") + 1 :].strip()
-    if _ITEM_LINE.match(last_line):
-        return _ITEM
-    return _SHORT if last_line.count(" ") < _SHORT_LINE and last_line != body else _PROSE
+    lines = [line.strip() for line in text.rstrip()[-2000:].split("\n") if line.strip()]
+    others, last_line = lines[:-1], lines[-1] if lines else ""
+    unended = sum(line[-1] not in _LINE_END for line in others[-10:])
+    if _ITEM_LINE.match(last_line) or (len(others) >= 3 and 2 * unended > len(others[-10:])):
+        return _LINE
+    return _SHORT if others and last_line.count(" ") < _SHORT_LINE else _PROSE
 
 
 def _from_text(texts: Sequence[str], decode: Decode) -> tuple[list[Label], Inference]:
@@ -266,10 +268,13 @@ def _from_text(texts: Sequence[str], decode: Decode) -> tuple[list[Label], Infer
     model, zone, reference = _read_zone(texts, sizes, states, candidates, edge, stopped)
     for _ in range(3):  # what breaks off shows where the ceiling is, and how sharp; the zone is fitted to it
         broken = zone[states[zone] == _BROKEN]
-        if model.evidence <= _EVIDENCE or len(broken) < 5:
+        if model.evidence <= _EVIDENCE or len(broken) < 10:
             break
         edge = max(least, _fitted_edge(sizes[broken]))
-        model, zone, reference = _read_zone(texts, sizes, states, candidates, edge, stopped)
+        refit = _read_zone(texts, sizes, states, candidates, edge, stopped)
+        if refit[0].evidence <= _EVIDENCE:
+            break
+        model, zone, reference = refit
     seen = _count(states[zone])
     cuts = model.evidence > _EVIDENCE
     posterior = model.posterior if cuts else _doubt(seen, reference, stopped)
@@ -337,10 +342,10 @@ def _zone_edge(sizes: Floats, unfinished: NDArray[np.bool_]) -> float:
 
 
 def _fitted_edge(sizes: Floats) -> float:
-    """Three robust standard deviations below the median of cut answers' sizes, on the log scale."""
+    """Four robust standard deviations below the median of cut answers' sizes, on the log scale."""
     logs = np.log(sizes)
     center = float(np.median(logs))
-    return math.exp(center - 3 * max(1.4826 * float(np.median(np.abs(logs - center))), 0.01))
+    return math.exp(center - 4 * max(1.4826 * float(np.median(np.abs(logs - center))), 0.015))
 
 
 @dataclass(frozen=True, slots=True)
@@ -384,10 +389,11 @@ def _cut_rates(texts: Sequence[str]) -> Floats:
     """
     rng = np.random.default_rng(0)
     states = []
-    for i in range(_PREFIXES):
-        text = texts[i % len(texts)]
-        at = int(rng.integers(len(text) // 3, max(len(text) - 1, len(text) // 3 + 1)))
-        states.append(_state(cut_at_token(text, at)))
+    for text in texts[: _PREFIXES // 2]:
+        ends = piece_ends(text)
+        # Not in the first third: openings have a form of their own, and a budget rarely ends there.
+        places = rng.integers(len(ends) // 3, max(len(ends) - 1, 1), max(2, _PREFIXES // len(texts)))
+        states += [_state(text[: ends[at]]) for at in places]
     counts = _count(np.array(states)) + 0.5
     return counts / float(counts.sum())
 
@@ -395,14 +401,16 @@ def _cut_rates(texts: Sequence[str]) -> Floats:
 def _doubt(seen: Floats, reference: Floats, stopped: bool) -> Floats:
     """P(cut) for each state where nothing piles up: what breaks off among the longest stays in doubt (0.5).
 
-    So does a lone long answer without a sentence end. Neither does in an arm whose finished answers do the same.
+    So does a lone long answer without a sentence end, and running text without one where no shorter answers tell
+    how finished ones end. What finished answers of the arm do as well is not in doubt.
     """
     total = max(float(reference.sum()), 1.0)
     common = reference / total > 0.05
     doubt = np.zeros(len(STATES))
     if not stopped:
         doubt[_BROKEN] = 0.0 if common[_BROKEN] else 0.5
-        if seen[_PROSE] <= 2 and not common[_PROSE]:
+        unreferenced = reference.sum() < 20 and seen[_PROSE] > 0.5 * seen.sum()
+        if unreferenced or (seen[_PROSE] <= 2 and not common[_PROSE]):
             doubt[_PROSE] = 0.5
     return doubt
 
