@@ -43,7 +43,7 @@ TOKENS_PER_WORD = 1.3
 BUDGET = 512
 ACCURACY = 0.58
 NOISE = 0.12
-FLICKER = 0.05
+FLICKER = 0.03
 DECODE = Decode(BUDGET, temperature=0.0, top_p=1.0, seed=0, thinking=False, chat_template="plain-chat-1")
 BASE = ModelRef("example/base-1b", "r1", "bfloat16")
 TUNED = replace(BASE, adapter_hash="adapter-a")
