@@ -130,15 +130,11 @@ def resolve(name: str, axes: Collection[str]) -> Metric:
     if axis is not None and axis.startswith("score."):
         return Metric(name, "mean", (axis,), fraction=False)
     if axis is not None:
-        raise InputError(
-            f"metric {name!r} is a label, not a number", remedy=f"name the label to count: {name}=VALUE"
-        )
+        raise InputError(f"metric {name!r} is a label, not a number", remedy=f"name the label to count: {name}=VALUE")
     known = available(axes)
     near = difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(known) or 'none'}"
-    raise InputError(
-        f"there is no metric {name!r} in these results ({hint})", remedy="name one, or map a column to it"
-    )
+    raise InputError(f"there is no metric {name!r} in these results ({hint})", remedy="name one, or map a column to it")
 
 
 def available(axes: Collection[str]) -> list[str]:

@@ -452,9 +452,7 @@ _OMIT_EMPTY = frozenset({"replicate", "gold", "tags"})
 def prompt_from_json(row: Mapping[str, Json]) -> Prompt:
     """The inverse of ``to_json`` on a Prompt."""
     messages = tuple(Message(turn["role"], turn["content"]) for turn in row.get("messages", ()))
-    return Prompt(
-        row["id"], messages, row.get("split", "test"), row.get("gold", {}), tuple(row.get("tags", ()))
-    )
+    return Prompt(row["id"], messages, row.get("split", "test"), row.get("gold", {}), tuple(row.get("tags", ())))
 
 
 def response_from_json(row: Mapping[str, Json], cache: dict[str, Any] | None = None) -> Response:

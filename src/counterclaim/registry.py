@@ -100,9 +100,7 @@ def check(
         if name in _CHECKS:
             raise RegistryError(f"a check named {name!r} is registered already")
         if not must_fail or not must_pass:
-            raise RegistryError(
-                f"check {name!r} names no planted world that it must catch and one that it must pass"
-            )
+            raise RegistryError(f"check {name!r} names no planted world that it must catch and one that it must pass")
         made = Check(name, group, question, function, must_fail, must_pass)
         _CHECKS[name] = made
         return made

@@ -9,7 +9,7 @@ import numpy as np
 from counterclaim import stats
 from counterclaim.checks.wording import listing, needs_responses, not_run, number, percent, with_interval
 from counterclaim.evidence import Arm, Evidence
-from counterclaim.importers.finish import describe_inference
+from counterclaim.importers.finish import describe_inference, storage_clip
 from counterclaim.records import FinishReason, Json, Outcome
 from counterclaim.registry import Finding, check
 from counterclaim.text import estimate_tokens
@@ -231,7 +231,8 @@ def clip(evidence: Evidence) -> Finding:
         return not_run("The files keep no response texts.", "Map the text column with --map response=COLUMN.")
     remedy = "Store and judge whole responses, then score them again."
     for arm in evidence.pair:
-        length = describe_inference(arm.responses).storage_clip_chars
+        kept = [text for text in arm.texts if text]
+        length = storage_clip(kept) if kept else None
         if length is not None:
             at = sum(text is not None and len(text) == length for text in arm.texts)
             because = f"{at} of {len(arm)} {arm.name} texts are exactly {length} characters long: they were clipped."

@@ -134,10 +134,10 @@ def contamination(evidence: Evidence) -> Finding:
     report = evidence.overlap
     if report is None:
         return not_run("No training data were given.", "Pass the treated arm's training file with --train-data FILE.")
-    leaked = frozenset(report.contaminated)
+    leaked = frozenset(report.hits())
     n = len(evidence.prompts)
     estimate = stats.wilson(len(leaked), n, evidence.claim.level)
-    common: dict[str, Json] = {"estimate": estimate, "n": n, "evidence": tuple(sorted(leaked))[:20]}
+    common: dict[str, Json] = {"estimate": estimate, "n": n, "evidence": tuple(hits[:20])}
     if not leaked:
         because = f"None of {n} prompts occurs in {report.n_training_rows} training rows."
         return Finding(Outcome.PASS, because, **common)

@@ -1,0 +1,384 @@
+"""Do test prompts, or near copies of them, occur in training data?
+
+Two questions per prompt, over training rows that are streamed once:
+
+* *containment*: the share of the prompt's word n-grams that occur anywhere in the training data. It catches
+  verbatim copies, copies inside longer texts, and copies with other case or punctuation (words are normalised).
+* *near-duplicate Jaccard*: the similarity of the prompt and the most similar single training row, over their
+  words and word pairs (Broder 1997). It catches rows with every tenth or twentieth word changed, which break
+  n-grams. Candidates come from MinHash LSH; the similarity reported is exact.
+
+What many prompts share (an instruction prefix, a template) says nothing about one of them, and is left out.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+import numpy as np
+
+from counterclaim.errors import RecordError
+from counterclaim.records import Json
+from counterclaim.text import HashedWords, Hashes, Numbers, hash_words
+
+_BATCH_CHARS = 1 << 20  # texts hashed at once: larger batches fall out of the processor's cache
+_COMMON_SHARE = 0.02  # an n-gram in this share of the prompts (at least 3 of them) is boilerplate
+_COMMON_LEAST = 3
+_PHRASE = 5  # words; shorter prompts must be a whole line of a row, longer ones may stand inside a line
+_PERMUTATIONS = 128
+_LSH_SLACK = 0.75  # the LSH threshold as a share of the wanted Jaccard: misses at that Jaccard are then < 1e-3
+_SIEVE_BITS = 22
+
+
+@dataclass(frozen=True, slots=True)
+class PromptOverlap:
+    """What the training data holds of one prompt.
+
+    Attributes:
+        containment: share (0-1) of the prompt's n-grams found anywhere in the training data; for a prompt of
+            fewer than n words, 1 if the whole prompt was found and 0 if not; 0 for a prompt without words.
+        containment_row: 0-based training row that holds the most of them, None if no row holds any.
+        row_containment: the share that this one row holds.
+        jaccard: exact Jaccard similarity (0-1) with the most similar training row among those that reach the
+            threshold; 0 where none does.
+        jaccard_row: that row, None where none reaches the threshold.
+        n_ngrams: how many n-grams the prompt has, boilerplate left out.
+    """
+
+    containment: float = 0.0
+    containment_row: int | None = None
+    row_containment: float = 0.0
+    jaccard: float = 0.0
+    jaccard_row: int | None = None
+    n_ngrams: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class OverlapReport:
+    """Overlap of a set of prompts with training data.
+
+    Attributes:
+        n_training_rows: how many training rows were read.
+        n: words per n-gram.
+        jaccard: the near-duplicate threshold that was used.
+        n_boilerplate: distinct n-grams left out because many prompts share them.
+        prompts: what was found, for every prompt id.
+    """
+
+    n_training_rows: int
+    n: int
+    jaccard: float
+    n_boilerplate: int
+    prompts: Mapping[str, PromptOverlap]
+
+    def hits(self, containment: float = 0.5) -> list[str]:
+        """Ids of contaminated prompts, the worst first.
+
+        A prompt counts if one training row alone holds ``containment`` of its n-grams, or is a near-duplicate.
+        Half of the 8-grams in one row is never chance; a mosaic of many rows can be.
+        """
+        found = {
+            key: max(item.row_containment, item.jaccard)
+            for key, item in self.prompts.items()
+            if item.row_containment >= containment or item.jaccard >= self.jaccard
+        }
+        return sorted(found, key=lambda key: (-found[key], key))
+
+    def to_json(self) -> dict[str, Json]:
+        """Plain JSON, the inverse of ``from_json``."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Self:
+        """A report from ``to_json``'s output. Raises RecordError if a key is missing or unknown."""
+        try:
+            prompts = {key: PromptOverlap(**item) for key, item in value["prompts"].items()}
+            return cls(**{**value, "prompts": prompts})
+        except (KeyError, TypeError, AttributeError) as error:
+            raise RecordError(f"this is no overlap report: {error}") from error
+
+
+def scan(
+    prompts: Mapping[str, str],
+    training_texts: Iterable[str],
+    *,
+    n: int = 8,
+    jaccard: float = 0.8,
+    progress: Callable[[int], None] | None = None,
+) -> OverlapReport:
+    """Look for prompts in training data.
+
+    Memory is bounded by the prompts and one batch of rows (about 1 MB of text, or one longer row), whatever the
+    number of rows; the training data is read once, as a stream.
+
+    Args:
+        prompts: prompt text by id.
+        training_texts: one text per training row; row numbers count from 0.
+        n: words per n-gram. Eight words rarely repeat by chance (unlike 4-5), and one changed word in sixteen
+            still leaves about half of the n-grams (unlike 13, which needs thirteen words unchanged in a row).
+        jaccard: Jaccard similarity from which a row is a near-duplicate.
+        progress: called with the number of rows read after every batch.
+
+    Raises:
+        ValueError: if n is below 2 or jaccard is not within (0, 1].
+    """
+    if n < 2:
+        raise ValueError("n counts from 2")
+    if not 0 < jaccard <= 1:
+        raise ValueError("a Jaccard threshold lies in (0, 1]")
+    grams = _GramIndex(prompts, n)
+    twins = _TwinIndex(prompts, jaccard)
+    n_rows = 0
+    for batch in _batches(training_texts):
+        words = hash_words(batch)
+        grams.look(words, n_rows)
+        twins.look(words, n_rows)
+        n_rows += len(batch)
+        if progress is not None:
+            progress(n_rows)
+    found = {key: grams.found(i) | twins.found(i) for i, key in enumerate(prompts)}
+    return OverlapReport(
+        n_rows, n, jaccard, grams.n_boilerplate, {key: PromptOverlap(**item) for key, item in found.items()}
+    )
+
+
+def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
+    batch: list[str] = []
+    size = 0
+    for text in texts:
+        batch.append(text)
+        size += len(text)
+        if size >= _BATCH_CHARS:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+class _Sieve:
+    """A bitmap that lets through every wanted hash and few others: one look-up instead of a binary search."""
+
+    def __init__(self, wanted: Hashes) -> None:
+        """``wanted``: sorted, distinct."""
+        self.wanted = wanted
+        self._bits = np.zeros(1 << _SIEVE_BITS, bool)
+        self._bits[self._slot(wanted)] = True
+
+    def positions(self, hashes: Hashes) -> Numbers:
+        """Indices into ``hashes`` that are wanted, increasing."""
+        maybe = np.flatnonzero(self._bits[self._slot(hashes)])
+        if not len(maybe) or not len(self.wanted):
+            return maybe[:0]
+        return maybe[self.wanted[self.indices(hashes[maybe])] == hashes[maybe]]
+
+    def indices(self, hashes: Hashes) -> Numbers:
+        """Where each hash is, or would be, among the wanted ones."""
+        return np.minimum(np.searchsorted(self.wanted, hashes), len(self.wanted) - 1)
+
+    @staticmethod
+    def _slot(hashes: Hashes) -> Hashes:
+        return hashes >> np.uint64(64 - _SIEVE_BITS)
+
+
+class _GramIndex:
+    """N-grams of the prompts, and which of them were seen where."""
+
+    def __init__(self, prompts: Mapping[str, str], n: int) -> None:
+        self.n = n
+        words = hash_words(prompts.values())
+        count = len(prompts)
+        sizes = np.bincount(words.row, minlength=count)
+        sets, self.n_boilerplate = _own_ngrams(words, count, n)
+        self._of_size: dict[int, tuple[_Sieve, Numbers, Numbers]] = {}
+        starts = np.concatenate([[0], np.cumsum(sizes)])
+        by_size: dict[int, list[tuple[int, Hashes]]] = {}
+        for i, own in enumerate(sets):
+            size = int(sizes[i])
+            if size >= n:
+                by_size.setdefault(n, []).append((i, own))
+            elif size:
+                whole = words.hashes[starts[i] : starts[i + 1]]
+                gram = HashedWords(whole, np.zeros(size, np.int64), np.zeros(size, np.int64)).ngrams(size)[0]
+                by_size.setdefault(size, []).append((i, gram))
+        for size, members in by_size.items():
+            hashes = np.concatenate([own for _, own in members])
+            owners = np.repeat([i for i, _ in members], [len(own) for _, own in members])
+            order = np.argsort(hashes, kind="stable")
+            distinct, first = np.unique(hashes[order], return_index=True)
+            # owners[first[k]:first[k + 1]] are the prompts that hold the distinct n-gram k.
+            self._of_size[size] = (_Sieve(distinct), owners[order], np.append(first, len(hashes)))
+        self._seen = {size: np.zeros(len(index[0].wanted), bool) for size, index in self._of_size.items()}
+        self._total = np.zeros(count, np.int64)
+        for _, owners, _ in self._of_size.values():
+            self._total += np.bincount(owners, minlength=count)
+        self._best = np.zeros(count, np.int64)
+        self._best_row = np.full(count, -1, np.int64)
+        self._held: Numbers | None = None
+
+    def look(self, words: HashedWords, first_row: int) -> None:
+        """Take in a batch of training rows."""
+        for size, (sieve, owners, bounds) in self._of_size.items():
+            hashes, start = words.ngrams(size)
+            hit = sieve.positions(hashes)
+            if size < _PHRASE and len(hit):
+                hit = hit[_whole_lines(words.line, start[hit], size)]
+            if not len(hit):
+                continue
+            # Each n-gram counts once per row, for every prompt that holds it.
+            pairs = np.unique(np.stack([words.row[start[hit]], sieve.indices(hashes[hit])]), axis=1)
+            rows, grams = pairs[0], pairs[1]
+            self._seen[size][grams] = True
+            repeats = bounds[grams + 1] - bounds[grams]
+            offsets = np.arange(repeats.sum()) - np.repeat(np.cumsum(repeats) - repeats, repeats)
+            held_by = owners[np.repeat(bounds[grams], repeats) + offsets]
+            both, count = np.unique(np.stack([np.repeat(rows, repeats), held_by]), axis=1, return_counts=True)
+            for row, owner, held in zip(both[0], both[1], count, strict=True):
+                if held > self._best[owner]:
+                    self._best[owner], self._best_row[owner] = held, first_row + row
+
+    def found(self, i: int) -> dict[str, Json]:
+        """Containment of prompt ``i``."""
+        if self._held is None:
+            self._held = np.zeros(len(self._total), np.int64)
+            for size, (_, owners, bounds) in self._of_size.items():
+                seen = np.repeat(self._seen[size], np.diff(bounds))
+                self._held += np.bincount(owners[seen], minlength=len(self._total))
+        total = max(int(self._total[i]), 1)
+        return {
+            "containment": int(self._held[i]) / total,
+            "containment_row": None if self._best_row[i] < 0 else int(self._best_row[i]),
+            "row_containment": int(self._best[i]) / total,
+            "n_ngrams": int(self._total[i]),
+        }
+
+
+def _own_ngrams(words: HashedWords, count: int, n: int) -> tuple[list[Hashes], int]:
+    """Distinct n-grams of each text that are its own, and how many distinct ones were left out as boilerplate.
+
+    An n-gram is boilerplate if many texts share it, or if more than half of its words stand in such n-grams: the
+    last words of a shared prefix with the first of a question are no evidence either. A text that would be left
+    with nothing keeps all it has.
+    """
+    hashes, start = words.ngrams(n)
+    row = words.row[start]
+    common = _common(hashes, row, count)
+    shared = np.isin(hashes, common)
+    covered = np.zeros(len(words.hashes) + 1, np.int64)
+    np.add.at(covered, start[shared], 1)
+    np.add.at(covered, start[shared] + n, -1)
+    inside = np.concatenate([[0], np.cumsum(np.cumsum(covered)[:-1] > 0)])
+    own = ~shared & (2 * (inside[start + n] - inside[start]) <= n)
+    bounds = np.searchsorted(row, np.arange(count + 1))
+    sets = []
+    for low, high in itertools.pairwise(bounds):
+        mine = hashes[low:high][own[low:high]]
+        sets.append(np.unique(mine if len(mine) else hashes[low:high]))
+    return sets, len(common)
+
+
+def _common(hashes: Hashes, row: Numbers, count: int) -> Hashes:
+    """Hashes that occur in many of ``count`` texts; texts that are equal as a whole count once. Sorted."""
+    bounds = np.searchsorted(row, np.arange(count + 1))
+    distinct: dict[bytes, Hashes] = {}
+    for low, high in itertools.pairwise(bounds):
+        distinct.setdefault(hashes[low:high].tobytes(), np.unique(hashes[low:high]))
+    least = max(_COMMON_LEAST, math.ceil(_COMMON_SHARE * len(distinct)))
+    values, texts = np.unique(np.concatenate([*distinct.values(), hashes[:0]]), return_counts=True)
+    return values[texts >= least]
+
+
+def _whole_lines(line: Numbers, start: Numbers, size: int) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """Which runs of ``size`` words from ``start`` fill one line."""
+    end = start + size - 1
+    padded = np.concatenate([[-1], line, [-1]])  # word i is padded[i + 1]
+    one = line[start] == line[end]
+    result: np.ndarray[Any, np.dtype[np.bool_]] = one & (padded[start] != line[start]) & (padded[end + 2] != line[end])
+    return result
+
+
+class _TwinIndex:
+    """Near-duplicates of prompts among training rows, by words and word pairs."""
+
+    def __init__(self, prompts: Mapping[str, str], threshold: float) -> None:
+        from datasketch import MinHashLSH
+
+        self._threshold = threshold
+        words = hash_words(prompts.values())
+        count = len(prompts)
+        pairs, start = words.ngrams(2)
+        hashes = np.concatenate([words.hashes, pairs])
+        row = np.concatenate([words.row, words.row[start]])
+        order = np.argsort(row, kind="stable")
+        hashes, row = hashes[order], row[order]
+        pair_row = words.row[start]
+        # Shared pairs are boilerplate; shared words are just words, and fall with the pairs they stand in.
+        self._common = _boilerplate(pairs, pair_row, words, start, count)
+        bounds = np.searchsorted(row, np.arange(count + 1))
+        self._lsh = MinHashLSH(threshold=max(0.1, _LSH_SLACK * threshold), num_perm=_PERMUTATIONS)
+        self._sets: list[Hashes] = []
+        for i, (low, high) in enumerate(itertools.pairwise(bounds)):
+            shingles = np.unique(hashes[low:high])
+            own = np.setdiff1d(shingles, self._common, assume_unique=True)
+            # Twins of one or two words are no evidence: too many rows are equal to them by chance.
+            self._sets.append(own if len(own) >= 5 else hashes[:0])
+            if len(self._sets[-1]):
+                self._lsh.insert(i, _minhash(self._sets[-1]))
+        self._vocabulary = _Sieve(np.unique(np.concatenate([*self._sets, hashes[:0]])))
+        self._is_common = _Sieve(self._common)
+        self._best = np.zeros(count)
+        self._best_row = np.full(count, -1, np.int64)
+
+    def look(self, words: HashedWords, first_row: int) -> None:
+        """Take in a batch of training rows."""
+        if not len(words.hashes) or not len(self._vocabulary.wanted):
+            return
+        pairs, start = words.ngrams(2)
+        row = words.row[start]
+        n_rows = int(words.row[-1]) + 1
+        # |A & B| >= t |A | B| needs at least t of the row's own shingles among those of the prompts. Counted over
+        # occurrences of word pairs, with slack for repeats, this sorts out nearly every row without MinHash.
+        known = np.bincount(row[self._vocabulary.positions(pairs)], minlength=n_rows)
+        common = np.bincount(row[self._is_common.positions(pairs)], minlength=n_rows)
+        total = np.bincount(row, minlength=n_rows)
+        survivors = np.flatnonzero((known > 0) & (known >= 0.6 * self._threshold * (total - common)))
+        for r in survivors:
+            low, high = np.searchsorted(words.row, [r, r + 1])
+            first, last = np.searchsorted(row, [r, r + 1])
+            shingles = np.unique(np.concatenate([words.hashes[low:high], pairs[first:last]]))
+            own = np.setdiff1d(shingles, self._common, assume_unique=True)
+            if not len(own):
+                continue
+            for i in self._lsh.query(_minhash(own)):
+                shared = len(np.intersect1d(own, self._sets[i], assume_unique=True))
+                similarity = shared / (len(own) + len(self._sets[i]) - shared)
+                if similarity >= self._threshold and similarity > self._best[i]:
+                    self._best[i], self._best_row[i] = similarity, first_row + r
+
+    def found(self, i: int) -> dict[str, Json]:
+        """The nearest duplicate of prompt ``i``."""
+        row = int(self._best_row[i])
+        return {"jaccard": float(self._best[i]), "jaccard_row": None if row < 0 else row}
+
+
+def _boilerplate(pairs: Hashes, row: Numbers, words: HashedWords, start: Numbers, count: int) -> Hashes:
+    """Word pairs in more than a fifth of the prompts, and the words that stand only in them. Sorted."""
+    both = np.unique(np.stack([pairs, row.astype(np.uint64)]), axis=1)[0]
+    values, texts = np.unique(both, return_counts=True)
+    common = values[texts > max(_COMMON_LEAST - 1, 0.2 * count)]
+    shared = np.isin(pairs, common)
+    inside = np.zeros(len(words.hashes), bool)
+    inside[start[shared]] = inside[start[shared] + 1] = True
+    only_there = np.setdiff1d(words.hashes[inside], words.hashes[~inside])
+    return np.union1d(common, only_there)
+
+
+def _minhash(shingles: Hashes) -> Any:
+    from datasketch import MinHash
+
+    sketch = MinHash(num_perm=_PERMUTATIONS, seed=1, hashfunc=int)
+    sketch.update_batch((shingles >> np.uint64(32)).tolist())
+    return sketch

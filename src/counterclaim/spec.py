@@ -1,0 +1,231 @@
+"""The claim file: what is claimed, in TOML, read into a Claim; every error names the key and the line."""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from counterclaim.errors import InputError, RecordError
+from counterclaim.records import Claim, Guard, Quote
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+TEMPLATE = """\
+# What is claimed, written down before the test is looked at.
+# Freeze it with:  counterclaim claim --freeze {name}
+# Then test it:    counterclaim audit --claim {name} --control BASE --treated NEW --out run/
+
+[target]
+metric = "{metric}"          # accuracy, coverage, assertion_asymmetry, hallucination_rate, score.NAME, auc(NAME), ...
+direction = "{direction}"    # increase or decrease: treated minus control
+margin = {margin}            # the smallest change that matters, in the metric's own unit (fractions, not percent)
+
+# What must not be lost, and how much of it may be. One table for each guard.
+{guards}
+[test]
+alpha = {alpha}              # a supported claim needs p <= alpha (two-sided)
+level = {level}              # of the intervals that are reported
+# seeds = [1, 2, 3]          # training seeds that the claim is made over
+# required_checks = ["seeds", "contamination", "judge-cards"]   # without these the claim cannot stand
+# looked_at = 1              # how many metrics, doses, layers or thresholds were tried before this one was picked
+# thresholds_chosen_on = "train"     # train, dev, test or fresh; leave out where there is no threshold
+# varies = ["system_prompt"]         # decode settings that are the treatment itself
+# same_construct = [["correct", "factual"]]   # labels that claim to measure one thing
+
+# Which model family filled which role. One family in two roles is reported.
+# [roles]
+# teacher = "..."
+# prompt_writer = "..."
+# checklist_author = "..."
+# judge = "..."
+# student = "..."
+
+# Numbers that you quote elsewhere; they are recomputed from the records.
+# [[quotes]]
+# arm = "treated"
+# metric = "{metric}"
+# value = 0.379
+# n = 100
+"""
+
+
+def template(claim: Claim, name: str) -> str:
+    """A commented claim file that says what ``claim`` says."""
+    guards = (
+        "".join(
+            f'[[guards]]\nmetric = "{g.metric}"\nallowed_loss = {g.allowed}\nbetter = "{g.better}"\n\n'
+            for g in claim.guards
+        )
+        or '# [[guards]]\n# metric = "accuracy"\n# allowed_loss = 0.02\n# better = "higher"\n\n'
+    )
+    return TEMPLATE.format(
+        name=name, metric=claim.metric, direction=claim.direction, margin=claim.margin, guards=guards,
+        alpha=claim.alpha, level=claim.level,
+    )  # fmt: skip
+
+
+def load_claim(path: Path) -> Claim:
+    """Read a claim file.
+
+    Raises:
+        InputError: the file is missing, is not TOML, or a key is unknown, missing or malformed (names key and line).
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise InputError(
+            "there is no such claim file", path=path, remedy="write one with counterclaim claim"
+        ) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"the claim file cannot be read ({error})", path=path, remedy="save it as UTF-8 text"
+        ) from error
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"not valid TOML: {error}", path=path, remedy="mend that line") from error
+    return _to_claim(data, text, path)
+
+
+def _to_claim(data: dict[str, Any], text: str, path: Path) -> Claim:
+    from pydantic import ValidationError
+
+    try:
+        model: Any = _model().model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        loc = tuple(first["loc"])
+        key = ".".join(str(part) for part in loc)
+        known = (
+            "" if first["type"] != "extra_forbidden" else "; known keys are in the file that counterclaim claim writes"
+        )
+        raise InputError(
+            f"{key}: {first['msg'][0].lower()}{first['msg'][1:]}{known}",
+            path=path,
+            line=_line_of(loc, text),
+            remedy="mend that key" if first["type"] != "missing" else "add that key",
+        ) from error
+    try:
+        return Claim(
+            metric=model.target.metric,
+            direction=model.target.direction,
+            margin=model.target.margin,
+            guards=tuple(Guard(g.metric, g.allowed_loss, g.better) for g in model.guards),
+            required=tuple(model.test.required_checks),
+            alpha=model.test.alpha,
+            level=model.test.level,
+            seeds=tuple(model.test.seeds),
+            quotes=tuple(Quote(q.arm, q.metric, q.value, q.n) for q in model.quotes),
+            same_construct=tuple(tuple(group) for group in model.test.same_construct),
+            looked_at=model.test.looked_at,
+            thresholds_chosen_on=model.test.thresholds_chosen_on,
+            varies=tuple(model.test.varies),
+            roles=dict(model.roles),
+        )
+    except RecordError as error:
+        raise InputError(str(error), path=path, remedy="mend that key") from error
+
+
+def _model() -> type[BaseModel]:
+    """The schema of a claim file. Built on call, because importing pydantic costs more than most commands need."""
+    from typing import Literal
+
+    from pydantic import BaseModel, ConfigDict, Field
+
+    class Strict(BaseModel):
+        model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    class Target(Strict):
+        metric: str = Field(min_length=1)
+        direction: Literal["increase", "decrease"]
+        margin: float = Field(gt=0)
+
+    class GuardTable(Strict):
+        metric: str
+        allowed_loss: float = Field(ge=0)
+        better: Literal["higher", "lower"] = "higher"
+
+    class Test(Strict):
+        alpha: float = Field(default=0.01, gt=0, lt=1)
+        level: float = Field(default=0.95, gt=0, lt=1)
+        seeds: list[int] = Field(default_factory=list)
+        required_checks: list[str] = Field(default_factory=list)
+        looked_at: int | None = Field(default=None, ge=1)
+        thresholds_chosen_on: Literal["train", "dev", "test", "fresh"] | None = None
+        varies: list[str] = Field(default_factory=list)
+        same_construct: list[list[str]] = Field(default_factory=list)
+
+    class QuoteTable(Strict):
+        arm: str
+        metric: str
+        value: float
+        n: int | None = Field(default=None, ge=1)
+
+    class File(Strict):
+        target: Target
+        guards: list[GuardTable] = Field(default_factory=list)
+        test: Test = Test()
+        roles: dict[str, str] = Field(default_factory=dict)
+        quotes: list[QuoteTable] = Field(default_factory=list)
+
+    return File
+
+
+_HEADER = re.compile(r"\s*(\[\[?)\s*([^\]]+?)\s*\]\]?")
+_KEY = re.compile(r"\s*([A-Za-z0-9_\-\"']+)\s*=")
+
+
+def _line_of(loc: tuple[int | str, ...], text: str) -> int | None:
+    """The 1-based line of a key such as ("guards", 0, "allowed_loss"), or of the nearest table around it."""
+    table: tuple[int | str, ...] = ()
+    counts: dict[str, int] = {}
+    best: tuple[int, int | None] = (0, None)
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.lstrip().startswith("#"):
+            continue
+        if header := _HEADER.match(line):
+            name = header[2].strip("\"'")
+            table = (name,)
+            if header[1] == "[[":
+                table = (name, counts.get(name, 0))
+                counts[name] = counts.get(name, 0) + 1
+            here: tuple[int | str, ...] = table
+        elif key := _KEY.match(line):
+            here = (*table, key[1].strip("\"'"))
+        else:
+            continue
+        depth = next((i for i, (a, b) in enumerate(zip(here, loc, strict=False)) if a != b), min(len(here), len(loc)))
+        if depth == len(here) and depth > best[0]:
+            best = (depth, number)
+    return best[1]
+
+
+def lock_path(path: Path) -> Path:
+    """Where the lock of a claim file lies."""
+    return path.with_name(path.name + ".lock")
+
+
+def lock_text(claim: Claim) -> str:
+    """A lock: the claim's hash and the time at which it was frozen."""
+    return json.dumps({"claim_hash": claim.hash, "frozen_at": datetime.now(UTC).isoformat(timespec="seconds")}) + "\n"
+
+
+def read_lock(path: Path) -> dict[str, str] | None:
+    """The lock beside a claim file, or None where there is none.
+
+    Raises:
+        InputError: the lock is damaged.
+    """
+    lock = lock_path(path)
+    if not lock.is_file():
+        return None
+    try:
+        row = json.loads(lock.read_text(encoding="utf-8"))
+        return {"claim_hash": str(row["claim_hash"]), "frozen_at": str(row["frozen_at"])}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError("the lock file is damaged", path=lock, remedy="freeze the claim again") from error
