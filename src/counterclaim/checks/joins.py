@@ -134,7 +134,8 @@ def contamination(evidence: Evidence) -> Finding:
     report = evidence.overlap
     if report is None:
         return not_run("No training data were given.", "Pass the treated arm's training file with --train-data FILE.")
-    leaked = frozenset(report.hits())
+    hits = report.hits()
+    leaked = frozenset(hits)
     n = len(evidence.prompts)
     estimate = stats.wilson(len(leaked), n, evidence.claim.level)
     common: dict[str, Json] = {"estimate": estimate, "n": n, "evidence": tuple(hits[:20])}

@@ -245,7 +245,7 @@ def _from_text(texts: Sequence[str], decode: Decode) -> tuple[list[Label], Infer
     signs = [end_signs(text) for text in texts]
     states = np.array([_state(text) for text in texts])
     stopped, budget = bool(decode.stop), decode.max_new_tokens
-    clip = _storage_clip(texts)
+    clip = storage_clip(texts)
     clipped = chars == (-1 if clip is None else clip)
     # An empty answer may be a thought that used up the budget and was not stored; a stop string explains it.
     lost = clipped | (np.array([sign.empty for sign in signs]) & (not stopped))
@@ -310,7 +310,7 @@ def _read_zone(
     return model, zone, reference
 
 
-def _storage_clip(texts: Sequence[str]) -> int | None:
+def storage_clip(texts: Sequence[str]) -> int | None:
     """The one maximal length at which at least 3 and 5 % of the texts were cut for storage, or None.
 
     A token budget does not make equal character lengths. Equal texts and short answers share a length by chance.
