@@ -5,18 +5,23 @@ Run by hand for longer: ``python tests/fuzz_importers.py 2000 7`` (rounds per fo
 
 from __future__ import annotations
 
+import json
 import random
 import sys
 import tempfile
 from pathlib import Path
-
-from fixtures.make import MAKERS
+from typing import Any
 
 from counterclaim.errors import InputError
 from counterclaim.importers import Limits, load
+from fixtures.make import MAKERS, inspect_entries, zip_bytes
 
 _SNIPPETS = (b"NaN", b"null", b"-1", b"1e999", b'"', b"{", b"]", b"\xff", b"\x00", b"\\ud800", b"[[[[", b"true", b"\n", b",",
              b"9" * 5000, b'{"a":' * 3000)  # fmt: skip
+_VALUES: tuple[Any, ...] = (
+    None, True, False, 0, -1, 1.5, float("nan"), float("inf"), 10**400, "", "text", "NaN", "\ud800", [], {}, [None], [[]],
+    [{}], {"a": {}}, {"error": "why"}, {"error": 3}, [{"role": "user", "content": None}], "attachment://h1", ["a", 1, None],
+)  # fmt: skip
 _SMALL = Limits(max_total_bytes=1 << 24, max_entry_bytes=1 << 22, max_line_bytes=1 << 20, max_rows=10_000)
 
 
@@ -41,6 +46,44 @@ def mutated(data: bytes, rng: random.Random) -> bytes:
     return bytes(out)
 
 
+def twisted(value: Any, rng: random.Random) -> Any:
+    """A copy of a JSON value in which one to three nodes are replaced, dropped or renamed."""
+    root = {"": json.loads(json.dumps(value))}
+    for _ in range(rng.randint(1, 3)):
+        holder: Any = root
+        while True:
+            keys = list(holder) if isinstance(holder, dict) else range(len(holder))
+            key = rng.choice(list(keys))
+            inner = holder[key]
+            if not isinstance(inner, dict | list) or not inner or rng.random() < 0.15:
+                break
+            holder = inner
+        if isinstance(holder, dict) and holder is not root and rng.random() < 0.3:
+            del holder[key]
+            if not holder:
+                holder["x"] = None
+        else:
+            holder[key] = json.loads(json.dumps(rng.choice(_VALUES)))
+    return root[""]
+
+
+def restructured(path: Path, data: bytes, rng: random.Random) -> bytes | None:
+    """The file with valid JSON but other values in it; None for a format that is not JSON inside."""
+    if path.suffix == ".jsonl":
+        rows = [json.loads(line) for line in data.splitlines()]
+        at = rng.randrange(len(rows))
+        rows[at] = twisted(rows[at], rng)
+        return "".join(json.dumps(row) + "\n" for row in rows).encode()
+    if path.suffix == ".json":
+        return json.dumps(twisted(json.loads(data), rng), indent=1).encode()
+    if path.suffix == ".eval":
+        entries = inspect_entries()
+        name = rng.choice(list(entries))
+        entries[name] = json.dumps(twisted(json.loads(entries[name]), rng)).encode()
+        return zip_bytes(entries)
+    return None
+
+
 def fuzz(folder: Path, rounds: int, seed: int) -> dict[str, tuple[int, int]]:
     """(loaded, refused) per format over ``rounds`` mutations each; any other exception propagates."""
     outcome = {}
@@ -50,7 +93,8 @@ def fuzz(folder: Path, rounds: int, seed: int) -> dict[str, tuple[int, int]]:
         original = path.read_bytes()
         loaded = refused = 0
         for _ in range(rounds):
-            path.write_bytes(mutated(original, rng))
+            other = restructured(path, original, rng) if rng.random() < 0.6 else None
+            path.write_bytes(mutated(original, rng) if other is None else other)
             # Half of the time the format is given, so that detection cannot steer the file to the plain table.
             format = name.split("/")[0] if rng.random() < 0.5 else None
             try:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from fixtures import make
 
 from counterclaim.errors import InputError
 from counterclaim.importers import FORMATS, IMPORTERS, Imported, detect, load
 from counterclaim.records import FinishReason, Provenance, prompt_id
+from fixtures import make
 
 
 def values(imported: Imported, axis: str) -> list[float | str | None]:

@@ -15,7 +15,7 @@ from typing import Any
 from counterclaim.errors import InputError
 from counterclaim.importers.imported import Imported, Request, Source
 from counterclaim.importers.reading import InputFile
-from counterclaim.importers.values import MISSING, finish_reason, shown, split_system
+from counterclaim.importers.values import MISSING, as_float, finish_reason, is_number, shown, split_system
 from counterclaim.records import (
     Decode,
     FinishReason,
@@ -215,8 +215,9 @@ class Collector:
 
     def quote(self, metric: str, value: Json, n: int | None, where: str) -> None:
         """Record a number that the file states about itself."""
-        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
-            self.quotes.append(Quote(self.request.arm, metric, float(value), n, f"{self.file.path.name}: {where}"))
+        number = as_float(value) if is_number(value) and not isinstance(value, bool) else None
+        if number is not None and math.isfinite(number):
+            self.quotes.append(Quote(self.request.arm, metric, number, n, f"{self.file.path.name}: {where}"))
 
     def finished(self) -> Imported:
         """The records of the file.

@@ -98,6 +98,7 @@ class _Log:
         self._lettered: dict[str, None] = {}
         self._instruments = {as_name(s.get("name")) or "": s for s in _rows(self._eval.get("scorers"))}
         self._named: dict[str, str] = {}
+        self._ids: dict[tuple[Message, ...] | None, dict[str | None, int]] = {}
         self._out.created = iso_time(self._eval.get("created"))
 
     def read(self, samples: Iterator[tuple[int, Json]]) -> Imported:
@@ -152,7 +153,7 @@ class _Log:
                 text=text,
                 turns=turns,
                 source_id=as_name(sample.get("id")),
-                sample=None,
+                sample=self._number(turns, as_name(sample.get("id")), epoch),
                 finish=self._finish(sample, choice),
                 error=(as_text(error) or "error") if error is not None else self._no_output(choice, output),
                 n_tokens=self._tokens(output),
@@ -165,6 +166,15 @@ class _Log:
             self._out.note("epochs are read as samples of one prompt")
         for name, score in _mapping(sample.get("scores")).items():
             self._score(key, name, _mapping(score))
+
+    def _number(self, turns: tuple[Message, ...] | None, name: str | None, epoch: int | None) -> int | None:
+        """Epoch 1 is sample 0; ids that share a prompt take turns of as many samples as there are epochs."""
+        if epoch is None or epoch < 1:
+            return None
+        ids = self._ids.setdefault(turns, {})
+        turn = ids.setdefault(name, len(ids))
+        epochs = as_int(_mapping(self._eval.get("config")).get("epochs")) or 1
+        return turn * max(epochs, 1) + epoch - 1
 
     def _finish(self, sample: Mapping[str, Json], choice: Mapping[str, Json]) -> Json:
         limit = as_name(_mapping(sample.get("limit")).get("type"))

@@ -129,7 +129,14 @@ class InputFile:
 
     def rows(self) -> Iterator[tuple[int, Row]]:
         """(1-based line or row, row) of a JSONL, CSV or parquet file, streamed."""
-        source = {"jsonl": self._json_lines, "csv": self._csv_rows, "parquet": self._parquet_rows}[self.kind]()
+        readers = {"jsonl": self._json_lines, "csv": self._csv_rows, "parquet": self._parquet_rows}
+        if self.kind not in readers:
+            raise InputError(
+                f"the file is {'one JSON document' if self.kind == 'json' else 'an archive'} and has no rows to stream",
+                path=self.path,
+                remedy="leave out --format, or export the results as rows",
+            )
+        source = readers[self.kind]()
         for count, (line, row) in enumerate(source, start=1):
             if count > self.limits.max_rows:
                 raise InputError(f"the file has more than {self.limits.max_rows:,} rows", path=self.path, line=line)
@@ -248,6 +255,7 @@ class InputFile:
         csv.field_size_limit(max(csv.field_size_limit(), self.limits.max_line_bytes))
         first = header_line[0]
         reader = csv.reader(_chain(header_line[1], lines), delimiter=mark, strict=True)
+        start = first
         try:
             header = [name.strip() for name in next(reader)]
             if len(set(header)) != len(header):
@@ -265,7 +273,7 @@ class InputFile:
                 start = first + reader.line_num
         except (csv.Error, StopIteration) as error:
             raise InputError(
-                f"the CSV cannot be read ({error})", path=self.path, line=first + reader.line_num - 1,
+                f"the CSV cannot be read ({error})", path=self.path, line=start,
                 remedy="check the quotes around texts with commas or newlines",
             ) from error  # fmt: skip
 
