@@ -371,6 +371,12 @@ def _table(*columns: str) -> Any:
     return table
 
 
+def _escape(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(_plain(text).plain)
+
+
 def _plain(text: str) -> Any:
     """Text that rich must not read as markup, with control characters of a terminal taken out."""
     from rich.text import Text
@@ -410,7 +416,7 @@ def _show(verdict: dict[str, Any], out: Path | None, as_json: bool) -> None:
     )
     for name in ("control", "treated", "difference"):
         table.add_row(name, *_cells(effect[name]))
-    console.print(f"[bold]{_plain(effect['metric'])}[/], claimed to {effect['direction']}, margin {effect['margin']:g}")
+    console.print(f"[bold]{_escape(effect['metric'])}[/], claimed to {effect['direction']}, margin {effect['margin']:g}")
     console.print(table)
     if effect.get("p_range") and effect["p_range"][0] != effect["p_range"][1]:
         low, high = effect["p_range"]
@@ -421,7 +427,7 @@ def _show(verdict: dict[str, Any], out: Path | None, as_json: bool) -> None:
         d = guard["difference"]
         print(f"guard {guard['metric']}: {_cells(d)[0]} {_cells(d)[1]}, allowed loss {guard['allowed']:g}")
     console.print()
-    _show_checks(console, verdict["checks"], verdict["decided_by"])
+    _show_checks(console, verdict["checks"], said=verdict["because"])
     if verdict["next"]:
         console.print("[bold]What to do next[/]")
         for step in verdict["next"]:
@@ -440,13 +446,13 @@ def _cells(estimate: dict[str, Any]) -> tuple[str, str, str, str]:
     return f"{estimate['estimate']:+.3f}", interval, str(estimate["n"]), estimate["method"]
 
 
-def _show_checks(console: Any, checks: list[dict[str, Any]], decided: list[str]) -> None:
-    told = [c for c in checks if c["outcome"] in ("FAIL", "ERROR", "WARN", "INCONCLUSIVE") or c["check"] in decided]
+def _show_checks(console: Any, checks: list[dict[str, Any]], said: str = "") -> None:
+    told = [c for c in checks if c["outcome"] in ("FAIL", "ERROR", "WARN", "INCONCLUSIVE")]
     table = _table("", "check", "what it found")
     colours = {"FAIL": "red", "ERROR": "red", "WARN": "yellow", "INCONCLUSIVE": "yellow", "PASS": "green"}
     for c in told:
         colour = colours.get(c["outcome"], "white")
-        table.add_row(f"[{colour}]{MARK[c['outcome']]} {c['outcome']}[/]", c["check"], _plain(c["because"]))
+        table.add_row(f"[{colour}]{MARK[c['outcome']]} {c['outcome']}[/]", c["check"], _plain("as said above" if c["because"] in said else c["because"]))
     if told:
         console.print(table)
     passed = [c["check"] for c in checks if c["outcome"] == "PASS" and c not in told]
@@ -472,7 +478,7 @@ def _show_profile(file: Path, result: dict[str, Any]) -> None:
         rates.add_row(name, *_cells(result[name]))
     console.print(rates)
     console.print()
-    _show_checks(console, result["checks"], [])
+    _show_checks(console, result["checks"])
 
 
 def _show_worlds(table: dict[str, Any], promises: Any) -> None:

@@ -117,7 +117,7 @@ class Arm:
         scored = ~np.isnan(right) & np.array([v is not None for v in delivery])
         yes = right == 1
         columns = [yes & asserts, yes & ~asserts, ~yes & asserts, ~yes & ~asserts]
-        return np.stack(columns, axis=1).astype(np.float64) * scored[:, None]
+        return np.asarray(np.stack(columns, axis=1) & scored[:, None], dtype=np.float64)
 
     def scored(self, metric: Metric) -> Mask:
         """Bool (n,): which responses have every axis that the metric needs."""

@@ -18,6 +18,7 @@ from counterclaim.text import STYLE_FEATURES, split_think, style, words_of
 ANCHOR_LOSS = 0.05  # loss of a capability anchor that nobody declared but that is in the files
 MOST_TEXTS = 4_000
 COLLAPSED = 2 / 3
+FEWEST_MOVED = 5  # a style measure that changed on fewer pairs has a slope of a few answers, not of a style
 
 GuardOutcome = tuple[Guard, Metric, Outcome, str]
 
@@ -179,7 +180,7 @@ def _paired_style(evidence: Evidence, metric: Metric) -> tuple[Floats, Floats, l
     if len(x) == 0:
         return d, x, []
     spread = x.std(axis=0)
-    kept = spread > 1e-9
+    kept = (spread > 1e-9) & ((x != 0).sum(axis=0) >= FEWEST_MOVED)
     return d, x[:, kept] / spread[kept], [name for name, keep in zip(_FEATURES, kept, strict=True) if keep]
 
 

@@ -10,7 +10,7 @@ from counterclaim import stats
 from counterclaim.checks.wording import listing, needs_responses, not_run, number, percent, with_interval
 from counterclaim.evidence import Arm, Evidence
 from counterclaim.importers.finish import describe_inference, storage_clip
-from counterclaim.records import FinishReason, Json, Outcome
+from counterclaim.records import FinishReason, Json, Outcome, Provenance
 from counterclaim.registry import Finding, check
 from counterclaim.text import estimate_tokens
 
@@ -45,7 +45,7 @@ def truncation(evidence: Evidence) -> Finding:
     shares = ", ".join(
         f"{name} {percent(arm['cut'])} cut and {percent(arm['unknown'])} unknown" for name, arm in arms.items()
     )
-    how = " ".join(_how_known(arm) for arm in evidence.pair)
+    shares += _basis(evidence)
     worst_arm = max(evidence.pair, key=lambda arm: arm.cut.sum() / max(len(arm), 1))
     estimate = stats.wilson(int(worst_arm.cut.sum()), len(worst_arm), evidence.claim.level)
     common: dict[str, Json] = {
@@ -56,30 +56,30 @@ def truncation(evidence: Evidence) -> Finding:
     worst = max(arm["cut"] for arm in arms.values())
     if worst <= TOO_MANY and unknown > UNKNOWN_ALLOWED:
         details["known"] = False
-        because = f"Nobody knows how these answers ended: {shares}. {how}"
+        because = f"Nobody knows how these answers ended: {shares}."
         remedy = (
             "Map a finish-reason column (--map finish_reason=COLUMN), or the token count and the budget "
             "(--map n_tokens=COLUMN,decode.max_new_tokens=COLUMN)."
         )
         return Finding(Outcome.INCONCLUSIVE, because, remedy, details=details, **common)
     if worst > TOO_MANY:
-        because = f"Too many answers were cut to judge either arm: {shares}. {how}"
-        return Finding(Outcome.FAIL, because.strip(), _REMEDY, details=details, **common)
-    return _small_share(evidence, worst + unknown, shares, how, details, common)
+        because = f"Too many answers were cut to judge them: {shares}."
+        return Finding(Outcome.FAIL, because, _REMEDY, details=details, **common)
+    return _small_share(evidence, worst + unknown, shares, details, common)
 
 
 def _small_share(
-    evidence: Evidence, worst: float, shares: str, how: str, details: dict[str, Json], common: dict[str, Json]
+    evidence: Evidence, worst: float, shares: str, details: dict[str, Json], common: dict[str, Json]
 ) -> Finding:
     flip = _budget_flip(evidence)
     if flip:
         return Finding(Outcome.FAIL, flip, _REMEDY, details=details, **common)
     if worst <= NEGLIGIBLE:
-        because = f"Next to no answer was cut ({shares}). {how}"
-        return Finding(Outcome.PASS, because.strip(), details=details, **common)
+        because = f"Next to no answer was cut ({shares})."
+        return Finding(Outcome.PASS, because, details=details, **common)
     if len(evidence.pair) < 2:
-        because = f"Some answers were cut ({shares}). {how}"
-        return Finding(Outcome.WARN, because.strip(), _REMEDY, details=details, **common)
+        because = f"Some answers were cut ({shares})."
+        return Finding(Outcome.WARN, because, _REMEDY, details=details, **common)
     control, treated = evidence.pair
     gap = stats.newcombe_difference(
         int(treated.cut.sum()), len(treated), int(control.cut.sum()), len(control), evidence.claim.level
@@ -89,21 +89,21 @@ def _small_share(
     survives = f"on the {kept.n_paired} prompts that both arms finished the effect is {with_interval(kept.difference)}"
     lopsided = gap.interval is not None and not gap.interval[0] <= 0 <= gap.interval[1]
     if lopsided and abs(gap.estimate or 0.0) > LOPSIDED:
-        because = f"One arm was cut more often than the other ({shares}); {survives}. {how}"
-        return Finding(Outcome.FAIL, because.strip(), _REMEDY, details=details, **common)
+        because = f"One arm was cut more often than the other ({shares}); {survives}."
+        return Finding(Outcome.FAIL, because, _REMEDY, details=details, **common)
     claim = evidence.claim
     before, after = (e.conclusion(claim.sign, claim.margin, claim.alpha) for e in (full, kept))
     whole = full.difference.estimate
     interval = kept.difference.interval
     if before == after:
-        because = f"Some answers were cut ({shares}), but {survives}, which says the same. {how}"
-        return Finding(Outcome.WARN, because.strip(), _REMEDY, details=details, **common)
+        because = f"Some answers were cut ({shares}), but {survives}, which says the same."
+        return Finding(Outcome.WARN, because, _REMEDY, details=details, **common)
     moved = interval is None or whole is None or not interval[0] <= whole <= interval[1]
     because = (
-        f"Some answers were cut ({shares}), and {survives}, against {with_interval(full.difference)} overall. {how}"
+        f"Some answers were cut ({shares}), and {survives}, against {with_interval(full.difference)} overall."
     )
     outcome = Outcome.FAIL if moved else Outcome.INCONCLUSIVE
-    return Finding(outcome, because.strip(), _REMEDY, details=details, **common)
+    return Finding(outcome, because, _REMEDY, details=details, **common)
 
 
 def _endings(arm: Arm, *, no_generation: bool) -> dict[str, Json]:
@@ -117,15 +117,21 @@ def _endings(arm: Arm, *, no_generation: bool) -> dict[str, Json]:
         "finished": int(arm.finished.sum()) / n,
         "unknown": int(arm.unknown.sum()) / n,
         "provenance": {name: count / n for name, count in sorted(provenance.items())},
+        "how": describe_inference(arm.responses).sentence,
     }
 
 
-def _how_known(arm: Arm) -> str:
-    recorded = sum(r.finish_provenance is not None and r.finish_provenance == "recorded" for r in arm.responses)
-    if recorded == len(arm):
-        return ""
-    sentence = describe_inference(arm.responses).sentence
-    return f"In {arm.name}: {sentence}" if sentence else ""
+def _basis(evidence: Evidence) -> str:
+    """How endings are known where they were not recorded, as the tail of a sentence."""
+    found = {r.finish_provenance for arm in evidence.pair for r in arm.responses}
+    ways = [word for provenance, word in _READ_OFF.items() if provenance in found]
+    return f" (read off {' and '.join(ways)}, because no finish reason is recorded)" if ways else ""
+
+
+_READ_OFF = {
+    Provenance.INFERRED_TOKENS: "token counts",
+    Provenance.INFERRED_TEXT: "how the texts end and where their lengths pile up",
+}
 
 
 def _cut_prompts(evidence: Evidence) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from counterclaim.errors import InputError
 from counterclaim.evidence import Arm, Evidence
 from counterclaim.records import Estimate, Json, Outcome
 from counterclaim.registry import Finding, check
-from counterclaim.text import content_overlap, words_of
+from counterclaim.text import content_words, words_of
 
 SAMPLE = 150  # rows compared per join; enough to tell a join from a shuffle many times over
 SHUFFLES = 3
@@ -93,12 +93,16 @@ def _beyond_chance(left: Sequence[str], right: Sequence[str]) -> Estimate:
     kept = [(a, b) for a, b in zip(left, right, strict=True) if len(words_of(a)) >= 4 and len(words_of(b)) >= 4]
     if len(kept) < ENOUGH or len({a for a, _ in kept}) < ENOUGH / 2:
         return Estimate.undefined("too few texts that are long enough")
-    a, b = zip(*kept, strict=True)
     n = len(kept)
-    joined = np.array([content_overlap(x, y) for x, y in kept])
+    a, b = ([content_words(text) for text in side] for side in zip(*kept, strict=True))
+    joined = np.array([_shared(x, y) for x, y in zip(a, b, strict=True)])
     offsets = np.random.default_rng(1).choice(np.arange(1, n), min(SHUFFLES, n - 1), replace=False)
-    shuffled = np.array([[content_overlap(a[i], b[(i + int(k)) % n]) for i in range(n)] for k in offsets]).mean(axis=0)
+    shuffled = np.array([[_shared(a[i], b[(i + int(k)) % n]) for i in range(n)] for k in offsets]).mean(axis=0)
     return stats.paired_mean(joined - shuffled, STRICT)
+
+
+def _shared(words: set[str], others: set[str]) -> float:
+    return len(words & others) / len(words) if words else 0.0
 
 
 def _gold_join(evidence: Evidence) -> Estimate:
