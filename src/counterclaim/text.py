@@ -425,11 +425,12 @@ def content_overlap(a: str, b: str) -> float:
     Content words are normalised words that are no English stop words and have two letters or more (or are a
     CJK character).
     """
-    content = _content_words(a)
-    return len(content & _content_words(b)) / len(content) if content else 0.0
+    content = content_words(a)
+    return len(content & content_words(b)) / len(content) if content else 0.0
 
 
-def _content_words(text: str) -> set[str]:
+def content_words(text: str) -> set[str]:
+    """The distinct content words of a text, as ``content_overlap`` counts them."""
     return {word for word in words_of(text) if word not in _STOP_WORDS and (len(word) > 1 or word > "z")}
 
 
