@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from typing import Any
 
-from counterclaim.errors import RegistryError
+from counterclaim.errors import InputError, RegistryError
 from counterclaim.records import CheckResult, Estimate, Group, Json, Outcome
 
 _NAME = re.compile(r"[a-z][a-z0-9-]*")
@@ -57,9 +57,11 @@ class Check:
     must_pass: tuple[str, ...]
 
     def __call__(self, evidence: Any, *, required: bool = False) -> CheckResult:
-        """Run the check; an exception inside it is an ERROR, never a PASS."""
+        """Run the check; results that lack what it reads make it NOT_RUN, any other exception is an ERROR, never a PASS."""
         try:
             finding = self.run(evidence)
+        except InputError as error:  # the results lack what the check reads
+            finding = Finding(Outcome.NOT_RUN, str(error), error.remedy or "Give results that hold what is missing.")
         except Exception as error:  # a check that breaks must not take the others with it, nor pass
             finding = Finding(
                 Outcome.ERROR,

@@ -118,9 +118,11 @@ def mimicry(evidence: Evidence) -> Finding:
         )
     said = evidence.effect.conclusion(claim.sign, claim.margin, claim.alpha)
     if said != "for":
-        return Finding(
-            Outcome.PASS, "There is no apparent effect that style could explain.", n=evidence.effect.n_paired
-        )
+        n = evidence.effect.n_paired
+        if said == "against":
+            return Finding(Outcome.PASS, "There is no apparent effect that style could explain.", n=n)
+        because = "Whether there is an effect is open, so there is none yet for style to explain."
+        return Finding(Outcome.INCONCLUSIVE, because, "Collect more prompts (the power check says how many).", n=n)
     table = _paired_style(evidence, metric)
     if table is None:
         return not_run("The files keep no response texts.", "Map the text column with --map response=COLUMN.")

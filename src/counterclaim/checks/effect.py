@@ -104,6 +104,9 @@ def power(evidence: Evidence) -> Finding:
     n = effect.n_paired or (evidence.counts.control.n if evidence.counts else 0)
     se = half / float(ndtri((1 + claim.level) / 2))
     detectable = stats.mde(se * n**0.5, n, claim.alpha, POWER)
+    if not np.isfinite(detectable):
+        because = f"{n} paired prompts are too few to find a change of any size."
+        return Finding(Outcome.INCONCLUSIVE, because, "Give more scored pairs.", n=n)
     seen = f"With {n} prompts a change of {number(detectable)} would be found {POWER:.0%} of the time at alpha {claim.alpha:g}"
     details: dict[str, Json] = {"minimum_detectable_effect": detectable}
     equivalence = stats.tost(effect.difference, claim.margin)
@@ -218,8 +221,11 @@ def multiplicity(evidence: Evidence) -> Finding:
             if n > 1
             else "The target is the only metric in the files, and the claim does not say how much was looked at"
         )
-    if said != "for":
+    if said == "against":
         return Finding(Outcome.PASS, f"{text}; there is no apparent effect to explain away.", n=n)
+    if said == "open":
+        because = f"{text}; whether there is an effect is open, so it is not yet known what has to survive."
+        return Finding(Outcome.INCONCLUSIVE, because, "Collect more prompts (the power check says how many).", n=n)
     if adjusted <= claim.alpha:
         return Finding(Outcome.PASS, f"{text}.", n=n)
     return Finding(Outcome.FAIL, f"{text}, more than alpha {claim.alpha:g}.", remedy, n=n)

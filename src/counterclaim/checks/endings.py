@@ -36,6 +36,8 @@ def truncation(evidence: Evidence) -> Finding:
     """FAIL when cut answers could be the effect; INCONCLUSIVE (known: false) when nobody knows how answers ended."""
     if evidence.counts is not None:
         return _from_counts(evidence)
+    if not evidence.pair:
+        return not_run("There are no answers.", "Give result files with --control FILE --treated FILE.")
     arms = {arm.name: _endings(arm, no_generation=evidence.no_generation) for arm in evidence.pair}
     details: dict[str, Json] = {"arms": arms, "known": True}
     n = sum(len(arm) for arm in evidence.pair)
@@ -99,9 +101,7 @@ def _small_share(
         because = f"Some answers were cut ({shares}), but {survives}, which says the same."
         return Finding(Outcome.WARN, because, _REMEDY, details=details, **common)
     moved = interval is None or whole is None or not interval[0] <= whole <= interval[1]
-    because = (
-        f"Some answers were cut ({shares}), and {survives}, against {with_interval(full.difference)} overall."
-    )
+    because = f"Some answers were cut ({shares}), and {survives}, against {with_interval(full.difference)} overall."
     outcome = Outcome.FAIL if moved else Outcome.INCONCLUSIVE
     return Finding(outcome, because, _REMEDY, details=details, **common)
 

@@ -15,6 +15,7 @@ from counterclaim.records import LABELS, Json, Outcome
 from counterclaim.registry import Finding, check
 
 STUCK = 0.98
+FEW = 20  # values below which an axis cannot be called stuck, nor alive
 MANY_UNSCORED = 0.05
 ENOUGH_TO_MISS = 50  # a label used once in twenty is missed by chance in this many items with probability .08
 CARD_ACCURACY = 0.9
@@ -120,11 +121,14 @@ def saturation(evidence: Evidence) -> Finding:
         values = values[~np.isnan(values)]
         if len(values) == 0:
             return not_run("Nothing was scored on the target metric.", "Map the column that holds it.")
+        if len(values) < FEW:
+            because = f"{len(values)} values of {metric.name} are too few to see whether it is stuck."
+            return Finding(Outcome.INCONCLUSIVE, because, "Score more answers.", n=len(values))
         share, value = _mode(values)
         estimate = stats.wilson(round(share * len(values)), len(values), claim.level)
         common: dict[str, Json] = {"estimate": estimate, "n": len(values)}
         remedy = "Use harder (or easier) prompts or a finer scale, so that a change has room to show."
-        if share >= STUCK and len(values) >= 20:
+        if share >= STUCK:
             because = f"{percent(share)} of {len(values)} values of {metric.name} are {value:g}: no change could show."
             return Finding(Outcome.FAIL, because, remedy, **common)
         room = _room(evidence, metric)
@@ -168,7 +172,7 @@ def _stuck_axes(evidence: Evidence) -> dict[str, str]:
     out = {}
     for axis in sorted(evidence.axes):
         values = [v for arm in evidence.pair for v in arm.labels(axis) if v is not None]
-        if len(values) < 20:
+        if len(values) < FEW:
             continue
         top, count = Counter(values).most_common(1)[0]
         if count / len(values) >= STUCK:
