@@ -359,7 +359,13 @@ def list_(
 def _console(stderr: bool = False) -> Any:
     from rich.console import Console
 
-    return Console(stderr=stderr, highlight=False)
+    class Patient(Console):
+        def on_broken_pipe(self) -> None:
+            """A reader that went away (``| head``) must not turn the exit code into another verdict."""
+            self.quiet = True
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+    return Patient(stderr=stderr, highlight=False)
 
 
 def _table(*columns: str) -> Any:
@@ -416,7 +422,9 @@ def _show(verdict: dict[str, Any], out: Path | None, as_json: bool) -> None:
     )
     for name in ("control", "treated", "difference"):
         table.add_row(name, *_cells(effect[name]))
-    console.print(f"[bold]{_escape(effect['metric'])}[/], claimed to {effect['direction']}, margin {effect['margin']:g}")
+    console.print(
+        f"[bold]{_escape(effect['metric'])}[/], claimed to {effect['direction']}, margin {effect['margin']:g}"
+    )
     console.print(table)
     if effect.get("p_range") and effect["p_range"][0] != effect["p_range"][1]:
         low, high = effect["p_range"]
@@ -452,7 +460,11 @@ def _show_checks(console: Any, checks: list[dict[str, Any]], said: str = "") -> 
     colours = {"FAIL": "red", "ERROR": "red", "WARN": "yellow", "INCONCLUSIVE": "yellow", "PASS": "green"}
     for c in told:
         colour = colours.get(c["outcome"], "white")
-        table.add_row(f"[{colour}]{MARK[c['outcome']]} {c['outcome']}[/]", c["check"], _plain("as said above" if c["because"] in said else c["because"]))
+        table.add_row(
+            f"[{colour}]{MARK[c['outcome']]} {c['outcome']}[/]",
+            c["check"],
+            _plain("as said above" if c["because"] in said else c["because"]),
+        )
     if told:
         console.print(table)
     passed = [c["check"] for c in checks if c["outcome"] == "PASS" and c not in told]

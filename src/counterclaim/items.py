@@ -23,6 +23,7 @@ def paired_items(evidence: Evidence, *, most: int, first: Iterable[str] = ()) ->
     by_prompt: dict[str, list[int]] = {}
     for at, response in enumerate(treated.responses):
         by_prompt.setdefault(response.prompt_id, []).append(at)
+    binary = _binary(values)
     taken: dict[str, int] = {}
     pairs = []
     for i, response in enumerate(control.responses):
@@ -31,7 +32,7 @@ def paired_items(evidence: Evidence, *, most: int, first: Iterable[str] = ()) ->
         if k < len(others):
             taken[response.prompt_id] = k + 1
             j = others[k]
-            pairs.append((i, j, _outcome(values[0][i], values[1][j], binary=_binary(values))))
+            pairs.append((i, j, _outcome(values[0][i], values[1][j], binary=binary)))
     chosen = pairs if len(pairs) <= most else _choose(pairs, control, most, set(first))
     items = [_item(evidence, control, treated, values, *pair) for pair in chosen]
     return items, len(pairs)

@@ -13,6 +13,7 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any, Literal, Self
 
 from counterclaim.errors import RecordError
@@ -427,16 +428,15 @@ class Run:
 
 def to_json(record: Any) -> Json:
     """A record (or a tuple or mapping of records) as plain JSON; fields that are None are left out."""
+    kind = type(record)
+    if kind in _PLAIN:
+        return record
+    if kind in (Decode, ModelRef):  # few distinct ones, repeated on every response
+        return dict(_shared_json(record))
     if isinstance(record, Estimate | CheckResult):
         return record.to_json()
-    if hasattr(record, "__dataclass_fields__"):
-        out = {}
-        for item in fields(record):
-            value = getattr(record, item.name)
-            if value is None or (item.name in _OMIT_EMPTY and not value):
-                continue
-            out[item.name] = to_json(value)
-        return out
+    if hasattr(kind, "__dataclass_fields__"):
+        return _fields_json(record)
     if isinstance(record, StrEnum):
         return str(record)
     if isinstance(record, Mapping):
@@ -444,6 +444,32 @@ def to_json(record: Any) -> Json:
     if isinstance(record, list | tuple):
         return [to_json(value) for value in record]
     return record
+
+
+_PLAIN = frozenset({str, int, float, bool, type(None)})
+
+
+def _fields_json(record: Any) -> dict[str, Json]:
+    out = {}
+    for name in _field_names(type(record)):
+        value = getattr(record, name)
+        if value is not None and (value or name not in _OMIT_EMPTY):
+            out[name] = to_json(value)
+    return out
+
+
+@lru_cache(maxsize=1024)
+def _shared_json(record: Decode | ModelRef) -> dict[str, Json]:
+    return _fields_json(record)
+
+
+_FIELDS: dict[type, tuple[str, ...]] = {}
+
+
+def _field_names(kind: type[Any]) -> tuple[str, ...]:
+    if kind not in _FIELDS:
+        _FIELDS[kind] = tuple(item.name for item in fields(kind))
+    return _FIELDS[kind]
 
 
 _OMIT_EMPTY = frozenset({"replicate", "gold", "tags"})
