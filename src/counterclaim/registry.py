@@ -61,7 +61,8 @@ class Check:
         try:
             finding = self.run(evidence)
         except InputError as error:  # the results lack what the check reads
-            finding = Finding(Outcome.NOT_RUN, str(error), error.remedy or "Give results that hold what is missing.")
+            remedy = error.remedy or "give results that hold what is missing"
+            finding = Finding(Outcome.NOT_RUN, str(error), f"{remedy[0].upper()}{remedy[1:]}.")
         except Exception as error:  # a check that breaks must not take the others with it, nor pass
             finding = Finding(
                 Outcome.ERROR,

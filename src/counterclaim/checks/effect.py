@@ -95,7 +95,7 @@ def power(evidence: Evidence) -> Finding:
     if interval is None:
         return Finding(
             Outcome.INCONCLUSIVE,
-            f"The effect has no interval: {effect.difference.reason}",
+            f"The effect has no interval: {effect.difference.reason}.",
             "Give more scored pairs.",
             n=effect.n_paired,
         )

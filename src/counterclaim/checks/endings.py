@@ -29,7 +29,7 @@ _REMEDY = (
     "truncation",
     group="ruler",
     question="What share of the answers was cut by the token budget, and does the effect survive without them?",
-    must_fail=("cut_short_one", "cut_short_both"),
+    must_fail=("cut_short_one", "cut_short_both", "endings_unknown", "budget_flip"),
     must_pass=("clean", "null"),
 )
 def truncation(evidence: Evidence) -> Finding:

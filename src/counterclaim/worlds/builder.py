@@ -100,6 +100,7 @@ class Draft:
         axes: what was scored; filled by ``Study.score``.
         texts: the answers; filled by ``Study.write``, empty until then.
         cut: bool (n,): whether the budget ended the answer.
+        endings_kept: whether the harness wrote down why answers ended, and their token counts.
         answered: bool (n,): which prompts this draft answers at all.
         decode: settings of every answer.
         model: what answered.
@@ -122,6 +123,7 @@ class Draft:
     replicate: str = ""
     sample: int = 0
     silent: tuple[str, ...] = ()
+    endings_kept: bool = True
 
     def twin(self, arm: str, **changes: object) -> Draft:
         """A copy under another name, with its own arrays."""
@@ -311,18 +313,17 @@ def n_tokens(words: int) -> int:
 
 
 def _responses(draft: Draft, ids: list[str]) -> list[Response]:
-    budget = draft.decode.max_new_tokens
     return [
         Response(
             prompt_id=prompt,
             arm=draft.arm,
             sample=draft.sample,
             text=text,
-            finish_reason=FinishReason.LENGTH if cut else FinishReason.STOP,
-            finish_provenance=Provenance.RECORDED,
+            finish_reason=_ending(draft, cut),
+            finish_provenance=Provenance.RECORDED if draft.endings_kept else None,
             decode=draft.decode,
             model=draft.model,
-            n_tokens=budget if cut else n_tokens(text.count(" ") + 1),
+            n_tokens=_length(draft, text, cut),
             replicate=draft.replicate,
         )
         for prompt, text, cut, answered in zip(
@@ -330,6 +331,18 @@ def _responses(draft: Draft, ids: list[str]) -> list[Response]:
         )
         if answered
     ]
+
+
+def _ending(draft: Draft, cut: bool) -> FinishReason:
+    if not draft.endings_kept:
+        return FinishReason.UNKNOWN
+    return FinishReason.LENGTH if cut else FinishReason.STOP
+
+
+def _length(draft: Draft, text: str, cut: bool) -> int | None:
+    if not draft.endings_kept:
+        return None
+    return draft.decode.max_new_tokens if cut else n_tokens(text.count(" ") + 1)
 
 
 def _scores(draft: Draft, ids: list[str]) -> list[Score]:

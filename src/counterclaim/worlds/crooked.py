@@ -53,6 +53,30 @@ def cut_short_both(knobs: Knobs) -> Study:
 
 
 @world(
+    "endings_unknown",
+    "artefact",
+    "INVALID",
+    "Nobody wrote down how answers ended, and many were cut.",
+    effect=0.1,
+    severity=0.4,
+)
+def endings_unknown(knobs: Knobs) -> Study:
+    study = cut_short_one(knobs)
+    for draft in (study.control, study.treated):
+        draft.endings_kept = False
+    return study
+
+
+@world("budget_flip", "artefact", "INVALID", "The gain at a small budget is a loss at a large one.", effect=0.1)
+def budget_flip(knobs: Knobs) -> Study:
+    study = Study(knobs, shift=knobs.effect)
+    for name, shift in (("control@2048", 0.0), ("treated@2048", -knobs.effect)):
+        draft = study.add(study.draft(name, shift=shift))
+        draft.decode = replace(draft.decode, max_new_tokens=2048)
+    return study
+
+
+@world(
     "judge_asymmetry", "artefact", "INVALID",
     "The arms were scored under two judge prompts, and the treated arm's is kinder.", effect=0.12,
 )  # fmt: skip
@@ -89,7 +113,7 @@ def deaf_judge_cards(knobs: Knobs) -> Study:
 
 @world(
     "unscored_flip", "artefact", "INVALID",
-    "The judge breaks on the treated arm's worst answers, and what is left looks better.", severity=0.3,
+    "The judge breaks on the treated arm's worst answers, and what is left looks better.", n=400, severity=0.4,
 )  # fmt: skip
 def unscored_flip(knobs: Knobs) -> Study:
     study = Study(knobs, shift=knobs.effect)

@@ -28,6 +28,17 @@ def lucky_seed(knobs: Knobs) -> Study:
 
 
 @world(
+    "noisy_seeds", "no effect", "INCONCLUSIVE REFUTED",
+    "Seeds differ more than the treatment moves anything, up and down alike; five of them are a small sample.", n=100,
+    severity=0.1,
+)  # fmt: skip
+def noisy_seeds(knobs: Knobs) -> Study:
+    study = Study(knobs)
+    use_seeds(study, knobs.effect + knobs.severity * study.rng.standard_normal(SEEDS))
+    return study
+
+
+@world(
     "double_dipped", "no effect", "INCONCLUSIVE REFUTED",
     "Twenty axes were scored, none moved, and the one that came out just significant is claimed.", n=120,
 )  # fmt: skip
