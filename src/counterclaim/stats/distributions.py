@@ -6,6 +6,7 @@ scipy.special takes longer to import than numpy does, so it is imported where it
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from statistics import NormalDist
 
 import numpy as np
@@ -24,6 +25,13 @@ def normal_quantile(p: float) -> float:
 def normal_tail(z: float) -> float:
     """P(Z > z)."""
     return math.erfc(z / math.sqrt(2)) / 2
+
+
+def normal_tails(z: Floats) -> Floats:
+    """P(Z > z), elementwise."""
+    from scipy.special import ndtr
+
+    return np.asarray(ndtr(-z), np.float64)
 
 
 def two_sided(level: float) -> float:
@@ -49,11 +57,17 @@ def t_tail(t: float, df: float) -> float:
     return float(stdtr(df, -t))
 
 
-def noncentral_t_cdf(t: float, df: float, shift: float) -> float:
-    """P(T <= t) of the noncentral t."""
-    from scipy.special import nctdtr
+@lru_cache(maxsize=64)
+def chi_ratios(df: int) -> tuple[Floats, Floats]:
+    """Nodes and weights (200,) of an integral over s / sigma, s being a standard deviation with df degrees of freedom.
 
-    return float(nctdtr(df, shift, t))
+    Gauss-Legendre over the quantiles. It carries the power of a t test for any shift, where scipy's noncentral t
+    returns NaN from a shift of about 38.
+    """
+    from scipy.special import gammaincinv
+
+    nodes, weights = np.polynomial.legendre.leggauss(200)
+    return np.sqrt(gammaincinv(df / 2, (nodes + 1) / 2) * 2 / df), weights / 2
 
 
 def binomial_cdf(k: ArrayLike, n: ArrayLike, p: float) -> Floats:

@@ -10,29 +10,28 @@ import numpy as np
 from counterclaim.stats.distributions import (
     binomial_cdf,
     binomial_quantile,
+    chi_ratios,
     log_binomial_law,
-    noncentral_t_cdf,
-    normal_tail,
+    normal_tails,
     t_quantile,
-    two_sided,
 )
 
 _LARGE = 10_000_000
-_NORMAL_FROM = 1_000  # degrees of freedom from which Student's t is taken as normal
 
 
 def power_paired_t(sd: float, n: int, effect: float, alpha: float = 0.05) -> float:
-    """Power of the two-sided one-sample t test on n paired differences (noncentral t; normal for n > 1,000)."""
+    """Power of the two-sided one-sample t test on n normal paired differences; 0 for n < 2.
+
+    The noncentral t law, as the average over the sample's standard deviation of a normal power.
+    """
     if n < 2:
         return 0.0
     if sd == 0:
         return 1.0 if effect else alpha
     shift = abs(effect) / sd * math.sqrt(n)
-    if n > _NORMAL_FROM:
-        z = two_sided(1 - alpha)
-        return normal_tail(z - shift) + normal_tail(z + shift)
-    critical = t_quantile(1 - alpha, n - 1)
-    return 1 - noncentral_t_cdf(critical, n - 1, shift) + noncentral_t_cdf(-critical, n - 1, shift)
+    ratios, weights = chi_ratios(n - 1)
+    critical = t_quantile(1 - alpha, n - 1) * ratios
+    return float(weights @ (normal_tails(critical - shift) + normal_tails(critical + shift)))
 
 
 def mde(sd: float, n: int, alpha: float = 0.05, power: float = 0.8) -> float:
