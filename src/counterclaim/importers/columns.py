@@ -112,6 +112,8 @@ class Columns:
     Attributes:
         column_of: field -> column.
         renamed: (column, field) pairs that were guessed from a synonym.
+        ambiguous: field -> the several columns that could fill it.
+        has_settings: whether any column says how answers were sampled.
 
     Raises:
         InputError: a mapped column is not there, or several columns could be the prompt or the response.
@@ -147,11 +149,14 @@ class Columns:
             elif found:
                 self.ambiguous[name] = found
         self.used = frozenset(self.column_of.values())
+        self.has_settings = any(name == "system_prompt" or name.startswith("decode.") for name in self.column_of)
 
     def get(self, row: Mapping[str, Json], name: str) -> Json:
         """The value of a field in a row; None where the table has no such column or cell."""
         column = self.column_of.get(name)
-        return None if column is None else lookup(row, column)
+        if column is None:
+            return None
+        return row[column] if column in row else lookup(row, column)
 
     def is_used(self, column: str) -> bool:
         """Whether a column (or something nested in it) fills a field."""

@@ -144,6 +144,7 @@ class _Table:
         self._instruments: dict[tuple[str, ...], str] = {}
         self._file_model = self._model_beside()
         self._extras: dict[str, _Extra] = {}
+        self._skipped: dict[str, bool] = {}
         self._rows_read: list[Key] = []
         self._lines: list[int] = []
         self._instrument_of: list[str] = []
@@ -301,6 +302,8 @@ class _Table:
 
     def _decode(self, row: Row, line: int) -> dict[str, Any]:
         decode: dict[str, Any] = {}
+        if not self._columns.has_settings:
+            return decode
         for name, convert in _DECODE.items():
             column = self._columns.column_of.get(f"decode.{name}")
             cell = None if column is None else self._columns.get(row, f"decode.{name}")
@@ -369,7 +372,14 @@ class _Table:
         """Keep the cells of columns nobody named until it is known what they hold."""
         at = len(self._rows_read) - 1
         for column, cell in row.items():
-            if self._columns.is_used(column) or is_bookkeeping(column) or re.match(r"judge\b|judge_", column):
+            skip = self._skipped.get(column)
+            if skip is None:
+                skip = self._skipped[column] = (
+                    self._columns.is_used(column)
+                    or is_bookkeeping(column)
+                    or re.match(r"judge\b|judge_", column) is not None
+                )
+            if skip:
                 continue
             extra = self._extras.get(column)
             if extra is None:
