@@ -56,7 +56,7 @@ def test_sign_flip_of_a_hundred_thousand_pairs_is_near_the_normal_answer() -> No
     assert stats.sign_flip_test(d, 2000) == pytest.approx(0.0455, abs=4 * math.sqrt(0.0455 / 2000))
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(st.lists(st.floats(-1e6, 1e6), min_size=0, max_size=30))
 def test_sign_flip_p_is_a_p(d: list[float]) -> None:
     p = stats.sign_flip_test(d, 99)

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from counterclaim import stats
@@ -71,6 +71,7 @@ def test_mcnemar_matches_scipy() -> None:
         assert stats.mcnemar_exact(b, c) == pytest.approx(expected, rel=1e-12)
 
 
+@settings(max_examples=60, deadline=None)
 @given(n=st.integers(1, 40), data=st.data())
 def test_ranges_hold_every_feasible_pairing(n: int, data: st.DataObject) -> None:
     control, treated = data.draw(st.integers(0, n)), data.draw(st.integers(0, n))
@@ -88,6 +89,7 @@ def test_ranges_hold_every_feasible_pairing(n: int, data: st.DataObject) -> None
     assert narrow.estimate == wide.estimate == (treated - control) / n
 
 
+@settings(max_examples=60, deadline=None)
 @given(b=st.integers(0, 3000), c=st.integers(0, 3000))
 def test_mcnemar_p_is_a_p(b: int, c: int) -> None:
     p = stats.mcnemar_exact(b, c)
@@ -115,6 +117,7 @@ def test_kappa_matches_statsmodels() -> None:
         assert (found.low, found.high) == pytest.approx((smooth.kappa_low, smooth.kappa_upp), abs=1e-6)
 
 
+@settings(max_examples=60, deadline=None)
 @given(
     cells=st.lists(st.integers(0, 30), min_size=4, max_size=9).map(
         lambda x: np.array(x[: math.isqrt(len(x)) ** 2]).reshape(math.isqrt(len(x)), -1)

@@ -96,6 +96,7 @@ def test_kinds_are_drawn_as_often_as_items_would_be(multiplicity: list[int]) -> 
     assert weights.std(axis=0) == pytest.approx(spread, rel=0.05)
 
 
+@settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 2), st.integers(-1, 1)), min_size=1, max_size=30))
 def test_kinds_count_every_row_once(rows: list[tuple[int, int]]) -> None:
     table = np.array(rows, float)
@@ -121,7 +122,7 @@ def test_a_rate_bootstraps_like_scipys() -> None:
     assert ours.method == "cluster bootstrap, percentile"
 
 
-@settings(max_examples=20)
+@settings(max_examples=20, deadline=None)
 @given(st.permutations(range(12)))
 def test_the_order_of_items_does_not_matter(order: list[int]) -> None:
     counts = np.column_stack([np.arange(12) % 3, np.full(12, 2)])

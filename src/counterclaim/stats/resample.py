@@ -29,8 +29,10 @@ def bootstrap_counts(
     """Percentile interval of a statistic of column sums, by resampling rows.
 
     Rows that repeat are drawn together (a multinomial over the distinct rows), so with few distinct rows a
-    hundred thousand items cost what a hundred cost. Percentile and not BCa, because it covers better here: for
-    paired differences of rates at n = 40 to 100, 95-98 % against 90-95 % at a nominal 95 %.
+    hundred thousand items cost what a hundred cost. Percentile and not BCa, because it covers better where cells
+    are few: 93 % against 86 % for a paired difference of hallucination rates at n = 100 (2,000 draws, 3,000
+    simulations, nominal 95 %). Neither is to be trusted where a rate turns on a cell of one or two items: with
+    1.6 expected in the rarest cell (n = 40) it covers 78 %; use the Newcombe difference for a single arm there.
 
     Args:
         counts: (n, c), one row per independent item or cluster; the cells of both arms side by side when the
