@@ -369,11 +369,13 @@ def _console(stderr: bool = False) -> Any:
 
 
 def _table(*columns: str) -> Any:
+    """A table without lines whose last column wraps."""
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        table.add_column(column, overflow="fold")
+    for column in columns[:-1]:
+        table.add_column(column, no_wrap=True)
+    table.add_column(columns[-1], overflow="fold")
     return table
 
 
@@ -443,7 +445,7 @@ def _show(verdict: dict[str, Any], out: Path | None, as_json: bool) -> None:
     if out is not None:
         console.print(_plain(f"\nPage: {out / 'report.html'}"))
     else:
-        console.print("\nAdd --out run/ to keep the records and get the page.")
+        console.print("Add --out run/ to keep the records and get the page.")
     raise typer.Exit(EXIT[word])
 
 
@@ -455,24 +457,24 @@ def _cells(estimate: dict[str, Any]) -> tuple[str, str, str, str]:
 
 
 def _show_checks(console: Any, checks: list[dict[str, Any]], said: str = "") -> None:
-    told = [c for c in checks if c["outcome"] in ("FAIL", "ERROR", "WARN", "INCONCLUSIVE")]
+    """What failed or holds the claim up, row by row; the rest by name."""
+    told = [
+        c
+        for c in checks
+        if c["outcome"] in ("FAIL", "ERROR", "WARN") or (c["outcome"] == "INCONCLUSIVE" and c["required"])
+    ]
     table = _table("", "check", "what it found")
-    colours = {"FAIL": "red", "ERROR": "red", "WARN": "yellow", "INCONCLUSIVE": "yellow", "PASS": "green"}
+    colours = {"FAIL": "red", "ERROR": "red", "WARN": "yellow", "INCONCLUSIVE": "yellow"}
     for c in told:
-        colour = colours.get(c["outcome"], "white")
-        table.add_row(
-            f"[{colour}]{MARK[c['outcome']]} {c['outcome']}[/]",
-            c["check"],
-            _plain("as said above" if c["because"] in said else c["because"]),
-        )
+        mark = f"[{colours[c['outcome']]}]{MARK[c['outcome']]} {c['outcome']}[/]"
+        table.add_row(mark, c["check"], _plain("as said above" if c["because"] in said else c["because"]))
     if told:
         console.print(table)
-    passed = [c["check"] for c in checks if c["outcome"] == "PASS" and c not in told]
-    skipped = [c["check"] for c in checks if c["outcome"] == "NOT_RUN" and c not in told]
-    if passed:
-        console.print(_plain(f"✓ passed: {', '.join(passed)}"))
-    if skipped:
-        console.print(_plain(f"· not run: {', '.join(skipped)} (the page says what each would need)"))
+    for outcome, words in (("PASS", "passed"), ("INCONCLUSIVE", "open"), ("NOT_RUN", "not run")):
+        names = [c["check"] for c in checks if c["outcome"] == outcome and c not in told]
+        tail = " (the page says what each would need)" if outcome == "NOT_RUN" else ""
+        if names:
+            console.print(_plain(f"{MARK[outcome]} {words}: {', '.join(names)}{tail}"))
     console.print()
 
 
@@ -496,20 +498,23 @@ def _show_profile(file: Path, result: dict[str, Any]) -> None:
 def _show_worlds(table: dict[str, Any], promises: Any) -> None:
     console = _console()
     words = ("SUPPORTED", "REFUTED", "INCONCLUSIVE", "INVALID")
-    shown = _table("world", "n", "truth", *words, "naive +", "checks that fired")
-    for row in table["worlds"]:
-        fired = [f"{name} {100 * f['FAIL']:.0f}%" for name, f in row["checks"].items() if f.get("FAIL", 0) >= 0.05]
-        shares = [f"{100 * row['verdicts'].get(word, 0):.0f}%" for word in words]
-        naive = f"{100 * row['naive']['mean_test_positive']:.0f}%"
-        shown.add_row(row["world"], str(row["n"]), row["truth"], *shares, naive, ", ".join(fired))
+    shown = _table("world", "n", *(word[:7].lower() for word in words), "naive +", "checks that fired")
+    truth = ""
+    for row in sorted(table["worlds"], key=lambda row: row["truth"]):
+        if row["truth"] != truth:
+            truth = row["truth"]
+            shown.add_row(f"[bold]{truth}[/]")
+        fired = [f"{name} {f['FAIL']:.0%}" for name, f in row["checks"].items() if f.get("FAIL", 0) >= 0.05]
+        shares = [f"{row['verdicts'].get(word, 0):.1%}" for word in words]
+        naive = f"{row['naive']['mean_test_positive']:.1%}"
+        shown.add_row(row["world"], str(row["n"]), *shares, naive, ", ".join(fired))
     console.print(shown)
     print(
         f"\n{table['draws']} draws of each world. “naive +”: two means compared, p < 0.05 in the claimed direction.\n"
     )
     for promise in promises:
-        print(
-            f"{'kept  ' if promise.holds else 'BROKEN'} {promise.name}: {promise.measured} (promised {promise.bound})"
-        )
+        kept = "kept  " if promise.holds else "BROKEN"
+        print(f"{kept} {promise.name}: {promise.measured:.1%} (promised {promise.bound:.0%})")
 
 
 # reading flags --------------------------------------------------------------------------------------------------

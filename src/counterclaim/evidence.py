@@ -348,8 +348,8 @@ class Evidence:
             raise InputError(
                 f"no prompt of the control arm ({len(self.control)} rows) occurs in the treated arm "
                 f"({len(self.treated)} rows), so nothing can be compared",
-                remedy="check that both files answer the same prompts; if only the template differs, map the bare "
-                "question with --map prompt=COLUMN",
+                remedy="check that both files answer the same prompts; if only the chat template around them differs, map the "
+                "bare question with --map prompt=COLUMN, or pair by document with --pair-by id",
             )
 
     @cached_property

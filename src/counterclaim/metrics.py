@@ -87,6 +87,9 @@ METRICS: dict[str, Metric] = {
 }
 """Metrics with a name of their own; ``score.NAME``, ``label.NAME=VALUE`` and ``auc(NAME)`` come beside them."""
 
+ORACLES = ("exact_match", "acc", "em", "extractive_match", "quasi_exact_match")
+"""What harnesses call the metric that importers read as ``correct``, where the results hold no other of that name."""
+
 _AUC = re.compile(r"auc\((.+)\)")
 
 
@@ -95,7 +98,8 @@ def find_axis(name: str, axes: Collection[str]) -> str | None:
     for candidate in (name, f"score.{name}", f"label.{name}"):
         if candidate in axes:
             return candidate
-    starts = sorted(axis for axis in axes if axis.partition(".")[2].startswith(name))
+    # what stands behind an "@" is a variant (an answer filter of lm-eval): naming the whole does not mean the variant
+    starts = sorted(a for a in axes if (n := a.partition(".")[2]).startswith(name) and not n.startswith(f"{name}@"))
     return starts[0] if len(starts) == 1 else None
 
 
@@ -132,6 +136,8 @@ def resolve(name: str, axes: Collection[str]) -> Metric:
     if axis is not None:
         raise InputError(f"metric {name!r} is a label, not a number", remedy=f"name the label to count: {name}=VALUE")
     known = available(axes)
+    if name in ORACLES and "correct" in axes:
+        return Metric(name, "mean", ("correct",))
     near = difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(known) or 'none'}"
     raise InputError(f"there is no metric {name!r} in these results ({hint})", remedy="name one, or map a column to it")

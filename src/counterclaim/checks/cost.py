@@ -122,7 +122,12 @@ def mimicry(evidence: Evidence) -> Finding:
         if said == "against":
             return Finding(Outcome.PASS, "There is no apparent effect that style could explain.", n=n)
         because = "Whether there is an effect is open, so there is none yet for style to explain."
-        return Finding(Outcome.INCONCLUSIVE, because, "Collect more prompts (the power check says how many).", n=n)
+        return Finding(
+            Outcome.INCONCLUSIVE,
+            because,
+            "Settle the effect first: the check paired-effect says how many prompts that takes.",
+            n=n,
+        )
     table = _paired_style(evidence, metric)
     if table is None:
         return not_run("The files keep no response texts.", "Map the text column with --map response=COLUMN.")

@@ -44,13 +44,20 @@ def paired_effect(evidence: Evidence) -> Finding:
         where = "on the wrong side of zero" if wrong else f"below the margin {number(claim.margin)} that matters"
         because = f"{text}: the whole interval lies {where} for a claimed {word}."
         return Finding(Outcome.FAIL, because, "Drop the claim, or claim a smaller margin in a new test.", **common)
-    remedy = "Collect more prompts (the power check says how many)."
     interval = effect.difference.interval
+    needed = None if interval is None else _prompts_to_settle(evidence, (interval[1] - interval[0]) / 2)
+    more = "more prompts" if needed is None else f"about {needed} paired prompts in all"
+    remedy = f"Collect {more}: then the interval cannot hold both no change and one that matters."
     if interval is not None and (interval[0] > 0 if claim.sign > 0 else interval[1] < 0):
         because = f"{text}: suggestive, but not at the test level {claim.alpha:g} that a claim needs."
         return Finding(Outcome.INCONCLUSIVE, because, remedy, **common)
     because = f"{text}: the interval leaves room for no change and for a change that matters ({number(claim.margin)})."
     return Finding(Outcome.INCONCLUSIVE, because, remedy, **common)
+
+
+def _prompts_to_settle(evidence: Evidence, half: float) -> int:
+    n = evidence.effect.n_paired or (evidence.counts.control.n if evidence.counts else 0)
+    return stats.n_to_settle(half, n, evidence.claim.margin)
 
 
 def _p(p: float) -> str:
@@ -115,7 +122,7 @@ def power(evidence: Evidence) -> Finding:
         word = "is" if equivalence.equivalent else "is not"
         seen += f"; equivalence to no change within ±{number(claim.margin)} {word} shown (TOST p = {_p(equivalence.p)})"
     if low <= 0 and high >= claim.margin:
-        needed = stats.n_to_settle(half, n, claim.margin)
+        needed = _prompts_to_settle(evidence, half)
         details["n_to_settle"] = needed
         because = (
             f"{seen}; the interval contains both zero and the margin {number(claim.margin)}, so this decides nothing."
@@ -225,7 +232,12 @@ def multiplicity(evidence: Evidence) -> Finding:
         return Finding(Outcome.PASS, f"{text}; there is no apparent effect to explain away.", n=n)
     if said == "open":
         because = f"{text}; whether there is an effect is open, so it is not yet known what has to survive."
-        return Finding(Outcome.INCONCLUSIVE, because, "Collect more prompts (the power check says how many).", n=n)
+        return Finding(
+            Outcome.INCONCLUSIVE,
+            because,
+            "Settle the effect first: the check paired-effect says how many prompts that takes.",
+            n=n,
+        )
     if adjusted <= claim.alpha:
         return Finding(Outcome.PASS, f"{text}.", n=n)
     return Finding(Outcome.FAIL, f"{text}, more than alpha {claim.alpha:g}.", remedy, n=n)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -11,12 +12,14 @@ from counterclaim import stats
 from counterclaim.checks.wording import listing, needs_responses, not_run, percent, with_interval
 from counterclaim.errors import InputError
 from counterclaim.evidence import Arm, Evidence
+from counterclaim.metrics import Floats
 from counterclaim.records import Estimate, Json, Outcome
 from counterclaim.registry import Finding, check
-from counterclaim.text import content_words, words_of
+from counterclaim.text import content_words
 
 SAMPLE = 150  # rows compared per join; enough to tell a join from a shuffle many times over
-SHUFFLES = 3
+SEARCHED = 2_000  # rows among which a better partner is looked for
+DISPLACED = 0.2
 STRICT = 0.999
 ENOUGH = 30
 
@@ -29,7 +32,7 @@ ENOUGH = 30
     must_pass=("clean", "null"),
 )
 def alignment(evidence: Evidence) -> Finding:
-    """FAIL when texts that are joined share no more words than texts joined at random."""
+    """FAIL when texts share no more words than if joined at random, and clearly fit other rows instead."""
     if missing := needs_responses(evidence, "whether answers fit their prompts"):
         return missing
     pairing = evidence.pairing if len(evidence.pair) == 2 else None
@@ -37,14 +40,12 @@ def alignment(evidence: Evidence) -> Finding:
     if pairing is not None:
         lost = pairing["only_control"] + pairing["only_treated"]
         counted = f"{pairing['paired']} prompts paired, {lost} answered by one arm only. "
-    joins: list[tuple[str, Estimate]] = []
+    joins: list[tuple[str, Join]] = []
     for arm in evidence.pair:
-        rows = _sample([i for i, r in enumerate(arm.responses) if r.text])
-        prompts = [evidence.prompts[arm.responses[i].prompt_id].text for i in rows]
-        answers = [arm.responses[i].text or "" for i in rows]
-        joins.append((f"{arm.name} answers and their prompts", _beyond_chance(prompts, answers)))
+        rows = [(evidence.prompts[r.prompt_id].text, r.text) for r in arm.responses if r.text]
+        joins.append((f"{arm.name} answers and their prompts", _join(rows)))
     joins.append(("golds and their prompts", _gold_join(evidence)))
-    told = [(what, e) for what, e in joins if e.estimate is not None]
+    told = [(what, join.excess) for what, join in joins if join.excess.estimate is not None]
     n = sum(len(arm) for arm in evidence.pair)
     details: dict[str, Json] = {} if pairing is None else {"pairing": pairing}
     if not told:
@@ -57,14 +58,15 @@ def alignment(evidence: Evidence) -> Finding:
             n=n,
             details=details,
         )
-    for what, estimate in told:
-        if estimate.low is not None and estimate.low <= 0 and estimate.high is not None and estimate.high < 0.06:
+    for what, join in joins:
+        low, high = join.excess.low, join.excess.high
+        if low is not None and high is not None and low <= 0 and high < 0.06 and join.displaced >= DISPLACED:
             because = (
-                f"{counted}The {what} share no more words than a random join would "
-                f"(excess {with_interval(estimate)}): they are joined wrongly."
+                f"{counted}The {what} share no more words than a random join would (excess {with_interval(join.excess)}), "
+                f"and {percent(join.displaced)} of them clearly fit another row: they are joined wrongly."
             )
             remedy = "Join on the content of the prompt, not on position or a bare id, and score again."
-            return Finding(Outcome.FAIL, because, remedy, estimate=estimate, n=n, details=details)
+            return Finding(Outcome.FAIL, because, remedy, estimate=join.excess, n=n, details=details)
     unsure = [what for what, e in told if e.low is None or e.low <= 0]
     weakest = min((e for _, e in told), key=lambda e: e.low if e.low is not None else -math.inf)
     common: dict[str, Json] = {"estimate": weakest, "n": n, "details": details}
@@ -82,38 +84,67 @@ def alignment(evidence: Evidence) -> Finding:
     )
 
 
-def _sample(rows: Sequence[int]) -> list[int]:
-    if len(rows) <= SAMPLE:
-        return list(rows)
-    return sorted(int(i) for i in np.random.default_rng(0).choice(rows, SAMPLE, replace=False))
+@dataclass(frozen=True, slots=True)
+class Join:
+    """How well two columns of texts fit row by row.
+
+    Attributes:
+        excess: mean share of the left text's content words found in its partner, minus the same for random partners.
+        displaced: share of rows whose left text clearly fits another row's partner (of those that could be found:
+            scaled up where only some of the rows were searched). Texts that fit nothing in particular, such as
+            one-letter answers or one template filled in many times, are not displaced.
+    """
+
+    excess: Estimate
+    displaced: float = 0.0
 
 
-def _beyond_chance(left: Sequence[str], right: Sequence[str]) -> Estimate:
-    """Mean word overlap of joined texts minus that of the same texts joined at random."""
-    kept = [(a, b) for a, b in zip(left, right, strict=True) if len(words_of(a)) >= 4 and len(words_of(b)) >= 4]
-    if len(kept) < ENOUGH or len({a for a, _ in kept}) < ENOUGH / 2:
-        return Estimate.undefined("too few texts that are long enough")
-    n = len(kept)
-    a, b = ([content_words(text) for text in side] for side in zip(*kept, strict=True))
-    joined = np.array([_shared(x, y) for x, y in zip(a, b, strict=True)])
-    offsets = np.random.default_rng(1).choice(np.arange(1, n), min(SHUFFLES, n - 1), replace=False)
-    shuffled = np.array([[_shared(a[i], b[(i + int(k)) % n]) for i in range(n)] for k in offsets]).mean(axis=0)
-    return stats.paired_mean(joined - shuffled, STRICT)
+def _join(rows: Sequence[tuple[str, str]]) -> Join:
+    random = np.random.default_rng(0)
+    searched = rows if len(rows) <= SEARCHED else [rows[i] for i in sorted(random.choice(len(rows), SEARCHED, False))]
+    left, right = ([content_words(row[side]) for row in searched] for side in (0, 1))
+    # a text of two or three content words fits half of everything
+    usable = [i for i, (a, b) in enumerate(zip(left, right, strict=True)) if len(a) >= 3 and len(b) >= 3]
+    if len(usable) > SAMPLE:
+        usable = sorted(int(i) for i in random.choice(usable, SAMPLE, replace=False))
+    if len(usable) < ENOUGH or len({searched[i][0] for i in usable}) < ENOUGH / 2:
+        return Join(Estimate.undefined("too few texts that are long enough"))
+    shares = _shared([left[i] for i in usable], right)
+    own = shares[np.arange(len(usable)), usable]
+    others = shares.copy()
+    others[np.arange(len(usable)), usable] = -1.0
+    chance = (shares.sum(axis=1) - own) / (shares.shape[1] - 1)
+    top = np.sort(others, axis=1)[:, -2:]
+    stands_out = (top[:, 1] - own >= 0.2) & (top[:, 1] - top[:, 0] >= 0.1)
+    found = len(searched) / len(rows)
+    return Join(stats.paired_mean(own - chance, STRICT), min(1.0, float(stands_out.mean()) / found))
 
 
-def _shared(words: set[str], others: set[str]) -> float:
-    return len(words & others) / len(words) if words else 0.0
+def _shared(left: Sequence[set[str]], right: Sequence[set[str]]) -> Floats:
+    """Share of each left text's words, weighted by rarity among the right texts, found in each right text: (l, r)."""
+    from scipy.sparse import csr_array
+
+    vocabulary = {word: i for i, word in enumerate(sorted(set().union(*left)))}
+
+    def matrix(texts: Sequence[set[str]]) -> csr_array:
+        columns = [[vocabulary[word] for word in sorted(text) if word in vocabulary] for text in texts]
+        starts = np.cumsum([0, *map(len, columns)])
+        flat = np.array([i for row in columns for i in row], dtype=np.int64)
+        return csr_array((np.ones(len(flat)), flat, starts), shape=(len(texts), len(vocabulary)))
+
+    a, b = matrix(left), matrix(right)
+    rarity = np.log1p(len(right) / (1.0 + np.asarray(b.sum(axis=0)).ravel()))
+    whole = np.maximum(a @ rarity, 1e-12)
+    weighted = csr_array((rarity[a.indices], a.indices, a.indptr), shape=a.shape)
+    return np.asarray((weighted @ b.T).toarray() / whole[:, None], dtype=np.float64)
 
 
-def _gold_join(evidence: Evidence) -> Estimate:
-    prompts = [prompt for prompt in evidence.prompts.values() if prompt.gold and prompt.messages]
-    chosen = [prompts[i] for i in _sample(range(len(prompts)))]
-    golds = [_gold_text(prompt.gold) for prompt in chosen]
+def _gold_join(evidence: Evidence) -> Join:
     answers: dict[str, str] = {}
-    for arm in evidence.pair[:1]:
-        for response in arm.responses:
-            answers.setdefault(response.prompt_id, response.text or "")
-    return _beyond_chance(golds, [f"{p.text}\n{answers.get(p.id, '')}" for p in chosen])
+    for response in evidence.pair[0].responses:
+        answers.setdefault(response.prompt_id, response.text or "")
+    prompts = [prompt for _, prompt in sorted(evidence.prompts.items()) if prompt.gold and prompt.messages]
+    return _join([(_gold_text(p.gold), f"{p.text}\n{answers.get(p.id, '')}") for p in prompts])
 
 
 def _gold_text(gold: Json) -> str:

@@ -313,11 +313,15 @@ def _read_zone(
 def storage_clip(texts: Sequence[str]) -> int | None:
     """The one maximal length at which at least 3 and 5 % of the texts were cut for storage, or None.
 
-    A token budget does not make equal character lengths. Equal texts and short answers share a length by chance.
+    A token budget does not make equal character lengths. Equal texts and short answers share a length by chance, and
+    so do answers from one template; but those end like answers, while a clip falls anywhere in a sentence.
     """
     top = max(map(len, texts))
     at_top = {text for text in texts if len(text) == top}
-    return top if top >= 40 and len(at_top) >= 3 and len(at_top) >= 0.05 * len(texts) else None
+    if top < 40 or len(at_top) < max(3, 0.05 * len(texts)):
+        return None
+    complete = sum(end_signs(text).complete for text in sorted(at_top))
+    return top if complete <= len(at_top) / 3 else None
 
 
 def _closed_form(texts: Sequence[str], sizes: Floats) -> NDArray[np.bool_]:
