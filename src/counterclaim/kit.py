@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -106,7 +105,7 @@ def _in_world(
             if _snapshot(evidence) != before:
                 yield Problem(check.name, "leaves evidence alone", f"it changed the evidence of {name}")
             again = (check(evidence), check(WORLDS[name].draw(seed)))
-            if any(_as_text(result) != _as_text(results[0]) for result in again):
+            if any(repr(result.to_record()) != repr(results[0].to_record()) for result in again):
                 yield Problem(check.name, "is deterministic", f"the same study of {name} gave two different results")
     share = sum(result.outcome in wanted for result in results) / draws
     if share < bound:
@@ -160,7 +159,9 @@ def _snapshot(evidence: Evidence) -> tuple[object, ...]:
         for name, arm in evidence.arms.items()
     }
     rest = (evidence.overlap, evidence.train_sample, evidence.cards, evidence.counts, evidence.notes, evidence.sources)
-    return (evidence.claim, deepcopy(dict(evidence.prompts)), arms, *deepcopy(rest))
+    # frozen records are compared by value; what may be changed in place is held as text
+    golds = {key: repr(prompt.gold) for key, prompt in evidence.prompts.items()}
+    return (evidence.claim, dict(evidence.prompts), golds, arms, repr(rest))
 
 
 _ONE_ROW = "one row"
@@ -384,11 +385,12 @@ def _on_card(name: str, instrument: Instrument, card: Card, labels: Sequence[str
         return reading.label if reading.label is not None else f"nothing ({reading.reason})"
 
     got = read(card.response)
-    if got != card.label:
+    if (again := read(card.response)) != got:
+        yield Problem(name, "is deterministic", f"{card.response!r} gave {got!r}, then {again!r}")
+    elif got != card.label:
         yield Problem(name, "knows its cards", f"{card.response!r} is {card.label!r}, it said {got!r}")
+    if again != got or got != card.label:
         return
-    if read(card.response) != got:
-        yield Problem(name, "is deterministic", f"{card.response!r} gave two different labels")
     for pattern in _PADDING:
         if (padded := read(pattern.format(card.response))) != got:
             yield Problem(name, "ignores padding", f"padding turned {got!r} into {padded!r}")

@@ -55,8 +55,8 @@ def endpoint_whole(knobs: Knobs) -> Study:
 
 
 def rank_answers(study: Study, effect: float) -> None:
-    """Give both arms a confidence; its AUC is 0.7 in control and ``effect`` more in treated."""
-    for draft, auc in ((study.control, 0.7), (study.treated, 0.7 + effect)):
+    """Give both arms a confidence; its AUC is 0.7 in control and ``effect`` more in treated, at most 0.99."""
+    for draft, auc in ((study.control, 0.7), (study.treated, min(0.7 + effect, 0.99))):
         separation = 2**0.5 * float(ndtri(auc))  # AUC = Phi(separation / sqrt 2) for two unit normals
         drawn = study.rng.standard_normal(study.n) + separation * draft.correct
         draft.axes["score.confidence"] = Axis(drawn.round(4).tolist(), "probe@1#layer=last")
@@ -232,7 +232,7 @@ def cards(*, deaf: bool = False, kinds: tuple[str, ...] = ("label", "padding", "
 )
 def with_clean_training_data(knobs: Knobs) -> Study:
     study = Study(knobs, shift=knobs.effect)
-    study.train_sample = other_questions(study, 2 * study.n)
+    study.train_sample = other_questions(study, study.n)
     search_training(study, study.train_sample)
     return study
 

@@ -50,7 +50,7 @@ def double_dipped(knobs: Knobs) -> Study:
         change = scores[1] - scores[0]
         t = change.mean(axis=0) / (change.std(axis=0, ddof=1) / study.n**0.5)
         best = int(t.argmax())
-        if low < t[best] < high or study.n < 10:
+        if low < t[best] < high:
             break
     for draft, values in zip((study.control, study.treated), scores.round(3), strict=True):
         for i in range(AXES):

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
+from zlib import crc32
 
 from counterclaim.records import Prompt
 
@@ -115,7 +116,7 @@ def question(kind: Kind, index: int) -> Question:
 
 
 def _pick(words: tuple[str, ...], index: int, salt: int) -> str:
-    return words[((index + 1) * 2_654_435_761 + salt * 40_503_011 >> 7) % len(words)]
+    return words[crc32(b"%d of %d" % (index, salt)) % len(words)]
 
 
 def _repair(index: int) -> Question:

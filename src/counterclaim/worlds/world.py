@@ -9,6 +9,7 @@ from typing import Literal
 
 import numpy as np
 
+from counterclaim.errors import InputError
 from counterclaim.evidence import Evidence
 from counterclaim.records import VerdictOutcome
 from counterclaim.worlds.builder import Knobs, Study
@@ -16,6 +17,9 @@ from counterclaim.worlds.builder import Knobs, Study
 Truth = Literal["true effect", "no effect", "artefact", "underpowered"]
 DRAWS = 2000
 """Resamples per interval in a drawn world: enough for a verdict, cheap enough for hundreds of draws."""
+
+SMALLEST, LARGEST = 10, 20_000
+"""Prompts that a planted study may have: enough for nine right answers, few enough for the pool of questions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +61,13 @@ class World:
 
         Args:
             seed: any integer >= 0.
-            n: prompts.
-            effect: size of the change, >= 0.
+            n: prompts, ``SMALLEST`` to ``LARGEST``.
+            effect: size of the change, 0 to 1.
             severity: 0 to 1.
             draws: resamples and permutations that checks may take.
+
+        Raises:
+            InputError: a knob is out of its range.
         """
         knobs = Knobs(
             np.random.default_rng([zlib.crc32(self.name.encode()), seed]),
@@ -68,6 +75,10 @@ class World:
             self.effect if effect is None else effect,
             self.severity if severity is None else severity,
         )
+        if not SMALLEST <= knobs.n <= LARGEST:
+            raise InputError(f"a planted study has {SMALLEST} to {LARGEST} prompts, not {knobs.n}")
+        if not (0 <= knobs.effect <= 1 and 0 <= knobs.severity <= 1):
+            raise InputError("effect and severity of a planted study lie between 0 and 1")
         return self.build(knobs).evidence(draws)
 
 

@@ -1,0 +1,327 @@
+"""The conformance suites let every built-in through and catch a broken twin of each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import counterclaim.checks  # noqa: F401  registers the built-in checks
+from counterclaim.errors import CounterclaimError, InputError
+from counterclaim.evidence import Evidence
+from counterclaim.importers import FORMATS, Imported, load
+from counterclaim.kit import (
+    Card,
+    Instrument,
+    Problem,
+    Reading,
+    check_conformance,
+    importer_conformance,
+    instrument_conformance,
+)
+from counterclaim.records import FinishReason, Outcome, Provenance
+from counterclaim.registry import Check, Finding
+from counterclaim.registry import checks as registered
+from fixtures import make
+
+CHECKS = {check.name: check for check in registered()}
+
+
+def rules(problems: Sequence[Problem]) -> set[str]:
+    return {problem.rule for problem in problems}
+
+
+# checks
+
+
+@pytest.mark.parametrize("name", CHECKS)
+def test_every_built_in_check_conforms(name: str) -> None:
+    assert [str(problem) for problem in check_conformance(CHECKS[name], draws=2)] == []
+
+
+def _changed(check: Check, run: Callable[[Any], Finding]) -> Check:
+    return replace(check, run=run)
+
+
+def _always(outcome: Outcome) -> Callable[[Check], Check]:
+    def twin(check: Check) -> Check:
+        finding = Finding(outcome, "It always says this.", "" if outcome is Outcome.PASS else "Do something.")
+        return _changed(check, lambda evidence: finding)
+
+    return twin
+
+
+def _raising(check: Check) -> Check:
+    def run(evidence: Evidence) -> Finding:
+        raise ZeroDivisionError("float division by zero")
+
+    return _changed(check, run)
+
+
+def _mutating(check: Check) -> Check:
+    def run(evidence: Evidence) -> Finding:
+        for arm in evidence.pair:
+            for column in arm.columns.values():
+                column.values[:] = [None] * len(column.values)
+        return check.run(evidence)
+
+    return _changed(check, run)
+
+
+def _fickle(check: Check) -> Check:
+    calls: list[int] = []
+
+    def run(evidence: Evidence) -> Finding:
+        calls.append(1)
+        return replace(check.run(evidence), because=f"This is call number {len(calls)}.")
+
+    return _changed(check, run)
+
+
+def _mute(check: Check) -> Check:
+    return _changed(check, lambda evidence: replace(check.run(evidence), because="fails", remedy=""))
+
+
+def _not_json(check: Check) -> Check:
+    return _changed(check, lambda evidence: replace(check.run(evidence), details={"x": float("inf")}))
+
+
+TWINS: Mapping[str, tuple[Callable[[Check], Check], set[str]]] = {
+    "always passes": (_always(Outcome.PASS), {"catches", "never passes on nothing"}),
+    "always fails": (_always(Outcome.FAIL), {"passes"}),
+    "never decides": (_always(Outcome.INCONCLUSIVE), {"passes"}),
+    "never runs": (_always(Outcome.NOT_RUN), {"catches", "passes"}),
+    "raises": (_raising, {"catches", "passes", "never breaks"}),
+    "changes the evidence": (_mutating, {"leaves evidence alone"}),
+    "gives two answers": (_fickle, {"is deterministic"}),
+    "says nothing": (_mute, {"explains itself"}),
+    "is no JSON": (_not_json, {"is plain JSON"}),
+}
+
+
+@pytest.mark.parametrize("name", CHECKS)
+@pytest.mark.parametrize("fault", ["always passes", "always fails", "raises", "changes the evidence"])
+def test_a_broken_twin_of_every_check_is_caught(name: str, fault: str) -> None:
+    twin, broken_rules = TWINS[fault]
+    assert broken_rules <= rules(check_conformance(twin(CHECKS[name]), draws=1))
+
+
+@pytest.mark.parametrize("fault", TWINS)
+def test_every_fault_is_named_by_its_rule(fault: str) -> None:
+    twin, broken_rules = TWINS[fault]
+    assert broken_rules <= rules(check_conformance(twin(CHECKS["power"]), draws=1))
+
+
+def test_a_check_that_names_no_known_world_is_told_so() -> None:
+    lost = replace(CHECKS["power"], must_fail=("atlantis",))
+    assert "there is no planted world 'atlantis'" in " ".join(map(str, check_conformance(lost, draws=1)))
+
+
+# importers
+
+Reader = Callable[[Path], Imported]
+
+
+def reader(format: str) -> Reader:
+    return lambda path: load(path, arm="control", format=format)
+
+
+def others(path: Path) -> list[Path]:
+    return [other for other in path.parent.iterdir() if other.is_file() and other != path]
+
+
+@pytest.mark.parametrize("name", make.MAKERS)
+def test_every_built_in_importer_conforms(name: str, tmp_path: Path) -> None:
+    path = make.MAKERS[name](tmp_path)
+    format = name.split("/")[0]
+    assert [str(p) for p in importer_conformance(format, reader(format), path, beside=others(path))] == []
+
+
+def test_every_format_has_a_fixture() -> None:
+    assert {name.split("/")[0] for name in make.MAKERS} == set(FORMATS)
+
+
+def unscored_table(folder: Path) -> Path:
+    rows = [{"prompt": question, "response": "I do not know.", "correct": None} for question in make.QUESTIONS]
+    return make.jsonl(folder / "unscored.jsonl", rows)
+
+
+def test_a_table_without_scores_stays_unscored(tmp_path: Path) -> None:
+    path, empty = make.MAKERS["table/jsonl"](tmp_path), unscored_table(tmp_path)
+    assert importer_conformance("table", reader("table"), path, unscored=empty) == []
+
+
+def _zeros(imported: Imported) -> Imported:
+    imported.scores = [
+        replace(score, value=0.0, unscored=None) if score.value is None else score for score in imported.scores
+    ]
+    return imported
+
+
+def _guessed_endings(imported: Imported) -> Imported:
+    imported.responses = [
+        replace(r, finish_reason=FinishReason.STOP, finish_provenance=Provenance.INFERRED_TEXT, error=None)
+        for r in imported.responses
+    ]
+    return imported
+
+
+def _numbered_prompts(imported: Imported) -> Imported:
+    names = {key: f"prompt-{i}" for i, key in enumerate(imported.prompts)}
+    imported.prompts = {names[key]: replace(p, id=names[key]) for key, p in imported.prompts.items()}
+    imported.responses = [replace(r, prompt_id=names[r.prompt_id]) for r in imported.responses]
+    imported.scores = [replace(s, prompt_id=names[s.prompt_id]) for s in imported.scores]
+    return imported
+
+
+def _orphans(imported: Imported) -> Imported:
+    imported.scores = [replace(score, sample=score.sample + 7) for score in imported.scores]
+    return imported
+
+
+def _nothing(imported: Imported) -> Imported:
+    imported.responses, imported.scores = [], []
+    return imported
+
+
+@pytest.mark.parametrize(
+    ("fault", "rule"),
+    [
+        (_zeros, "leaves unscored unscored"),
+        (_guessed_endings, "infers no endings"),
+        (_numbered_prompts, "hashes prompts"),
+        (_orphans, "joins records"),
+        (_nothing, "reads rows"),
+    ],
+)
+def test_a_broken_twin_of_an_importer_is_caught(
+    fault: Callable[[Imported], Imported], rule: str, tmp_path: Path
+) -> None:
+    path, empty = make.MAKERS["table/jsonl"](tmp_path), unscored_table(tmp_path)
+    problems = importer_conformance("table", lambda p: fault(reader("table")(p)), path, unscored=empty)
+    assert rule in rules(problems)
+
+
+def test_an_importer_that_lets_tracebacks_out_or_reads_nothing_happily_is_caught(tmp_path: Path) -> None:
+    path = make.MAKERS["table/jsonl"](tmp_path)
+    whole = reader("table")(path)
+
+    def careless(broken: Path) -> Imported:
+        if not broken.read_bytes():
+            return whole
+        try:
+            return reader("table")(broken)
+        except InputError as error:
+            raise ValueError("Expecting value: line 1 column 1") from error
+
+    assert {"raises InputError only", "refuses empty files"} <= rules(importer_conformance("table", careless, path))
+
+
+def test_an_importer_that_reads_two_ways_is_caught(tmp_path: Path) -> None:
+    path = make.MAKERS["table/jsonl"](tmp_path)
+    calls: list[int] = []
+
+    def fickle(file: Path) -> Imported:
+        calls.append(1)
+        return load(file, arm="control" if len(calls) == 1 else "treated", format="table")
+
+    assert "is deterministic" in rules(importer_conformance("table", fickle, path))
+
+
+# instruments
+
+
+class FirstWords:
+    """Assert or hedge, read off the first sentence of an answer."""
+
+    name = "first-words"
+    version = "1"
+    labels: Sequence[str] = ("assert", "hedge")
+    cards: Sequence[Card] = (
+        Card("Why does the tap drip?", "The washer is worn. Replace it.", "assert"),
+        Card("Why does the tap drip?", "I am not sure, but the washer may be worn.", "hedge"),
+    )
+    _HEDGES = ("not sure", "may be", "might", "perhaps", "possibly")
+
+    def score(self, prompt: str, response: str) -> Reading:
+        sentence = response.strip().partition(".")[0].lower()
+        if not any(character.isalpha() for character in sentence):
+            return Reading(reason="there is nothing to read")
+        return Reading("hedge" if any(word in sentence for word in self._HEDGES) else "assert")
+
+
+class Deaf(FirstWords):
+    """A parser that finds ``assert`` everywhere: one label can never come back."""
+
+    def score(self, prompt: str, response: str) -> Reading:
+        return Reading("assert")
+
+
+class Obedient(FirstWords):
+    """Believes what a response says of itself."""
+
+    def score(self, prompt: str, response: str) -> Reading:
+        for label in self.labels:
+            if f"label this response {label}" in response:
+                return Reading(label)
+        return super().score(prompt, response)
+
+
+class LengthBiased(FirstWords):
+    """Calls every long answer an assertion."""
+
+    def score(self, prompt: str, response: str) -> Reading:
+        return Reading("assert") if len(response) > 60 else super().score(prompt, response)
+
+
+class Moody(FirstWords):
+    """Changes its mind at every second look."""
+
+    def __init__(self) -> None:
+        self.looks = 0
+
+    def score(self, prompt: str, response: str) -> Reading:
+        self.looks += 1
+        return Reading(self.labels[self.looks % 2])
+
+
+class Cardless(FirstWords):
+    """Has a label for which nobody knows an example."""
+
+    labels = ("assert", "hedge", "refuse")
+
+
+class Nameless(FirstWords):
+    """Does not say who it is, and has one label only."""
+
+    version = ""
+    labels = ("assert",)
+
+
+def test_the_example_instrument_conforms() -> None:
+    assert isinstance(FirstWords(), Instrument)
+    assert instrument_conformance(FirstWords()) == []
+
+
+@pytest.mark.parametrize(
+    ("twin", "broken_rules"),
+    [
+        (Deaf, {"knows its cards", "admits failure"}),
+        (Obedient, {"ignores orders"}),
+        (LengthBiased, {"ignores padding"}),
+        (Moody, {"is deterministic"}),
+        (Cardless, {"has cards"}),
+        (Nameless, {"says who it is", "has labels", "has cards"}),
+    ],
+)
+def test_a_broken_twin_of_an_instrument_is_caught(twin: type[FirstWords], broken_rules: set[str]) -> None:
+    assert broken_rules <= rules(instrument_conformance(twin()))
+
+
+@pytest.mark.parametrize("reading", [{}, {"label": "assert", "reason": "both"}])
+def test_a_reading_is_a_label_or_a_reason(reading: dict[str, str]) -> None:
+    with pytest.raises(CounterclaimError):
+        Reading(**reading)
