@@ -141,7 +141,7 @@ def _shared(left: Sequence[set[str]], right: Sequence[set[str]]) -> Floats:
 
 def _gold_join(evidence: Evidence) -> Join:
     answers: dict[str, str] = {}
-    for response in evidence.pair[0].responses:
+    for response in (r for arm in evidence.pair[:1] for r in arm.responses):
         answers.setdefault(response.prompt_id, response.text or "")
     prompts = [prompt for _, prompt in sorted(evidence.prompts.items()) if prompt.gold and prompt.messages]
     return _join([(_gold_text(p.gold), f"{p.text}\n{answers.get(p.id, '')}") for p in prompts])
