@@ -1,0 +1,39 @@
+"""The public names: adding or losing one is a decision, so it is made here too."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import counterclaim
+
+PUBLIC = """
+Check CheckResult Claim CounterclaimError Decode Estimate Evidence Finding FinishReason Guard HostileInputError Imported
+InputError Judged Message ModelRef Options Outcome Prompt Provenance Quote RecordError Records RegistryError Response Score
+Verdict VerdictOutcome Wanted __version__ check evidence_of import_study judge load load_claim profile read_run write
+""".split()
+
+
+def test_the_public_names_are_these() -> None:
+    assert sorted(counterclaim.__all__) == sorted(PUBLIC)
+    assert set(PUBLIC) <= set(dir(counterclaim))
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_every_public_name_resolves_and_explains_itself(name: str) -> None:
+    value = getattr(counterclaim, name)
+    assert name == "__version__" or value.__doc__
+
+
+def test_type_checkers_see_the_same_names() -> None:
+    tree = ast.parse(Path(counterclaim.__file__).read_text(encoding="utf-8"))
+    block = next(node for node in tree.body if isinstance(node, ast.If))
+    seen = {alias.name for node in block.body if isinstance(node, ast.ImportFrom) for alias in node.names}
+    assert seen | {"__version__"} == set(PUBLIC)
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        _ = counterclaim.nonsense
