@@ -16,7 +16,7 @@ def table() -> dict:
 
 
 def test_the_contracts_shape(table: dict) -> None:
-    assert set(table) == {"machine", "rows"}
+    assert set(table) == {"machine", "rows", "audits"}
     assert table["machine"]["cores"] >= 1
     assert len(table["rows"]) == len(bench.ROWS)
     for row in table["rows"]:
@@ -33,10 +33,18 @@ def test_ours_and_the_peers_agree(table: dict) -> None:
 
 def test_rows_can_be_added_and_are_announced(monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[str] = []
+    monkeypatch.setattr(bench, "audit_cost", lambda n, progress: {})
     monkeypatch.setattr(bench, "ROWS", [lambda: bench.Duel("mine", lambda: [1.0], "other", lambda: [1.5])])
     (row,) = bench.run_bench(quick=True, progress=told.append)["rows"]
-    assert told == ["mine"]
+    assert told[0] == "mine"
     assert row["agreement"] == 0.5
+
+
+def test_an_audit_is_timed_whole(table: dict) -> None:
+    (audit,) = table["audits"]
+    assert audit["n"] == 1_000
+    assert audit["seconds"] > 0
+    assert 20 < audit["peak_mb"] < 2_000
 
 
 def test_importing_the_statistics_leaves_scipy_alone() -> None:

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, NoReturn, TypeVar
 
 import typer
 
@@ -22,6 +22,7 @@ T = TypeVar("T", bound=str)
 
 EXIT = {"SUPPORTED": 0, "REFUTED": 1, "INCONCLUSIVE": 3, "INVALID": 4}
 BAD_INPUT = 2
+DEBUG = "COUNTERCLAIM_DEBUG"
 COLOUR = {"SUPPORTED": "green", "REFUTED": "red", "INCONCLUSIVE": "yellow", "INVALID": "magenta"}
 MARK = {"PASS": "✓", "FAIL": "✗", "WARN": "!", "INCONCLUSIVE": "?", "NOT_RUN": "·", "ERROR": "✗"}
 
@@ -120,7 +121,7 @@ def audit(
         list[str] | None, typer.Option(help="A decode setting that is the treatment itself; repeat.")
     ] = None,
     looked_at: Annotated[
-        int | None, typer.Option(help="How many metrics or settings were tried before this one.")
+        int | None, typer.Option(min=1, help="How many metrics or settings were tried before this one.")
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace another study in --out.")] = False,
     as_json: Json = False,
@@ -145,16 +146,31 @@ def audit(
         varies=tuple(varies or ()),
         looked_at=looked_at,
     )
-    if claim is not None and metric is not None:
-        raise InputError("both --claim and --metric were given", remedy="a claim file already names its metric")
+    if claim is not None:
+        for flag, value in (
+            ("--metric", metric), ("--direction", direction), ("--margin", margin), ("--guard", guard),
+            ("--alpha", alpha), ("--level", level), ("--require", require), ("--same-construct", same_construct),
+            ("--varies", varies), ("--looked-at", looked_at),
+        ):  # fmt: skip
+            if value:
+                raise InputError(f"both --claim and {flag} were given", remedy="say it in the claim file")
+    if counts is None and (paired or cut):
+        raise InputError(f"{'--paired' if paired else '--cut'} goes with --counts only", remedy="leave it out")
     files: dict[str, list[Path]] = {"control": list(control or ()), "treated": list(treated or ())}
     with _progress(quiet=as_json) as progress:
         if counts is not None:
-            if any(files.values()):
+            if any(files.values()) or arm or example or train_data or judge_cards:
                 raise InputError("--counts was given together with result files", remedy="give one or the other")
+            if guard or map or rows or format:
+                raise InputError(
+                    "--guard, --map, --rows and --format need per-item results, and only --counts was given",
+                    remedy="leave them out, or give --control FILE --treated FILE",
+                )
             records = study.count_study(_counts(counts, paired, cut or []), wanted)
         else:
             if example:
+                if any(files.values()):
+                    raise InputError("--example was given together with result files", remedy="give one or the other")
                 files, wanted = study.example(wanted)
             for item in arm or ():
                 name, path = _assignment("--arm", item)
@@ -203,13 +219,14 @@ def claim(
     ] = None,
     out: Annotated[Path, typer.Option(help="Where to write the new claim file.")] = Path("claim.toml"),
     metric: Annotated[str, typer.Option(help="What is claimed to change.")] = "coverage",
-    direction: Annotated[str, typer.Option(help="increase or decrease.")] = "increase",
+    direction: Annotated[str | None, typer.Option(help="increase or decrease; the better one when left out.")] = None,
     margin: Annotated[float, typer.Option(help="Smallest change that matters.")] = 0.05,
     guard: Annotated[list[str] | None, typer.Option(help="NAME=ALLOWED_LOSS; repeat.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
 ) -> None:
     """Write a commented claim file, or freeze one before the test is looked at."""
     from counterclaim import spec, store
+    from counterclaim.metrics import better
     from counterclaim.records import Claim, Guard
 
     if freeze is not None:
@@ -219,9 +236,13 @@ def claim(
         return
     made = Claim(
         metric,
-        _choice("--direction", direction, ("increase", "decrease")) or "increase",
+        _choice("--direction", direction, ("increase", "decrease"))
+        or ("increase" if better(metric) == "higher" else "decrease"),
         _positive("--margin", margin) or 0.05,
-        tuple(Guard(name, 0.02 if allowed is None else allowed) for name, allowed in map(_guard, guard or ())),
+        tuple(
+            Guard(name, 0.02 if allowed is None else allowed, better(name))
+            for name, allowed in map(_guard, guard or ())
+        ),
     )
     store.write_new(out, spec.template(made, out.name), overwrite=overwrite)
     print(f"Written: {out}\nEdit it, then freeze it before you look at the test: counterclaim claim --freeze {out}")
@@ -296,6 +317,8 @@ def bench(
             "" if row["agreement"] is None else f"{row['agreement']:.2g}",
         )  # fmt: skip
     _console().print(table)
+    for audit in result["audits"]:
+        print(f"{audit['name']}: {audit['seconds']:.1f} s, at most {audit['peak_mb']:.0f} MB")
     print("Machine: " + ", ".join(f"{key} {value}" for key, value in result["machine"].items()))
 
 
@@ -435,7 +458,9 @@ def _show(verdict: dict[str, Any], out: Path | None, as_json: bool) -> None:
         print(f"p = {effect['p']:.2g} ({effect['p_method']}), {effect['n_paired']} prompts paired")
     for guard in verdict["guards"]:
         d = guard["difference"]
-        print(f"guard {guard['metric']}: {_cells(d)[0]} {_cells(d)[1]}, allowed loss {guard['allowed']:g}")
+        console.print(
+            _plain(f"guard {guard['metric']}: {_cells(d)[0]} {_cells(d)[1]}, allowed loss {guard['allowed']:g}")
+        )
     console.print()
     _show_checks(console, verdict["checks"], said=verdict["because"])
     if verdict["next"]:
@@ -615,15 +640,25 @@ def main() -> None:
     try:
         app()
     except CounterclaimError as error:
-        message = "".join(c if c.isprintable() else "�" for c in str(error))
-        print(f"counterclaim: {message}", file=sys.stderr)
-        sys.exit(BAD_INPUT)
+        _complain(str(error))
     except KeyboardInterrupt:
         print("counterclaim: interrupted; nothing half-written was left behind.", file=sys.stderr)
         sys.exit(130)
     except MemoryError:
-        print("counterclaim: out of memory; audit fewer rows at once.", file=sys.stderr)
-        sys.exit(BAD_INPUT)
+        _complain("out of memory; audit fewer rows at once.")
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(BAD_INPUT)
+    except Exception as error:  # a bug of ours: one sentence all the same, and the traceback for whoever asks for it
+        if os.environ.get(DEBUG):
+            raise
+        _complain(
+            f"this is a bug in counterclaim, not in your input ({type(error).__name__}: {error}); "
+            f"set {DEBUG}=1 to see the traceback, and report it."
+        )
+
+
+def _complain(sentence: str) -> NoReturn:
+    """One sentence on standard error, control characters of a terminal taken out; then exit."""
+    print("counterclaim: " + "".join(c if c.isprintable() else "�" for c in sentence), file=sys.stderr)
+    sys.exit(BAD_INPUT)
