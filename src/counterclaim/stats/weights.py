@@ -75,10 +75,10 @@ def bootstrap_means(x: Floats, draws: int = 10_000, seed: int = 0) -> Floats:
     out = np.empty((draws, table.shape[1]))
     start = 0
     for block in bootstrap_weights(len(table), draws, seed):
-        out[start : start + len(block)] = block @ small
+        part = out[start : start + len(block)]
+        np.multiply(block @ small, scale / len(table), out=part)
+        part += centre
         start += len(block)
-    out *= scale / len(table)
-    out += centre
     return out
 
 
