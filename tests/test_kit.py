@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-import counterclaim.checks  # noqa: F401  registers the built-in checks
 from counterclaim.errors import CounterclaimError, InputError
 from counterclaim.evidence import Evidence
 from counterclaim.importers import FORMATS, Imported, load
@@ -21,6 +20,7 @@ from counterclaim.kit import (
     check_conformance,
     importer_conformance,
     instrument_conformance,
+    run,
 )
 from counterclaim.records import FinishReason, Outcome, Provenance
 from counterclaim.registry import Check, Finding
@@ -229,6 +229,25 @@ def test_an_importer_that_reads_two_ways_is_caught(tmp_path: Path) -> None:
         return load(file, arm="control" if len(calls) == 1 else "treated", format="table")
 
     assert "is deterministic" in rules(importer_conformance("table", fickle, path))
+
+
+# by name
+
+
+def test_suites_run_by_name(tmp_path: Path) -> None:
+    tried: list[str] = []
+    assert run("power", draws=1, progress=tried.append) == []
+    assert run("lm-eval", fixture=make.lm_eval(tmp_path), progress=tried.append) == []
+    assert tried == ["power", "lm-eval"]
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "said"),
+    [("atlantis", None, "no check and no format"), ("trl", None, "tried on a file"), ("power", "x", "not on a file")],
+)
+def test_names_that_cannot_be_tried_are_refused(name: str, file: str | None, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        run(name, fixture=None if file is None else Path(file))
 
 
 # instruments

@@ -16,10 +16,11 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
+from counterclaim import checks as builtin_checks  # noqa: F401  registers them
 from counterclaim.effect import ArmCounts, Counts
 from counterclaim.errors import CounterclaimError, InputError
 from counterclaim.evidence import CONTROL, TREATED, Evidence
-from counterclaim.importers import Imported
+from counterclaim.importers import IMPORTERS, Imported, load
 from counterclaim.records import (
     CheckResult,
     Claim,
@@ -35,6 +36,7 @@ from counterclaim.records import (
     prompt_id,
 )
 from counterclaim.registry import Check
+from counterclaim.registry import checks as registered
 from counterclaim.worlds import WORLDS
 
 MUST_CATCH = 0.9
@@ -62,6 +64,47 @@ class Problem:
 
     def __str__(self) -> str:
         return f"{self.subject}: {self.rule}: {self.detail}"
+
+
+def run(
+    name: str | None = None,
+    *,
+    fixture: Path | None = None,
+    draws: int = 20,
+    progress: Callable[[str], None] | None = None,
+) -> list[Problem]:
+    """Run the suite that fits a name.
+
+    Args:
+        name: a registered check or a format; every registered check when None.
+        fixture: for a format, a small good file of it; other files of its folder are laid beside it.
+        draws: studies per world, for checks.
+        progress: called with the name of what is tried next.
+
+    Raises:
+        InputError: nothing has this name, or a format came without a file, or a check with one.
+    """
+    known = {check.name: check for check in registered()}
+    if name in IMPORTERS:
+        if fixture is None:
+            raise InputError(
+                f"the importer {name!r} is tried on a file", remedy="name a small good file of this format"
+            )
+        if progress is not None:
+            progress(name)
+        beside = [path for path in fixture.parent.iterdir() if path.is_file() and path != fixture]
+        return importer_conformance(name, lambda path: load(path, arm=CONTROL, format=name), fixture, beside=beside)
+    if name is not None and name not in known:
+        remedy = f"name one of {', '.join([*known, *IMPORTERS])}"
+        raise InputError(f"there is no check and no format {name!r}", remedy=remedy)
+    if fixture is not None:
+        raise InputError("checks are tried on planted worlds, not on a file", remedy="leave the file out")
+    problems = []
+    for check in known.values() if name is None else [known[name]]:
+        if progress is not None:
+            progress(check.name)
+        problems += check_conformance(check, draws=draws)
+    return problems
 
 
 # checks ----------------------------------------------------------------------------------------------------------
