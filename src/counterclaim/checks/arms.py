@@ -37,6 +37,8 @@ def identity(evidence: Evidence) -> Finding:
             n=n,
         )
     if DO_NOTHING not in evidence.arms:
+        if unsteady := _second_answers(evidence):
+            return unsteady
         return not_run(
             "There is no do-nothing arm.", "Answer the prompts with the edit at dose 0 and pass --arm do-nothing=FILE."
         )
@@ -61,6 +63,21 @@ def identity(evidence: Evidence) -> Finding:
     if -claim.margin < interval[0] and interval[1] < claim.margin:
         return Finding(Outcome.PASS, f"{text}, within the margin.", **common)
     return Finding(Outcome.INCONCLUSIVE, f"{text}; that is not yet shown to be within the margin.", remedy, **common)
+
+
+def _second_answers(evidence: Evidence) -> Finding | None:
+    """WARN when a file answers some of its prompts a second time, and differently."""
+    found = [(s["arm"], *s["second_answers"]) for s in evidence.sources if s.get("second_answers")]
+    if not any(differ for _, _, differ in found):
+        return None
+    told = " and ".join(f"{differ} of {again} in {arm}" for arm, again, differ in found)
+    return Finding(
+        Outcome.WARN,
+        f"The files answer some prompts twice, and the second answers differ ({told}): they do not come from one "
+        "deterministic run, so even doing nothing changes answers by an unknown amount.",
+        "Measure that noise: answer the prompts once more with the untreated model and pass --arm do-nothing=FILE.",
+        n=sum(again for _, again, _ in found),
+    )
 
 
 def _identical(evidence: Evidence, name: str) -> tuple[int, int]:

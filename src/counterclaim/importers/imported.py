@@ -63,6 +63,8 @@ class Source:
         bytes: size of the file.
         rows: rows (samples, documents) that became responses.
         created: ISO 8601 time recorded inside the file or its harness's metadata; None where there is none.
+        second_answers: how many prompts of the rows the file answers once more beside them, and how many of these
+            second answers differ; None where it holds none.
     """
 
     path: str
@@ -71,6 +73,7 @@ class Source:
     bytes: int
     rows: int
     created: str | None = None
+    second_answers: tuple[int, int] | None = None
 
 
 @dataclass

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any, get_args
 
@@ -15,6 +15,7 @@ from counterclaim.importers.columns import Columns, is_bookkeeping
 from counterclaim.importers.imported import Imported, Request
 from counterclaim.importers.instruments import from_parameters, instrument
 from counterclaim.importers.reading import InputFile, Row
+from counterclaim.importers.repeats import second_answers
 from counterclaim.importers.values import (
     as_float,
     as_int,
@@ -135,6 +136,7 @@ class _Table:
         self._request = request
         self._from_text = file.kind == "csv"
         self._beside = wrapped.beside if wrapped is not None else {}
+        self._rows_key = wrapped.key if wrapped is not None else None
         if wrapped is not None and wrapped.key is not None:
             self._out.note(f"the rows are those under the key {wrapped.key!r}")
         self._file_instrument = "imported:table@unversioned"
@@ -177,7 +179,16 @@ class _Table:
         self._quote_summary()
         for key in ("created", "date", "timestamp"):
             self._out.created = self._out.created or iso_time(self._beside.get(key))
-        return self._out.finished()
+        imported = self._out.finished()
+        elsewhere = {key: value for key, value in self._beside.items() if key != self._rows_key}
+        repeated = second_answers(elsewhere, imported.prompts, imported.responses)
+        return imported if repeated is None else self._with_repeats(imported, repeated)
+
+    def _with_repeats(self, imported: Imported, repeated: tuple[int, int]) -> Imported:
+        again, differ = repeated
+        imported.source = replace(imported.source, second_answers=repeated)
+        imported.notes.append(f"the file answers {again} of its prompts once more beside the rows; {differ} differ")
+        return imported
 
     def _row(self, line: int, row: Row) -> None:
         get = self._columns.get
