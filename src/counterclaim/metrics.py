@@ -93,13 +93,20 @@ ORACLES = ("exact_match", "acc", "em", "extractive_match", "quasi_exact_match")
 _AUC = re.compile(r"auc\((.+)\)")
 
 
+def better(name: str) -> Literal["higher", "lower"]:
+    """Whether higher or lower is better for a metric of this name; higher where the name says nothing."""
+    return METRICS[name].better if name in METRICS else "higher"
+
+
 def find_axis(name: str, axes: Collection[str]) -> str | None:
     """The axis a user means by ``name``: itself, ``score.NAME``, ``label.NAME``, or the only one starting so."""
     for candidate in (name, f"score.{name}", f"label.{name}"):
         if candidate in axes:
             return candidate
     # what stands behind an "@" is a variant (an answer filter of lm-eval): naming the whole does not mean the variant
-    starts = sorted(a for a in axes if (n := a.partition(".")[2]).startswith(name) and not n.startswith(f"{name}@"))
+    starts = sorted(
+        a for a in axes if name and (n := a.partition(".")[2]).startswith(name) and not n.startswith(f"{name}@")
+    )
     return starts[0] if len(starts) == 1 else None
 
 

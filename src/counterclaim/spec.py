@@ -21,7 +21,7 @@ TEMPLATE = """\
 # Then test it:    counterclaim audit --claim {name} --control BASE --treated NEW --out run/
 
 [target]
-metric = "{metric}"          # accuracy, coverage, assertion_asymmetry, hallucination_rate, score.NAME, auc(NAME), ...
+metric = {metric}          # accuracy, coverage, assertion_asymmetry, hallucination_rate, score.NAME, auc(NAME), ...
 direction = "{direction}"    # increase or decrease: treated minus control
 margin = {margin}            # the smallest change that matters, in the metric's own unit (fractions, not percent)
 
@@ -48,7 +48,7 @@ level = {level}              # of the intervals that are reported
 # Numbers that you quote elsewhere; they are recomputed from the records.
 # [[quotes]]
 # arm = "treated"
-# metric = "{metric}"
+# metric = {metric}
 # value = 0.379
 # n = 100
 """
@@ -58,13 +58,13 @@ def template(claim: Claim, name: str) -> str:
     """A commented claim file that says what ``claim`` says."""
     guards = (
         "".join(
-            f'[[guards]]\nmetric = "{g.metric}"\nallowed_loss = {g.allowed}\nbetter = "{g.better}"\n\n'
+            f'[[guards]]\nmetric = {json.dumps(g.metric)}\nallowed_loss = {g.allowed}\nbetter = "{g.better}"\n\n'
             for g in claim.guards
         )
         or '# [[guards]]\n# metric = "accuracy"\n# allowed_loss = 0.02\n# better = "higher"\n\n'
     )
     return TEMPLATE.format(
-        name=name, metric=claim.metric, direction=claim.direction, margin=claim.margin, guards=guards,
+        name=name, metric=json.dumps(claim.metric), direction=claim.direction, margin=claim.margin, guards=guards,
         alpha=claim.alpha, level=claim.level,
     )  # fmt: skip
 
@@ -226,6 +226,8 @@ def read_lock(path: Path) -> dict[str, str] | None:
         return None
     try:
         row = json.loads(lock.read_text(encoding="utf-8"))
-        return {"claim_hash": str(row["claim_hash"]), "frozen_at": str(row["frozen_at"])}
+        if datetime.fromisoformat(row["frozen_at"]).tzinfo is None:
+            raise ValueError("a time without a zone")
+        return {"claim_hash": str(row["claim_hash"]), "frozen_at": row["frozen_at"]}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError("the lock file is damaged", path=lock, remedy="freeze the claim again") from error

@@ -49,13 +49,29 @@ class Records:
     extras: dict[str, Json] = field(default_factory=dict)
 
 
-def write_run(folder: Path, records: Records, *, overwrite: bool = False) -> None:
+def write_run(folder: Path, records: Records, outputs: Mapping[str, str], *, overwrite: bool = False) -> None:
     """Write a new run folder, whole or not at all.
 
+    Args:
+        folder: where.
+        records: its left-hand side.
+        outputs: file name to content of what was made from the records.
+        overwrite: replace another study.
+
     Raises:
-        InputError: the place is taken by another study (or by something else) and ``overwrite`` is not set.
+        InputError: the place is taken by another study (or by something else) and ``overwrite`` is not set, or
+            cannot be written to.
     """
     _check_place(folder, records.study, overwrite)
+    try:
+        _write_whole(folder, records, outputs)
+    except OSError as error:
+        raise InputError(
+            f"the run folder cannot be written ({error.strerror})", path=folder, remedy="choose another --out"
+        ) from error
+
+
+def _write_whole(folder: Path, records: Records, outputs: Mapping[str, str]) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     beside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
@@ -66,6 +82,7 @@ def write_run(folder: Path, records: Records, *, overwrite: bool = False) -> Non
         write_lines(beside / "scores.jsonl", (to_json(score) for score in records.scores))
         if records.extras:
             _write_text(beside / "extras.json", dump(records.extras))
+        write_outputs(beside, outputs)
         if folder.exists():
             shutil.rmtree(folder)
         beside.replace(folder)
@@ -210,16 +227,20 @@ def read_lines(path: Path) -> list[tuple[int, Json]]:
         InputError: the file is missing or a line is not JSON.
     """
     rows = []
+    number = 0
     try:
-        with path.open(encoding="utf-8") as lines:
+        with path.open("rb") as lines:
             for number, line in enumerate(lines, 1):
                 if line.strip():
-                    rows.append((number, json.loads(line)))
+                    rows.append((number, json.loads(line.decode("utf-8"))))
     except FileNotFoundError as error:
         raise InputError("there is no such file", path=path, remedy="name a file that exists") from error
     except (OSError, ValueError) as error:
         raise InputError(
-            f"is not one JSON object a line ({error})", path=path, line=len(rows) + 1, remedy="mend or remake that line"
+            f"is not one JSON object a line ({error})",
+            path=path,
+            line=number or None,
+            remedy="mend or remake that line",
         ) from error
     return rows
 

@@ -19,12 +19,13 @@ import numpy as np
 from counterclaim import __version__, importers, spec, store
 from counterclaim.checks import ONE_ARM, run_all
 from counterclaim.checks.cost import guards as watched_guards
+from counterclaim.checks.parity import SETTINGS
 from counterclaim.effect import Counts, as_counts
 from counterclaim.errors import InputError
 from counterclaim.evidence import CONTROL, TREATED, Evidence
 from counterclaim.importers.finish import infer_finish
 from counterclaim.items import paired_items
-from counterclaim.metrics import CELLS, resolve
+from counterclaim.metrics import CELLS, better, resolve
 from counterclaim.overlap import OverlapReport, scan
 from counterclaim.records import (
     CheckResult,
@@ -156,12 +157,13 @@ def import_study(
             _add_file(records, sources, quotes, notes, arm, path, replicate, options)
     axes = _shared_axes(records, arms)
     claim = _claim(wanted, axes, records)
+    _known_names(claim)
     extras = records.extras
     if train_data is not None:
         extras["overlap"], extras["train_sample"] = _scan_training(records, train_data, progress)
     if cards is not None:
         extras["cards"] = _load_cards(cards)
-    records.study = _study(claim, wanted.file, sources, quotes, notes, extras, counts=None)
+    records.study = _study(claim, wanted.file, sources, quotes, notes, extras, counts=None, options=options)
     evidence_of(records).require_pairs()
     return records
 
@@ -175,9 +177,20 @@ def example(wanted: Wanted) -> tuple[dict[str, list[Path]], Wanted]:
 
 def count_study(counts: Counts, wanted: Wanted) -> Records:
     """A study of which only counts are known."""
-    metric = wanted.metric or "accuracy"
-    claim = _claim(replace(wanted, metric=metric, margin=wanted.margin or DEFAULT_MARGIN), frozenset({"correct"}), None)
-    return Records(study=_study(claim, wanted.file, [], [], [], {}, counts=counts))
+    if wanted.file is not None:
+        claim = spec.load_claim(wanted.file)
+        if claim.guards:
+            raise InputError(
+                "the claim names guards, and counts hold nothing but the target",
+                path=wanted.file,
+                remedy="give the per-item results with --control FILE --treated FILE",
+            )
+    else:
+        metric = wanted.metric or "accuracy"
+        direction = wanted.direction or ("increase" if better(metric) == "higher" else "decrease")
+        claim = _with_flags(Claim(metric, direction, wanted.margin or DEFAULT_MARGIN), wanted)
+    _known_names(claim)
+    return Records(study=_study(claim, wanted.file, [], [], [], {}, counts=counts, options=Options()))
 
 
 def _add_file(
@@ -221,13 +234,12 @@ def _shared_axes(records: Records, arms: Mapping[str, Sequence[Path]]) -> frozen
     return frozenset(set.intersection(*held.values())) if held else frozenset()
 
 
-def _claim(wanted: Wanted, axes: frozenset[str], records: Records | None) -> Claim:
+def _claim(wanted: Wanted, axes: frozenset[str], records: Records) -> Claim:
     """The claim of a file, or of flags with defaults where they are safe."""
     if wanted.file is not None:
         claim = spec.load_claim(wanted.file)
-        if records is not None:
-            for name in (claim.metric, *(guard.metric for guard in claim.guards)):
-                resolve(name, axes)
+        for name in (claim.metric, *(guard.metric for guard in claim.guards)):
+            resolve(name, axes)
         return claim
     if wanted.metric is None:
         raise InputError(
@@ -238,7 +250,7 @@ def _claim(wanted: Wanted, axes: frozenset[str], records: Records | None) -> Cla
     direction = wanted.direction or ("increase" if metric.better == "higher" else "decrease")
     margin = wanted.margin
     if margin is None:
-        if not metric.fraction and not (records is not None and _is_fraction(records, metric.axes[0])):
+        if not metric.fraction and not _is_fraction(records, metric.axes[0]):
             raise InputError(
                 f"{metric.name} is not a fraction, so there is no sensible default for the change that matters",
                 remedy="state it in the metric's own unit with --margin X",
@@ -248,13 +260,16 @@ def _claim(wanted: Wanted, axes: frozenset[str], records: Records | None) -> Cla
     for name, allowed in wanted.guards:
         guard = resolve(name, axes)
         guards.append(Guard(name, margin if allowed is None else allowed, guard.better))
-    defaults = Claim(metric.name, direction, margin)
+    return _with_flags(Claim(metric.name, direction, margin, tuple(guards)), wanted)
+
+
+def _with_flags(claim: Claim, wanted: Wanted) -> Claim:
+    """The claim with what else flags said of it."""
     return replace(
-        defaults,
-        guards=tuple(guards),
+        claim,
         required=wanted.required,
-        alpha=defaults.alpha if wanted.alpha is None else wanted.alpha,
-        level=defaults.level if wanted.level is None else wanted.level,
+        alpha=claim.alpha if wanted.alpha is None else wanted.alpha,
+        level=claim.level if wanted.level is None else wanted.level,
         same_construct=wanted.same_construct,
         varies=wanted.varies,
         looked_at=wanted.looked_at,
@@ -311,12 +326,14 @@ def _study(
     extras: Mapping[str, Json],
     *,
     counts: Counts | None,
+    options: Options,
 ) -> dict[str, Json]:
     """study.json: the frozen claim and where everything came from, with hashes."""
     status, why = _status(claim, claim_file, sources)
     identity = {
         "claim": to_json(claim),
         "sources": [[s["arm"], s["format"], s["sha256"]] for s in sources],
+        "read_as": [dict(options.mapping), options.rows, options.pair_by],
         "counts": None if counts is None else to_json(counts),
         "extras": content_hash(store.rounded(extras)) if extras else None,
     }
@@ -391,7 +408,7 @@ def evidence_of(records: Records) -> Evidence:
 def judge(records: Records, progress: Progress = _silent) -> Judged:
     """Run every check on records and decide: a pure function of the run folder."""
     evidence = evidence_of(records)
-    _known_checks(evidence.claim)
+    _known_names(evidence.claim)
     results = run_all(evidence, progress=lambda name: progress(f"checking {name}", None))
     verdict = decide(evidence.claim, results)
     checks = store.rounded([result.to_record() for result in results])
@@ -399,13 +416,20 @@ def judge(records: Records, progress: Progress = _silent) -> Judged:
     return Judged(body, checks, _page(records, evidence, body, checks))
 
 
-def _known_checks(claim: Claim) -> None:
+def _known_names(claim: Claim) -> None:
+    """Raise InputError where the claim names a check or a setting that does not exist: a typo must not pass for one."""
     known = {check.name for check in registered_checks()}
     unknown = sorted(set(claim.required) - known)
     if unknown:
         raise InputError(
             f"the claim requires checks that do not exist: {', '.join(unknown)}",
             remedy=f"choose among {', '.join(sorted(known))}",
+        )
+    strange = sorted(set(claim.varies) - set(SETTINGS))
+    if strange:
+        raise InputError(
+            f"the claim varies settings that do not exist: {', '.join(strange)}",
+            remedy=f"choose among {', '.join(SETTINGS)}",
         )
 
 
@@ -466,9 +490,8 @@ def _page(
 
 
 def write(folder: Path, records: Records, judged: Judged, *, overwrite: bool = False) -> None:
-    """Write a new run folder: the records whole or not at all, then everything made from them."""
-    store.write_run(folder, records, overwrite=overwrite)
-    store.write_outputs(folder, judged.files())
+    """Write a new run folder, records and everything made from them, whole or not at all."""
+    store.write_run(folder, records, judged.files(), overwrite=overwrite)
 
 
 def check(folder: Path, progress: Progress = _silent) -> Judged:

@@ -14,6 +14,8 @@ from counterclaim.registry import Finding, check
 
 _DECODE = tuple(item.name for item in fields(Decode) if item.name != "seed")
 _MODEL = ("dtype", "quantisation")
+SETTINGS = (*_DECODE, *_MODEL)
+"""Settings that two arms must share unless the claim says that one of them is the treatment itself."""
 _ESSENTIAL = ("max_new_tokens", "temperature")
 
 
@@ -30,7 +32,7 @@ def decode_parity(evidence: Evidence) -> Finding:
         return missing
     control, treated = evidence.pair
     differ, one_sided, same, silent = [], [], [], []
-    for name in (*_DECODE, *_MODEL):
+    for name in SETTINGS:
         part = "model" if name in _MODEL else "decode"
         c, t = _settings(control, part, name), _settings(treated, part, name)
         if name in evidence.claim.varies:
