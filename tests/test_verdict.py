@@ -11,7 +11,7 @@ from counterclaim.records import CheckResult, Claim, Group, Outcome, VerdictOutc
 from counterclaim.verdict import decide
 
 CLAIM = Claim("accuracy", "increase", 0.05)
-P, F, W, O, N, E = (Outcome[name] for name in ("PASS", "FAIL", "WARN", "INCONCLUSIVE", "NOT_RUN", "ERROR"))
+P, F, W, U, N, E = (Outcome[name] for name in ("PASS", "FAIL", "WARN", "INCONCLUSIVE", "NOT_RUN", "ERROR"))
 SUPPORTED, REFUTED, INCONCLUSIVE, INVALID = (
     VerdictOutcome[name] for name in ("SUPPORTED", "REFUTED", "INCONCLUSIVE", "INVALID")
 )
@@ -43,19 +43,19 @@ ROWS = [
     (checks(P, F, result("clip", "ruler", F)), INVALID),
     (checks(P, P, result("clip", "ruler", E)), INVALID),
     (checks(F, F, result("content", "cost", F, required=True)), INVALID),
-    (checks(O, P, known=False), INVALID),
+    (checks(U, P, known=False), INVALID),
     (checks(N, P), INVALID),
-    (checks(O, E, known=False), INVALID),
+    (checks(U, E, known=False), INVALID),
     # a ruler check that warns, or that nobody could run, is not crooked
     (checks(W, P), SUPPORTED),
-    (checks(P, P, result("clip", "ruler", N), result("decode-parity", "ruler", O)), SUPPORTED),
+    (checks(P, P, result("clip", "ruler", N), result("decode-parity", "ruler", U)), SUPPORTED),
     # 2: required and open, even beside a clear effect or a clear cost
-    (checks(O, P), INCONCLUSIVE),
+    (checks(U, P), INCONCLUSIVE),
     (checks(P, P, result("seeds", "effect", N, required=True)), INCONCLUSIVE),
     (checks(P, P, result("seeds", "effect", E, required=True)), INCONCLUSIVE),
-    (checks(P, P, result("seeds", "effect", O, required=True)), INCONCLUSIVE),
-    (checks(P, F, result("seeds", "effect", O, required=True)), INCONCLUSIVE),
-    (checks(P, O, result("content", "cost", F)), INCONCLUSIVE),
+    (checks(P, P, result("seeds", "effect", U, required=True)), INCONCLUSIVE),
+    (checks(P, F, result("seeds", "effect", U, required=True)), INCONCLUSIVE),
+    (checks(P, U, result("content", "cost", F)), INCONCLUSIVE),
     # 3: positive evidence against
     (checks(P, F), REFUTED),
     (checks(P, P, result("content", "cost", F, required=True)), REFUTED),
@@ -67,9 +67,9 @@ ROWS = [
     # 4: everything else passes
     (checks(P, P), SUPPORTED),
     (checks(P, P, result("content", "cost", W), result("shift", "transfer", W)), SUPPORTED),
-    (checks(P, P, result("content", "cost", O), result("power", "effect", O)), SUPPORTED),
+    (checks(P, P, result("content", "cost", U), result("power", "effect", U)), SUPPORTED),
     # 5: a difference that is not significant is never refuted by itself
-    (checks(P, O), INCONCLUSIVE),
+    (checks(P, U), INCONCLUSIVE),
     (checks(P, W), INCONCLUSIVE),
 ]  # fmt: skip
 
@@ -87,7 +87,7 @@ def by_the_table(truncation: Outcome, effect: Outcome, cost: Outcome, other: Out
     if truncation in {F, E, N}:
         return INVALID
     settled = {truncation, effect} | ({cost, other} if required else set())
-    if settled & {N, E, I}:
+    if settled & {N, E, U}:
         return INCONCLUSIVE
     if F in (effect, cost):
         return REFUTED
@@ -109,7 +109,7 @@ def test_every_combination_of_four_checks_follows_the_table() -> None:
 
 
 def test_the_order_of_checks_does_not_matter() -> None:
-    results = checks(P, F, result("clip", "ruler", F), result("content", "cost", F), result("seeds", "effect", O))
+    results = checks(P, F, result("clip", "ruler", F), result("content", "cost", F), result("seeds", "effect", U))
     assert decide(CLAIM, results).outcome is decide(CLAIM, results[::-1]).outcome
 
 

@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from counterclaim.errors import InputError
+from counterclaim.metrics import (
+    METRICS,
+    assertion_asymmetry,
+    available,
+    better,
+    find_axis,
+    hallucination_rate,
+    over_hedging_rate,
+    resolve,
+)
+
+AXES = {"correct", "delivery", "coverage", "score.verifier", "score.helpfulness", "label.language"}
+
+
+def test_ratios_of_the_known_table() -> None:
+    cells = np.array([53.0, 5.0, 38.0, 4.0])
+    assert assertion_asymmetry(cells) == pytest.approx(38 / 42 - 53 / 58)
+    assert hallucination_rate(cells) == pytest.approx(38 / 42)
+    assert over_hedging_rate(cells) == pytest.approx(5 / 58)
+
+
+def test_ratios_are_undefined_without_a_class_and_work_on_many_tables_at_once() -> None:
+    cells = np.array([[1.0, 1.0, 0.0, 0.0], [1.0, 1.0, 1.0, 1.0]])
+    assert np.isnan(assertion_asymmetry(cells)[0])
+    assert np.isnan(hallucination_rate(cells)[0])
+    assert assertion_asymmetry(cells)[1] == 0.0
+    assert over_hedging_rate(cells).tolist() == [0.5, 0.5]
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "axes", "label"),
+    [
+        ("accuracy", "mean", ("correct",), None),
+        ("assertion_rate", "mean", ("delivery",), "assert"),
+        ("assertion_asymmetry", "ratio", ("correct", "delivery"), None),
+        ("score.verifier", "mean", ("score.verifier",), None),
+        ("verifier", "mean", ("score.verifier",), None),
+        ("help", "mean", ("score.helpfulness",), None),
+        ("label.language=en", "mean", ("label.language",), "en"),
+        ("language=en", "mean", ("label.language",), "en"),
+        ("auc(verifier)", "auc", ("score.verifier", "correct"), None),
+    ],
+)
+def test_metrics_are_found_by_name(name: str, kind: str, axes: tuple[str, ...], label: str | None) -> None:
+    metric = resolve(name, AXES)
+    assert (metric.name, metric.kind, metric.axes, metric.label) == (name, kind, axes, label)
+
+
+@pytest.mark.parametrize(
+    ("name", "axes", "said"),
+    [
+        ("accuracy", {"coverage"}, "needs correct"),
+        ("acuracy", AXES, "did you mean 'accuracy'"),
+        ("language", AXES, "name the label to count"),
+        ("auc(nothing)", AXES, "needs a score 'nothing'"),
+        ("auc(verifier)", {"score.verifier"}, "needs a score"),
+        ("", {"score.verifier"}, "there is no metric ''"),
+        ("nonsense", set(), "known here: none"),
+    ],
+)
+def test_an_unknown_metric_says_what_there_is(name: str, axes: set[str], said: str) -> None:
+    with pytest.raises(InputError, match=said.replace("(", r"\(").replace(")", r"\)")):
+        resolve(name, axes)
+
+
+def test_an_ambiguous_beginning_is_no_name() -> None:
+    assert find_axis("a", {"score.ab", "score.ac"}) is None
+    assert find_axis("ab", {"score.ab", "score.abc"}) == "score.ab"
+
+
+def test_what_is_available_can_be_resolved() -> None:
+    names = available(AXES)
+    assert {"accuracy", "score.verifier", "assertion_asymmetry"} <= set(names)
+    assert "label.language" not in names
+    for name in names:
+        resolve(name, AXES)
+    assert available({"score.x"}) == ["score.x"]
+
+
+def test_lower_is_better_only_where_the_name_says_so() -> None:
+    assert better("hallucination_rate") == "lower"
+    assert better("accuracy") == better("score.anything") == "higher"
+    assert {name for name, metric in METRICS.items() if metric.better == "lower"} == {
+        "assertion_asymmetry", "hallucination_rate", "over_hedging_rate",
+    }  # fmt: skip
