@@ -129,8 +129,10 @@ def mean_effect(
         return _binary_effect(metric.name, c == 1, t == 1, level)
     d = t - c
     p = stats.sign_flip_test(d, draws=draws, seed=SEED) if len(d) > 1 else None
+    bound = 1.0 if metric.fraction else None
     return Effect(
-        metric.name, stats.mean(c, level), stats.mean(t, level), stats.paired_mean(d, level), p,
+        metric.name, stats.mean(c, level, bound=bound), stats.mean(t, level, bound=bound),
+        stats.paired_mean(d, level, bound=bound), p,
         "sign-flip permutation by prompt" if p is not None else "fewer than two pairs", len(d),
     )  # fmt: skip
 
