@@ -20,6 +20,7 @@ from counterclaim.text import content_words
 SAMPLE = 150  # rows compared per join; enough to tell a join from a shuffle many times over
 SEARCHED = 2_000  # rows among which a better partner is looked for
 DISPLACED = 0.2
+MISPLACED = 0.05  # a larger part that surely fits another row is no accident of wording (0-2 % in well-joined files)
 STRICT = 0.999
 ENOUGH = 30
 
@@ -28,7 +29,7 @@ ENOUGH = 30
     "alignment",
     group="ruler",
     question="Do responses belong to their prompts, and golds to the prompts that they are joined with?",
-    must_fail=("shuffled_gold", "shuffled_answers"),
+    must_fail=("shuffled_gold", "shuffled_answers", "partly_shuffled"),
     must_pass=("clean", "null"),
 )
 def alignment(evidence: Evidence) -> Finding:
@@ -67,6 +68,16 @@ def alignment(evidence: Evidence) -> Finding:
             )
             remedy = "Join on the content of the prompt, not on position or a bare id, and score again."
             return Finding(Outcome.FAIL, because, remedy, estimate=join.excess, n=n, details=details)
+        if join.excess.estimate is None:
+            continue
+        misplaced = stats.wilson(round(join.displaced * join.excess.n), join.excess.n, STRICT)
+        if misplaced.low is not None and misplaced.low > MISPLACED:
+            because = (
+                f"{counted}{percent(join.displaced)} of the {what} clearly fit another row, "
+                f"at least {percent(misplaced.low)} surely: part of the rows is joined wrongly."
+            )
+            remedy = "Join on the content of the prompt, not on position or a bare id, and score again."
+            return Finding(Outcome.FAIL, because, remedy, estimate=misplaced, n=n, details=details)
     unsure = [what for what, e in told if e.low is None or e.low <= 0]
     weakest = min((e for _, e in told), key=lambda e: e.low if e.low is not None else -math.inf)
     common: dict[str, Json] = {"estimate": weakest, "n": n, "details": details}

@@ -156,6 +156,14 @@ def shuffled_answers(knobs: Knobs) -> Study:
     return study
 
 
+@world(
+    "partly_shuffled", "artefact", "INVALID", "A retry put three treated answers in ten under their neighbours' prompts.",
+    effect=0.1, severity=0.3,
+)  # fmt: skip
+def partly_shuffled(knobs: Knobs) -> Study:
+    return shuffled_answers(knobs)
+
+
 def _rolled(items: list[Json], share: float) -> list[Json]:
     """The first ``share`` of the items moved on by one place, the rest where they were."""
     moved = round(len(items) * share)
