@@ -1,0 +1,244 @@
+"""Each effect check: a planted case that it must catch, a clean one that it must let pass, and evidence that is missing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from conftest import arm_of, bits, counts_only, evidence_of, two_arms
+from counterclaim.checks import ONE_ARM, required, run_all
+from counterclaim.checks.arms import dose_response, identity, placebo, prompt_baseline
+from counterclaim.checks.effect import multiplicity, paired_effect, power, seeds
+from counterclaim.evidence import Evidence
+from counterclaim.records import Outcome
+from counterclaim.registry import Finding, checks
+from counterclaim.stats import holm
+
+RNG = np.random.default_rng(11)
+PASS, FAIL, INCONCLUSIVE, NOT_RUN = Outcome.PASS, Outcome.FAIL, Outcome.INCONCLUSIVE, Outcome.NOT_RUN
+
+
+def first(n: int, share: float) -> list[float]:
+    return [float(i < share * n) for i in range(n)]
+
+
+def test_paired_effect_says_for_against_or_open_with_its_numbers() -> None:
+    clear = paired_effect.run(two_arms(100, 0.4, 0.8))
+    assert clear.outcome is PASS
+    assert clear.because.startswith("accuracy changed by 0.400 [")
+    assert "exact McNemar" in clear.because
+    assert clear.figure == {
+        "kind": "pairs", "cells": {"both": 40, "only_control": 0, "only_treated": 40, "neither": 20},
+    }  # fmt: skip
+    wrong = paired_effect.run(two_arms(100, 0.8, 0.4))
+    assert wrong.outcome is FAIL
+    assert "on the wrong side of zero" in wrong.because
+    none = paired_effect.run(two_arms(400, 0.5, 0.5))
+    assert none.outcome is FAIL
+    assert "below the margin 0.100" in none.because
+    small = evidence_of(arm_of("control", {"correct": bits(6, 15)}), arm_of("treated", {"correct": bits(8, 15)}))
+    assert paired_effect.run(small).outcome is INCONCLUSIVE
+
+
+def test_a_suggestive_effect_is_not_enough() -> None:
+    finding = paired_effect.run(two_arms(40, 0.3, 0.45))  # 6 discordant pairs: p = .031
+    assert finding.outcome is INCONCLUSIVE
+    assert "suggestive" in finding.because
+    assert "0.01" in finding.because
+
+
+def test_paired_effect_of_counts_needs_the_worst_pairing() -> None:
+    assert paired_effect.run(counts_only(40, 55)).outcome is INCONCLUSIVE
+    assert paired_effect.run(counts_only(40, 60, both=38)).outcome is PASS
+    finding = paired_effect.run(counts_only(40, 55))
+    assert "depending on the pairing" in finding.because
+
+
+def test_power_says_what_would_settle_it() -> None:
+    open_ = power.run(
+        evidence_of(arm_of("control", {"correct": bits(6, 15)}), arm_of("treated", {"correct": bits(8, 15)}))
+    )
+    assert open_.outcome is INCONCLUSIVE
+    needed = open_.details["n_to_settle"]
+    assert needed > 15
+    assert str(needed) in open_.remedy
+    clear = power.run(two_arms(400, 0.5, 0.5))
+    assert clear.outcome is PASS
+    assert clear.details["equivalence"]["equivalent"] is True
+    assert 0 < clear.details["minimum_detectable_effect"] < 0.1
+
+
+def test_n_to_settle_settles() -> None:
+    def with_n(n: int) -> Finding:
+        c = RNG.normal(size=n)
+        t = c + np.where(np.arange(n) % 2, 1.0, -1.0)
+        return power.run(evidence_of(
+            arm_of("control", {"score.x": c.tolist()}), arm_of("treated", {"score.x": t.tolist()}),
+            metric="score.x", margin=0.3,
+        ))  # fmt: skip
+
+    small = with_n(20)
+    assert small.outcome is INCONCLUSIVE
+    assert with_n(2 * ((small.details["n_to_settle"] + 1) // 2)).outcome is PASS
+
+
+def by_seed(*shares: float, n: int = 80, control: float = 0.4) -> Evidence:
+    arms = [arm_of("control", {"correct": first(n, control)})]
+    for seed, share in enumerate(shares):
+        arms.append(arm_of("treated", {"correct": first(n, share)}, sample=seed, replicate=str(seed + 1)))
+    return evidence_of(*arms)
+
+
+def test_seeds_that_agree_pass_and_one_lucky_seed_fails() -> None:
+    steady = seeds.run(by_seed(0.7, 0.72, 0.69, 0.71))
+    assert steady.outcome is PASS
+    assert steady.because.startswith("4 of 4 seeds move in the claimed direction")
+    lucky = seeds.run(by_seed(1.0, 0.42, 0.2))
+    assert lucky.outcome is FAIL
+    assert "seeds contradict each other" in lucky.because
+    assert lucky.figure is not None
+    assert [row["name"] for row in lucky.figure["rows"]] == ["seed 1", "seed 2", "seed 3"]
+
+
+def test_one_seed_is_not_run_and_two_that_differ_settle_nothing() -> None:
+    alone = seeds.run(two_arms())
+    assert alone.outcome is NOT_RUN
+    assert "--treated SEED1 --treated SEED2" in alone.remedy
+    assert seeds.run(by_seed(0.9, 0.55)).outcome is INCONCLUSIVE
+
+
+def test_multiplicity_counts_what_was_looked_at() -> None:
+    fine = two_arms(100, 0.4, 0.8, evidence={"claim": {"looked_at": 3}})
+    assert multiplicity.run(fine).outcome is PASS
+    weak = two_arms(60, 0.3, 0.45, evidence={"claim": {"looked_at": 20}})  # 9 discordant pairs: p = .0039
+    assert weak.effect.p == pytest.approx(2 * 0.5**9)
+    finding = multiplicity.run(weak)
+    assert finding.outcome is FAIL
+    assert f"{20 * 2 * 0.5**9:.2g}" in finding.because
+    assert multiplicity.run(two_arms(60, 0.3, 0.45)).outcome is PASS
+
+
+def test_multiplicity_counts_the_metrics_in_the_files() -> None:
+    n = 60
+    noise = {f"score.m{k}": RNG.normal(size=n).tolist() for k in range(12)}
+    control = arm_of("control", {"correct": first(n, 0.3), **noise})
+    treated = arm_of("treated", {"correct": first(n, 0.45), **{k: RNG.normal(size=n).tolist() for k in noise}})
+    evidence = evidence_of(control, treated)
+    finding = multiplicity.run(evidence)
+    assert finding.n == 13
+    ps = [evidence.effect_of(evidence.metric_named(name)).p for name in ("accuracy", *noise)]
+    adjusted = holm([1.0 if p is None else p for p in ps])[0]
+    assert finding.outcome is (PASS if adjusted <= 0.01 else FAIL) is FAIL
+
+
+def test_multiplicity_does_not_judge_an_effect_that_is_not_there() -> None:
+    assert multiplicity.run(two_arms(400, 0.5, 0.5)).outcome is PASS
+    small = evidence_of(arm_of("control", {"correct": bits(6, 15)}), arm_of("treated", {"correct": bits(8, 15)}))
+    assert multiplicity.run(small).outcome is INCONCLUSIVE
+
+
+def with_arm(name: str, share: float, *, n: int = 120) -> Evidence:
+    return evidence_of(
+        arm_of("control", {"correct": first(n, 0.3)}),
+        arm_of("treated", {"correct": first(n, 0.7)}),
+        arm_of(name, {"correct": first(n, share)}, text=lambda i: f"Another answer to number {i} from the other arm."),
+    )
+
+
+@pytest.mark.parametrize(
+    ("check", "name"), [(placebo, "placebo"), (prompt_baseline, "prompt-baseline")], ids=["placebo", "prompt"]
+)
+def test_an_arm_that_does_as_much_takes_the_claim_away(check: Any, name: str) -> None:
+    assert check.run(with_arm(name, 0.31)).outcome is PASS
+    assert check.run(with_arm(name, 0.7)).outcome is FAIL
+    missing = check.run(two_arms())
+    assert missing.outcome is NOT_RUN
+    assert f"--arm {name}=FILE" in missing.remedy
+
+
+def test_doing_nothing_must_do_nothing() -> None:
+    assert identity.run(with_arm("do-nothing", 0.3)).outcome is PASS
+    drifted = identity.run(with_arm("do-nothing", 0.6))
+    assert drifted.outcome is FAIL
+    assert "doing nothing moved the metric" in drifted.because
+    missing = identity.run(two_arms())
+    assert missing.outcome is NOT_RUN
+    assert "--arm do-nothing=FILE" in missing.remedy
+
+
+def test_the_same_answers_twice_are_no_treatment() -> None:
+    rows = {"correct": bits(20, 50)}
+    twice = evidence_of(arm_of("control", rows), arm_of("treated", rows, text=lambda i: None))
+    assert identity.run(twice).outcome is NOT_RUN
+    same = evidence_of(
+        arm_of("control", rows, text=lambda i: f"A long enough answer to question number {i}."),
+        arm_of("treated", rows, text=lambda i: f"A long enough answer to question number {i}."),
+    )
+    finding = identity.run(same)
+    assert finding.outcome is FAIL
+    assert "All 50 treated answers equal the control answers" in finding.because
+
+
+def by_dose(**shares: float) -> Evidence:
+    n = 150
+    arms = [arm_of("control", {"correct": first(n, 0.3)}), arm_of("treated", {"correct": first(n, 0.7)})]
+    arms += [arm_of(f"dose:{dose[1:].replace('_', '.')}", {"correct": first(n, s)}) for dose, s in shares.items()]
+    return evidence_of(*arms)
+
+
+def test_an_effect_should_rise_with_the_dose() -> None:
+    assert dose_response.run(by_dose(d0_5=0.5, d1=0.7)).outcome is PASS
+    fallen = dose_response.run(by_dose(d0_5=0.7, d1=0.35))
+    assert fallen.outcome is FAIL
+    assert "falls from dose:0.5 to dose:1" in fallen.because
+    flat = dose_response.run(by_dose(d0_5=0.31, d1=0.31))
+    assert flat.outcome is FAIL
+    assert "less than the margin" in flat.because
+    assert "--arm dose:0.5=FILE" in dose_response.run(by_dose(d1=0.7)).remedy
+
+
+def test_a_dose_without_a_number_says_so() -> None:
+    evidence = evidence_of(
+        arm_of("control", {"correct": bits(3, 9)}), arm_of("treated", {"correct": bits(3, 9)}),
+        arm_of("dose:high", {"correct": bits(3, 9)}), arm_of("dose:1", {"correct": bits(3, 9)}),
+    )  # fmt: skip
+    assert "dose:high does not name a number" in dose_response.run(evidence).because
+
+
+ALONE = evidence_of(arm_of("control", {"correct": bits(30, 60), "delivery": ["assert", "hedge"] * 30}))
+
+
+@pytest.mark.parametrize("check", list(checks()), ids=lambda check: check.name)
+def test_every_check_bears_one_arm_and_counts(check: Any) -> None:
+    for evidence in (ALONE, counts_only(), counts_only(40, 55, both=31)):
+        result = check(evidence)
+        assert result.outcome is not Outcome.ERROR, result.because
+        assert result.because.endswith(".")
+        assert result.remedy or result.outcome is PASS
+        if result.outcome is NOT_RUN:
+            assert result.remedy.endswith((".", ")."))
+
+
+def test_counts_support_the_effect_its_power_and_stated_cuts_and_nothing_else() -> None:
+    ran = {result.check for result in run_all(counts_only()) if result.outcome is not NOT_RUN}
+    assert ran == {"truncation", "paired-effect", "power"}
+
+
+def test_checks_for_one_arm_do_not_need_two() -> None:
+    told = {r.check: r for r in run_all(ALONE, only=ONE_ARM)}
+    assert set(told) == set(ONE_ARM)
+    assert not any("one set of results" in result.because for result in told.values())
+
+
+def test_what_a_user_hands_in_is_asked_for() -> None:
+    assert required(two_arms()) == {"truncation", "paired-effect", "unscored"}
+    assert required(counts_only()) == {"truncation", "paired-effect"}
+    assert "seeds" in required(by_seed(0.5, 0.6))
+    assert {"identity"} <= required(with_arm("do-nothing", 0.3))
+    assert {"seeds", "judge-cards", "roles"} <= required(
+        two_arms(
+            evidence={"claim": {"seeds": (1, 2), "required": ("roles",)}, "cards": [{"expected": 1, "returned": 1}]}
+        )
+    )
