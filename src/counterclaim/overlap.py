@@ -177,7 +177,8 @@ class _Sieve:
 
     def indices(self, hashes: Hashes) -> Numbers:
         """Where each hash is, or would be, among the wanted ones."""
-        return np.minimum(np.searchsorted(self.wanted, hashes), len(self.wanted) - 1)
+        found: Numbers = np.searchsorted(self.wanted, hashes)
+        return np.minimum(found, len(self.wanted) - 1)
 
     @staticmethod
     def _slot(hashes: Hashes) -> Hashes:
