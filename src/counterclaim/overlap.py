@@ -17,6 +17,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
+from functools import cache
 from typing import Any, Self
 
 import numpy as np
@@ -32,6 +33,8 @@ _PHRASE = 5  # words; shorter prompts must be a whole line of a row, longer ones
 _PERMUTATIONS = 128
 _LSH_SLACK = 0.75  # the LSH threshold as a share of the wanted Jaccard: misses at that Jaccard are then < 1e-3
 _SIEVE_BITS = 22
+_SIEVE_SLACK = 0.6
+_LEAST_SHINGLES = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,15 +173,16 @@ class _Sieve:
 
     def positions(self, hashes: Hashes) -> Numbers:
         """Indices into ``hashes`` that are wanted, increasing."""
-        maybe = np.flatnonzero(self._bits[self._slot(hashes)])
+        maybe: Numbers = np.flatnonzero(self._bits[self._slot(hashes)])
         if not len(maybe) or not len(self.wanted):
             return maybe[:0]
-        return maybe[self.wanted[self.indices(hashes[maybe])] == hashes[maybe]]
+        right: Numbers = maybe[self.wanted[self.indices(hashes[maybe])] == hashes[maybe]]
+        return right
 
     def indices(self, hashes: Hashes) -> Numbers:
         """Where each hash is, or would be, among the wanted ones."""
-        found: Numbers = np.searchsorted(self.wanted, hashes)
-        return np.minimum(found, len(self.wanted) - 1)
+        place: Numbers = np.minimum(np.searchsorted(self.wanted, hashes), len(self.wanted) - 1)
+        return place
 
     @staticmethod
     def _slot(hashes: Hashes) -> Hashes:
@@ -260,9 +264,9 @@ class _GramIndex:
 def _own_ngrams(words: HashedWords, count: int, n: int) -> tuple[list[Hashes], int]:
     """Distinct n-grams of each text that are its own, and how many distinct ones were left out as boilerplate.
 
-    An n-gram is boilerplate if many texts share it, or if more than half of its words stand in such n-grams: the
-    last words of a shared prefix with the first of a question are no evidence either. A text that would be left
-    with nothing keeps all it has.
+    An n-gram is boilerplate if many texts share it, or if any of its words stands in such an n-gram: the last
+    words of a shared prefix with the first of a question are weak evidence. A text that would be left with nothing
+    keeps the latter, or else all it has.
     """
     hashes, start = words.ngrams(n)
     row = words.row[start]
@@ -272,12 +276,13 @@ def _own_ngrams(words: HashedWords, count: int, n: int) -> tuple[list[Hashes], i
     np.add.at(covered, start[shared], 1)
     np.add.at(covered, start[shared] + n, -1)
     inside = np.concatenate([[0], np.cumsum(np.cumsum(covered)[:-1] > 0)])
-    own = ~shared & (2 * (inside[start + n] - inside[start]) <= n)
+    pure = inside[start + n] == inside[start]
     bounds = np.searchsorted(row, np.arange(count + 1))
     sets = []
     for low, high in itertools.pairwise(bounds):
-        mine = hashes[low:high][own[low:high]]
-        sets.append(np.unique(mine if len(mine) else hashes[low:high]))
+        mine = hashes[low:high]
+        choices = (mine[pure[low:high]], mine[~shared[low:high]], mine)
+        sets.append(np.unique(next((choice for choice in choices if len(choice)), mine)))
     return sets, len(common)
 
 
@@ -311,25 +316,20 @@ class _TwinIndex:
         words = hash_words(prompts.values())
         count = len(prompts)
         pairs, start = words.ngrams(2)
-        hashes = np.concatenate([words.hashes, pairs])
-        row = np.concatenate([words.row, words.row[start]])
-        order = np.argsort(row, kind="stable")
-        hashes, row = hashes[order], row[order]
-        pair_row = words.row[start]
-        # Shared pairs are boilerplate; shared words are just words, and fall with the pairs they stand in.
-        self._common = _boilerplate(pairs, pair_row, words, start, count)
-        bounds = np.searchsorted(row, np.arange(count + 1))
+        both = np.unique(np.stack([pairs, words.row[start].astype(np.uint64)]), axis=1)[0]
+        values, texts = np.unique(both, return_counts=True)
+        self._common = _Sieve(values[texts > max(_COMMON_LEAST - 1, 0.2 * count)])
         self._lsh = MinHashLSH(threshold=max(0.1, _LSH_SLACK * threshold), num_perm=_PERMUTATIONS)
         self._sets: list[Hashes] = []
+        shingles, row = self._shingles(words, pairs, start)
+        bounds = np.searchsorted(row, np.arange(count + 1))
         for i, (low, high) in enumerate(itertools.pairwise(bounds)):
-            shingles = np.unique(hashes[low:high])
-            own = np.setdiff1d(shingles, self._common, assume_unique=True)
+            own = np.unique(shingles[low:high])
             # Twins of one or two words are no evidence: too many rows are equal to them by chance.
-            self._sets.append(own if len(own) >= 5 else hashes[:0])
+            self._sets.append(own if len(own) >= _LEAST_SHINGLES else own[:0])
             if len(self._sets[-1]):
                 self._lsh.insert(i, _minhash(self._sets[-1]))
-        self._vocabulary = _Sieve(np.unique(np.concatenate([*self._sets, hashes[:0]])))
-        self._is_common = _Sieve(self._common)
+        self._vocabulary = _Sieve(np.unique(np.concatenate([*self._sets, shingles[:0]])))
         self._best = np.zeros(count)
         self._best_row = np.full(count, -1, np.int64)
 
@@ -343,14 +343,15 @@ class _TwinIndex:
         # |A & B| >= t |A | B| needs at least t of the row's own shingles among those of the prompts. Counted over
         # occurrences of word pairs, with slack for repeats, this sorts out nearly every row without MinHash.
         known = np.bincount(row[self._vocabulary.positions(pairs)], minlength=n_rows)
-        common = np.bincount(row[self._is_common.positions(pairs)], minlength=n_rows)
+        common = np.bincount(row[self._common.positions(pairs)], minlength=n_rows)
         total = np.bincount(row, minlength=n_rows)
-        survivors = np.flatnonzero((known > 0) & (known >= 0.6 * self._threshold * (total - common)))
-        for r in survivors:
-            low, high = np.searchsorted(words.row, [r, r + 1])
-            first, last = np.searchsorted(row, [r, r + 1])
-            shingles = np.unique(np.concatenate([words.hashes[low:high], pairs[first:last]]))
-            own = np.setdiff1d(shingles, self._common, assume_unique=True)
+        survives = (known > 0) & (known >= _SIEVE_SLACK * self._threshold * (total - common))
+        kept = survives[words.row]
+        rest = HashedWords(words.hashes[kept], words.row[kept], words.line[kept])
+        shingles, row = self._shingles(rest, *rest.ngrams(2))
+        for r in np.flatnonzero(survives):
+            low, high = np.searchsorted(row, [r, r + 1])
+            own = np.unique(shingles[low:high])
             if not len(own):
                 continue
             for i in self._lsh.query(_minhash(own)):
@@ -359,27 +360,31 @@ class _TwinIndex:
                 if similarity >= self._threshold and similarity > self._best[i]:
                     self._best[i], self._best_row[i] = similarity, first_row + r
 
+    def _shingles(self, words: HashedWords, pairs: Hashes, start: Numbers) -> tuple[Hashes, Numbers]:
+        """Words and word pairs outside boilerplate, and their rows, sorted by row."""
+        shared = np.zeros(len(pairs), bool)
+        shared[self._common.positions(pairs)] = True
+        inside = np.zeros(len(words.hashes), bool)
+        inside[start[shared]] = inside[start[shared] + 1] = True
+        shingles = np.concatenate([words.hashes[~inside], pairs[~shared]])
+        row = np.concatenate([words.row[~inside], words.row[start[~shared]]])
+        order = np.argsort(row, kind="stable")
+        return shingles[order], row[order]
+
     def found(self, i: int) -> dict[str, Json]:
         """The nearest duplicate of prompt ``i``."""
         row = int(self._best_row[i])
         return {"jaccard": float(self._best[i]), "jaccard_row": None if row < 0 else row}
 
 
-def _boilerplate(pairs: Hashes, row: Numbers, words: HashedWords, start: Numbers, count: int) -> Hashes:
-    """Word pairs in more than a fifth of the prompts, and the words that stand only in them. Sorted."""
-    both = np.unique(np.stack([pairs, row.astype(np.uint64)]), axis=1)[0]
-    values, texts = np.unique(both, return_counts=True)
-    common = values[texts > max(_COMMON_LEAST - 1, 0.2 * count)]
-    shared = np.isin(pairs, common)
-    inside = np.zeros(len(words.hashes), bool)
-    inside[start[shared]] = inside[start[shared] + 1] = True
-    only_there = np.setdiff1d(words.hashes[inside], words.hashes[~inside])
-    return np.union1d(common, only_there)
+@cache
+def _empty_sketch() -> Any:
+    from datasketch import MinHash
+
+    return MinHash(num_perm=_PERMUTATIONS, seed=1, hashfunc=int)
 
 
 def _minhash(shingles: Hashes) -> Any:
-    from datasketch import MinHash
-
-    sketch = MinHash(num_perm=_PERMUTATIONS, seed=1, hashfunc=int)
+    sketch = _empty_sketch().copy()  # a new one would draw its permutations again
     sketch.update_batch((shingles >> np.uint64(32)).tolist())
     return sketch
