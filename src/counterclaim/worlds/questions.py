@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from hashlib import blake2b
 from typing import Literal
-from zlib import crc32
 
 from counterclaim.records import Prompt
 
@@ -116,7 +116,8 @@ def question(kind: Kind, index: int) -> Question:
 
 
 def _pick(words: tuple[str, ...], index: int, salt: int) -> str:
-    return words[crc32(b"%d of %d" % (index, salt)) % len(words)]
+    digest = blake2b(b"%d of %d" % (index, salt), digest_size=4).digest()
+    return words[int.from_bytes(digest) % len(words)]
 
 
 def _repair(index: int) -> Question:
