@@ -101,15 +101,12 @@ def _to_claim(data: dict[str, Any], text: str, path: Path) -> Claim:
         first = error.errors()[0]
         loc = tuple(first["loc"])
         key = ".".join(str(part) for part in loc)
-        known = (
-            "" if first["type"] != "extra_forbidden" else "; known keys are in the file that counterclaim claim writes"
-        )
-        raise InputError(
-            f"{key}: {first['msg'][0].lower()}{first['msg'][1:]}{known}",
-            path=path,
-            line=_line_of(loc, text),
-            remedy="mend that key" if first["type"] != "missing" else "add that key",
-        ) from error
+        said = f"{first['msg'][0].lower()}{first['msg'][1:]}"
+        problem, remedy = {
+            "extra_forbidden": ("there is no such key", "see the file that counterclaim claim writes"),
+            "missing": ("is missing", "add that key"),
+        }.get(first["type"], (said, "mend that key"))
+        raise InputError(f"{key}: {problem}", path=path, line=_line_of(loc, text), remedy=remedy) from error
     try:
         return Claim(
             metric=model.target.metric,
