@@ -322,18 +322,19 @@ def bench(
     print("Machine: " + ", ".join(f"{key} {value}" for key, value in result["machine"].items()))
 
 
-@app.command(epilog="Example: `counterclaim kit truncation`")
+@app.command(epilog="Examples: `counterclaim kit truncation`, `counterclaim kit lm-eval samples_gsm8k.jsonl`")
 def kit(
     name: Annotated[str | None, typer.Argument(help="A check or a format; all built-ins when left out.")] = None,
+    file: Annotated[Path | None, typer.Argument(help="For a format: a small good file of it.")] = None,
     draws: Annotated[int, typer.Option(min=1, help="Draws of each planted world.")] = 20,
 ) -> None:
-    """Run the conformance suite on a check or an importer, built-in or plugged in."""
+    """Run the conformance suite on a check (built-in or plugged in), or on an importer with a file of its format."""
     from counterclaim import kit as suites
     from counterclaim.registry import load_plugins
 
     load_plugins()
     with _progress(quiet=False) as progress:
-        problems = suites.run(name, draws=draws, progress=lambda what: progress(f"examining {what}", None))
+        problems = suites.run(name, fixture=file, draws=draws, progress=lambda what: progress(f"examining {what}", None))
     for problem in problems:
         print(problem)
     print("No problem was found." if not problems else f"{len(problems)} problems.")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from importlib.metadata import entry_points
 from typing import Any
 
@@ -117,7 +118,8 @@ def checks() -> Iterator[Check]:
     yield from sorted(_CHECKS.values(), key=lambda item: order[item.group])
 
 
+@cache
 def load_plugins() -> None:
-    """Import every module that an installed package names under ``counterclaim.plugins``."""
+    """Import, once, every module that an installed package names under ``counterclaim.plugins``."""
     for entry in entry_points(group="counterclaim.plugins"):
         entry.load()

@@ -39,6 +39,7 @@ from counterclaim.records import (
     to_json,
 )
 from counterclaim.registry import checks as registered_checks
+from counterclaim.registry import load_plugins
 from counterclaim.report import Page, render_html, render_junit, render_markdown, render_sarif
 from counterclaim.store import Records
 from counterclaim.verdict import decide
@@ -407,6 +408,7 @@ def evidence_of(records: Records) -> Evidence:
 
 def judge(records: Records, progress: Progress = _silent) -> Judged:
     """Run every check on records and decide: a pure function of the run folder."""
+    load_plugins()
     evidence = evidence_of(records)
     _known_names(evidence.claim)
     results = run_all(evidence, progress=lambda name: progress(f"checking {name}", None))

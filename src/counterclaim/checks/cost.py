@@ -150,10 +150,11 @@ def mimicry(evidence: Evidence) -> Finding:
             Outcome.INCONCLUSIVE, f"Style cannot be adjusted for: {adjusted.reason}.", "Give more pairs.", **common
         )
     share = 1 - adjusted.estimate / raw if raw else 0.0
+    part = "none of it" if share <= 0 else "all of it" if share >= 1 else f"{percent(share)} of it"
     low = adjusted.low if claim.sign > 0 else -adjusted.high
     text = (
         f"At equal style the effect is {with_interval(adjusted)} instead of {number(raw)}; "
-        f"style explains {percent(max(share, 0.0))} of it (most: {names[order[0]]}) "
+        f"style explains {part} (most: {names[order[0]]}) "
         f"and {percent(max(r2_adjusted, 0.0))} of the paired variation"
     )
     remedy = "Compare answers at equal length and format, or score with an instrument that ignores both."
