@@ -146,3 +146,22 @@ def table_rows(n: int, right: Callable[[int], object], arm: str = "control", **m
         }
         for i in range(n)
     ]
+
+
+@pytest.fixture
+def run_cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, str, str]]:
+    """The command line with these arguments: exit code, standard output, standard error."""
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        from counterclaim import cli
+
+        monkeypatch.setattr("sys.argv", ["counterclaim", *arguments])
+        monkeypatch.setenv("COLUMNS", "120")
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as left:
+            cli.main()
+        out, err = capsys.readouterr()
+        code = left.value.code
+        return (0 if code is None else int(code)), out, err
+
+    return run
