@@ -100,7 +100,7 @@ class EndSigns:
         open_table: the last line is an unfinished table row, or a table head without rows.
         open_bracket: a bracket in the last paragraph is not closed.
         open_think: a ``<think>`` block is not closed.
-        bare_item: the last line is a list marker with nothing behind it.
+        bare_item: the last line is a list marker, or a rule between sections, with nothing behind it.
         open_heading: the last line is a heading.
         dangling: the last character or word asks for more: a comma, colon, slash, article, conjunction ...
     """
