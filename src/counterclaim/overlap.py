@@ -116,7 +116,8 @@ def scan(
     """Look for prompts in training data.
 
     Memory is bounded by the prompts and one batch of rows (about 1 MB of text, or one longer row), whatever the
-    number of rows; the training data is read once, as a stream.
+    number of rows; the training data is read once, as a stream. Measured with 1,000 prompts and 300,000 rows of
+    1 kB on two cores shared with other work: 8,300 rows a second (two minutes for a million), 205 MB at the peak.
 
     Args:
         prompts: prompt text by id.

@@ -485,7 +485,7 @@ def hash_words(texts: Iterable[str]) -> HashedWords:
     """Hash the normalised words of many texts at once; equal words hash equally in every process.
 
     Rolling hash: with prefix sums S of byte_i * B**i modulo 2**64, the hash of bytes [i, j) is
-    (S_j - S_i) * B**-i (Karp and Rabin 1987), then mixed. About 60 MB of text a second on one core.
+    (S_j - S_i) * B**-i (Karp and Rabin 1987), then mixed. About 20 MB of text a second on one busy core.
     """
     # NUL parts the texts: it is no word byte, and it is taken out of the texts themselves.
     joined = "\0".join(_normalise(text.replace("\0", " ")) for text in texts)
