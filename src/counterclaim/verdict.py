@@ -32,9 +32,7 @@ def decide(claim: Claim, checks: Sequence[CheckResult]) -> Verdict:
     if crooked:
         unknown = all(c.outcome is not Outcome.FAIL for c in crooked)
         why = "Nobody knows whether the measurement is straight" if unknown else "The measurement is crooked"
-        return verdict(
-            VerdictOutcome.INVALID, f"{why}, so nothing is said about the effect. {_told(crooked)}", crooked
-        )
+        return verdict(VerdictOutcome.INVALID, f"{why}, so nothing is said about the effect. {_told(crooked)}", crooked)
     open_checks = [c for c in checks if c.required and c.outcome in _OPEN]
     missing = sorted(set(claim.required) - set(by_name))
     if open_checks or missing:

@@ -363,7 +363,9 @@ def _cut_rows(arms: Json) -> list[dict[str, str]]:
                 "cut": number(given.get("cut")),
                 "finished": number(given.get("finished")),
                 "unknown": number(given.get("unknown")),
-                "how": ". ".join(part for part in (", ".join(parts) or one_line(known), one_line(given.get("how"))) if part),
+                "how": ". ".join(
+                    part for part in (", ".join(parts) or one_line(known), one_line(given.get("how"))) if part
+                ),
             }
         )
     return rows
