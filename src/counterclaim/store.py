@@ -137,15 +137,14 @@ def read_run(folder: Path) -> Records:
     )
 
 
-def read_checks(folder: Path) -> list[dict[str, Json]]:
+def read_checks(folder: Path) -> list[Json]:
     """The lines of checks.jsonl."""
     return [row for _, row in _lines(folder, "checks")]
 
 
-def read_verdict(folder: Path) -> dict[str, Json]:
+def read_verdict(folder: Path) -> Json:
     """verdict.json."""
-    verdict = _read_json(folder / "verdict.json")
-    return dict(verdict)
+    return _read_json(folder / "verdict.json")
 
 
 def write_outputs(folder: Path, files: Mapping[str, str]) -> None:

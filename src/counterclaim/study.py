@@ -21,7 +21,7 @@ from counterclaim.checks import ONE_ARM, run_all
 from counterclaim.checks.cost import guards as watched_guards
 from counterclaim.checks.parity import SETTINGS
 from counterclaim.effect import Counts, as_counts
-from counterclaim.errors import InputError
+from counterclaim.errors import InputError, RecordError
 from counterclaim.evidence import CONTROL, TREATED, Evidence
 from counterclaim.importers.finish import infer_finish
 from counterclaim.items import paired_items
@@ -408,8 +408,11 @@ def evidence_of(records: Records) -> Evidence:
 
 def judge(records: Records, progress: Progress = _silent) -> Judged:
     """Run every check on records and decide: a pure function of the run folder."""
+    return _judge(records, evidence_of(records), progress)
+
+
+def _judge(records: Records, evidence: Evidence, progress: Progress) -> Judged:
     load_plugins()
-    evidence = evidence_of(records)
     _known_names(evidence.claim)
     results = run_all(evidence, progress=lambda name: progress(f"checking {name}", None))
     verdict = decide(evidence.claim, results)
@@ -497,21 +500,78 @@ def write(folder: Path, records: Records, judged: Judged, *, overwrite: bool = F
 
 
 def check(folder: Path, progress: Progress = _silent) -> Judged:
-    """Redo checks, verdict and pages of a run folder."""
+    """Redo checks, verdict and pages of a run folder.
+
+    Raises:
+        InputError: it is no run folder, or is damaged (names the file).
+    """
     progress("reading the run folder", None)
-    judged = judge(store.read_run(folder), progress)
+    judged = _judge(*_read(folder), progress)
     store.write_outputs(folder, judged.files())
     return judged
 
 
 def report(folder: Path) -> Judged:
-    """Redraw the pages of a run folder from its checks and verdict, without running a check."""
-    records = store.read_run(folder)
+    """Redraw the pages of a run folder from its checks and verdict, without running a check.
+
+    Raises:
+        InputError: it is no run folder, or is damaged (names the file).
+    """
+    records, evidence = _read(folder)
     verdict, checks = store.read_verdict(folder), store.read_checks(folder)
-    evidence = evidence_of(records)
+    _hold(folder / "verdict.json", verdict, _OF_A_VERDICT)
+    for row in checks:
+        _hold(folder / "checks.jsonl", row, _OF_A_CHECK)
     page = _page(records, evidence, verdict, checks)
     store.write_outputs(folder, _pages(page))
     return Judged(verdict, checks, page)
+
+
+_OF_A_STUDY = (
+    "study_hash",
+    "claim",
+    "status",
+    "status_because",
+    "sources",
+    "counts",
+    "quotes",
+    "notes",
+    "code_version",
+)
+_OF_A_VERDICT = (
+    "verdict", "because", "decided_by", "claim_hash", "status", "effect", "pairing", "guards", "checks", "next",
+)  # fmt: skip
+_OF_A_CHECK = ("check", "group", "outcome", "estimate", "because", "remedy", "required", "evidence")
+
+
+def _read(folder: Path) -> tuple[Records, Evidence]:
+    """A run folder's records and the evidence in them."""
+    records = store.read_run(folder)
+    _hold(folder / "study.json", records.study, _OF_A_STUDY)
+    try:
+        evidence = evidence_of(records)
+    except (KeyError, TypeError, ValueError, AttributeError, RecordError) as error:
+        raise InputError(
+            f"the files of the run folder do not fit together ({type(error).__name__}: {error})",
+            path=folder,
+            remedy="make the run folder again with counterclaim audit",
+        ) from error
+    if evidence.counts is None and sum(len(arm) > 0 for arm in evidence.pair) < 2:
+        raise InputError(
+            "the run folder does not hold the answers of both arms",
+            path=folder / "responses.jsonl",
+            remedy="make the run folder again with counterclaim audit",
+        )
+    return records, evidence
+
+
+def _hold(path: Path, row: Json, keys: Sequence[str]) -> None:
+    """Raise InputError where a file of the run folder lacks what it must say."""
+    missing = [key for key in keys if not isinstance(row, dict) or key not in row]
+    if missing:
+        raise InputError(
+            f"does not say {', '.join(missing)}", path=path, remedy="make the run folder again with counterclaim audit"
+        )
 
 
 # profile --------------------------------------------------------------------------------------------------------
