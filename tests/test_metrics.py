@@ -69,9 +69,12 @@ def test_an_unknown_metric_says_what_there_is(name: str, axes: set[str], said: s
         resolve(name, axes)
 
 
-def test_an_ambiguous_beginning_is_no_name() -> None:
-    assert find_axis("a", {"score.ab", "score.ac"}) is None
-    assert find_axis("ab", {"score.ab", "score.abc"}) == "score.ab"
+def test_a_shortened_name_ends_at_a_word_and_means_one_axis() -> None:
+    assert find_axis("fact", {"score.fact_check", "score.fact_recall"}, shortened=True) is None
+    assert find_axis("factual", {"score.factual_accuracy"}, shortened=True) == "score.factual_accuracy"
+    assert find_axis("factual", {"score.factual_accuracy"}) is None
+    assert find_axis("fac", {"score.factual_accuracy"}, shortened=True) is None
+    assert find_axis("ab", {"score.ab", "score.ab_c"}, shortened=True) == "score.ab"
 
 
 def test_what_is_available_can_be_resolved() -> None:

@@ -98,16 +98,17 @@ def better(name: str) -> Literal["higher", "lower"]:
     return METRICS[name].better if name in METRICS else "higher"
 
 
-def find_axis(name: str, axes: Collection[str]) -> str | None:
-    """The axis a user means by ``name``: itself, ``score.NAME``, ``label.NAME``, or the only one starting so."""
+def find_axis(name: str, axes: Collection[str], *, shortened: bool = False) -> str | None:
+    """The axis a user means by ``name``: itself, ``score.NAME`` or ``label.NAME``.
+
+    With ``shortened``, also the only axis whose name goes on after a whole word (``factual`` for
+    ``score.factual_accuracy``).
+    """
     for candidate in (name, f"score.{name}", f"label.{name}"):
         if candidate in axes:
             return candidate
-    # what stands behind an "@" is a variant (an answer filter of lm-eval): naming the whole does not mean the variant
-    starts = sorted(
-        a for a in axes if name and (n := a.partition(".")[2]).startswith(name) and not n.startswith(f"{name}@")
-    )
-    return starts[0] if len(starts) == 1 else None
+    longer = sorted(axis for axis in axes if axis.partition(".")[2].startswith((f"{name}_", f"{name}-")))
+    return longer[0] if shortened and len(longer) == 1 else None
 
 
 def resolve(name: str, axes: Collection[str]) -> Metric:

@@ -38,7 +38,7 @@ def label_agreement(evidence: Evidence) -> Finding:
     for group in evidence.claim.same_construct:
         axes = []
         for name in group:
-            axis = find_axis(name, evidence.axes)
+            axis = find_axis(name, evidence.axes, shortened=True)
             if axis is None:
                 return not_run(
                     f"The results hold no label {name!r}.", f"Name one of {listing(sorted(evidence.axes), 12)}."
