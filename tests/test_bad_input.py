@@ -174,7 +174,7 @@ def test_names_are_no_markup(run_cli: Cli, tmp_path: Path, name: str) -> None:
     arms = []
     for arm, shift in (("control", 0.0), ("treated", 0.3)):
         rows = table_rows(30, lambda i: i % 2, arm)
-        rows = [{**row, name: (i % 7) / 10 + shift} for i, row in enumerate(rows)]
+        rows = [{**row, name: (i % 7) / 10 + shift * (i % 3) / 2} for i, row in enumerate(rows)]
         arms += [f"--{arm}", str(write_rows(tmp_path / f"{arm}.jsonl", rows))]
     column = ("--map", f"{name}={name}") if name == "score.a b" else ()
     code, out, err = run_cli("audit", *arms, "--metric", name, "--margin", "0.1", "--guard", name, *column)

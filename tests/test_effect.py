@@ -222,3 +222,15 @@ def test_the_contracts_block() -> None:
     evidence = evidence_of(arm_of("control", {"correct": bits(3, 10)}), arm_of("treated", {"correct": bits(6, 10)}))
     block = evidence.effect.to_json(0.1)
     assert set(block) == {"metric", "control", "treated", "difference", "p", "p_method", "n_paired", "margin"}
+
+
+def test_differences_that_are_all_alike_still_leave_room_for_the_unseen() -> None:
+    coverage = resolve("coverage", {"coverage"})
+    c = RNG.uniform(0.3, 0.7, 200)
+    same = mean(c, c, metric=coverage)
+    unseen = 1 - 0.025 ** (1 / 200)  # a larger share of prompts that differ would have shown itself
+    assert same.difference.interval == pytest.approx((-unseen, unseen))
+    assert same.conclusion(1, 0.05, 0.01) == "against"
+    shifted = mean(c, c + 0.1, metric=coverage)  # equal up to rounding
+    assert shifted.difference.interval == pytest.approx((0.1 - 1.1 * unseen, 0.1 + 1.1 * unseen))
+    assert mean(c, c + 0.1).difference.interval is None  # a scale without bounds

@@ -326,7 +326,7 @@ class Evidence:
         if metric.fraction and single and np.isin(x[keep], (0, 1)).all():
             return stats.wilson(int(x[keep].sum()), int(keep.sum()), level)
         means = cluster_mean(x, arm.index, n)
-        return stats.mean(means[~np.isnan(means)], level)
+        return stats.mean(means[~np.isnan(means)], level, bound=1.0 if metric.fraction else None)
 
     # pairing ----------------------------------------------------------------------------------------------------
 

@@ -44,7 +44,8 @@ def _t_interval(x: ArrayLike, level: float, method: str, bound: float | None) ->
     centre = float(values.mean())
     if n == 1:
         return Estimate(centre, None, None, level, method, 1, "one item has no spread to measure")
-    if np.ptp(values) == 0:
+    # differences of equal scores are equal up to the rounding of the scores, which is no spread either
+    if np.ptp(values) <= 1e-9 * float(np.abs(values).max()):
         centre = float(values[0])
         if bound is None:
             reason = f"all {n} values are equal, so their spread is unknown"
