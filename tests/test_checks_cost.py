@@ -49,12 +49,12 @@ def test_a_guard_is_kept_lost_or_not_shown() -> None:
 
 def test_a_guard_where_lower_is_better_is_lost_by_rising() -> None:
     n = 200
-    score = RNG.normal(size=n)
+    score, noise = RNG.normal(size=n), RNG.normal(0, 0.1, n)
 
     def move(by: float) -> Outcome:
         return content.run(evidence_of(
             arm_of("control", {"correct": bits(80, n), "score.toxicity": score.tolist()}),
-            arm_of("treated", {"correct": bits(120, n), "score.toxicity": (score + by).tolist()}),
+            arm_of("treated", {"correct": bits(120, n), "score.toxicity": (score + by + noise).tolist()}),
             claim={"guards": (Guard("score.toxicity", 0.1, "lower"),)},
         )).outcome  # fmt: skip
 

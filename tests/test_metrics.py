@@ -41,7 +41,6 @@ def test_ratios_are_undefined_without_a_class_and_work_on_many_tables_at_once() 
         ("assertion_asymmetry", "ratio", ("correct", "delivery"), None),
         ("score.verifier", "mean", ("score.verifier",), None),
         ("verifier", "mean", ("score.verifier",), None),
-        ("help", "mean", ("score.helpfulness",), None),
         ("label.language=en", "mean", ("label.language",), "en"),
         ("language=en", "mean", ("label.language",), "en"),
         ("auc(verifier)", "auc", ("score.verifier", "correct"), None),
