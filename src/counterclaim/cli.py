@@ -334,7 +334,9 @@ def kit(
 
     load_plugins()
     with _progress(quiet=False) as progress:
-        problems = suites.run(name, fixture=file, draws=draws, progress=lambda what: progress(f"examining {what}", None))
+        problems = suites.run(
+            name, fixture=file, draws=draws, progress=lambda what: progress(f"examining {what}", None)
+        )
     for problem in problems:
         print(problem)
     print("No problem was found." if not problems else f"{len(problems)} problems.")
