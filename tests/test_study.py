@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from conftest import question, table_rows, write_rows
-from counterclaim import store, study
+from counterclaim import registry, store, study
 from counterclaim.effect import ArmCounts, Counts
 from counterclaim.errors import InputError
-from counterclaim.records import Guard
+from counterclaim.records import Guard, Outcome
 from counterclaim.study import Options, Wanted
 
 
@@ -115,6 +115,23 @@ def test_how_files_were_read_is_part_of_the_study(tmp_path: Path) -> None:
     )
     assert one == again
     assert one != two
+
+
+def test_a_plugged_in_check_can_be_required(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "_CHECKS", dict(registry._CHECKS))
+
+    def plug_in() -> None:
+        if "house-style" not in registry._CHECKS:
+            register = registry.check(
+                "house-style", group="ruler", question="Is it ours?", must_fail=("null",), must_pass=("clean",)
+            )
+            register(lambda evidence: registry.Finding(Outcome.FAIL, "It is not.", "Make it ours."))
+
+    monkeypatch.setattr(study, "load_plugins", plug_in)
+    records = study.import_study(two_files(tmp_path), Wanted(metric="accuracy", required=("house-style",)), Options())
+    verdict = study.judge(records).verdict
+    assert verdict["decided_by"] == ["house-style"]
+    assert verdict["verdict"] == "INVALID"
 
 
 def test_counts_know_nothing_but_their_target(tmp_path: Path) -> None:

@@ -412,7 +412,6 @@ def judge(records: Records, progress: Progress = _silent) -> Judged:
 
 
 def _judge(records: Records, evidence: Evidence, progress: Progress) -> Judged:
-    load_plugins()
     _known_names(evidence.claim)
     results = run_all(evidence, progress=lambda name: progress(f"checking {name}", None))
     verdict = decide(evidence.claim, results)
@@ -423,6 +422,7 @@ def _judge(records: Records, evidence: Evidence, progress: Progress) -> Judged:
 
 def _known_names(claim: Claim) -> None:
     """Raise InputError where the claim names a check or a setting that does not exist: a typo must not pass for one."""
+    load_plugins()
     known = {check.name for check in registered_checks()}
     unknown = sorted(set(claim.required) - known)
     if unknown:
@@ -517,6 +517,7 @@ def report(folder: Path) -> Judged:
     Raises:
         InputError: it is no run folder, or is damaged (names the file).
     """
+    load_plugins()  # the pages tell what every check asks
     records, evidence = _read(folder)
     verdict, checks = store.read_verdict(folder), store.read_checks(folder)
     _hold(folder / "verdict.json", verdict, _OF_A_VERDICT)
