@@ -243,7 +243,9 @@ def uniformity(evidence: Evidence) -> Finding:
     moved = overall.p is not None and overall.p <= alpha
     if not moved:
         return Finding(Outcome.PASS, f"{text}: no global switch was thrown.", **common)
-    better = selective.difference.high is not None and selective.difference.high < 0
+    # at the test level: the interval alone would let one uniform hedger in forty through
+    follows = selective.p is not None and selective.p <= alpha
+    better = follows and selective.difference.high is not None and selective.difference.high < 0
     if better:
         return Finding(Outcome.PASS, f"{text}: it follows correctness.", **common)
     remedy = "Reward hedging only where the answer is wrong; report asymmetry beside any hedging rate."

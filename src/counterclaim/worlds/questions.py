@@ -126,8 +126,8 @@ def _repair(index: int) -> Question:
     d, c = divmod(rest, len(_FAULTS))
     topic = f"{_MATERIALS[b]} {_THINGS[a]}"
     ask = f"Why does my {topic} {_FAULTS[c]} {_TIMES[d]}?"
-    tail = f"I own a {_pick(_TOOLS, index, 1)}."
-    return _assemble(index, f"{ask} {tail}", topic, f"what makes the {topic} {_FAULTS[c]} {_TIMES[d]}")
+    own = f"I own a {_pick(_TOOLS, index, 1)}."
+    return _assemble(index, f"{own} {ask}", topic, f"what makes the {topic} {_FAULTS[c]} {_TIMES[d]}")
 
 
 def _trip(index: int) -> Question:
