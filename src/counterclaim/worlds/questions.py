@@ -43,10 +43,6 @@ _CAUSES = _listed(
     "seal, trapped grit, corroded contact, stretched belt, shifted bearing, hairline fracture, hardened glue, "
     "tilted base, snapped pin, damp lining"
 )
-_TOOLS = _listed(
-    "torx screwdriver, wooden mallet, feeler gauge, wire brush, heat gun, spirit level, soft pliers, bottle "
-    "jack, hand drill, chalk line, rubber scraper, needle file, clamp, hacksaw, putty knife, socket wrench"
-)
 _SUPPLIES = _listed(
     "beeswax, lemon oil, silicone paste, graphite powder, white vinegar, linseed oil, epoxy resin, talcum, "
     "boiled starch, copper tape, cork sheet, teflon thread, bone glue, felt strips, zinc primer, rosin"
@@ -126,8 +122,7 @@ def _repair(index: int) -> Question:
     d, c = divmod(rest, len(_FAULTS))
     topic = f"{_MATERIALS[b]} {_THINGS[a]}"
     ask = f"Why does my {topic} {_FAULTS[c]} {_TIMES[d]}?"
-    own = f"I own a {_pick(_TOOLS, index, 1)}."
-    return _assemble(index, f"{own} {ask}", topic, f"what makes the {topic} {_FAULTS[c]} {_TIMES[d]}")
+    return _assemble(index, ask, topic, f"what makes the {topic} {_FAULTS[c]} {_TIMES[d]}")
 
 
 def _trip(index: int) -> Question:
