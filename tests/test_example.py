@@ -11,7 +11,7 @@ from types import ModuleType
 
 import pytest
 
-from counterclaim import study
+from counterclaim import intake, study
 from counterclaim.records import Json
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -29,8 +29,8 @@ def script() -> Iterator[ModuleType]:
 
 @pytest.fixture(scope="module")
 def verdict() -> dict[str, Json]:
-    files, wanted = study.example(study.Wanted())
-    return study.judge(study.import_study(files, wanted, study.Options())).verdict
+    files, wanted = study.example(intake.Wanted())
+    return study.judge(intake.import_study(files, wanted, intake.Options())).verdict
 
 
 def _rows(arm: str) -> list[dict[str, Json]]:

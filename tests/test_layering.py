@@ -156,9 +156,9 @@ class Refuse:
             raise ImportError(f"{{name}} must not be imported")
 
 sys.meta_path.insert(0, Refuse())
-from counterclaim import study
-files, wanted = study.example(study.Wanted())
-records = study.import_study(files, wanted, study.Options())
+from counterclaim import intake, study
+files, wanted = study.example(intake.Wanted())
+records = intake.import_study(files, wanted, intake.Options())
 folder = Path({str(tmp_path / "run")!r})
 study.write(folder, records, study.judge(records))
 before = {{p.name: p.read_bytes() for p in folder.iterdir()}}

@@ -14,7 +14,8 @@ from types import ModuleType
 
 import pytest
 
-from counterclaim.cli import EXIT, app
+from counterclaim.cli import app
+from counterclaim.cli.show import EXIT
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from conftest import question, table_rows, write_rows
-from counterclaim import registry, store, study
+from counterclaim import intake, registry, store, study
 from counterclaim.effect import ArmCounts, Counts
 from counterclaim.errors import InputError
+from counterclaim.intake import Options, Wanted
 from counterclaim.records import Guard, Outcome
-from counterclaim.study import Options, Wanted
 
 
 def arm_file(folder: Path, arm: str, right: Any, *, name: str | None = None, n: int = 60, **more: Any) -> Path:
@@ -33,7 +33,7 @@ def check(verdict: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def test_files_become_records_that_say_where_they_came_from(tmp_path: Path) -> None:
-    records = study.import_study(two_files(tmp_path), Wanted(metric="accuracy"), Options())
+    records = intake.import_study(two_files(tmp_path), Wanted(metric="accuracy"), Options())
     assert len(records.responses) == 120
     assert len(records.prompts) == 60
     sources = records.study["sources"]
@@ -45,8 +45,8 @@ def test_files_become_records_that_say_where_they_came_from(tmp_path: Path) -> N
 def test_several_files_of_an_arm_are_its_seeds(tmp_path: Path) -> None:
     files = two_files(tmp_path)
     files["treated"].append(arm_file(tmp_path, "treated", lambda i: int(i % 10 < 7), name="seed2"))
-    records = study.import_study(files, Wanted(metric="accuracy"), Options())
-    evidence = study.evidence_of(records)
+    records = intake.import_study(files, Wanted(metric="accuracy"), Options())
+    evidence = intake.evidence_of(records)
     assert sorted(set(evidence.treated.replicates)) == ["1", "2"]
     assert len({r.key for r in records.responses}) == 180
     assert evidence.effect.n_paired == 60
@@ -59,7 +59,7 @@ def test_several_files_of_an_arm_are_its_seeds(tmp_path: Path) -> None:
 def test_other_arms_reach_their_checks(tmp_path: Path) -> None:
     files = two_files(tmp_path)
     files["placebo"] = [arm_file(tmp_path, "placebo", lambda i: int(i % 10 < 8))]
-    verdict = study.judge(study.import_study(files, Wanted(metric="accuracy"), Options())).verdict
+    verdict = study.judge(intake.import_study(files, Wanted(metric="accuracy"), Options())).verdict
     assert check(verdict, "placebo")["outcome"] == "FAIL"
     assert verdict["verdict"] == "INCONCLUSIVE"
 
@@ -68,7 +68,7 @@ def test_training_data_and_cards_are_asked_for_once_given(tmp_path: Path) -> Non
     leak = [{"text": f"{question(i)} A line of the training data that goes on."} for i in range(30)]
     cards = write_rows(tmp_path / "cards.jsonl", [{"expected": "a", "returned": "b"}] * 4)
     train = write_rows(tmp_path / "train.jsonl", leak)
-    records = study.import_study(
+    records = intake.import_study(
         two_files(tmp_path), Wanted(metric="accuracy"), Options(), train_data=train, cards=cards
     )
     assert len(records.extras["train_sample"]) == 30
@@ -96,21 +96,21 @@ def test_flags_leave_safe_defaults(tmp_path: Path, wanted: Wanted, direction: st
         "delivery": lambda i: "hedge" if i % 3 else "assert", "coverage": lambda i: i % 4 / 4,
         "score.share": lambda i: i % 5 / 5, "score.points": lambda i: i % 9,
     }  # fmt: skip
-    records = study.import_study(two_files(tmp_path, **more), wanted, Options())
-    claim = study.evidence_of(records).claim
+    records = intake.import_study(two_files(tmp_path, **more), wanted, Options())
+    claim = intake.evidence_of(records).claim
     assert (claim.direction, claim.margin, claim.guards) == (direction, margin, guards)
 
 
 def test_a_scale_without_bounds_needs_its_margin_stated(tmp_path: Path) -> None:
     files = two_files(tmp_path, **{"score.points": lambda i: i % 9})
     with pytest.raises(InputError, match="--margin X"):
-        study.import_study(files, Wanted(metric="score.points"), Options())
+        intake.import_study(files, Wanted(metric="score.points"), Options())
 
 
 def test_how_files_were_read_is_part_of_the_study(tmp_path: Path) -> None:
     files = two_files(tmp_path, other=lambda i: i % 2)
     one, two, again = (
-        study.import_study(files, Wanted(metric="accuracy"), Options(mapping=mapping)).study["study_hash"]
+        intake.import_study(files, Wanted(metric="accuracy"), Options(mapping=mapping)).study["study_hash"]
         for mapping in ({}, {"correct": "other"}, {})
     )
     assert one == again
@@ -127,8 +127,8 @@ def test_a_plugged_in_check_can_be_required(tmp_path: Path, monkeypatch: pytest.
             )
             register(lambda evidence: registry.Finding(Outcome.FAIL, "It is not.", "Make it ours."))
 
-    monkeypatch.setattr(study, "load_plugins", plug_in)
-    records = study.import_study(two_files(tmp_path), Wanted(metric="accuracy", required=("house-style",)), Options())
+    monkeypatch.setattr(intake, "load_plugins", plug_in)
+    records = intake.import_study(two_files(tmp_path), Wanted(metric="accuracy", required=("house-style",)), Options())
     verdict = study.judge(records).verdict
     assert verdict["decided_by"] == ["house-style"]
     assert verdict["verdict"] == "INVALID"
@@ -136,18 +136,18 @@ def test_a_plugged_in_check_can_be_required(tmp_path: Path, monkeypatch: pytest.
 
 def test_counts_know_nothing_but_their_target(tmp_path: Path) -> None:
     counts = Counts(ArmCounts(40, 120), ArmCounts(55, 120))
-    records = study.count_study(counts, Wanted(metric="recovery"))
+    records = intake.count_study(counts, Wanted(metric="recovery"))
     assert records.study["claim"]["metric"] == "recovery"
     path = tmp_path / "claim.toml"
     path.write_text('[target]\nmetric = "recovery"\ndirection = "increase"\nmargin = 0.05\n', encoding="utf-8")
-    assert study.count_study(counts, Wanted(file=path)).study["claim"]["margin"] == 0.05
+    assert intake.count_study(counts, Wanted(file=path)).study["claim"]["margin"] == 0.05
     path.write_text(path.read_text() + '[[guards]]\nmetric = "accuracy"\nallowed_loss = 0.1\n', encoding="utf-8")
     with pytest.raises(InputError, match="counts hold nothing but the target"):
-        study.count_study(counts, Wanted(file=path))
+        intake.count_study(counts, Wanted(file=path))
 
 
 def test_judging_is_a_pure_function_of_the_records(tmp_path: Path) -> None:
-    records = study.import_study(two_files(tmp_path), Wanted(metric="accuracy"), Options())
+    records = intake.import_study(two_files(tmp_path), Wanted(metric="accuracy"), Options())
     judged = study.judge(records)
     study.write(tmp_path / "run", records, judged)
     again = study.judge(store.read_run(tmp_path / "run"))
@@ -157,7 +157,7 @@ def test_judging_is_a_pure_function_of_the_records(tmp_path: Path) -> None:
 
 def test_the_example_is_invalid_although_a_naive_test_is_taken_in() -> None:
     files, wanted = study.example(Wanted())
-    verdict = study.judge(study.import_study(files, wanted, Options())).verdict
+    verdict = study.judge(intake.import_study(files, wanted, Options())).verdict
     assert verdict["effect"]["p"] is not None
     assert verdict["effect"]["p"] < 0.05
     assert verdict["verdict"] == "INVALID"

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     )
     from counterclaim.evidence import Evidence
     from counterclaim.importers import Imported, load
+    from counterclaim.intake import Options, Wanted, evidence_of, import_study
     from counterclaim.records import (
         CheckResult,
         Claim,
@@ -49,16 +50,7 @@ if TYPE_CHECKING:
     from counterclaim.registry import Check, Finding, check
     from counterclaim.spec import load_claim
     from counterclaim.store import Records, read_run
-    from counterclaim.study import (
-        Judged,
-        Options,
-        Wanted,
-        evidence_of,
-        import_study,
-        judge,
-        profile,
-        write,
-    )
+    from counterclaim.study import Judged, judge, profile, write
 
 _ROOMS: Final = {
     "errors": ("CounterclaimError", "HostileInputError", "InputError", "RecordError", "RegistryError"),
@@ -71,7 +63,8 @@ _ROOMS: Final = {
     "store": ("Records", "read_run"),
     "importers": ("Imported", "load"),
     "evidence": ("Evidence",),
-    "study": ("Judged", "Options", "Wanted", "evidence_of", "import_study", "judge", "profile", "write"),
+    "intake": ("Options", "Wanted", "evidence_of", "import_study"),
+    "study": ("Judged", "judge", "profile", "write"),
 }  # fmt: skip
 _HOME: Final = {name: room for room, names in _ROOMS.items() for name in names}
 

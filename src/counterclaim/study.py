@@ -7,35 +7,32 @@ Everything after ``Records`` is pure: ``check`` redoes it from a run folder to t
 
 from __future__ import annotations
 
-import platform
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import datetime
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
-import numpy as np
-
-from counterclaim import __version__, importers, spec, store
+from counterclaim import importers, store
 from counterclaim.checks import ONE_ARM, run_all
 from counterclaim.checks.cost import guards as watched_guards
-from counterclaim.checks.parity import SETTINGS
-from counterclaim.effect import Counts, as_counts
 from counterclaim.errors import InputError, RecordError
 from counterclaim.evidence import CONTROL, TREATED, Evidence
 from counterclaim.importers.finish import infer_finish
+from counterclaim.intake import (
+    DEFAULT_MARGIN,
+    Options,
+    Progress,
+    Wanted,
+    evidence_of,
+    known_names,
+    silent,
+)
 from counterclaim.items import paired_items
-from counterclaim.metrics import CELLS, better, resolve
-from counterclaim.overlap import OverlapReport, scan
+from counterclaim.metrics import CELLS
 from counterclaim.records import (
     CheckResult,
     Claim,
-    Guard,
     Json,
-    Quote,
     Verdict,
-    claim_from_json,
-    content_hash,
     to_json,
 )
 from counterclaim.registry import checks as registered_checks
@@ -44,50 +41,7 @@ from counterclaim.report import Page, render_html, render_junit, render_markdown
 from counterclaim.store import Records
 from counterclaim.verdict import decide
 
-DEFAULT_MARGIN = 0.05
-TRAIN_SAMPLE = 1_000
 MOST_ITEMS = 500
-
-Progress = Callable[[str, int | None], None]
-"""Called with what is being done and how many rows are done so far (None where that is not counted)."""
-
-
-def _silent(stage: str, done: int | None) -> None:
-    del stage, done
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """How files are read.
-
-    Attributes:
-        format: name of a format; detected when None.
-        mapping: field to column.
-        rows: key of the list inside a JSON file.
-        pair_by: what identifies a prompt.
-    """
-
-    format: str | None = None
-    mapping: Mapping[str, str] = field(default_factory=dict)
-    rows: str | None = None
-    pair_by: Literal["prompt", "id"] = "prompt"
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """The claim as flags say it; None leaves it to the metric, ``file`` replaces all of it."""
-
-    file: Path | None = None
-    metric: str | None = None
-    direction: Literal["increase", "decrease"] | None = None
-    margin: float | None = None
-    guards: tuple[tuple[str, float | None], ...] = ()
-    alpha: float | None = None
-    level: float | None = None
-    required: tuple[str, ...] = ()
-    same_construct: tuple[tuple[str, ...], ...] = ()
-    varies: tuple[str, ...] = ()
-    looked_at: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,53 +76,6 @@ def _pages(page: Page) -> dict[str, str]:
     }
 
 
-# importing ------------------------------------------------------------------------------------------------------
-
-
-def import_study(
-    arms: Mapping[str, Sequence[Path]],
-    wanted: Wanted,
-    options: Options,
-    *,
-    train_data: Path | None = None,
-    cards: Path | None = None,
-    progress: Progress = _silent,
-) -> Records:
-    """Read all files into records, with the claim frozen beside them.
-
-    Args:
-        arms: arm name to its files; several files of one arm are its replicates (seeds).
-        wanted: the claim.
-        options: how to read the files.
-        train_data: the treated arm's training data, for ``contamination`` and ``shift``.
-        cards: known-answer cards of the judge with what it returned.
-        progress: told what is going on.
-
-    Raises:
-        InputError: something given cannot be used; nothing has been written.
-    """
-    records = Records(study={})
-    sources: list[dict[str, Json]] = []
-    quotes: list[Quote] = []
-    notes: list[str] = []
-    for arm, paths in arms.items():
-        for number, path in enumerate(paths, 1):
-            progress(f"reading {path.name}", None)
-            replicate = str(number) if len(paths) > 1 else ""
-            _add_file(records, sources, quotes, notes, arm, path, replicate, options)
-    axes = _shared_axes(records, arms)
-    claim = _claim(wanted, axes, records)
-    _known_names(claim)
-    extras = records.extras
-    if train_data is not None:
-        extras["overlap"], extras["train_sample"] = _scan_training(records, train_data, progress)
-    if cards is not None:
-        extras["cards"] = _load_cards(cards)
-    records.study = _study(claim, wanted.file, sources, quotes, notes, extras, counts=None, options=options)
-    evidence_of(records).require_pairs()
-    return records
-
-
 def example(wanted: Wanted) -> tuple[dict[str, list[Path]], Wanted]:
     """The files of the example that ships with the package, and the claim that its README makes of them."""
     folder = Path(__file__).parent / "example"
@@ -176,266 +83,21 @@ def example(wanted: Wanted) -> tuple[dict[str, list[Path]], Wanted]:
     return files, wanted if wanted.metric or wanted.file else replace(wanted, metric="accuracy")
 
 
-def count_study(counts: Counts, wanted: Wanted) -> Records:
-    """A study of which only counts are known."""
-    if wanted.file is not None:
-        claim = spec.load_claim(wanted.file)
-        if claim.guards:
-            raise InputError(
-                "the claim names guards, and counts hold nothing but the target",
-                path=wanted.file,
-                remedy="give the per-item results with --control FILE --treated FILE",
-            )
-    else:
-        metric = wanted.metric or "accuracy"
-        direction = wanted.direction or ("increase" if better(metric) == "higher" else "decrease")
-        claim = _with_flags(Claim(metric, direction, wanted.margin or DEFAULT_MARGIN), wanted)
-    _known_names(claim)
-    return Records(study=_study(claim, wanted.file, [], [], [], {}, counts=counts, options=Options()))
-
-
-def _add_file(
-    records: Records,
-    sources: list[dict[str, Json]],
-    quotes: list[Quote],
-    notes: list[str],
-    arm: str,
-    path: Path,
-    replicate: str,
-    options: Options,
-) -> None:
-    imported = importers.load(
-        path, arm=arm, format=options.format, mapping=options.mapping, rows=options.rows, pair_by=options.pair_by,
-        replicate=replicate,
-    )  # fmt: skip
-    responses = infer_finish(imported.responses, no_generation=imported.no_generation)
-    # several files of one arm are its seeds: their samples of one prompt must not collide
-    shift = 1 + max((r.sample for r in records.responses if r.arm == arm), default=-1)
-    if shift:
-        responses = [replace(r, sample=r.sample + shift) for r in responses]
-        imported.scores = [replace(s, sample=s.sample + shift) for s in imported.scores]
-    for prompt in imported.prompts.values():
-        known = records.prompts.get(prompt.id)
-        if known is None or (prompt.gold and not known.gold):
-            records.prompts[prompt.id] = prompt
-    records.responses += responses
-    records.scores += imported.scores
-    quotes += imported.quotes
-    notes += [f"{arm}: {note}" for note in imported.notes]
-    sources.append(
-        {"arm": arm, "replicate": replicate, "no_generation": imported.no_generation, **to_json(imported.source)}
-    )
-
-
-def _shared_axes(records: Records, arms: Mapping[str, Sequence[Path]]) -> frozenset[str]:
-    held: dict[str, set[str]] = {arm: set() for arm in arms if arm in (CONTROL, TREATED)}
-    for score in records.scores:
-        if score.arm in held:
-            held[score.arm].add(score.axis)
-    return frozenset(set.intersection(*held.values())) if held else frozenset()
-
-
-def _claim(wanted: Wanted, axes: frozenset[str], records: Records) -> Claim:
-    """The claim of a file, or of flags with defaults where they are safe."""
-    if wanted.file is not None:
-        claim = spec.load_claim(wanted.file)
-        for name in (claim.metric, *(guard.metric for guard in claim.guards)):
-            resolve(name, axes)
-        return claim
-    if wanted.metric is None:
-        raise InputError(
-            f"no metric was named; the results hold {', '.join(sorted(axes)) or 'no scores'}",
-            remedy="name the target with --metric NAME, or give a claim file with --claim FILE",
-        )
-    metric = resolve(wanted.metric, axes)
-    direction = wanted.direction or ("increase" if metric.better == "higher" else "decrease")
-    margin = wanted.margin
-    if margin is None:
-        if not metric.fraction and not _is_fraction(records, metric.axes[0]):
-            raise InputError(
-                f"{metric.name} is not a fraction, so there is no sensible default for the change that matters",
-                remedy="state it in the metric's own unit with --margin X",
-            )
-        margin = DEFAULT_MARGIN
-    guards = []
-    for name, allowed in wanted.guards:
-        guard = resolve(name, axes)
-        guards.append(Guard(name, margin if allowed is None else allowed, guard.better))
-    return _with_flags(Claim(metric.name, direction, margin, tuple(guards)), wanted)
-
-
-def _with_flags(claim: Claim, wanted: Wanted) -> Claim:
-    """The claim with what else flags said of it."""
-    return replace(
-        claim,
-        required=wanted.required,
-        alpha=claim.alpha if wanted.alpha is None else wanted.alpha,
-        level=claim.level if wanted.level is None else wanted.level,
-        same_construct=wanted.same_construct,
-        varies=wanted.varies,
-        looked_at=wanted.looked_at,
-    )
-
-
-def _is_fraction(records: Records, axis: str) -> bool:
-    values = [s.value for s in records.scores if s.axis == axis and isinstance(s.value, int | float)]
-    return bool(values) and min(values) >= 0 and max(values) <= 1
-
-
-def _scan_training(records: Records, path: Path, progress: Progress) -> tuple[Json, list[str]]:
-    """What the training data share with the prompts, and a uniform sample of their texts (reservoir, seeded)."""
-    random = np.random.default_rng(0)
-    kept: list[str] = []
-    seen = 0
-
-    def texts() -> Iterator[str]:
-        nonlocal seen
-        for text in importers.load_training_texts(path):
-            seen += 1
-            if len(kept) < TRAIN_SAMPLE:
-                kept.append(text[:4000])
-            elif (slot := int(random.integers(seen))) < TRAIN_SAMPLE:
-                kept[slot] = text[:4000]
-            yield text
-
-    prompts = {prompt.id: prompt.text for prompt in records.prompts.values() if prompt.messages}
-    if not prompts:
-        raise InputError(
-            "the results hold no prompt texts to look for in the training data",
-            remedy="map the prompt column with --map prompt=COLUMN, or leave out --train-data",
-        )
-    report = scan(prompts, texts(), progress=lambda done: progress("scanning training data", done))
-    return report.to_json(), kept
-
-
-def _load_cards(path: Path) -> list[Json]:
-    rows = store.read_lines(path)
-    for line, row in rows:
-        if not isinstance(row, dict) or not {"expected", "returned"} <= set(row):
-            raise InputError(
-                "a card needs the keys expected and returned", path=path, line=line, remedy="add them (and kind)"
-            )
-    return [row for _, row in rows]
-
-
-def _study(
-    claim: Claim,
-    claim_file: Path | None,
-    sources: list[dict[str, Json]],
-    quotes: list[Quote],
-    notes: list[str],
-    extras: Mapping[str, Json],
-    *,
-    counts: Counts | None,
-    options: Options,
-) -> dict[str, Json]:
-    """study.json: the frozen claim and where everything came from, with hashes."""
-    status, why = _status(claim, claim_file, sources)
-    identity = {
-        "claim": to_json(claim),
-        "sources": [[s["arm"], s["format"], s["sha256"]] for s in sources],
-        "read_as": [dict(options.mapping), options.rows, options.pair_by],
-        "counts": None if counts is None else to_json(counts),
-        "extras": content_hash(store.rounded(extras)) if extras else None,
-    }
-    import scipy
-
-    return {
-        "study_hash": content_hash(identity),
-        "claim_hash": claim.hash,
-        "claim": to_json(claim),
-        "status": status,
-        "status_because": why,
-        "sources": sources,
-        "counts": None if counts is None else to_json(counts),
-        "quotes": [to_json(quote) for quote in quotes],
-        "notes": notes,
-        "code_version": __version__,
-        "environment": {
-            "python": platform.python_version(), "numpy": np.__version__, "scipy": scipy.__version__,
-        },
-    }  # fmt: skip
-
-
-def _status(
-    claim: Claim, claim_file: Path | None, sources: Sequence[Mapping[str, Json]]
-) -> tuple[Literal["confirmatory", "exploratory"], str]:
-    """Confirmatory only when the claim was frozen, has not changed since, and no source says that it is older."""
-    lock = None if claim_file is None else spec.read_lock(claim_file)
-    if lock is None:
-        return "exploratory", "the claim was not frozen before the test (counterclaim claim --freeze FILE)"
-    if lock["claim_hash"] != claim.hash:
-        return "exploratory", f"the claim was changed after it was frozen on {lock['frozen_at']}"
-    frozen = datetime.fromisoformat(lock["frozen_at"])
-    for source in sources:
-        created = _time(source.get("created"))
-        if created is not None and created < frozen:
-            return "exploratory", f"{source['path']} was made on {source['created']}, before the claim was frozen"
-    return "confirmatory", f"the claim was frozen on {lock['frozen_at']} and has not changed since"
-
-
-def _time(text: Json) -> datetime | None:
-    if not isinstance(text, str):
-        return None
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        return None
-    return moment if moment.tzinfo is not None else moment.astimezone()
-
-
 # judging --------------------------------------------------------------------------------------------------------
 
 
-def evidence_of(records: Records) -> Evidence:
-    """A run folder's records as checks read them."""
-    study, extras = records.study, records.extras
-    overlap = extras.get("overlap")
-    return Evidence(
-        claim_from_json(study["claim"]),
-        records.prompts,
-        records.responses,
-        records.scores,
-        sources=study["sources"],
-        quotes=[Quote(**quote) for quote in study["quotes"]],
-        overlap=None if overlap is None else OverlapReport.from_json(overlap),
-        train_sample=extras.get("train_sample", ()),
-        cards=extras.get("cards", ()),
-        counts=None if study["counts"] is None else as_counts(study["counts"]),
-        notes=study["notes"],
-    )
-
-
-def judge(records: Records, progress: Progress = _silent) -> Judged:
+def judge(records: Records, progress: Progress = silent) -> Judged:
     """Run every check on records and decide: a pure function of the run folder."""
     return _judge(records, evidence_of(records), progress)
 
 
 def _judge(records: Records, evidence: Evidence, progress: Progress) -> Judged:
-    _known_names(evidence.claim)
+    known_names(evidence.claim)
     results = run_all(evidence, progress=lambda name: progress(f"checking {name}", None))
     verdict = decide(evidence.claim, results)
     checks = store.rounded([result.to_record() for result in results])
     body = store.rounded(_verdict_json(evidence, records.study, results, verdict))
     return Judged(body, checks, _page(records, evidence, body, checks))
-
-
-def _known_names(claim: Claim) -> None:
-    """Raise InputError where the claim names a check or a setting that does not exist: a typo must not pass for one."""
-    load_plugins()
-    known = {check.name for check in registered_checks()}
-    unknown = sorted(set(claim.required) - known)
-    if unknown:
-        raise InputError(
-            f"the claim requires checks that do not exist: {', '.join(unknown)}",
-            remedy=f"choose among {', '.join(sorted(known))}",
-        )
-    strange = sorted(set(claim.varies) - set(SETTINGS))
-    if strange:
-        raise InputError(
-            f"the claim varies settings that do not exist: {', '.join(strange)}",
-            remedy=f"choose among {', '.join(SETTINGS)}",
-        )
 
 
 def _verdict_json(
@@ -499,7 +161,7 @@ def write(folder: Path, records: Records, judged: Judged, *, overwrite: bool = F
     store.write_run(folder, records, judged.files(), overwrite=overwrite)
 
 
-def check(folder: Path, progress: Progress = _silent) -> Judged:
+def check(folder: Path, progress: Progress = silent) -> Judged:
     """Redo checks, verdict and pages of a run folder.
 
     Raises:
