@@ -29,6 +29,7 @@ from counterclaim.text import HashedWords, Hashes, Numbers, hash_words
 _BATCH_CHARS = 1 << 20  # texts hashed at once: larger batches fall out of the processor's cache
 _COMMON_SHARE = 0.02  # an n-gram in this share of the prompts (at least 3 of them) is boilerplate
 _COMMON_LEAST = 3
+_FEW = 4  # own n-grams
 _PHRASE = 5  # words; shorter prompts must be a whole line of a row, longer ones may stand inside a line
 _PERMUTATIONS = 128
 _LSH_SLACK = 0.75  # the LSH threshold as a share of the wanted Jaccard: misses at that Jaccard are then < 1e-3
@@ -50,6 +51,8 @@ class PromptOverlap:
             threshold; 0 where none does.
         jaccard_row: that row, None where none reaches the threshold.
         n_ngrams: how many n-grams the prompt has, boilerplate left out.
+        thin: whether leaving out boilerplate left so few n-grams that finding them says little: two questions made
+            from one template may share them. Only near-duplication counts for such a prompt.
     """
 
     containment: float = 0.0
@@ -58,6 +61,7 @@ class PromptOverlap:
     jaccard: float = 0.0
     jaccard_row: int | None = None
     n_ngrams: int = 0
+    thin: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +91,7 @@ class OverlapReport:
         found = {
             key: max(item.row_containment, item.jaccard)
             for key, item in self.prompts.items()
-            if item.row_containment >= containment or item.jaccard >= self.jaccard
+            if (item.row_containment >= containment and not item.thin) or item.jaccard >= self.jaccard
         }
         return sorted(found, key=lambda key: (-found[key], key))
 
@@ -198,7 +202,7 @@ class _GramIndex:
         words = hash_words(prompts.values())
         count = len(prompts)
         sizes = np.bincount(words.row, minlength=count)
-        sets, self.n_boilerplate = _own_ngrams(words, count, n)
+        sets, self._thin, self.n_boilerplate = _own_ngrams(words, count, n)
         self._of_size: dict[int, tuple[_Sieve, Numbers, Numbers]] = {}
         starts = np.concatenate([[0], np.cumsum(sizes)])
         by_size: dict[int, list[tuple[int, Hashes]]] = {}
@@ -259,11 +263,12 @@ class _GramIndex:
             "containment_row": None if self._best_row[i] < 0 else int(self._best_row[i]),
             "row_containment": int(self._best[i]) / total,
             "n_ngrams": int(self._total[i]),
+            "thin": self._thin[i],
         }
 
 
-def _own_ngrams(words: HashedWords, count: int, n: int) -> tuple[list[Hashes], int]:
-    """Distinct n-grams of each text that are its own, and how many distinct ones were left out as boilerplate.
+def _own_ngrams(words: HashedWords, count: int, n: int) -> tuple[list[Hashes], list[bool], int]:
+    """Distinct n-grams of each text that are its own, whether few are left, and how many were left out as boilerplate.
 
     An n-gram is boilerplate if many texts share it, or if any of its words stands in such an n-gram: the last
     words of a shared prefix with the first of a question are weak evidence. A text that would be left with nothing
@@ -279,12 +284,14 @@ def _own_ngrams(words: HashedWords, count: int, n: int) -> tuple[list[Hashes], i
     inside = np.concatenate([[0], np.cumsum(np.cumsum(covered)[:-1] > 0)])
     pure = inside[start + n] == inside[start]
     bounds = np.searchsorted(row, np.arange(count + 1))
-    sets = []
+    sets, thin = [], []
     for low, high in itertools.pairwise(bounds):
         mine = hashes[low:high]
         choices = (mine[pure[low:high]], mine[~shared[low:high]], mine)
-        sets.append(np.unique(next((choice for choice in choices if len(choice)), mine)))
-    return sets, len(common)
+        own = np.unique(next((choice for choice in choices if len(choice)), mine))
+        sets.append(own)
+        thin.append(len(own) < _FEW and bool(shared[low:high].any()))
+    return sets, thin, len(common)
 
 
 def _common(hashes: Hashes, row: Numbers, count: int) -> Hashes:

@@ -189,11 +189,15 @@ def seeds(evidence: Evidence) -> Finding:
     if low > 0:
         return Finding(Outcome.PASS, f"{text}.", **common)
     said = evidence.effect.conclusion(claim.sign, claim.margin, claim.alpha)
+    if said == "against":
+        high = None if pooled.interval is None else claim.sign * pooled.interval[1 if claim.sign > 0 else 0]
+        if high is not None and high < claim.margin:
+            return Finding(Outcome.PASS, f"{text}: over seeds, too, the margin is excluded.", **common)
+        because = f"{text}: prompts alone exclude the margin, but seeds differ too much to do so."
+        return Finding(Outcome.INCONCLUSIVE, because, remedy, **common)
     contradicting = any(row["high"] < 0 if claim.sign > 0 else row["low"] > 0 for row in rows)
     if contradicting or (said == "for" and agree < len(effects)):
         return Finding(Outcome.FAIL, f"{text}: seeds contradict each other.", remedy, **common)
-    if said == "against":
-        return Finding(Outcome.PASS, f"{text}: no seed gives another answer than the whole.", **common)
     return Finding(Outcome.INCONCLUSIVE, f"{text}, which does not exclude zero at the test level.", remedy, **common)
 
 
