@@ -126,6 +126,22 @@ def test_finished_answers_are_not_called_cut(style: str) -> None:
     assert counts[UNKNOWN] <= 0.03 * total
 
 
+def test_a_pile_up_below_a_stated_budget_may_be_another_tokenizers_ceiling() -> None:
+    texts, truth, cut_at = cut_arm("markdown", 100, 5, 0.5)
+    found = reasons(responses(texts, budget=2 * cut_at))
+    assert LENGTH not in found
+    assert sum(reason is UNKNOWN for reason, cut in zip(found, truth, strict=True) if cut) > 0.8 * sum(truth)
+
+
+@pytest.mark.parametrize("stop", [None, ("\n\n",)])
+def test_answers_cut_by_a_tiny_budget_are_no_final_answers(stop: tuple[str, ...] | None) -> None:
+    sentence = "The oldest bridge across the river was built by the town's own masons and then rebuilt twice".split()
+    cut = [" ".join(["So", *sentence[i % 3 : i % 3 + 12], f"by {i}"]) for i in range(60)]
+    assert STOP not in reasons(responses(cut, budget=16, stop=stop))
+    final = [f"The answer is {i}." for i in range(60)]
+    assert set(reasons(responses(final, budget=16))) == {STOP}
+
+
 def test_answers_far_below_a_stated_budget_are_finished() -> None:
     texts, _, cut_at = cut_arm("markdown", 100, 5, 0.5)
     assert set(reasons(responses(texts, budget=8 * cut_at))) == {STOP}

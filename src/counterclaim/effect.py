@@ -125,7 +125,7 @@ def mean_effect(
     single = all(
         int((~np.isnan(v)).sum()) == int((~np.isnan(m)).sum()) for v, m in ((control[0], mean_c), (treated[0], mean_t))
     )
-    if metric.fraction and single and np.isin(c, (0, 1)).all() and np.isin(t, (0, 1)).all() and len(c):
+    if single and len(c) and np.isin(c, (0, 1)).all() and np.isin(t, (0, 1)).all():
         return _binary_effect(metric.name, c == 1, t == 1, level)
     d = t - c
     p = stats.sign_flip_test(d, draws=draws, seed=SEED) if len(d) > 1 else None

@@ -323,7 +323,7 @@ class Evidence:
         x = arm.values(metric) if correct is None else correct
         keep = ~np.isnan(x)
         single = len(np.unique(arm.index[keep])) == int(keep.sum())
-        if metric.fraction and single and np.isin(x[keep], (0, 1)).all():
+        if single and keep.any() and np.isin(x[keep], (0, 1)).all():
             return stats.wilson(int(x[keep].sum()), int(keep.sum()), level)
         means = cluster_mean(x, arm.index, n)
         return stats.mean(means[~np.isnan(means)], level, bound=1.0 if metric.fraction else None)

@@ -189,6 +189,7 @@ def _claim(wanted: Wanted, axes: frozenset[str], records: Records) -> Claim:
         claim = spec.load_claim(wanted.file)
         for name in (claim.metric, *(guard.metric for guard in claim.guards)):
             resolve(name, axes)
+        _fits_scale(claim, axes, records)
         return claim
     if wanted.metric is None:
         raise InputError(
@@ -209,7 +210,21 @@ def _claim(wanted: Wanted, axes: frozenset[str], records: Records) -> Claim:
     for name, allowed in wanted.guards:
         guard = resolve(name, axes)
         guards.append(Guard(name, margin if allowed is None else allowed, guard.better))
-    return _with_flags(Claim(metric.name, direction, margin, tuple(guards)), wanted)
+    claim = _with_flags(Claim(metric.name, direction, margin, tuple(guards)), wanted)
+    _fits_scale(claim, axes, records)
+    return claim
+
+
+def _fits_scale(claim: Claim, axes: frozenset[str], records: Records) -> None:
+    """Raise InputError where a margin or an allowed loss cannot be meant: percent for a fraction."""
+    named = [(claim.metric, claim.margin, "margin"), *((g.metric, g.allowed, "allowed loss") for g in claim.guards)]
+    for name, size, what in named:
+        metric = resolve(name, axes)
+        if size >= 1 and (metric.fraction or _is_fraction(records, metric.axes[0])):
+            raise InputError(
+                f"the {what} {size:g} of {name} is as large as the whole scale, which runs from 0 to 1",
+                remedy="write fractions, not percent: 0.05 for five points",
+            )
 
 
 def _with_flags(claim: Claim, wanted: Wanted) -> Claim:

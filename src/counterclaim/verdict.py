@@ -37,6 +37,8 @@ def decide(claim: Claim, checks: Sequence[CheckResult]) -> Verdict:
     missing = sorted(set(claim.required) - set(by_name))
     if open_checks or missing:
         named = f" Never run: {', '.join(missing)}." if missing else ""
+        adverse = [c.check for c in checks if c.outcome is Outcome.FAIL]
+        named += f" What is known speaks against it: {', '.join(adverse)}." if adverse else ""
         return verdict(
             VerdictOutcome.INCONCLUSIVE, f"The claim is not settled. {_told(open_checks)}{named}", open_checks
         )

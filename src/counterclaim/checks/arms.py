@@ -27,6 +27,12 @@ def identity(evidence: Evidence) -> Finding:
     """FAIL when doing nothing moves the metric, or when the treated answers are the control answers."""
     if missing := needs_two_arms(evidence):
         return missing
+    hashes = {
+        arm: {s["sha256"] for s in evidence.sources if s["arm"] == arm and "sha256" in s} for arm in (CONTROL, TREATED)
+    }
+    if hashes[CONTROL] and hashes[CONTROL] & hashes[TREATED]:
+        because = "The same file was given for both arms, byte for byte."
+        return Finding(Outcome.FAIL, because, "Give the treated arm's own results.", n=evidence.pairing["paired"])
     same, n = _identical(evidence, TREATED)
     if n and same == n:
         return Finding(

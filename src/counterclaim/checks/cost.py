@@ -50,7 +50,7 @@ def content(evidence: Evidence) -> Finding:
     if not watched:
         return not_run(
             "No guard was stated and the files hold no capability score beside the target.",
-            "State what must not be lost, for example --guard accuracy=0.02.",
+            "State what must not be lost beside the target: --guard NAME=ALLOWED_LOSS, for a score that both files hold.",
         )
     told, rows, outcomes = [], [], []
     worst = None

@@ -8,6 +8,7 @@ import numpy as np
 
 from counterclaim import stats
 from counterclaim.checks.wording import listing, needs_responses, not_run, number, percent, with_interval
+from counterclaim.effect import Effect
 from counterclaim.evidence import Arm, Evidence
 from counterclaim.importers.finish import describe_inference, storage_clip
 from counterclaim.records import FinishReason, Json, Outcome, Provenance
@@ -20,8 +21,8 @@ TOO_MANY = 0.20  # beyond this the finished answers are a selection, not a sampl
 LOPSIDED = 0.05
 
 _REMEDY = (
-    "Generate both arms again with a token budget that every answer fits into, and keep the finish reasons "
-    "(--map finish_reason=COLUMN)."
+    "Generate both arms again with a token budget far above the longest answer; where a harness records no finish "
+    "reason, such a budget is what shows that nothing was cut."
 )
 
 
@@ -60,8 +61,8 @@ def truncation(evidence: Evidence) -> Finding:
         details["known"] = False
         because = f"Nobody knows how these answers ended: {shares}."
         remedy = (
-            "Map a finish-reason column (--map finish_reason=COLUMN), or the token count and the budget "
-            "(--map n_tokens=COLUMN,decode.max_new_tokens=COLUMN)."
+            "Map a finish-reason column (--map finish_reason=COLUMN), or token counts and the budget (--map n_tokens="
+            "COLUMN,decode.max_new_tokens=COLUMN); if the harness keeps neither, generate with a budget far above need."
         )
         return Finding(Outcome.INCONCLUSIVE, because, remedy, details=details, **common)
     if worst > TOO_MANY:
@@ -88,10 +89,12 @@ def _small_share(
     )
     full = evidence.effect
     kept = evidence.effect_of(evidence.metric, keep=(control.finished, treated.finished))
-    survives = f"on the {kept.n_paired} prompts that both arms finished the effect is {with_interval(kept.difference)}"
+    survives = (
+        f"on the {kept.n_paired} prompts that both arms finished the difference is {with_interval(kept.difference)}"
+    )
     lopsided = gap.interval is not None and not gap.interval[0] <= 0 <= gap.interval[1]
     if lopsided and abs(gap.estimate or 0.0) > LOPSIDED:
-        because = f"One arm was cut more often than the other ({shares}); {survives}."
+        because = f"One arm was cut more often than the other ({shares}); {survives}, not {_bare(full)}."
         return Finding(Outcome.FAIL, because, _REMEDY, details=details, **common)
     claim = evidence.claim
     before, after = (e.conclusion(claim.sign, claim.margin, claim.alpha) for e in (full, kept))
@@ -104,6 +107,11 @@ def _small_share(
     because = f"Some answers were cut ({shares}), and {survives}, against {with_interval(full.difference)} overall."
     outcome = Outcome.FAIL if moved else Outcome.INCONCLUSIVE
     return Finding(outcome, because, _REMEDY, details=details, **common)
+
+
+def _bare(effect: Effect) -> str:
+    estimate = effect.difference.estimate
+    return "undefined" if estimate is None else number(estimate)
 
 
 def _endings(arm: Arm, *, no_generation: bool) -> dict[str, Json]:

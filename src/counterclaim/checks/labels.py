@@ -122,7 +122,10 @@ def label_ties(evidence: Evidence) -> Finding:
             f"{metric.name} is not made from a binarised label.", "Nothing to do unless a threshold is used."
         )
     if "coverage" not in evidence.axes:
-        return not_run("The score behind 'correct' is not in the files.", "Map it with --map coverage=COLUMN.")
+        return not_run(
+            "The files hold no coverage from which 'correct' could have been made.",
+            "Nothing to do unless 'correct' is a score above a threshold: then map that score with --map coverage=COLUMN.",
+        )
     coverage = [arm.numbers("coverage") for arm in evidence.pair]
     correct = [arm.numbers("correct") for arm in evidence.pair]
     loose = [np.where(np.isnan(x), np.nan, (x >= THRESHOLD) * 1.0) for x in coverage]

@@ -30,6 +30,10 @@ def decode_parity(evidence: Evidence) -> Finding:
     """FAIL when a recorded setting differs between the arms and is not the treatment itself."""
     if missing := needs_two_arms(evidence):
         return missing
+    if evidence.no_generation:
+        return not_run(
+            "Nothing was sampled: the answers were chosen among given ones.", "Nothing to do for such tasks."
+        )
     control, treated = evidence.pair
     differ, one_sided, same, silent = [], [], [], []
     for name in SETTINGS:
@@ -96,7 +100,7 @@ def judge_parity(evidence: Evidence) -> Finding:
         if c != t:
             because = f"{axis} was scored by {listing(sorted(c), 3)} in control and {listing(sorted(t), 3)} in treated."
             return Finding(Outcome.FAIL, because, "Score both arms again with one instrument, blind to the arm.", n=n)
-        unnamed += [axis for name in c if name.endswith("@unversioned")]
+        unnamed += [axis for name in c if "@unversioned" in name]
     if unnamed:
         return not_run(
             f"The files do not say who scored {listing(sorted(set(unnamed)))}.",
@@ -121,7 +125,7 @@ def label_parity(evidence: Evidence) -> Finding:
     named = False
     for axis in sorted({axis for arm in evidence.pair for axis in arm.columns}):
         found = {name for arm in evidence.pair if axis in arm.columns for name in arm.columns[axis].instruments}
-        named |= any(not name.endswith("@unversioned") for name in found)
+        named |= any("@unversioned" not in name for name in found)
         if len(found) > 1:
             mixed[axis] = found
     n = sum(len(arm) for arm in evidence.pair)

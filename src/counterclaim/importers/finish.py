@@ -47,6 +47,7 @@ _PREFIXES = 400  # random cuts that stand for cut ones
 _CLOSED_FORM_TOKENS = 12.0  # shorter texts are final answers, not the beginnings of explanations
 _EVIDENCE = math.log(1000.0)  # an arm has cuts only if their presence is this much the likelier (Bayes factor)
 _SURE = 0.8
+_DENSEST = 0.25  # no tokenizer in use needs four times the estimated tokens
 _BUDGET_SLACK = 0.70  # an estimate below this share of a stated budget cannot be an answer that filled it
 _SHORT_LINE = 5  # words
 _LINE_END = frozenset(".!?:;。！？…*|`")
@@ -252,18 +253,13 @@ def _from_text(texts: Sequence[str], decode: Decode) -> tuple[list[Label], Infer
     # An open code fence below the ceiling was not left open by the budget, but by what, nobody wrote down.
     lost |= np.array([sign.open_fence for sign in signs]) & (not stopped)
     labels = [Label.UNKNOWN if hit else Label.STOP for hit in lost]
-    candidates = np.flatnonzero(~clipped & ~_closed_form(texts, sizes))
+    candidates = np.flatnonzero(~clipped & ~_closed_form(texts, sizes, states, budget))
     base = Inference("text", storage_clip_chars=clip, signs=_sign_counts(signs, states))
-    if budget is not None and len(candidates) and sizes[candidates].max() < _BUDGET_SLACK * budget:
-        how = (
-            f"the longest is of about {sizes[candidates].max():.0f} tokens (estimated from its text), well below the "
-            f"budget of {budget}, so none was cut."
-        )
-        return labels, replace(base, sentence=_opening(len(texts)) + how + _clip_words(clip, clipped))
     if not len(candidates):
         how = "they are short final answers, which a budget does not cut."
         return labels, replace(base, sentence=_opening(len(texts)) + how + _clip_words(clip, clipped))
-    least = 0.0 if budget is None else _BUDGET_SLACK * budget
+    far_below = budget is not None and sizes[candidates].max() < _BUDGET_SLACK * budget
+    least = 0.0 if budget is None or far_below else _BUDGET_SLACK * budget
     edge = max(least, _zone_edge(sizes[candidates], states[candidates] != _COMPLETE))
     model, zone, reference = _read_zone(texts, sizes, states, candidates, edge, stopped)
     for _ in range(3):  # what breaks off shows where the ceiling is, and how sharp; the zone is fitted to it
@@ -277,7 +273,15 @@ def _from_text(texts: Sequence[str], decode: Decode) -> tuple[list[Label], Infer
         model, zone, reference = refit
     seen = _count(states[zone])
     cuts = model.evidence > _EVIDENCE
-    posterior = model.posterior if cuts else _doubt(seen, reference, stopped)
+    if far_below:
+        # no ordinary tokenizer needs that many tokens for these texts; a pile-up says that this one may be another
+        cuts = cuts and sizes[candidates].max() > _DENSEST * (budget or 0)
+        if cuts:
+            for i in zone[model.posterior[states[zone]] > 1 - _SURE]:
+                labels[i] = Label.UNKNOWN
+        how = _far_below_words(float(sizes[candidates].max()), budget or 0, cuts)
+        return labels, replace(base, sentence=_opening(len(texts)) + how + _clip_words(clip, clipped))
+    posterior = model.posterior if cuts else _doubt(seen, reference, stopped and budget is None)
     chance = posterior[states[zone]]
     for i, p in zip(zone, chance, strict=True):
         labels[i] = Label.LENGTH if p >= _SURE else Label.STOP if p <= 1 - _SURE else Label.UNKNOWN
@@ -324,11 +328,26 @@ def storage_clip(texts: Sequence[str]) -> int | None:
     return top if complete <= len(at_top) / 3 else None
 
 
-def _closed_form(texts: Sequence[str], sizes: Floats) -> NDArray[np.bool_]:
-    """Texts that are final answers in themselves: a few tokens, or a short answer that others gave as well."""
+def _closed_form(texts: Sequence[str], sizes: Floats, states: States, budget: int | None) -> NDArray[np.bool_]:
+    """Texts that are final answers in themselves: a few tokens, or a short answer that others gave as well.
+
+    Under a small budget a few tokens may be all that was allowed: then they must be few against the budget, too, or
+    end as answers do.
+    """
     seen = Counter(text.strip() for text in texts)
     repeated = np.array([seen[text.strip()] >= 3 for text in texts])
-    return (sizes <= _CLOSED_FORM_TOKENS) | (repeated & (sizes <= 4 * _CLOSED_FORM_TOKENS))
+    short = (sizes <= _CLOSED_FORM_TOKENS) | (repeated & (sizes <= 4 * _CLOSED_FORM_TOKENS))
+    return short if budget is None else short & ((sizes <= budget / 3) | (states == _COMPLETE))
+
+
+def _far_below_words(longest: float, budget: int, cuts: bool) -> str:
+    below = f"the longest is of about {longest:.0f} tokens (estimated from its text), well below the budget of {budget}"
+    if not cuts:
+        return f"{below}, so none was cut."
+    return (
+        f"{below}, yet unfinished endings pile up at one length: the tokenizer may need more tokens for these texts "
+        "than the estimate allows for, so how those ended is not known."
+    )
 
 
 def _zone_edge(sizes: Floats, unfinished: NDArray[np.bool_]) -> float:
@@ -402,8 +421,10 @@ def _cut_rates(texts: Sequence[str]) -> Floats:
     return counts / float(counts.sum())
 
 
-def _doubt(seen: Floats, reference: Floats, stopped: bool) -> Floats:
+def _doubt(seen: Floats, reference: Floats, explained: bool) -> Floats:
     """P(cut) for each state where nothing piles up: what breaks off among the longest stays in doubt (0.5).
+
+    ``explained``: a stop string may have ended these answers, and no budget is known that they come near.
 
     So does a lone long answer without a sentence end, and running text without one where no shorter answers tell
     how finished ones end. What finished answers of the arm do as well is not in doubt.
@@ -411,7 +432,7 @@ def _doubt(seen: Floats, reference: Floats, stopped: bool) -> Floats:
     total = max(float(reference.sum()), 1.0)
     common = reference / total > 0.05
     doubt = np.zeros(len(STATES))
-    if not stopped:
+    if not explained:
         doubt[_BROKEN] = 0.0 if common[_BROKEN] else 0.5
         unreferenced = reference.sum() < 20 and seen[_PROSE] > 0.5 * seen.sum()
         if unreferenced or (seen[_PROSE] <= 2 and not common[_PROSE]):

@@ -119,7 +119,9 @@ def _score(
             continue
         if (name, metric) not in instruments:
             instruments[name, metric] = instrument(
-                f"lm-eval:{task}:{metric}", version, parameters=None if name == "none" else {"filter": name}
+                ":".join(part for part in ("lm-eval", task, metric) if part),
+                version,
+                parameters=None if name == "none" else {"filter": name},
             )
         shown_as = metric if name == chosen else f"{metric}@{name}"
         number = None if cell is None else finite(out, metric, cell, line)
@@ -215,7 +217,7 @@ def _name_parts(path: Path) -> tuple[str, str]:
     match = re.fullmatch(r"samples_(.+?)_(\d{4}-\d\d-\d\dT[\d.\-:]+)", path.stem)
     if match:
         return match[1], match[2]
-    return path.stem.removeprefix("samples_"), ""
+    return "", ""
 
 
 def _beside(file: InputFile, task: str, time: str, out: Collector, limits: Limits) -> Beside:

@@ -331,7 +331,7 @@ def _check(page: Page, index: int, check: Mapping[str, Json], anchors: Mapping[s
         "required": bool(check.get("required")),
         "estimate": estimate_line(check.get("estimate")),
         "method": one_line(_mapping(check.get("estimate")).get("method")),
-        "n": number(check.get("n")) if check.get("n") else "",
+        "n": number(n) if (n := _mapping(check.get("estimate")).get("n") or check.get("n")) else "",
         "n_unscored": number(check.get("n_unscored")) if check.get("n_unscored") else "",
         "evidence": [
             (one_line(prompt, 40), anchors.get(prompt, ""))
