@@ -357,7 +357,7 @@ def test_commands_between_backticks_are_code_and_still_escaped() -> None:
 
 def test_markdown_is_one_verdict_one_number_one_table() -> None:
     text = render_markdown(make_page())
-    assert text.startswith("## REFUTED: The effect lies on the wrong side.\n")
+    assert text.startswith("## REFUTED\n\nThe effect lies on the wrong side.\n")
     assert "| coverage, difference | −0.073 (95\u00a0% interval −0.121 to −0.025) |" in text
     assert "p 0.0031 · 100 paired prompts · margin that matters 0.050" in text
     assert "| FAIL | ruler / truncation (required) |" in text

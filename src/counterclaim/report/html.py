@@ -12,12 +12,12 @@ from counterclaim.report.figures import draw
 from counterclaim.report.page import (
     GROUPS,
     ITEM_OUTCOMES,
-    MEANING,
     Page,
     claim_line,
     clean_page,
     direction_sign,
     in_reading_order,
+    meaning,
     question,
 )
 from counterclaim.report.words import estimate_line, number, one_line, p_span, p_value, percent, signed
@@ -149,7 +149,7 @@ def _view(page: Page) -> dict[str, Any]:
         "word": word,
         "glyph": _GLYPHS.get(word, "?"),
         "because": one_line(verdict.get("because")),
-        "meaning": MEANING.get(word, ""),
+        "meaning": meaning(word, one_line(verdict.get("because"))),
         "status": one_line(verdict.get("status")),
         "status_means": _STATUS.get(one_line(verdict.get("status")), ""),
         "claim_line": claim_line(page),

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 
 from counterclaim.records import Json, Outcome
-from counterclaim.report.page import MEANING, Page, claim_line, clean_page, in_reading_order
+from counterclaim.report.page import Page, claim_line, clean_page, in_reading_order, meaning
 from counterclaim.report.words import estimate_line, number, one_line, p_span, p_value, visible
 
 _BREAK = "\u200b"  # a zero-width space: what follows it links and notifies no longer
@@ -33,9 +33,10 @@ def render_markdown(page: Page) -> str:
     shown = clean_page(page)
     verdict = shown.verdict
     word = one_line(verdict.get("verdict"))
-    parts = [f"## {escaped(word)}: {escaped(verdict.get('because'))}"]
+    because = one_line(verdict.get("because"))
+    parts = [f"## {escaped(word)}", escaped(because)]
     claim = claim_line(shown)
-    facts = [f"{MEANING.get(word, '')}", f"Claim: {escaped(claim)}." if claim else ""]
+    facts = [meaning(word, because), f"Claim: {escaped(claim)}." if claim else ""]
     status, claim_hash = verdict.get("status"), one_line(verdict.get("claim_hash"))
     facts.append(f"Status: {escaped(status)}, claim hash {escaped(claim_hash[:12])}." if status else "")
     parts.append(" ".join(fact for fact in facts if fact))

@@ -29,13 +29,19 @@ _READING = (
 ITEM_OUTCOMES = ("lost", "gained", "lower", "higher", "both wrong", "both right", "equal", "unscored")
 """Outcomes of a paired item, in the order of the filter."""
 
-MEANING: Mapping[str, str] = {
+_MEANING: Mapping[str, str] = {
     VerdictOutcome.SUPPORTED: "The effect is there, and no check that could have killed the claim did.",
     VerdictOutcome.REFUTED: "There is positive evidence against the claim.",
     VerdictOutcome.INCONCLUSIVE: "The evidence neither carries the claim nor speaks against it.",
-    VerdictOutcome.INVALID: "The measurement is crooked, so nothing is said about the effect.",
+    VerdictOutcome.INVALID: "The measurement cannot be trusted, so nothing is said about the effect.",
 }
 """What each verdict says, in one line."""
+
+
+def meaning(word: str, because: str) -> str:
+    """What a verdict's word means, in one sentence; "" where ``because`` begins by saying so."""
+    told = _MEANING.get(word, "")
+    return "" if because.startswith(told[:15]) else told
 
 
 @dataclass(frozen=True)
