@@ -36,7 +36,7 @@ def test_rows_can_be_added_and_are_announced(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(bench, "audit_cost", lambda n, progress: {})
     monkeypatch.setattr(bench, "ROWS", [lambda: bench.Duel("mine", lambda: [1.0], "other", lambda: [1.5])])
     (row,) = bench.run_bench(quick=True, progress=told.append)["rows"]
-    assert told[0] == "mine"
+    assert told == ["mine"]
     assert row["agreement"] == 0.5
 
 

@@ -76,13 +76,14 @@ def run_bench(quick: bool = False, progress: Callable[[str], None] | None = None
         absolute difference between the two answers' numbers (interval ends or p). Beside them ``audits``: what whole
         audits cost (``audit_cost``).
     """
+    # audits first: a process starts out with the peak memory of the one that made it, and the duels need much
+    audits = [audit_cost(n, progress) for n in ((AUDITS[0],) if quick else AUDITS)]
     rows = []
     for make in ROWS:
         duel = make()
         if progress is not None:
             progress(duel.name)
         rows.append(_fight(duel, 1 if quick else 7))
-    audits = [audit_cost(n, progress) for n in ((AUDITS[0],) if quick else AUDITS)]
     return {"machine": _machine(), "rows": rows, "audits": audits}
 
 
