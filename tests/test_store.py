@@ -37,6 +37,14 @@ def test_a_run_folder_reads_back_as_it_was_written(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+def test_writing_again_keeps_a_users_own_files_and_drops_stale_ones_of_ours(tmp_path: Path) -> None:
+    store.write_run(tmp_path / "run", records(extras={"cards": []}), {"report.html": "old"})
+    (tmp_path / "run" / "notes.txt").write_text("mine")
+    store.write_run(tmp_path / "run", records(), {})
+    assert (tmp_path / "run" / "notes.txt").read_text() == "mine"
+    assert not (tmp_path / "run" / "report.html").exists()
+
+
 def test_a_broken_write_leaves_nothing_and_harms_nothing(tmp_path: Path) -> None:
     store.write_run(tmp_path / "run", records(), {})
     before = {path: path.read_bytes() for path in (tmp_path / "run").iterdir()}

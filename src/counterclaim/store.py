@@ -29,6 +29,11 @@ from counterclaim.records import (
 
 DIGITS = 12  # significant digits of computed numbers on disk: the rest is the noise of one machine's arithmetic
 
+_OURS = frozenset({
+    "study.json", "prompts.jsonl", "responses.jsonl", "scores.jsonl", "extras.json", "checks.jsonl", "verdict.json",
+    "report.html", "report.md", "junit.xml", "verdict.sarif",
+})  # fmt: skip
+
 
 @dataclass
 class Records:
@@ -84,11 +89,19 @@ def _write_whole(folder: Path, records: Records, outputs: Mapping[str, str]) -> 
             _write_text(beside / "extras.json", dump(records.extras))
         write_outputs(beside, outputs)
         if folder.exists():
+            _keep_what_is_not_ours(folder, beside)
             shutil.rmtree(folder)
         beside.replace(folder)
     except BaseException:
         shutil.rmtree(beside, ignore_errors=True)
         raise
+
+
+def _keep_what_is_not_ours(old: Path, new: Path) -> None:
+    """Move a user's own files (notes, screenshots) over before an old run folder goes."""
+    for entry in sorted(old.iterdir()):
+        if entry.name not in _OURS and not (new / entry.name).exists():
+            entry.rename(new / entry.name)
 
 
 def _check_place(folder: Path, study: Mapping[str, Json], overwrite: bool) -> None:
