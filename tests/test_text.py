@@ -17,7 +17,6 @@ from counterclaim.text import (
     content_overlap,
     end_signs,
     estimate_tokens,
-    first_words,
     hash_ngrams,
     hash_words,
     looks_like_python,
@@ -176,7 +175,7 @@ def test_thoughts_are_counted_apart() -> None:
         assert style(text)["think_words"] == 3
         assert style(text)["n_words"] == 3
     assert split_think("<think>never closed") == ("never closed", "")
-    assert first_words("<think>hm</think>Sure, I can help.", 2) == "sure i"
+    assert split_think("<think>hm</think>Sure, I can help.")[1] == "Sure, I can help."
 
 
 def test_repetition_is_the_share_of_repeated_four_grams() -> None:

@@ -370,12 +370,6 @@ def style(text: str) -> dict[str, float]:
     }
 
 
-def first_words(text: str, k: int = 3) -> str:
-    """The first ``k`` words of the visible answer, lower case, marks removed: its opener."""
-    visible = split_think(text)[1].lower()
-    return " ".join(match.group() for match, _ in zip(_WORD.finditer(visible), range(k), strict=False))
-
-
 def _count_phrases(line: str, phrases: Sequence[str]) -> int:
     return sum(line.count(f" {phrase} ") for phrase in phrases)
 
