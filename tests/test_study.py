@@ -118,10 +118,10 @@ def test_how_files_were_read_is_part_of_the_study(tmp_path: Path) -> None:
 
 
 def test_a_plugged_in_check_can_be_required(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "_CHECKS", dict(registry._CHECKS))
+    monkeypatch.setattr(registry._checks, "_CHECKS", dict(registry._checks._CHECKS))
 
     def plug_in() -> None:
-        if "house-style" not in registry._CHECKS:
+        if "house-style" not in registry._checks._CHECKS:
             register = registry.check(
                 "house-style", group="ruler", question="Is it ours?", must_fail=("null",), must_pass=("clean",)
             )

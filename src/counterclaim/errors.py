@@ -2,7 +2,10 @@
 
 CounterclaimError            the root: one clear sentence, never a traceback at the command line
 ├── InputError               a file, column or flag that the user gave cannot be used (exit code 2)
-│   └── HostileInputError    the input looks like an attack: a pickle, a zip bomb, a path that climbs out
+│   ├── HostileInputError    the input looks like an attack: a pickle, a zip bomb, a path that climbs out
+│   ├── ModelError           a model, an adapter, a device or an endpoint cannot be used as asked
+│   └── SandboxError         code that a model wrote cannot be run safely here
+├── BudgetSpent              the tokens or the money that were allowed are used up; what was computed is kept
 ├── RecordError              a record would break its own invariant (a bug in an importer or a backend)
 └── RegistryError            a plug-in breaks its contract, or a name is unknown or taken twice
 """
@@ -47,6 +50,18 @@ class InputError(CounterclaimError):
 
 class HostileInputError(InputError):
     """The input looks built to harm the reader, so it was not opened any further."""
+
+
+class ModelError(InputError):
+    """A model, an adapter, a device or an endpoint cannot be used as asked."""
+
+
+class SandboxError(InputError):
+    """Code that a model wrote cannot be run safely here."""
+
+
+class BudgetSpent(CounterclaimError):
+    """The tokens or the money that were allowed are used up; what was computed so far is kept."""
 
 
 class RecordError(CounterclaimError):

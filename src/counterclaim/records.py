@@ -11,7 +11,7 @@ import json
 import math
 import unicodedata
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from functools import lru_cache
 from typing import Any, Literal, Self
@@ -23,6 +23,7 @@ Json = Any  # what json.loads can return
 LABELS: Mapping[str, tuple[str, ...]] = {
     "delivery": ("assert", "hedge"),
     "cert": ("CERTAIN", "UNCERTAIN", "AMBIGUOUS"),
+    "revised": ("right", "wrong"),
 }
 """Axes whose allowed labels are fixed by definition (design: measures)."""
 
@@ -153,13 +154,23 @@ class Decode:
 
 @dataclass(frozen=True, slots=True)
 class ModelRef:
-    """Which weights answered, as far as the source says. Equal refs mean the same model variant."""
+    """Which weights answered, as far as the source says. Equal refs mean the same model variant.
+
+    Attributes:
+        repo: name of the model.
+        revision: commit of the repository, or a hash of the weights.
+        dtype: of the weights as loaded.
+        quantisation: None where there is none.
+        adapter_hash: hash of the adapter's weights and settings.
+        libraries: versions of what computed the answer, such as ``torch 2.13.0, transformers 5.23.0``.
+    """
 
     repo: str | None = None
     revision: str | None = None
     dtype: str | None = None
     quantisation: str | None = None
     adapter_hash: str | None = None
+    libraries: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +189,9 @@ class Response:
         n_tokens: number of generated tokens, where the source says it.
         replicate: training or sampling seed (or file) this answer belongs to; ``""`` where there is only one.
         error: what went wrong, when finish_reason is ``error``.
+        prompt_tokens: tokens of the prompt as the model saw it, where known.
+        token_chars: how many characters of the text each generated token added, where known; any smaller budget is
+            a prefix (``cut_to``).
     """
 
     prompt_id: str
@@ -191,6 +205,8 @@ class Response:
     n_tokens: int | None = None
     replicate: str = ""
     error: str | None = None
+    prompt_tokens: int | None = None
+    token_chars: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         if (self.finish_reason is FinishReason.UNKNOWN) != (self.finish_provenance is None):
@@ -204,6 +220,26 @@ class Response:
     def key(self) -> tuple[str, str, int]:
         """(arm, prompt id, sample): what joins a response to its scores."""
         return self.arm, self.prompt_id, self.sample
+
+    def cut_to(self, budget: int, arm: str) -> Response:
+        """What this answer would have been with a smaller budget: its first ``budget`` tokens, filed under ``arm``.
+
+        Exact where the first tokens do not depend on the budget, as under greedy decoding and under sampling keyed by
+        row and position.
+
+        Raises:
+            RecordError: the answer does not say where its tokens end.
+        """
+        decode = replace(self.decode, max_new_tokens=budget)
+        if self.error is not None or (self.n_tokens is not None and self.n_tokens <= budget):
+            return replace(self, arm=arm, decode=decode)
+        if self.token_chars is None or self.text is None:
+            raise RecordError("an answer that does not say where its tokens end cannot be cut to a budget")
+        chars = self.token_chars[:budget]
+        return replace(
+            self, arm=arm, decode=decode, text=self.text[: sum(chars)], n_tokens=len(chars), token_chars=chars,
+            finish_reason=FinishReason.LENGTH, finish_provenance=Provenance.RECORDED,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -496,6 +532,8 @@ def response_from_json(row: Mapping[str, Json], cache: dict[str, Any] | None = N
         n_tokens=row.get("n_tokens"),
         replicate=row.get("replicate", ""),
         error=row.get("error"),
+        prompt_tokens=row.get("prompt_tokens"),
+        token_chars=None if row.get("token_chars") is None else tuple(row["token_chars"]),
     )
 
 

@@ -1,22 +1,16 @@
-"""How checks and importers make themselves known; built-ins go through the same decorators as plug-ins.
-
-A plug-in package names its module under the entry-point group ``counterclaim.plugins``; importing it registers what
-it holds.
-"""
+"""What a check is and how it makes itself known."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cache
-from importlib.metadata import entry_points
 from typing import Any
 
 from counterclaim.errors import InputError, RegistryError
 from counterclaim.records import CheckResult, Estimate, Group, Json, Outcome
 
-_NAME = re.compile(r"[a-z][a-z0-9-]*")
+NAME = re.compile(r"[a-z][a-z0-9-]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +93,7 @@ def check(
     """
 
     def register(function: Callable[[Any], Finding]) -> Check:
-        if not _NAME.fullmatch(name):
+        if not NAME.fullmatch(name):
             raise RegistryError(f"check name {name!r} is not lower-case-with-hyphens")
         if name in _CHECKS:
             raise RegistryError(f"a check named {name!r} is registered already")
@@ -116,10 +110,3 @@ def checks() -> Iterator[Check]:
     """All registered checks in the order in which they are run: ruler, effect, cost, transfer."""
     order = {"ruler": 0, "effect": 1, "cost": 2, "transfer": 3}
     yield from sorted(_CHECKS.values(), key=lambda item: order[item.group])
-
-
-@cache
-def load_plugins() -> None:
-    """Import, once, every module that an installed package names under ``counterclaim.plugins``."""
-    for entry in entry_points(group="counterclaim.plugins"):
-        entry.load()

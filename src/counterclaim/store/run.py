@@ -1,4 +1,4 @@
-"""The run folder: records as JSON lines, readable without this package. The only module that writes to disk.
+"""The run folder: records as JSON lines, readable without this package.
 
 A folder is written beside its place and moved into it whole, so that a crash or bad input leaves either the old
 folder or none. Files made from the records (checks, verdict, pages) are replaced one by one, each atomically.

@@ -1,0 +1,51 @@
+"""How checks, backends and instruments make themselves known; built-ins go through the same decorators as plug-ins.
+
+A plug-in package names its module under the entry-point group ``counterclaim.plugins``; importing it registers what
+it holds.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.metadata import entry_points
+
+from counterclaim.registry._backends import (
+    Answer,
+    Ask,
+    Backend,
+    Capability,
+    Model,
+    ModelSpec,
+    Runtime,
+    backend,
+    backend_of,
+    backends,
+)
+from counterclaim.registry._checks import Check, Finding, check, checks
+from counterclaim.registry._instruments import (
+    Card,
+    Instrument,
+    Item,
+    Judge,
+    Need,
+    Range,
+    Reading,
+    Tools,
+    instrument,
+    instrument_named,
+    instruments,
+    register,
+)
+
+__all__ = [
+    "Answer", "Ask", "Backend", "Capability", "Card", "Check", "Finding", "Instrument", "Item", "Judge", "Model", "ModelSpec",
+    "Need", "Range", "Reading", "Runtime", "Tools", "backend", "backend_of", "backends", "check", "checks", "instrument",
+    "instrument_named", "instruments", "load_plugins", "register",
+]  # fmt: skip
+
+
+@cache
+def load_plugins() -> None:
+    """Import, once, every module that an installed package names under ``counterclaim.plugins``."""
+    for entry in entry_points(group="counterclaim.plugins"):
+        entry.load()

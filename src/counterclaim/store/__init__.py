@@ -1,0 +1,25 @@
+"""What is on disk: run folders, journals of unfinished work, kept replies. The only room that writes."""
+
+from __future__ import annotations
+
+from counterclaim.store.places import cache_folder
+from counterclaim.store.run import (
+    DIGITS,
+    Records,
+    dump,
+    dump_lines,
+    read_checks,
+    read_lines,
+    read_run,
+    read_verdict,
+    rounded,
+    write_lines,
+    write_new,
+    write_outputs,
+    write_run,
+)
+
+__all__ = [
+    "DIGITS", "Records", "cache_folder", "dump", "dump_lines", "read_checks", "read_lines", "read_run", "read_verdict",
+    "rounded", "write_lines", "write_new", "write_outputs", "write_run",
+]  # fmt: skip
