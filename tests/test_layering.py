@@ -15,7 +15,8 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "src" / "counterclaim"
 ROW = re.compile(r"^\| (\d) \| `(\w+)` \|", re.MULTILINE)
-WRITERS = {"store", "kit"}
+WRITERS = {"store", "kit", "sandbox"}
+TORCH = ("torch", "transformers", "peft", "trl", "accelerate", "safetensors", "tokenizers")
 HEAVY = (
     "numpy", "scipy", "pandas", "statsmodels", "sklearn", "pyarrow", "pydantic", "datasketch", "typer", "rich", "jinja2",
 )  # fmt: skip
@@ -84,10 +85,28 @@ def test_records_and_errors_need_only_the_standard_library() -> None:
             assert foreign <= sys.stdlib_module_names, file
 
 
-def test_nothing_imports_torch() -> None:
+def test_torch_is_imported_only_where_models_run() -> None:
     for _, file, tree in sources():
         names = {name.partition(".")[0] for _, name in modules_imported(tree)}
-        assert not names & {"torch", "transformers", "peft", "trl"}, file
+        allowed = file.relative_to(PACKAGE).parts[:2] in (("models", "hf"), ("models", "tiny"))
+        assert allowed or not names & set(TORCH), file
+
+
+def test_nothing_right_of_the_door_imports_models() -> None:
+    for room in (
+        "stats",
+        "checks",
+        "verdict",
+        "report",
+        "store",
+        "importers",
+        "evidence",
+        "effect",
+        "metrics",
+        "items",
+    ):
+        for file in [*PACKAGE.glob(f"{room}/**/*.py"), *PACKAGE.glob(f"{room}.py")]:
+            assert "models" not in {other for _, other in rooms_imported(ast.parse(file.read_text(encoding="utf-8")))}
 
 
 def _prints_or_exits(tree: ast.Module) -> Iterator[int]:

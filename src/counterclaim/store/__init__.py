@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from counterclaim.store.places import cache_folder
+from counterclaim.store.places import cache_folder, whole_folder
 from counterclaim.store.run import (
     DIGITS,
     Records,
@@ -21,5 +21,5 @@ from counterclaim.store.run import (
 
 __all__ = [
     "DIGITS", "Records", "cache_folder", "dump", "dump_lines", "read_checks", "read_lines", "read_run", "read_verdict",
-    "rounded", "write_lines", "write_new", "write_outputs", "write_run",
+    "rounded", "whole_folder", "write_lines", "write_new", "write_outputs", "write_run",
 ]  # fmt: skip

@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from counterclaim.errors import InputError
 
 CACHE = "COUNTERCLAIM_CACHE"
 
@@ -14,3 +20,28 @@ def cache_folder() -> Path:
         return Path(named).expanduser()
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base).expanduser() if base else Path.home() / ".cache") / "counterclaim"
+
+
+@contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """A new folder that appears whole or not at all: fill the one that is given, it moves into place at the end.
+
+    Where another process has put the folder there meanwhile, its one is kept.
+
+    Raises:
+        InputError: it cannot be written (the disk is full, the place is not ours).
+    """
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        beside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        try:
+            yield beside
+            beside.chmod(0o755)
+            if not folder.exists():
+                beside.replace(folder)
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)
+    except OSError as error:
+        raise InputError(
+            f"cannot be written ({error.strerror or error})", path=folder, remedy="make room, or choose another place"
+        ) from error

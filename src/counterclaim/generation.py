@@ -1,0 +1,1 @@
+"""Answers of every arm to every prompt, resumable at any moment."""

@@ -1,0 +1,1 @@
+"""What reads scores off answers: rules, oracles, judges, programs; each with its known-answer cards."""

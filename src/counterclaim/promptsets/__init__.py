@@ -1,0 +1,1 @@
+"""Prompts: files of several formats, and the sets that ship with the package."""

@@ -1,0 +1,1 @@
+"""Scores of every answer by every instrument that was asked for."""

@@ -1,0 +1,1 @@
+"""A local server that speaks the OpenAI protocol over any model, and misbehaves on command."""
