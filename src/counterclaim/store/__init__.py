@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from counterclaim.store.journal import Journal
 from counterclaim.store.places import cache_folder, whole_folder
 from counterclaim.store.run import (
     DIGITS,
@@ -20,6 +21,6 @@ from counterclaim.store.run import (
 )
 
 __all__ = [
-    "DIGITS", "Records", "cache_folder", "dump", "dump_lines", "read_checks", "read_lines", "read_run", "read_verdict",
+    "DIGITS", "Journal", "Records", "cache_folder", "dump", "dump_lines", "read_checks", "read_lines", "read_run", "read_verdict",
     "rounded", "whole_folder", "write_lines", "write_new", "write_outputs", "write_run",
 ]  # fmt: skip

@@ -1,0 +1,144 @@
+"""Work in progress: rows appended to a file as they are made, so that a kill at any moment loses only what was in flight."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import IO, Self
+
+from counterclaim.errors import InputError
+from counterclaim.records import Json
+
+
+class Journal:
+    """An append-only file of JSON lines with a head that says what they belong to.
+
+    A line that was being written when the process died is dropped at the next opening. Only one process at a time
+    holds a journal.
+
+    Args:
+        path: the file; made with its folder where it is missing.
+        identity: what the rows belong to (any JSON value); rows of other work are never taken for this one's.
+
+    Attributes:
+        rows: what was in it when it was opened.
+
+    Raises:
+        InputError: the file holds other work, is held by another process, or cannot be written.
+    """
+
+    def __init__(self, path: Path, identity: Json) -> None:
+        self.path = path
+        self.rows: list[Json] = []
+        self._file = self._open()
+        try:
+            self._resume(identity)
+        except BaseException:
+            self._file.close()
+            raise
+
+    def _open(self) -> IO[bytes]:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            file = self.path.open("a+b")
+        except OSError as error:
+            raise InputError(
+                f"cannot be written ({error.strerror})", path=self.path, remedy="choose another --out"
+            ) from error
+        try:
+            _lock(file)
+        except OSError as error:
+            file.close()
+            raise InputError(
+                "another process is at work in this run folder",
+                path=self.path.parent,
+                remedy="wait for it, or choose another --out",
+            ) from error
+        return file
+
+    def _resume(self, identity: Json) -> None:
+        self._file.seek(0)
+        whole = 0
+        head: Json = None
+        for number, line in enumerate(self._file, 1):
+            if not line.endswith(b"\n"):
+                break
+            try:
+                row = json.loads(line)
+            except ValueError as error:
+                raise InputError(
+                    f"a line in the middle is damaged ({error})",
+                    path=self.path,
+                    line=number,
+                    remedy="delete that line, and what it held is made again",
+                ) from error
+            if number == 1:
+                head = row
+            else:
+                self.rows.append(row)
+            whole += len(line)
+        self._file.truncate(whole)
+        if head is None:
+            self._write([identity])
+        elif head != identity:
+            raise InputError(
+                "the folder holds unfinished work of another study (another model, prompts or settings)",
+                path=self.path.parent,
+                remedy="choose another --out, or replace it with --overwrite",
+            )
+
+    def append(self, rows: Iterable[Json]) -> None:
+        """Add rows; they are on the disk when this returns.
+
+        Raises:
+            InputError: the disk is full or gone; rows of earlier calls are safe.
+        """
+        self._write(rows)
+
+    def _write(self, rows: Iterable[Json]) -> None:
+        text = "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
+        end = self._file.seek(0, os.SEEK_END)
+        try:
+            self._file.write(text.encode("utf-8", "backslashreplace"))
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            self._forget_from(end)
+            raise InputError(
+                f"cannot be written ({error.strerror}); everything up to here is kept",
+                path=self.path,
+                remedy="make room and run the same command again",
+            ) from error
+
+    def _forget_from(self, end: int) -> None:
+        """Leave no half-written row behind; where even that fails, the next opening drops it."""
+        try:
+            os.ftruncate(self._file.fileno(), end)
+        except OSError:
+            return
+
+    def close(self) -> None:
+        """Close the file and let go of it; what is in it stays."""
+        self._file.close()
+
+    def remove(self) -> None:
+        """Delete the file: its rows stand elsewhere now."""
+        self._file.close()
+        self.path.unlink(missing_ok=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _lock(file: IO[bytes]) -> None:
+    """Hold the file for this process. Raises OSError where another one has it."""
+    try:
+        import fcntl
+    except ImportError:  # no such locks on this system; the folder is then the user's to guard
+        return
+    fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
