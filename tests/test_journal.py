@@ -70,7 +70,7 @@ def test_a_full_disk_keeps_what_was_there(tmp_path: Path, monkeypatch: pytest.Mo
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(InputError, match="No space left on device.*everything up to here is kept"):
+    with pytest.raises(InputError, match=r"No space left on device.*everything up to here is kept"):
         journal.append([{"a": 2}])
     monkeypatch.undo()
     journal.close()

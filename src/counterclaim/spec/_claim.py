@@ -75,60 +75,81 @@ def load_claim(path: Path) -> Claim:
     Raises:
         InputError: the file is missing, is not TOML, or a key is unknown, missing or malformed (names key and line).
     """
+    data, text = read_toml(path, "claim file", "write one with counterclaim claim")
+    tables: Any = validated(claim_schema(), data, text, path, "see the file that counterclaim claim writes")
+    return to_claim(tables, path)
+
+
+def read_toml(path: Path, what: str, where_from: str) -> tuple[dict[str, Any], str]:
+    """A TOML file and its text.
+
+    Raises:
+        InputError: it is missing, or is not TOML.
+    """
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
-        raise InputError(
-            "there is no such claim file", path=path, remedy="write one with counterclaim claim"
-        ) from error
+        raise InputError(f"there is no such {what}", path=path, remedy=where_from) from error
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"the claim file cannot be read ({error})", path=path, remedy="save it as UTF-8 text"
-        ) from error
+        raise InputError(f"the {what} cannot be read ({error})", path=path, remedy="save it as UTF-8 text") from error
     try:
-        data = tomllib.loads(text)
+        return tomllib.loads(text), text
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"not valid TOML: {error}", path=path, remedy="mend that line") from error
-    return _to_claim(data, text, path)
 
 
-def _to_claim(data: dict[str, Any], text: str, path: Path) -> Claim:
+def validated(schema: type[BaseModel], data: dict[str, Any], text: str, path: Path, keys_are_in: str) -> BaseModel:
+    """The tables of a file, held to a schema.
+
+    Raises:
+        InputError: a key is unknown, missing or malformed (names key and line).
+    """
     from pydantic import ValidationError
 
     try:
-        model: Any = _model().model_validate(data)
+        return schema.model_validate(data)
     except ValidationError as error:
-        first = error.errors()[0]
+        # a key that does not exist is most often the misspelt form of one that is missing
+        first = min(error.errors(), key=lambda item: item["type"] != "extra_forbidden")
         loc = tuple(first["loc"])
         key = ".".join(str(part) for part in loc)
-        said = f"{first['msg'][0].lower()}{first['msg'][1:]}"
+        said = f"{first['msg'][0].lower()}{first['msg'][1:]}".removeprefix("value error, ")
         problem, remedy = {
-            "extra_forbidden": ("there is no such key", "see the file that counterclaim claim writes"),
+            "extra_forbidden": ("there is no such key", keys_are_in),
             "missing": ("is missing", "add that key"),
         }.get(first["type"], (said, "mend that key"))
-        raise InputError(f"{key}: {problem}", path=path, line=_line_of(loc, text), remedy=remedy) from error
+        where = f"{key}: {problem}" if key else problem
+        raise InputError(where, path=path, line=line_of(loc, text), remedy=remedy) from error
+
+
+def to_claim(tables: Any, path: Path) -> Claim:
+    """The claim that the tables of a claim file or a study file state.
+
+    Raises:
+        InputError: they state something that no claim can say.
+    """
     try:
         return Claim(
-            metric=model.target.metric,
-            direction=model.target.direction,
-            margin=model.target.margin,
-            guards=tuple(Guard(g.metric, g.allowed_loss, g.better) for g in model.guards),
-            required=tuple(model.test.required_checks),
-            alpha=model.test.alpha,
-            level=model.test.level,
-            seeds=tuple(model.test.seeds),
-            quotes=tuple(Quote(q.arm, q.metric, q.value, q.n) for q in model.quotes),
-            same_construct=tuple(tuple(group) for group in model.test.same_construct),
-            looked_at=model.test.looked_at,
-            thresholds_chosen_on=model.test.thresholds_chosen_on,
-            varies=tuple(model.test.varies),
-            roles=dict(model.roles),
+            metric=tables.target.metric,
+            direction=tables.target.direction,
+            margin=tables.target.margin,
+            guards=tuple(Guard(g.metric, g.allowed_loss, g.better) for g in tables.guards),
+            required=tuple(tables.test.required_checks),
+            alpha=tables.test.alpha,
+            level=tables.test.level,
+            seeds=tuple(tables.test.seeds),
+            quotes=tuple(Quote(q.arm, q.metric, q.value, q.n) for q in tables.quotes),
+            same_construct=tuple(tuple(group) for group in tables.test.same_construct),
+            looked_at=tables.test.looked_at,
+            thresholds_chosen_on=tables.test.thresholds_chosen_on,
+            varies=tuple(tables.test.varies),
+            roles=dict(tables.roles),
         )
     except RecordError as error:
         raise InputError(str(error), path=path, remedy="mend that key") from error
 
 
-def _model() -> type[BaseModel]:
+def claim_schema() -> type[BaseModel]:
     """The schema of a claim file. Built on call, because importing pydantic costs more than most commands need."""
     from typing import Literal
 
@@ -174,10 +195,11 @@ def _model() -> type[BaseModel]:
 
 
 _HEADER = re.compile(r"\s*(\[\[?)\s*([^\]]+?)\s*\]\]?")
+_PART = re.compile(r"\"[^\"]*\"|'[^']*'|[^.]+")
 _KEY = re.compile(r"\s*([A-Za-z0-9_\-\"']+)\s*=")
 
 
-def _line_of(loc: tuple[int | str, ...], text: str) -> int | None:
+def line_of(loc: tuple[int | str, ...], text: str) -> int | None:
     """The 1-based line of a key such as ("guards", 0, "allowed_loss"), or of the nearest table around it."""
     table: tuple[int | str, ...] = ()
     counts: dict[str, int] = {}
@@ -186,10 +208,10 @@ def _line_of(loc: tuple[int | str, ...], text: str) -> int | None:
         if line.lstrip().startswith("#"):
             continue
         if header := _HEADER.match(line):
-            name = header[2].strip("\"'")
-            table = (name,)
+            name = header[2]
+            table = tuple(part.strip().strip("\"'") for part in _PART.findall(name))
             if header[1] == "[[":
-                table = (name, counts.get(name, 0))
+                table = (*table, counts.get(name, 0))
                 counts[name] = counts.get(name, 0) + 1
             here: tuple[int | str, ...] = table
         elif key := _KEY.match(line):

@@ -1,0 +1,11 @@
+"""What the user writes down in TOML: a claim, or a whole study; every error names the key and the line."""
+
+from __future__ import annotations
+
+from counterclaim.spec._claim import load_claim, lock_path, lock_text, read_lock, read_toml, template
+from counterclaim.spec._study import ArmPlan, PromptChoice, StudyPlan, load_study
+
+__all__ = [
+    "ArmPlan", "PromptChoice", "StudyPlan", "load_claim", "load_study", "lock_path", "lock_text", "read_lock", "read_toml",
+    "template",
+]  # fmt: skip

@@ -1,0 +1,261 @@
+"""The study file: a claim, and the models, prompts, settings and instruments with which it is put to the test."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from counterclaim.errors import InputError
+from counterclaim.records import Claim, Decode, Json, content_hash, to_json
+from counterclaim.registry import ModelSpec, Runtime
+from counterclaim.spec._claim import claim_schema, read_toml, to_claim, validated
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+CONTROL, TREATED = "control", "treated"
+
+
+@dataclass(frozen=True, slots=True)
+class PromptChoice:
+    """Which prompts are put to the models.
+
+    Attributes:
+        source: a file, or the name of a set that ships (``tiny``, ``mcas``, ``world:NAME``, ...).
+        split: only prompts of this split; all where None.
+        tags: only prompts that carry every one of these tags.
+        limit: at most so many, the first ones in the order of the source.
+    """
+
+    source: str
+    split: str | None = "test"
+    tags: tuple[str, ...] = ()
+    limit: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ArmPlan:
+    """One arm: which model, treated how, sampled how."""
+
+    name: str
+    model: ModelSpec
+    decode: Decode
+
+
+@dataclass(frozen=True, slots=True)
+class StudyPlan:
+    """A study file, read.
+
+    Attributes:
+        path: the file.
+        claim: what is claimed; settings in which the treatment differs by the file's own word are in ``varies``.
+        prompts: what is asked.
+        arms: ``control`` first, ``treated`` second, then the others.
+        samples: answers per prompt, arm and seed.
+        seeds: sampling seeds; each is a replicate of every arm.
+        instruments: what scores, as ``--with`` takes it.
+        judge: model that judges, for instruments that need one.
+        validate_judge: whether the judge's known-answer cards are run.
+        budgets: smaller token budgets, cut from the same answers.
+        unsafe_local: run code that a model wrote without the sandbox.
+        runtime: how models are run.
+        train_data: the treated arm's training data.
+        out: run folder.
+    """
+
+    path: Path
+    claim: Claim
+    prompts: PromptChoice
+    arms: tuple[ArmPlan, ...]
+    samples: int
+    seeds: tuple[int, ...]
+    instruments: tuple[str, ...]
+    judge: str | None
+    validate_judge: bool
+    budgets: tuple[int, ...]
+    unsafe_local: bool
+    runtime: Runtime
+    train_data: Path | None
+    out: Path
+
+
+def load_study(path: Path) -> StudyPlan:
+    """Read a study file.
+
+    Raises:
+        InputError: the file is missing, is not TOML, or a key is unknown, missing or malformed (names key and line).
+    """
+    data, text = read_toml(path, "study file", "copy one from counterclaim run --new study.toml")
+    tables: Any = validated(_study_schema(), data, text, path, "see the file that counterclaim run --new writes")
+    arms = [_arm(CONTROL, tables.control, tables, path), _arm(TREATED, tables.treatment, tables, path)]
+    arms += [_arm(name, table, tables, path) for name, table in tables.arms.items()]
+    if arms[0].model == arms[1].model and arms[0].decode == arms[1].decode:
+        raise InputError(
+            "the treatment is the control: no setting differs between them",
+            path=path,
+            remedy="say under [treatment] what is done, for example system_prompt or adapter",
+        )
+    greedy = all(not arm.decode.temperature for arm in arms)
+    if greedy and (len(tables.decode.seeds) > 1 or tables.decode.samples > 1):
+        raise InputError(
+            "several seeds or samples were asked for, and greedy decoding gives the same answer every time",
+            path=path,
+            remedy="set decode.temperature above 0, or ask for one",
+        )
+    claim = to_claim(tables, path)
+    return StudyPlan(
+        path=path,
+        claim=replace(claim, varies=_varied(claim.varies, arms[0], arms[1])),
+        prompts=_prompts(tables.prompts, path),
+        arms=tuple(arms),
+        samples=tables.decode.samples,
+        seeds=tuple(tables.decode.seeds),
+        instruments=tuple(_beside(path, item) if item.endswith(".toml") else item for item in tables.score.instruments),
+        judge=tables.score.judge,
+        validate_judge=tables.score.validate_judge,
+        budgets=tuple(sorted(tables.score.budgets)),
+        unsafe_local=tables.score.unsafe_local,
+        runtime=Runtime(**tables.runtime.model_dump()),
+        train_data=None if tables.train_data is None else Path(_beside(path, tables.train_data)),
+        out=Path("runs") / path.stem if tables.out is None else Path(tables.out),
+    )
+
+
+def _beside(path: Path, name: str) -> str:
+    """A file that the study file names, found from the study file's own folder."""
+    return str(path.parent / Path(name).expanduser())
+
+
+def _prompts(table: Any, path: Path) -> PromptChoice:
+    if (table.set is None) == (table.file is None):
+        raise InputError(
+            "prompts: name either a set or a file", path=path, remedy='write set = "tiny" or file = "prompts.jsonl"'
+        )
+    source = table.set if table.file is None else _beside(path, table.file)
+    return PromptChoice(source, None if table.split == "all" else table.split, tuple(table.tags), table.limit)
+
+
+def _arm(name: str, table: Any, tables: Any, path: Path) -> ArmPlan:
+    """What the tables say of one arm: its own keys, over what the study says of all."""
+    said = {key: value for key, value in table.model_dump().items() if value is not None}
+    model = ModelSpec(
+        name=said.get("model", tables.model),
+        revision=said.get("revision", tables.revision if "model" not in said else None),
+        dtype=said.get("dtype", tables.dtype),
+        quantisation=said.get("quantisation", tables.quantisation),
+        adapter=None if "adapter" not in said else Path(_beside(path, said["adapter"])),
+        chat_template=None if "chat_template" not in said else Path(_beside(path, said["chat_template"])),
+        raw=said.get("raw", tables.raw),
+    )
+    shared = {key: value for key, value in tables.decode.model_dump().items() if key not in ("samples", "seeds")}
+    own = {key: value for key, value in said.items() if key in shared or key == "system_prompt"}
+    settings = {**shared, **own}
+    stop = settings.pop("stop")
+    return ArmPlan(name, model, Decode(**settings, stop=None if stop is None else tuple(stop)))
+
+
+def _varied(stated: tuple[str, ...], control: ArmPlan, treated: ArmPlan) -> tuple[str, ...]:
+    """Settings that are the treatment itself: those that the file states, and those in which its two arms differ."""
+    differ = [
+        item.name
+        for part in ("decode", "model")
+        for item in fields(getattr(control, part))
+        if item.name in _SETTINGS and getattr(getattr(control, part), item.name) != getattr(getattr(treated, part), item.name)
+    ]  # fmt: skip
+    template = ["chat_template"] if control.model.raw != treated.model.raw else []
+    return tuple(dict.fromkeys((*stated, *differ, *template)))
+
+
+_SETTINGS = frozenset({item.name for item in fields(Decode)} - {"seed"} | {"dtype", "quantisation"})
+
+
+def model_json(spec: ModelSpec) -> dict[str, Json]:
+    """A model as study.json spells it: what is not said is left out."""
+    said: Mapping[str, Any] = {item.name: getattr(spec, item.name) for item in fields(spec)}
+    return {key: str(value) if isinstance(value, Path) else value for key, value in said.items() if value}
+
+
+def arms_hash(arms: tuple[ArmPlan, ...], samples: int, seeds: tuple[int, ...], prompt_ids: list[str]) -> str:
+    """SHA-256 over everything in a plan that determines the answers."""
+    plans = [[arm.name, model_json(arm.model), to_json(arm.decode)] for arm in arms]
+    return content_hash([plans, samples, list(seeds), prompt_ids])
+
+
+def _study_schema() -> type[BaseModel]:
+    """The schema of a study file: that of a claim file with more tables."""
+    from typing import Literal
+
+    from pydantic import BaseModel, ConfigDict, Field, create_model
+
+    class Strict(BaseModel):
+        model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    class Prompts(Strict):
+        set: str | None = None
+        file: str | None = None
+        split: Literal["train", "dev", "test", "fresh", "all"] = "test"
+        tags: list[str] = Field(default_factory=list)
+        limit: int | None = Field(default=None, ge=1)
+
+    class Sampling(Strict):
+        top_p: float | None = Field(default=None, gt=0, le=1)
+        top_k: int | None = Field(default=None, ge=1)
+        repetition_penalty: float | None = Field(default=None, gt=0)
+        presence_penalty: float | None = Field(default=None, ge=-2, le=2)
+        stop: list[str] | None = None
+        thinking: bool | None = None
+
+    class DecodeTable(Sampling):
+        max_new_tokens: int = Field(ge=1)
+        temperature: float = Field(default=0.0, ge=0)
+        samples: int = Field(default=1, ge=1)
+        seeds: list[int] = Field(default=[0], min_length=1)
+
+    class ArmTable(Sampling):
+        model: str | None = None
+        revision: str | None = None
+        dtype: Literal["auto", "float32", "bfloat16", "float16"] | None = None
+        quantisation: Literal["4bit"] | None = None
+        adapter: str | None = None
+        chat_template: str | None = None
+        raw: bool | None = None
+        system_prompt: str | None = None
+        max_new_tokens: int | None = Field(default=None, ge=1)
+        temperature: float | None = Field(default=None, ge=0)
+
+    class ScoreTable(Strict):
+        instruments: list[str] = Field(min_length=1)
+        judge: str | None = None
+        validate_judge: bool = True
+        budgets: list[int] = Field(default_factory=list)
+        unsafe_local: bool = False
+
+    class RuntimeTable(Strict):
+        device: str = "auto"
+        batch_size: int | None = Field(default=None, ge=1)
+        concurrency: int = Field(default=8, ge=1)
+        timeout_s: float = Field(default=120.0, gt=0)
+        most_tokens: int | None = Field(default=None, ge=1)
+        most_cost: float | None = Field(default=None, gt=0)
+        price_in: float = Field(default=0.0, ge=0)
+        price_out: float = Field(default=0.0, ge=0)
+
+    more: dict[str, Any] = {
+        "model": (str, ...),
+        "revision": (str | None, None),
+        "dtype": (Literal["auto", "float32", "bfloat16", "float16"], "auto"),
+        "quantisation": (Literal["4bit"] | None, None),
+        "raw": (bool, False),
+        "out": (str | None, None),
+        "train_data": (str | None, None),
+        "prompts": (Prompts, ...),
+        "decode": (DecodeTable, ...),
+        "control": (ArmTable, ArmTable()),
+        "treatment": (ArmTable, ...),
+        "arms": (dict[str, ArmTable], Field(default_factory=dict)),
+        "score": (ScoreTable, ...),
+        "runtime": (RuntimeTable, RuntimeTable()),
+    }
+    return create_model("StudyFile", __base__=claim_schema(), **more)
