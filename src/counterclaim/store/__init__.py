@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from counterclaim.store.journal import Journal
 from counterclaim.store.places import cache_folder, whole_folder
+from counterclaim.store.replies import Replies, reply_key
 from counterclaim.store.run import (
     DIGITS,
     Records,
@@ -21,6 +22,6 @@ from counterclaim.store.run import (
 )
 
 __all__ = [
-    "DIGITS", "Journal", "Records", "cache_folder", "dump", "dump_lines", "read_checks", "read_lines", "read_run", "read_verdict",
+    "DIGITS", "Journal", "Records", "Replies", "cache_folder", "dump", "dump_lines", "read_checks", "read_lines", "read_run", "read_verdict", "reply_key",
     "rounded", "whole_folder", "write_lines", "write_new", "write_outputs", "write_run",
 ]  # fmt: skip
