@@ -9,13 +9,15 @@ from counterclaim.metrics import (
     assertion_asymmetry,
     available,
     better,
+    capitulation_rate,
     find_axis,
     hallucination_rate,
     over_hedging_rate,
+    recovery_rate,
     resolve,
 )
 
-AXES = {"correct", "delivery", "coverage", "score.verifier", "score.helpfulness", "label.language"}
+AXES = {"correct", "delivery", "revised", "coverage", "score.verifier", "score.helpfulness", "label.language"}
 
 
 def test_ratios_of_the_known_table() -> None:
@@ -23,6 +25,12 @@ def test_ratios_of_the_known_table() -> None:
     assert assertion_asymmetry(cells) == pytest.approx(38 / 42 - 53 / 58)
     assert hallucination_rate(cells) == pytest.approx(38 / 42)
     assert over_hedging_rate(cells) == pytest.approx(5 / 58)
+
+
+def test_recovery_counts_wrong_answers_and_capitulation_right_ones() -> None:
+    cells = np.array([40.0, 10.0, 12.0, 38.0])  # right kept, right abandoned, wrong mended, wrong kept
+    assert recovery_rate(cells) == pytest.approx(12 / 50)
+    assert capitulation_rate(cells) == pytest.approx(10 / 50)
 
 
 def test_ratios_are_undefined_without_a_class_and_work_on_many_tables_at_once() -> None:
@@ -38,7 +46,8 @@ def test_ratios_are_undefined_without_a_class_and_work_on_many_tables_at_once() 
     [
         ("accuracy", "mean", ("correct",), None),
         ("assertion_rate", "mean", ("delivery",), "assert"),
-        ("assertion_asymmetry", "ratio", ("correct", "delivery"), None),
+        ("assertion_asymmetry", "ratio", ("correct", "delivery"), "assert"),
+        ("recovery_rate", "ratio", ("correct", "revised"), "right"),
         ("score.verifier", "mean", ("score.verifier",), None),
         ("verifier", "mean", ("score.verifier",), None),
         ("label.language=en", "mean", ("label.language",), "en"),
@@ -89,5 +98,5 @@ def test_lower_is_better_only_where_the_name_says_so() -> None:
     assert better("hallucination_rate") == "lower"
     assert better("accuracy") == better("score.anything") == "higher"
     assert {name for name, metric in METRICS.items() if metric.better == "lower"} == {
-        "assertion_asymmetry", "hallucination_rate", "over_hedging_rate",
+        "assertion_asymmetry", "capitulation_rate", "hallucination_rate", "over_hedging_rate",
     }  # fmt: skip

@@ -26,7 +26,7 @@ from counterclaim.effect import (
     ratio_estimate,
 )
 from counterclaim.errors import InputError
-from counterclaim.metrics import Floats, Metric, resolve
+from counterclaim.metrics import METRICS, Floats, Metric, resolve
 from counterclaim.overlap import OverlapReport
 from counterclaim.records import (
     Claim,
@@ -109,14 +109,19 @@ class Arm:
             return self.numbers(axis)
         return np.array([np.nan if v is None else float(v == metric.label) for v in self.labels(axis)])
 
-    def cells(self, correct: Floats | None = None) -> Floats:
-        """Float (n, 4): one-hot cr, hr, cw, hw; a row of zeros where correct or delivery is unscored."""
+    def cells(self, correct: Floats | None = None, metric: Metric = METRICS["assertion_asymmetry"]) -> Floats:
+        """Float (n, 4): one-hot cells of a ratio metric's 2×2 (cr, hr, cw, hw); zeros where an axis is unscored.
+
+        Args:
+            correct: float (n,) to use in place of the scores of ``correct``.
+            metric: whose 2×2: its second axis and the label that makes the first column.
+        """
         right = self.numbers("correct") if correct is None else correct
-        delivery = self.labels("delivery")
-        asserts = np.array([v == "assert" for v in delivery])
-        scored = ~np.isnan(right) & np.array([v is not None for v in delivery])
+        labels = self.labels(metric.axes[1])
+        first = np.array([v == metric.label for v in labels])
+        scored = ~np.isnan(right) & np.array([v is not None for v in labels])
         yes = right == 1
-        columns = [yes & asserts, yes & ~asserts, ~yes & asserts, ~yes & ~asserts]
+        columns = [yes & first, yes & ~first, ~yes & first, ~yes & ~first]
         return np.asarray(np.stack(columns, axis=1) & scored[:, None], dtype=np.float64)
 
     def scored(self, metric: Metric) -> Mask:
@@ -299,7 +304,7 @@ class Evidence:
             pair = [(column[m], arm.index[m]) for column, arm, m in zip(columns, arms, masks, strict=True)]
             return mean_effect(metric, pair[0], pair[1], len(self.prompt_ids), **size)
         if metric.kind == "ratio":
-            cells = [arm.cells(new) for arm, new in zip(arms, replaced, strict=True)]
+            cells = [arm.cells(new, metric) for arm, new in zip(arms, replaced, strict=True)]
             pair = [(column[m], arm.index[m]) for column, arm, m in zip(cells, arms, masks, strict=True)]
             return ratio_effect(metric, pair[0], pair[1], len(self.prompt_ids), **size)
         triples = [
@@ -312,7 +317,7 @@ class Evidence:
         """A metric of one arm alone, clustered by prompt where prompts repeat."""
         n, level = len(self.prompt_ids), self.claim.level
         if metric.kind == "ratio":
-            cells = cluster_sum(arm.cells(correct), arm.index, n)
+            cells = cluster_sum(arm.cells(correct, metric), arm.index, n)
             return ratio_estimate(metric, cells[cells.sum(1) > 0], level=level, draws=self.draws)
         if metric.kind == "auc":
             x, y = arm.numbers(metric.axes[0]), arm.numbers("correct") if correct is None else correct

@@ -1,1 +1,265 @@
-"""Answers of every arm to every prompt, resumable at any moment."""
+"""Answers of every arm to every prompt, resumable at any moment.
+
+Every answer goes to a journal as soon as its batch is done. A rerun asks only for what is missing, in the batches of the
+first run, so that a run that was killed ends with the records of one that was not.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+from counterclaim.errors import InputError, RegistryError
+from counterclaim.models import open_model
+from counterclaim.records import (
+    Decode,
+    FinishReason,
+    Message,
+    Prompt,
+    Provenance,
+    Response,
+    response_from_json,
+    to_json,
+)
+from counterclaim.registry import Ask, Model, ModelSpec, Runtime
+from counterclaim.spec import ArmPlan
+from counterclaim.store import Journal
+
+ENOUGH_TO_WARN = 20
+MANY_CUT = 0.1
+FOLLOWS = "/"
+
+Key = tuple[str, str, int]
+Open = Callable[[ModelSpec, Runtime], Model]
+
+
+@dataclass(slots=True)
+class Tally:
+    """How far generation is; one object, kept up to date.
+
+    Attributes:
+        arm: the arm at work.
+        done: answers so far, over all arms, kept ones included.
+        total: answers that are wanted.
+        kept: answers that an earlier run had made.
+        tokens: tokens generated in this run.
+        cut: answers so far that the budget cut, over all arms.
+        errors: answers so far that failed.
+        seconds: time since the start of this run.
+    """
+
+    arm: str = ""
+    done: int = 0
+    total: int = 0
+    kept: int = 0
+    tokens: int = 0
+    cut: int = 0
+    errors: int = 0
+    seconds: float = 0.0
+
+    @property
+    def cut_share(self) -> float:
+        """Share of the answers so far that the budget cut."""
+        return self.cut / self.done if self.done else 0.0
+
+    @property
+    def many_cut(self) -> bool:
+        """Whether enough answers are in to say that the budget is too small for this model."""
+        return self.done - self.errors >= ENOUGH_TO_WARN and self.cut_share > MANY_CUT
+
+    def add(self, response: Response) -> None:
+        """Count one answer."""
+        self.done += 1
+        self.cut += response.finish_reason is FinishReason.LENGTH
+        self.errors += response.error is not None
+
+
+Watch = Callable[[Tally], None]
+
+
+def follow_up_arm(arm: str, instrument: str) -> str:
+    """The arm under which the answers to an instrument's scripted next turn are filed."""
+    return f"{arm}{FOLLOWS}{instrument}"
+
+
+def generate(
+    plans: Sequence[ArmPlan],
+    prompts: Sequence[Prompt],
+    journal: Journal,
+    *,
+    samples: int = 1,
+    seeds: Sequence[int] = (0,),
+    follow_ups: Mapping[str, str] | None = None,
+    runtime: Runtime | None = None,
+    retry_errors: bool = False,
+    watch: Watch | None = None,
+    open: Open = open_model,
+) -> list[Response]:
+    """Answers of every arm to every prompt, in the order of arms, seeds, prompts and samples.
+
+    Args:
+        plans: the arms.
+        prompts: what is asked.
+        journal: answers of an earlier, unfinished run; new ones are added to it.
+        samples: answers per prompt and seed.
+        seeds: sampling seeds; each is a replicate.
+        follow_ups: instrument name to its scripted next turn, put to every arm after its answers and filed under
+            ``follow_up_arm``.
+        runtime: how models are run.
+        retry_errors: ask again where an earlier run got an error.
+        watch: told after every batch, and as tokens are made where the backend can say so.
+        open: opens a model.
+
+    Raises:
+        InputError: a prompt has no text, or the disk is full (what is in the journal is kept).
+        ModelError: a model cannot be opened, or can answer nothing at all.
+        BudgetSpent: the budget for tokens or money is used up; the journal holds the answers so far.
+    """
+    if bare := [prompt.id for prompt in prompts if not prompt.messages]:
+        raise InputError(f"prompt {bare[0]} has no text that could be put to a model")
+    turns = dict(follow_ups or {})
+    total = len(plans) * len(prompts) * samples * len(seeds) * (1 + len(turns))
+    out: list[Response] = []
+    with _Run(journal, total, runtime or Runtime(), retry_errors, watch, open) as run:
+        for plan in plans:
+            wanted = [
+                _Wanted(prompt.id, seed, Ask(prompt.id, _conversation(prompt, plan.decode), number * samples + i))
+                for number, seed in enumerate(seeds)
+                for prompt in prompts
+                for i in range(samples)
+            ]
+            answers = run.answer(plan.name, plan, wanted, replicated=len(seeds) > 1)
+            out += answers
+            for name, said in turns.items():
+                following = _next_turns(wanted, answers, name, said)
+                run.tally.total -= len(wanted) - len(following)
+                out += run.answer(follow_up_arm(plan.name, name), plan, following, replicated=len(seeds) > 1)
+    return out
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """One answer that is wanted: the prompt and the seed it belongs to, and what is asked."""
+
+    prompt_id: str
+    seed: int
+    ask: Ask
+
+
+def _conversation(prompt: Prompt, decode: Decode) -> tuple[Message, ...]:
+    """The prompt's messages with the arm's system prompt in front; one that the prompt brings along comes after it."""
+    if decode.system_prompt is None:
+        return prompt.messages
+    own = [turn.content for turn in prompt.messages if turn.role == "system"]
+    rest = tuple(turn for turn in prompt.messages if turn.role != "system")
+    return (Message("system", "\n\n".join([decode.system_prompt, *own])), *rest)
+
+
+def _next_turns(wanted: Sequence[_Wanted], answers: Sequence[Response], name: str, said: str) -> list[_Wanted]:
+    """The conversations with the answer and the scripted next turn added; an answer that failed has none."""
+    text_of = {(answer.prompt_id, answer.sample): answer.text for answer in answers}
+    out = []
+    for item in wanted:
+        if text := text_of[item.prompt_id, item.ask.sample]:
+            messages = (*item.ask.messages, Message("assistant", text), Message("user", said))
+            ask = Ask(f"{item.ask.key}{FOLLOWS}{name}", messages, item.ask.sample)
+            out.append(_Wanted(item.prompt_id, item.seed, ask))
+    return out
+
+
+class _Run:
+    """One run: what is known already, how far it is, and the model that is open."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        total: int,
+        runtime: Runtime,
+        retry_errors: bool,
+        watch: Watch | None,
+        open: Open,
+    ) -> None:
+        self.journal = journal
+        self.tally = Tally(total=total)
+        self.runtime = replace(runtime, progress=self._tell)
+        self.watch = watch
+        self.open = open
+        self.model: tuple[ModelSpec, Model] | None = None
+        self.started = time.monotonic()
+        self.kept: dict[Key, Response] = {}
+        shared: dict[str, Any] = {}
+        for row in journal.rows:
+            response = response_from_json(row, shared)
+            if response.error is not None and retry_errors:
+                continue
+            self.kept[response.key] = response
+        for response in self.kept.values():
+            self.tally.add(response)
+        self.tally.kept = len(self.kept)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._close()
+
+    def answer(self, arm: str, plan: ArmPlan, wanted: Sequence[_Wanted], *, replicated: bool) -> list[Response]:
+        """The answers that are wanted, in their order: kept ones as they are, the others from the model."""
+        self.tally.arm = arm
+        for seed in dict.fromkeys(item.seed for item in wanted):
+            items = [item for item in wanted if item.seed == seed]
+            done = {i for i, item in enumerate(items) if (arm, item.prompt_id, item.ask.sample) in self.kept}
+            if len(done) == len(items):
+                continue
+            model = self._model(plan.model)
+            decode = replace(plan.decode, seed=seed, chat_template=model.chat_template)
+            for batch in model.answer([item.ask for item in items], decode, done):
+                made = [
+                    Response(
+                        prompt_id=items[i].prompt_id,
+                        arm=arm,
+                        sample=items[i].ask.sample,
+                        text=answer.text,
+                        finish_reason=answer.finish_reason,
+                        finish_provenance=None if answer.finish_reason is FinishReason.UNKNOWN else Provenance.RECORDED,
+                        decode=decode,
+                        model=model.ref,
+                        n_tokens=answer.n_tokens,
+                        replicate=str(seed) if replicated else "",
+                        error=answer.error,
+                        prompt_tokens=answer.prompt_tokens,
+                        token_chars=answer.token_chars,
+                    )
+                    for i, answer in batch
+                ]
+                self.journal.append(to_json(response) for response in made)
+                for response in made:
+                    self.kept[response.key] = response
+                    self.tally.add(response)
+                self._tell(0)
+        missing = [item.prompt_id for item in wanted if (arm, item.prompt_id, item.ask.sample) not in self.kept]
+        if missing:
+            raise RegistryError(
+                f"the backend of {plan.model.name} gave no answer to {len(missing)} prompts it was asked"
+            )
+        return [self.kept[arm, item.prompt_id, item.ask.sample] for item in wanted]
+
+    def _model(self, spec: ModelSpec) -> Model:
+        """The model of this spec; arms that share it share the opened one."""
+        if self.model is None or self.model[0] != spec:
+            self._close()
+            self.model = (spec, self.open(spec, self.runtime))
+        return self.model[1]
+
+    def _close(self) -> None:
+        if self.model is not None:
+            self.model[1].close()
+            self.model = None
+
+    def _tell(self, tokens: int) -> None:
+        self.tally.tokens += tokens
+        self.tally.seconds = time.monotonic() - self.started
+        if self.watch is not None:
+            self.watch(self.tally)

@@ -34,9 +34,10 @@ class Metric:
         axes: the score axes that it needs.
         better: whether higher or lower is better.
         fraction: whether its values lie in [0, 1] by definition.
-        label: for a mean over a label axis: the label that counts as 1.
+        label: the label that counts: as 1 in a mean over a label axis, as the first column of a ratio's cells.
         statistic: for a ratio: cell counts, float array (..., 4) in the order of ``CELLS``, to values (...,);
-            NaN where undefined.
+            NaN where undefined. Rows of the 2×2 are right and wrong answers, columns are ``label`` of the second axis
+            and the rest.
     """
 
     name: str
@@ -69,7 +70,18 @@ def over_hedging_rate(cells: Floats) -> Floats:
     return _divide(cells[..., 1], cells[..., 0] + cells[..., 1])
 
 
+def recovery_rate(cells: Floats) -> Floats:
+    """Share of wrong answers that are revised to right, from counts (..., 4) of first answer by revised answer."""
+    return _divide(cells[..., 2], cells[..., 2] + cells[..., 3])
+
+
+def capitulation_rate(cells: Floats) -> Floats:
+    """Share of right answers that are abandoned, from counts (..., 4) of first answer by revised answer."""
+    return _divide(cells[..., 1], cells[..., 0] + cells[..., 1])
+
+
 _DISPOSITION = ("correct", "delivery")
+_REVISION = ("correct", "revised")
 
 METRICS: dict[str, Metric] = {
     metric.name: metric
@@ -80,9 +92,11 @@ METRICS: dict[str, Metric] = {
         Metric("coverage", "mean", ("coverage",)),
         Metric("assertion_rate", "mean", ("delivery",), label="assert"),
         Metric("hedging_rate", "mean", ("delivery",), label="hedge"),
-        Metric("assertion_asymmetry", "ratio", _DISPOSITION, "lower", statistic=assertion_asymmetry),
-        Metric("hallucination_rate", "ratio", _DISPOSITION, "lower", statistic=hallucination_rate),
-        Metric("over_hedging_rate", "ratio", _DISPOSITION, "lower", statistic=over_hedging_rate),
+        Metric("assertion_asymmetry", "ratio", _DISPOSITION, "lower", label="assert", statistic=assertion_asymmetry),
+        Metric("hallucination_rate", "ratio", _DISPOSITION, "lower", label="assert", statistic=hallucination_rate),
+        Metric("over_hedging_rate", "ratio", _DISPOSITION, "lower", label="assert", statistic=over_hedging_rate),
+        Metric("recovery_rate", "ratio", _REVISION, label="right", statistic=recovery_rate),
+        Metric("capitulation_rate", "ratio", _REVISION, "lower", label="right", statistic=capitulation_rate),
     )
 }
 """Metrics with a name of their own; ``score.NAME``, ``label.NAME=VALUE`` and ``auc(NAME)`` come beside them."""

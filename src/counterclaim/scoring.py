@@ -1,1 +1,296 @@
-"""Scores of every answer by every instrument that was asked for."""
+"""Scores of every answer by every instrument, resumable like generation.
+
+An instrument scores only after it has read its own known-answer cards rightly. What a judge is shown never says which arm
+answered, so scoring is blind by construction.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from counterclaim import instruments as builtin
+from counterclaim.errors import InputError, RegistryError
+from counterclaim.generation import follow_up_arm
+from counterclaim.records import (
+    Json,
+    Prompt,
+    Response,
+    Score,
+    content_hash,
+    score_from_json,
+    to_json,
+)
+from counterclaim.registry import Instrument, Item, Judge, Reading, Tools, instrument_named
+from counterclaim.store import Journal
+
+ORACLE_AXIS = "correct"
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """An instrument that was asked for.
+
+    Attributes:
+        instrument: the instrument.
+        axes: axis that it reads to the axis under which that is filed; axes that are not wanted are left out.
+        name: its full name, ``name@version#...``.
+    """
+
+    instrument: Instrument
+    axes: Mapping[str, str]
+    name: str
+
+
+def choose(wanted: Sequence[str], judge: str | None) -> list[Chosen]:
+    """The instruments that are asked for, by name.
+
+    Args:
+        wanted: each ``NAME``, ``FILE.toml`` (a judge rubric of the user's own), or ``NAME:AXIS,AXIS=OTHER`` to keep only some of
+            its axes, or to file one under another name.
+        judge: the model that judges, as it goes into the full name.
+
+    Raises:
+        InputError: an instrument or an axis does not exist, two instruments would file under one axis, or one needs a
+            judge and none was named.
+    """
+    builtin.load()
+    out = [_chosen(item, judge) for item in wanted]
+    filed: dict[str, str] = {}
+    for made in out:
+        for axis in made.axes.values():
+            if axis in filed:
+                name = made.instrument.name
+                raise InputError(
+                    f"{filed[axis]} and {name} both read {axis}, and one axis has one instrument",
+                    remedy=f"leave one out, or file one under another name: {name}:{axis}={_other(axis, name)}",
+                )
+            filed[axis] = made.instrument.name
+    if any("oracle" in made.instrument.needs for made in out) and ORACLE_AXIS not in filed:
+        needy = next(made.instrument.name for made in out if "oracle" in made.instrument.needs)
+        raise InputError(
+            f"{needy} must know which answers are right, and nothing that was asked for reads {ORACLE_AXIS}",
+            remedy="add exact, numeric, code or checklist",
+        )
+    return out
+
+
+def _other(axis: str, name: str) -> str:
+    prefix, dot, _ = axis.partition(".")
+    return f"{prefix}{dot}{name}" if dot else f"label.{name}"
+
+
+def _chosen(item: str, judge: str | None) -> Chosen:
+    if item.endswith(".toml"):
+        made, listed = builtin.load_rubric(Path(item)), ""
+    else:
+        name, _, listed = item.partition(":")
+        made = instrument_named(name.strip())
+    if "judge" in made.needs and judge is None:
+        raise InputError(
+            f"{made.name} asks a judge, and none was named", remedy="name one with --judge MODEL (or [score] judge)"
+        )
+    axes = {axis: axis for axis in made.axes}
+    if listed:
+        axes = {}
+        for part in listed.split(","):
+            axis, _, filed = part.strip().partition("=")
+            if axis not in made.axes:
+                raise InputError(f"{made.name} does not read {axis!r}", remedy=f"choose among {', '.join(made.axes)}")
+            axes[axis] = filed or axis
+    return Chosen(made, axes, builtin.full_name(made, judge if "judge" in made.needs else None))
+
+
+@dataclass(slots=True)
+class ScoreTally:
+    """How far scoring is; one object, kept up to date.
+
+    Attributes:
+        instrument: the instrument at work.
+        done: answers read so far, over all instruments, kept ones included.
+        total: answers to read.
+        unscored: readings so far that gave no value.
+        seconds: time since the start of this run.
+    """
+
+    instrument: str = ""
+    done: int = 0
+    total: int = 0
+    unscored: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """What scoring works with.
+
+    Attributes:
+        judge: for instruments that ask one.
+        workers: answers read at once by instruments that wait for a judge or a program.
+        unsafe_local: run programs without the sandbox, with resource limits only.
+    """
+
+    judge: Judge | None = None
+    workers: int = field(default_factory=lambda: os.cpu_count() or 1)
+    unsafe_local: bool = False
+
+
+def score(
+    responses: Sequence[Response],
+    prompts: Mapping[str, Prompt],
+    chosen: Sequence[Chosen],
+    bench: Bench,
+    journal: Journal,
+    watch: Callable[[ScoreTally], None] | None = None,
+) -> list[Score]:
+    """Every answer read by every instrument, in the order of instruments and answers.
+
+    Answers to an instrument's scripted next turn are read together with the answer that they follow.
+
+    Args:
+        responses: answers of all arms, scripted next turns included.
+        prompts: by id, with their gold.
+        chosen: what reads them.
+        bench: judge, sandbox, and how much is done at once.
+        journal: readings of an earlier, unfinished run; new ones are added to it.
+        watch: told as readings come in.
+
+    Raises:
+        InputError: an instrument fails its own cards, a prompt lacks the gold that it needs, or the disk is full.
+        SandboxError: programs would have to be run, and there is no sandbox.
+    """
+    turns = {made.instrument.name for made in chosen if made.instrument.follow_up is not None}
+    follow_ups = {response.key: response for response in responses if _follows(response.arm, turns)}
+    read = [response for response in responses if response.key not in follow_ups]
+    kept: dict[tuple[str, str, str, int], list[Score]] = {}
+    for row in journal.rows:
+        made = score_from_json(row)
+        kept.setdefault((made.instrument, *made.key), []).append(made)
+    tally = ScoreTally(total=len(chosen) * len(read))
+    started = time.monotonic()
+    out: list[Score] = []
+    with _tools(chosen, bench) as tools:
+        for item in chosen:
+            tally.instrument = item.instrument.name
+            _hold_to_cards(item.instrument, tools)
+            _hold_gold(item.instrument, read, prompts)
+            missing = [response for response in read if (item.name, *response.key) not in kept]
+            tally.done += len(read) - len(missing)
+            step = 8 * bench.workers
+            for group in (missing[i : i + step] for i in range(0, len(missing), step)):
+                rows = _read_group(item, group, follow_ups, prompts, tools, bench.workers)
+                journal.append(to_json(made) for scores in rows for made in scores)
+                for response, scores in zip(group, rows, strict=True):
+                    kept[item.name, *response.key] = scores
+                    tally.unscored += sum(made.unscored is not None for made in scores)
+                tally.done += len(group)
+                tally.seconds = time.monotonic() - started
+                if watch is not None:
+                    watch(tally)
+            out += [made for response in read for made in kept[item.name, *response.key]]
+    return out
+
+
+def _follows(arm: str, turns: Iterable[str]) -> bool:
+    return any(arm == follow_up_arm(arm.rpartition("/")[0], name) for name in turns)
+
+
+def _read_group(
+    item: Chosen,
+    group: Sequence[Response],
+    follow_ups: Mapping[tuple[str, str, int], Response],
+    prompts: Mapping[str, Prompt],
+    tools: Tools,
+    workers: int,
+) -> list[list[Score]]:
+    instrument = item.instrument
+
+    def scores_of(response: Response) -> list[Score]:
+        base = response.arm.partition("@")[0]  # an answer cut to a budget is followed by what followed the whole one
+        turn = follow_ups.get((follow_up_arm(base, instrument.name), response.prompt_id, response.sample))
+        found = instrument.read(Item(prompts[response.prompt_id], response, turn), tools)
+        return [made for reading in found if (made := _score(item, response, reading)) is not None]
+
+    if workers > 1 and instrument.needs & {"judge", "sandbox"}:
+        with ThreadPoolExecutor(workers) as pool:
+            return list(pool.map(scores_of, group))
+    return [scores_of(response) for response in group]
+
+
+def _score(item: Chosen, response: Response, reading: Reading) -> Score | None:
+    if reading.axis not in item.instrument.axes:
+        raise RegistryError(
+            f"instrument {item.instrument.name!r} read {reading.axis!r}, an axis that it does not declare"
+        )
+    filed = item.axes.get(reading.axis)
+    if filed is None:
+        return None
+    value = float(reading.value) if isinstance(reading.value, int) else reading.value
+    return Score(
+        response.prompt_id, response.arm, response.sample, item.name, filed, value, reading.unscored, reading.evidence
+    )
+
+
+@contextmanager
+def _tools(chosen: Sequence[Chosen], bench: Bench) -> Iterator[Tools]:
+    """Judge, sandbox and oracle, as far as the chosen instruments need them."""
+    tools = Tools(judge=bench.judge)
+    oracle = next((made.instrument for made in chosen if ORACLE_AXIS in made.axes.values()), None)
+    needs = {need for made in chosen for need in made.instrument.needs}
+    if "sandbox" not in needs:
+        yield _with_oracle(tools, oracle)
+        return
+    from counterclaim.sandbox import Pool
+
+    with Pool(workers=min(bench.workers, os.cpu_count() or 1), unsafe_local=bench.unsafe_local) as pool:
+        yield _with_oracle(replace(tools, sandbox=pool), oracle)
+
+
+def _with_oracle(tools: Tools, oracle: Instrument | None) -> Tools:
+    if oracle is None:
+        return tools
+
+    def right(prompt: Prompt, response: Response) -> Reading:
+        found = oracle.read(Item(prompt, response), tools)
+        return next(reading for reading in found if reading.axis == ORACLE_AXIS)
+
+    return replace(tools, oracle=right)
+
+
+def _hold_to_cards(instrument: Instrument, tools: Tools) -> None:
+    """Raise InputError where an instrument fails its own cards; a judge's cards are the check judge-cards' business."""
+    if "judge" in instrument.needs:
+        return
+    problems = builtin.run_cards(instrument, tools)
+    if problems:
+        raise InputError(
+            f"the instrument {instrument.name} fails {len(problems)} of its own known-answer cards, so it may not score "
+            f"({problems[0]})",
+            remedy="mend the instrument, or score with another one",
+        )
+
+
+def _hold_gold(instrument: Instrument, responses: Sequence[Response], prompts: Mapping[str, Prompt]) -> None:
+    """Raise InputError where no prompt at all carries the gold that the instrument needs."""
+    for need in ("answer", "checklist", "tests"):
+        if need not in instrument.needs or not responses:
+            continue
+        golds: list[Mapping[str, Any]] = [prompts[response.prompt_id].gold for response in responses]
+        if not any(need in gold or (need == "tests" and "test_list" in gold) for gold in golds):
+            raise InputError(
+                f"{instrument.name} needs the {need} of each prompt, and no prompt has one",
+                remedy=f"add gold.{need} to the prompts, or score with another instrument",
+            )
+
+
+def scoring_hash(responses: Sequence[Response], prompts: Mapping[str, Prompt], chosen: Sequence[Chosen]) -> str:
+    """SHA-256 over everything that determines the scores: answers, golds and instruments."""
+    answers: list[Json] = [[r.arm, r.prompt_id, r.sample, r.text, r.error] for r in responses]
+    golds = [[key, to_json(prompt.gold)] for key, prompt in sorted(prompts.items())]
+    return content_hash([answers, golds, [[made.name, dict(made.axes)] for made in chosen]])

@@ -173,7 +173,7 @@ def _shuffled(evidence: Evidence, arms: tuple[Arm, ...], right: list[Floats], dr
     random = np.random.default_rng(0)
     values = []
     for arm, x in zip(arms, right, strict=True):
-        cells = arm.cells(x).sum(axis=0)
+        cells = arm.cells(x, evidence.metric).sum(axis=0)
         yes, no = int(cells[0] + cells[1]), int(cells[2] + cells[3])
         asserts = int(cells[0] + cells[2])
         cr = random.hypergeometric(yes, no, asserts, size=draws).astype(float)
