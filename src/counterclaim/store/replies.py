@@ -40,7 +40,8 @@ def reply_key(question: Mapping[str, Json]) -> str:
 class Replies:
     """Replies by key. Safe with threads and with several processes; what was put is there after a kill.
 
-    A value is kept as compressed JSON, so that a damaged one is noticed (zlib carries a checksum) and not returned.
+    A reply is kept with its key as compressed JSON, so that a damaged one is noticed (zlib carries a checksum) and
+    never returned.
 
     Args:
         path: the file; ``replies.sqlite`` in the user's cache folder when None. It is made where it does not exist.
@@ -89,13 +90,16 @@ class Replies:
         if row is None:
             return None
         try:
-            return json.loads(zlib.decompress(row[0]))
+            asked, reply = json.loads(zlib.decompress(row[0]))
         except (zlib.error, ValueError, TypeError) as error:
             raise self._damaged(str(error)) from error
+        if asked != key:
+            raise self._damaged("a reply lies under another question's key")
+        return reply
 
     def put(self, key: str, reply: Json) -> None:
         """Keep a reply; one that was put under the same key before is replaced."""
-        packed = zlib.compress(json.dumps(reply, allow_nan=False).encode("ascii"))
+        packed = zlib.compress(json.dumps([key, reply], allow_nan=False).encode("ascii"))
         with self._explained(), self._lock:
             self._connection.execute("INSERT OR REPLACE INTO replies VALUES (?, ?)", (key, packed))
 
