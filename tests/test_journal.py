@@ -23,8 +23,6 @@ def test_rows_come_back_in_order(tmp_path: Path) -> None:
         journal.append([{"a": 2}, {"a": "ü\n"}])
     with Journal(tmp_path / "deep" / "j.jsonl", {"study": 1}) as again:
         assert again.rows == [{"a": 1}, {"a": 2}, {"a": "ü\n"}]
-        again.remove()
-    assert not (tmp_path / "deep" / "j.jsonl").exists()
 
 
 @settings(max_examples=40, deadline=None)
@@ -49,6 +47,16 @@ def test_other_work_is_refused(tmp_path: Path) -> None:
     Journal(tmp_path / "j.jsonl", {"model": "a"}).close()
     with pytest.raises(InputError, match="another study"):
         Journal(tmp_path / "j.jsonl", {"model": "b"})
+
+
+def test_other_work_is_thrown_away_where_that_is_asked_for(tmp_path: Path) -> None:
+    with Journal(tmp_path / "j.jsonl", {"scores": "a"}) as journal:
+        journal.append([1, 2])
+    with Journal(tmp_path / "j.jsonl", {"scores": "b"}, keep_other=False) as journal:
+        assert journal.rows == []
+        journal.append([3])
+    with Journal(tmp_path / "j.jsonl", {"scores": "b"}, keep_other=False) as journal:
+        assert journal.rows == [3]
 
 
 def test_a_second_process_is_kept_out(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "src" / "counterclaim"
-ROW = re.compile(r"^\| (\d) \| `(\w+)` \|", re.MULTILINE)
+ROW = re.compile(r"^\| (\d+) \| `(\w+)` \|", re.MULTILINE)
 WRITERS = {"store", "kit", "sandbox"}
 TORCH = ("torch", "transformers", "peft", "trl", "accelerate", "safetensors", "tokenizers")
 HEAVY = (

@@ -7,9 +7,9 @@ first run, so that a run that was killed ends with the records of one that was n
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Self
 
 from counterclaim.errors import InputError, RegistryError
 from counterclaim.models import open_model
@@ -20,7 +20,6 @@ from counterclaim.records import (
     Prompt,
     Provenance,
     Response,
-    response_from_json,
     to_json,
 )
 from counterclaim.registry import Ask, Model, ModelSpec, Runtime
@@ -89,6 +88,7 @@ def generate(
     prompts: Sequence[Prompt],
     journal: Journal,
     *,
+    known: Iterable[Response] = (),
     samples: int = 1,
     seeds: Sequence[int] = (0,),
     follow_ups: Mapping[str, str] | None = None,
@@ -102,7 +102,8 @@ def generate(
     Args:
         plans: the arms.
         prompts: what is asked.
-        journal: answers of an earlier, unfinished run; new ones are added to it.
+        journal: where every answer goes as soon as it is there.
+        known: answers of earlier runs; those that are wanted are taken over.
         samples: answers per prompt and seed.
         seeds: sampling seeds; each is a replicate.
         follow_ups: instrument name to its scripted next turn, put to every arm after its answers and filed under
@@ -122,7 +123,8 @@ def generate(
     turns = dict(follow_ups or {})
     total = len(plans) * len(prompts) * samples * len(seeds) * (1 + len(turns))
     out: list[Response] = []
-    with _Run(journal, total, runtime or Runtime(), retry_errors, watch, open) as run:
+    kept = {answer.key: answer for answer in known if answer.error is None or not retry_errors}
+    with _Run(journal, kept, total, runtime or Runtime(), watch, open) as run:
         for plan in plans:
             wanted = [
                 _Wanted(prompt.id, seed, Ask(prompt.id, _conversation(prompt, plan.decode), number * samples + i))
@@ -175,9 +177,9 @@ class _Run:
     def __init__(
         self,
         journal: Journal,
+        kept: dict[Key, Response],
         total: int,
         runtime: Runtime,
-        retry_errors: bool,
         watch: Watch | None,
         open: Open,
     ) -> None:
@@ -188,16 +190,7 @@ class _Run:
         self.open = open
         self.model: tuple[ModelSpec, Model] | None = None
         self.started = time.monotonic()
-        self.kept: dict[Key, Response] = {}
-        shared: dict[str, Any] = {}
-        for row in journal.rows:
-            response = response_from_json(row, shared)
-            if response.error is not None and retry_errors:
-                continue
-            self.kept[response.key] = response
-        for response in self.kept.values():
-            self.tally.add(response)
-        self.tally.kept = len(self.kept)
+        self.kept = kept
 
     def __enter__(self) -> Self:
         return self
@@ -211,6 +204,9 @@ class _Run:
         for seed in dict.fromkeys(item.seed for item in wanted):
             items = [item for item in wanted if item.seed == seed]
             done = {i for i, item in enumerate(items) if (arm, item.prompt_id, item.ask.sample) in self.kept}
+            for i in done:
+                self.tally.add(self.kept[arm, items[i].prompt_id, items[i].ask.sample])
+            self.tally.kept += len(done)
             if len(done) == len(items):
                 continue
             model = self._model(plan.model)

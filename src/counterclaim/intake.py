@@ -116,7 +116,7 @@ def import_study(
     known_names(claim)
     extras = records.extras
     if train_data is not None:
-        extras["overlap"], extras["train_sample"] = _scan_training(records, train_data, progress)
+        extras["overlap"], extras["train_sample"] = scan_training(records, train_data, progress)
     if cards is not None:
         extras["cards"] = _load_cards(cards)
     records.study = _study(claim, wanted.file, sources, quotes, notes, extras, counts=None, options=options)
@@ -245,7 +245,7 @@ def _is_fraction(records: Records, axis: str) -> bool:
     return bool(values) and min(values) >= 0 and max(values) <= 1
 
 
-def _scan_training(records: Records, path: Path, progress: Progress) -> tuple[Json, list[str]]:
+def scan_training(records: Records, path: Path, progress: Progress) -> tuple[Json, list[str]]:
     """What the training data share with the prompts, and a uniform sample of their texts (reservoir, seeded)."""
     random = np.random.default_rng(0)
     kept: list[str] = []
@@ -292,12 +292,46 @@ def _study(
     counts: Counts | None,
     options: Options,
 ) -> dict[str, Json]:
-    """study.json: the frozen claim and where everything came from, with hashes."""
-    status, why = _status(claim, claim_file, sources)
+    """study.json of results that were read: the frozen claim and where everything came from, with hashes."""
+    return study_json(
+        claim,
+        _status(claim, claim_file, sources),
+        sources,
+        notes,
+        extras,
+        made_by=["read", dict(options.mapping), options.rows, options.pair_by],
+        quotes=quotes,
+        counts=counts,
+    )
+
+
+def study_json(
+    claim: Claim,
+    status: tuple[Literal["confirmatory", "exploratory"], str],
+    sources: Sequence[Mapping[str, Json]],
+    notes: Sequence[str],
+    extras: Mapping[str, Json],
+    *,
+    made_by: Json,
+    quotes: Sequence[Quote] = (),
+    counts: Counts | None = None,
+) -> dict[str, Json]:
+    """study.json: the frozen claim and where everything came from, with hashes.
+
+    Args:
+        claim: what is claimed.
+        status: confirmatory or exploratory, and why.
+        sources: where each arm's answers came from, with their hashes.
+        notes: what was noticed on the way.
+        extras: other inputs of checks.
+        made_by: what else determines the records: how files were read, or how answers were generated and scored.
+        quotes: numbers that the sources state.
+        counts: set where only counts are known.
+    """
     identity = {
         "claim": to_json(claim),
         "sources": [[s["arm"], s["format"], s["sha256"]] for s in sources],
-        "read_as": [dict(options.mapping), options.rows, options.pair_by],
+        "made_by": made_by,
         "counts": None if counts is None else to_json(counts),
         "extras": content_hash(store.rounded(extras)) if extras else None,
     }
@@ -307,12 +341,12 @@ def _study(
         "study_hash": content_hash(identity),
         "claim_hash": claim.hash,
         "claim": to_json(claim),
-        "status": status,
-        "status_because": why,
-        "sources": sources,
+        "status": status[0],
+        "status_because": status[1],
+        "sources": list(sources),
         "counts": None if counts is None else to_json(counts),
         "quotes": [to_json(quote) for quote in quotes],
-        "notes": notes,
+        "notes": list(notes),
         "code_version": __version__,
         "environment": {
             "python": platform.python_version(), "numpy": np.__version__, "scipy": scipy.__version__,

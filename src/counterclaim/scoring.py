@@ -13,7 +13,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from counterclaim import instruments as builtin
 from counterclaim.errors import InputError, RegistryError
@@ -24,7 +23,6 @@ from counterclaim.records import (
     Response,
     Score,
     content_hash,
-    score_from_json,
     to_json,
 )
 from counterclaim.registry import Instrument, Item, Judge, Reading, Tools, instrument_named
@@ -147,6 +145,8 @@ def score(
     chosen: Sequence[Chosen],
     bench: Bench,
     journal: Journal,
+    *,
+    known: Iterable[Score] = (),
     watch: Callable[[ScoreTally], None] | None = None,
 ) -> list[Score]:
     """Every answer read by every instrument, in the order of instruments and answers.
@@ -158,7 +158,8 @@ def score(
         prompts: by id, with their gold.
         chosen: what reads them.
         bench: judge, sandbox, and how much is done at once.
-        journal: readings of an earlier, unfinished run; new ones are added to it.
+        journal: where every reading goes as soon as it is there.
+        known: readings of earlier runs; those that are wanted are taken over.
         watch: told as readings come in.
 
     Raises:
@@ -169,17 +170,16 @@ def score(
     follow_ups = {response.key: response for response in responses if _follows(response.arm, turns)}
     read = [response for response in responses if response.key not in follow_ups]
     kept: dict[tuple[str, str, str, int], list[Score]] = {}
-    for row in journal.rows:
-        made = score_from_json(row)
+    for made in known:
         kept.setdefault((made.instrument, *made.key), []).append(made)
     tally = ScoreTally(total=len(chosen) * len(read))
     started = time.monotonic()
     out: list[Score] = []
+    hold_gold(chosen, [prompts[response.prompt_id] for response in read])
     with _tools(chosen, bench) as tools:
         for item in chosen:
             tally.instrument = item.instrument.name
             _hold_to_cards(item.instrument, tools)
-            _hold_gold(item.instrument, read, prompts)
             missing = [response for response in read if (item.name, *response.key) not in kept]
             tally.done += len(read) - len(missing)
             step = 8 * bench.workers
@@ -276,17 +276,18 @@ def _hold_to_cards(instrument: Instrument, tools: Tools) -> None:
         )
 
 
-def _hold_gold(instrument: Instrument, responses: Sequence[Response], prompts: Mapping[str, Prompt]) -> None:
-    """Raise InputError where no prompt at all carries the gold that the instrument needs."""
-    for need in ("answer", "checklist", "tests"):
-        if need not in instrument.needs or not responses:
-            continue
-        golds: list[Mapping[str, Any]] = [prompts[response.prompt_id].gold for response in responses]
-        if not any(need in gold or (need == "tests" and "test_list" in gold) for gold in golds):
-            raise InputError(
-                f"{instrument.name} needs the {need} of each prompt, and no prompt has one",
-                remedy=f"add gold.{need} to the prompts, or score with another instrument",
-            )
+def hold_gold(chosen: Sequence[Chosen], prompts: Sequence[Prompt]) -> None:
+    """Raise InputError where no prompt at all carries the gold that an instrument needs."""
+    for item in chosen:
+        for need in ("answer", "checklist", "tests"):
+            if need not in item.instrument.needs:
+                continue
+            keys = ("tests", "test_list") if need == "tests" else (need,)
+            if not any(key in prompt.gold for prompt in prompts for key in keys):
+                raise InputError(
+                    f"{item.instrument.name} needs the {need} of each prompt, and no prompt has one",
+                    remedy=f"add gold.{need} to the prompts, or score with another instrument",
+                )
 
 
 def scoring_hash(responses: Sequence[Response], prompts: Mapping[str, Prompt], chosen: Sequence[Chosen]) -> str:

@@ -21,6 +21,7 @@ class Journal:
     Args:
         path: the file; made with its folder where it is missing.
         identity: what the rows belong to (any JSON value); rows of other work are never taken for this one's.
+        keep_other: refuse to go on where the file holds other work; False throws that work away.
 
     Attributes:
         rows: what was in it when it was opened.
@@ -29,12 +30,12 @@ class Journal:
         InputError: the file holds other work, is held by another process, or cannot be written.
     """
 
-    def __init__(self, path: Path, identity: Json) -> None:
+    def __init__(self, path: Path, identity: Json, *, keep_other: bool = True) -> None:
         self.path = path
         self.rows: list[Json] = []
         self._file = self._open()
         try:
-            self._resume(identity)
+            self._resume(identity, keep_other)
         except BaseException:
             self._file.close()
             raise
@@ -58,7 +59,7 @@ class Journal:
             ) from error
         return file
 
-    def _resume(self, identity: Json) -> None:
+    def _resume(self, identity: Json, keep_other: bool) -> None:
         self._file.seek(0)
         whole = 0
         head: Json = None
@@ -80,6 +81,9 @@ class Journal:
                 self.rows.append(row)
             whole += len(line)
         self._file.truncate(whole)
+        if head not in (None, identity) and not keep_other:
+            self._file.truncate(0)
+            self.rows, head = [], None
         if head is None:
             self._write([identity])
         elif head != identity:
@@ -122,11 +126,6 @@ class Journal:
     def close(self) -> None:
         """Close the file and let go of it; what is in it stays."""
         self._file.close()
-
-    def remove(self) -> None:
-        """Delete the file: its rows stand elsewhere now."""
-        self._file.close()
-        self.path.unlink(missing_ok=True)
 
     def __enter__(self) -> Self:
         return self

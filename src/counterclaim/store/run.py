@@ -10,7 +10,8 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,13 @@ DIGITS = 12  # significant digits of computed numbers on disk: the rest is the n
 
 _OURS = frozenset({
     "study.json", "prompts.jsonl", "responses.jsonl", "scores.jsonl", "extras.json", "checks.jsonl", "verdict.json",
-    "report.html", "report.md", "junit.xml", "verdict.sarif",
+    "report.html", "report.md", "junit.xml", "verdict.sarif", "answers.journal", "scores.journal",
+})  # fmt: skip
+_JOURNALS = frozenset({"answers.journal", "scores.journal"})
+
+
+_MADE_FROM_RECORDS = frozenset({
+    "checks.jsonl", "verdict.json", "report.html", "report.md", "junit.xml", "verdict.sarif",
 })  # fmt: skip
 
 
@@ -148,6 +155,87 @@ def read_run(folder: Path) -> Records:
         scores=[_made(folder / "scores.jsonl", line, row, score_from_json) for line, row in _lines(folder, "scores")],
         extras=_read_json(folder / "extras.json") if (folder / "extras.json").is_file() else {},
     )
+
+
+def begin_run(folder: Path, study: Mapping[str, Json], prompts: Iterable[Prompt]) -> None:
+    """Write down what a study asks before any of it is answered; ``finish_run`` adds the rest.
+
+    Raises:
+        InputError: the folder cannot be written.
+    """
+    with _writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        _replace_lines(folder / "prompts.jsonl", (to_json(prompt) for prompt in prompts))
+        _write_text(folder / "study.json", dump(study))
+
+
+def finish_run(folder: Path, records: Records, outputs: Mapping[str, str]) -> None:
+    """Write all records into a folder that was begun, each file atomically, ``study.json`` last; drop other outputs of ours.
+
+    Raises:
+        InputError: the folder cannot be written; what it held before is kept.
+    """
+    with _writing(folder):
+        _replace_lines(folder / "prompts.jsonl", (to_json(prompt) for _, prompt in sorted(records.prompts.items())))
+        _replace_lines(folder / "responses.jsonl", (to_json(response) for response in records.responses))
+        _replace_lines(folder / "scores.jsonl", (to_json(score) for score in records.scores))
+        if records.extras:
+            _write_text(folder / "extras.json", dump(records.extras))
+        else:
+            (folder / "extras.json").unlink(missing_ok=True)
+        write_outputs(folder, outputs)
+        _write_text(folder / "study.json", dump(records.study))
+        for name in (_MADE_FROM_RECORDS | _JOURNALS) - set(outputs):
+            (folder / name).unlink(missing_ok=True)
+
+
+def read_study(folder: Path) -> dict[str, Json] | None:
+    """study.json of a folder; None where the folder is missing or empty.
+
+    Raises:
+        InputError: the folder holds something that is no run folder, or its study.json is damaged.
+    """
+    if not folder.exists():
+        return None
+    if not folder.is_dir():
+        raise InputError("a file stands where the run folder should go", path=folder, remedy="choose another --out")
+    if not (folder / "study.json").is_file():
+        if any(folder.iterdir()):
+            raise InputError(
+                "the folder is not empty and is not a run folder", path=folder, remedy="choose another --out"
+            )
+        return None
+    study: dict[str, Json] = _read_json(folder / "study.json")
+    return study
+
+
+def clear_run(folder: Path) -> None:
+    """Delete what this package wrote into a run folder; a user's own files stay."""
+    with _writing(folder):
+        for name in _OURS:
+            (folder / name).unlink(missing_ok=True)
+
+
+def _replace_lines(path: Path, rows: Iterable[Json]) -> None:
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        write_lines(beside, rows)
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    """Turn what the disk says into a sentence."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(
+            f"the run folder cannot be written ({error.strerror}); everything up to here is kept",
+            path=folder,
+            remedy="make room or choose another --out, and run the same command again",
+        ) from error
 
 
 def read_checks(folder: Path) -> list[Json]:
