@@ -46,7 +46,7 @@ def test_missing_folder_empty_and_unknown(tmp_path: Path) -> None:
     assert "neither JSON" in refused(write(tmp_path / "a.doc", "Dear reader"))
     assert "gzip" in refused(write(tmp_path / "a.jsonl.gz", b"\x1f\x8b\x08rest"))
     assert "not a parquet file" in refused(write(tmp_path / "a.parquet", "plain"))
-    assert "formats are inspect" in refused(make.table_jsonl(tmp_path), format="excel")
+    assert "formats are counterclaim" in refused(make.table_jsonl(tmp_path), format="excel")
 
 
 def test_half_a_line_and_a_half_written_last_line(tmp_path: Path) -> None:

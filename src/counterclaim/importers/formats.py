@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from counterclaim.errors import InputError
-from counterclaim.importers import chat, code, inspect_log, lighteval, lmeval, promptfoo, table, trl
+from counterclaim.importers import chat, code, inspect_log, lighteval, lmeval, promptfoo, run_folder, table, trl
 from counterclaim.importers.imported import Imported, Request
 from counterclaim.importers.reading import InputFile
 
@@ -29,6 +29,8 @@ class Importer:
 
 
 _ALL = (
+    Importer("counterclaim", "a run folder of our own with the answers of an arm, or its responses.jsonl",
+             run_folder.recognises, run_folder.read),
     Importer("inspect", "Inspect logs: .eval, or .json with samples", inspect_log.recognises, inspect_log.read),
     Importer("lm-eval", "lm-evaluation-harness samples_*.jsonl (and results_*.json beside it)",
              lmeval.recognises, lmeval.read),

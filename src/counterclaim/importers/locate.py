@@ -15,12 +15,16 @@ _MOST_FILES = 10_000
 def results_file(path: Path) -> Path:
     """``path`` itself, or, where it is a folder, the one file of results in it (or in a folder below it).
 
+    Of a run folder of our own it is the answers.
+
     Raises:
         InputError: the folder holds no such file, or several equally likely ones.
     """
     try:
         if not path.is_dir():
             return path
+        if (path / "study.json").is_file() and (path / "responses.jsonl").is_file():
+            return path / "responses.jsonl"
         files = []
         for pattern in ("*", "*/*", "*/*/*"):
             for found in path.glob(pattern):
