@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from conftest import table_rows, write_rows
-from counterclaim import __version__, cli, study
+from counterclaim import __version__, study
 
 Cli = Callable[..., tuple[int, str, str]]
 
@@ -237,7 +237,7 @@ def test_what_stops_a_run_from_outside(
     def stopped(*_: Any, **__: Any) -> None:
         raise error
 
-    monkeypatch.setattr(cli, "app", stopped)
+    monkeypatch.setattr(application, "app", stopped)
     got, _, err = run_cli("audit")
     assert got == code
     assert said in err

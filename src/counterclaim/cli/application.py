@@ -1,0 +1,79 @@
+"""The application that every verb joins, the options that several share, and how errors leave."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated, NoReturn
+
+import typer
+
+from counterclaim import __version__
+from counterclaim.errors import CounterclaimError
+
+BAD_INPUT = 2
+DEBUG = "COUNTERCLAIM_DEBUG"
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    help="Tries to refute a claim about a language model's behaviour before a reviewer does.",
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON and nothing else.")]
+Format = Annotated[
+    str | None,
+    typer.Option("--format", help="Format of the files; detected when left out (counterclaim list formats)."),
+]
+Mapping = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--map", help="field=column, repeated or joined by commas: prompt=question,response=text,correct=passed."
+    ),
+]
+Rows = Annotated[str | None, typer.Option("--rows", help="Key of the list of rows inside a JSON file.")]
+SameConstruct = Annotated[
+    list[str] | None,
+    typer.Option("--same-construct", help="Labels that claim to measure one thing, for example correct,factual."),
+]
+
+
+@app.callback(invoke_without_command=True)
+def _root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        print(f"counterclaim {__version__}")
+        raise typer.Exit
+
+
+def main() -> None:
+    """Run the command line; every error on purpose is one sentence and exit code 2."""
+    try:
+        app()
+    except CounterclaimError as error:
+        _complain(str(error))
+    except KeyboardInterrupt:
+        print(
+            "counterclaim: interrupted; what was finished is kept, nothing half-written was left behind.",
+            file=sys.stderr,
+        )
+        sys.exit(130)
+    except MemoryError:
+        _complain("out of memory; audit fewer rows at once.")
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(BAD_INPUT)
+    except Exception as error:  # a bug of ours: one sentence all the same, and the traceback for whoever asks for it
+        if os.environ.get(DEBUG):
+            raise
+        _complain(
+            f"this is a bug in counterclaim, not in your input ({type(error).__name__}: {error}); "
+            f"set {DEBUG}=1 to see the traceback, and report it."
+        )
+
+
+def _complain(sentence: str) -> NoReturn:
+    """One sentence on standard error, control characters of a terminal taken out; then exit."""
+    print("counterclaim: " + "".join(c if c.isprintable() else "�" for c in sentence), file=sys.stderr)
+    sys.exit(BAD_INPUT)

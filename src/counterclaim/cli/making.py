@@ -1,0 +1,1 @@
+"""Verbs that need a model: generate, score, run, tiny, judge-cards, serve."""

@@ -1,0 +1,119 @@
+"""Verbs that measure this package itself: worlds, bench, kit, and the lists of what there is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from counterclaim.cli.application import Json, app
+from counterclaim.cli.flags import choice
+from counterclaim.cli.show import plain, print_json, progress_of, show_worlds, table_of, terminal
+
+
+@app.command(epilog="Example: `counterclaim worlds --draws 200`")
+def worlds(
+    draws: Annotated[int, typer.Option(min=1, help="Draws of every world.")] = 20,
+    world: Annotated[list[str] | None, typer.Option(help="Only this world; repeat.")] = None,
+    n: Annotated[int | None, typer.Option(help="Prompts in each world, instead of its own default.")] = None,
+    effect: Annotated[float | None, typer.Option(help="Size of the true effect, instead of the world's own.")] = None,
+    severity: Annotated[
+        float | None, typer.Option(help="Severity of the artefact, instead of the world's own.")
+    ] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Processes.")] = 2,
+    as_json: Json = False,
+) -> None:
+    """How often is this tool wrong? Draw planted worlds whose truth is known and count the verdicts."""
+    from counterclaim import calibration
+
+    with progress_of(quiet=as_json) as progress:
+        table = calibration.tally(
+            draws, world or None, n=n, effect=effect, severity=severity, jobs=jobs,
+            progress=lambda done, total: progress(f"drawing worlds ({total} in all)", done),
+        )  # fmt: skip
+    if as_json:
+        print_json(table)
+        return
+    show_worlds(table, calibration.promises(table))
+
+
+@app.command(epilog="Example: `counterclaim bench --json`")
+def bench(
+    quick: Annotated[bool, typer.Option("--quick", help="Fewer repetitions.")] = False, as_json: Json = False
+) -> None:
+    """Time our hot paths and their peers side by side in one run."""
+    from counterclaim.bench import run_bench
+
+    with progress_of(quiet=as_json) as progress:
+        result = run_bench(quick, lambda name: progress(f"timing {name}", None))
+    if as_json:
+        print_json(result)
+        return
+    table = table_of("what", "ours", "peer", "peer's time", "ratio", "agreement")
+    for row in result["rows"]:
+        table.add_row(
+            row["name"], f"{row['ours']:.4g} s", row["peer"], f"{row['peer_s']:.4g} s", f"{row['ratio']:.1f}×",
+            "" if row["agreement"] is None else f"{row['agreement']:.2g}",
+        )  # fmt: skip
+    terminal().print(table)
+    for audit in result["audits"]:
+        print(f"{audit['name']}: {audit['seconds']:.1f} s, at most {audit['peak_mb']:.0f} MB")
+    print("Machine: " + ", ".join(f"{key} {value}" for key, value in result["machine"].items()))
+
+
+@app.command(epilog="Examples: `counterclaim kit truncation`, `counterclaim kit lm-eval samples_gsm8k.jsonl`")
+def kit(
+    name: Annotated[str | None, typer.Argument(help="A check or a format; all built-ins when left out.")] = None,
+    file: Annotated[Path | None, typer.Argument(help="For a format: a small good file of it.")] = None,
+    draws: Annotated[int, typer.Option(min=1, help="Draws of each planted world.")] = 20,
+) -> None:
+    """Run the conformance suite on a check (built-in or plugged in), or on an importer with a file of its format."""
+    from counterclaim import kit as suites
+    from counterclaim.registry import load_plugins
+
+    load_plugins()
+    with progress_of(quiet=False) as progress:
+        problems = suites.run(
+            name, fixture=file, draws=draws, progress=lambda what: progress(f"examining {what}", None)
+        )
+    for problem in problems:
+        print(problem)
+    print("No problem was found." if not problems else f"{len(problems)} problems.")
+    raise typer.Exit(1 if problems else 0)
+
+
+@app.command("list", epilog="Example: `counterclaim list checks`")
+def list_(
+    what: Annotated[str, typer.Argument(help="formats, metrics, checks or worlds.")],
+) -> None:
+    """List what there is by name: formats, metrics, checks, worlds."""
+    kind = choice("WHAT", what, ("formats", "metrics", "checks", "worlds"))
+    rows: list[tuple[str, str]] = []
+    if kind == "formats":
+        from counterclaim.importers import FORMATS
+
+        rows = list(FORMATS.items())
+    elif kind == "metrics":
+        from counterclaim.metrics import METRICS
+
+        rows = [(m.name, f"{m.kind} of {' and '.join(m.axes)}; {m.better} is better") for m in METRICS.values()]
+        rows += [
+            ("score.NAME", "mean of a numeric score column; the prefix may be left out"),
+            ("label.NAME=VALUE", "share of responses with that label"),
+            ("auc(NAME)", "how well the score NAME ranks right above wrong answers"),
+        ]
+    elif kind == "checks":
+        import counterclaim.checks  # noqa: F401  importing it registers the built-ins
+        from counterclaim.registry import checks, load_plugins
+
+        load_plugins()
+        rows = [(f"{check.group}/{check.name}", check.question) for check in checks()]
+    else:
+        from counterclaim.worlds import WORLDS
+
+        rows = [(world.name, f"[{world.truth}] {world.story}") for world in WORLDS.values()]
+    table = table_of("name", "what it is")
+    for name, text in rows:
+        table.add_row(plain(name), plain(text))
+    terminal().print(table)
