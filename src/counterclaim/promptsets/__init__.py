@@ -17,6 +17,7 @@ SETS: Mapping[str, str] = {
     "cooking": "Questions on cooking technique, each with a checklist of three to five claims that a right answer makes.",
     "mcas": "Half tricky prompts (underspecified, false premise, calibration trap), half straightforward ones.",
     "python": "Small Python problems with hidden tests.",
+    "recovery": "Questions with one short, undisputed answer, for scripted corrections.",
 }
 """The sets that ship with the package: name to what is in it, in one sentence."""
 
