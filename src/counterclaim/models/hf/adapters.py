@@ -1,0 +1,109 @@
+"""PEFT adapters: laid over a model only where they were made for it and all of them takes effect."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+
+from counterclaim.errors import ModelError
+from counterclaim.models.hf.fingerprint import weights_hash
+from counterclaim.registry import ModelSpec
+
+_SETTINGS = "adapter_config.json"
+_SHOWN = 3  # keys that a message names
+
+
+def with_adapter(network: Any, spec: ModelSpec) -> Any:
+    """The model with the adapter of ``spec`` laid over it, its weights unmerged.
+
+    Raises:
+        ModelError: peft is missing, the folder holds no adapter, or the adapter is for another base model.
+    """
+    try:
+        from peft import PeftModel
+    except ImportError as error:
+        raise ModelError("an adapter needs peft", remedy="pip install 'counterclaim[models]'") from error
+    assert spec.adapter is not None
+    folder = spec.adapter
+    _check_base(_settings(folder), spec)
+    device = str(next(network.parameters()).device)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # peft only warns of missing keys; the second load below returns them
+            adapted = PeftModel.from_pretrained(network, str(folder), torch_device=device)
+            loaded = adapted.load_adapter(str(folder), "default", torch_device=device)
+    except (RuntimeError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(
+            f"the adapter does not fit {spec.name}: {_first_line(error)}",
+            path=folder,
+            remedy="lay it over the model that it was trained on",
+        ) from error
+    if loaded.missing_keys or loaded.unexpected_keys:
+        raise ModelError(
+            f"the adapter does not fit {spec.name}: {_shown('it lacks', loaded.missing_keys)}"
+            f"{_shown('the model has no place for', loaded.unexpected_keys)}so parts of it would change nothing",
+            path=folder,
+            remedy="lay it over the model that it was trained on",
+        )
+    return adapted.eval()
+
+
+def _settings(folder: Path) -> dict[str, Any]:
+    file = folder / _SETTINGS
+    if not file.is_file():
+        raise ModelError(
+            f"is no folder of a PEFT adapter, for it has no {_SETTINGS}",
+            path=folder,
+            remedy="name the adapter's folder",
+        )
+    if not list(folder.glob("*.safetensors")):
+        raise ModelError(
+            "the adapter has no safetensors weights, and pickled ones are never loaded",
+            path=folder,
+            remedy="save it again with safe_serialization=True",
+        )
+    try:
+        settings = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ModelError(f"is not JSON ({error})", path=file, remedy="save the adapter again") from error
+    if not isinstance(settings, dict):
+        raise ModelError("is not the settings of an adapter", path=file, remedy="save the adapter again")
+    return settings
+
+
+def _check_base(settings: dict[str, Any], spec: ModelSpec) -> None:
+    """Refuse an adapter that says it was made for another model.
+
+    Two folders are compared by their weights and two repositories by their names, whoever keeps the copy. A folder
+    against a repository proves nothing; then only the shapes decide.
+    """
+    base = settings.get("base_model_name_or_path")
+    if not base or str(base) == spec.name:
+        return
+    there, here = Path(str(base)).expanduser(), Path(spec.name).expanduser()
+    if there.is_dir() and here.is_dir():
+        differ = there.resolve() != here.resolve() and weights_hash(there) != weights_hash(here)
+    elif here.is_dir() or there.is_absolute():
+        differ = False
+    else:
+        differ = there.name.lower() != here.name.lower()
+    if differ:
+        raise ModelError(
+            f"the adapter was made for {base}, not for {spec.name}",
+            path=spec.adapter,
+            remedy=f"use it with {base}; where both are the same weights, correct base_model_name_or_path in {_SETTINGS}",
+        )
+
+
+def _shown(what: str, keys: list[str]) -> str:
+    if not keys:
+        return ""
+    more = f" and {len(keys) - _SHOWN} more" if len(keys) > _SHOWN else ""
+    return f"{what} {', '.join(keys[:_SHOWN])}{more}, "
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return " ".join(lines[:2])[:300].rstrip(" .;:,") if lines else type(error).__name__
