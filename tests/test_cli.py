@@ -13,6 +13,7 @@ import pytest
 
 from conftest import table_rows, write_rows
 from counterclaim import __version__, study
+from counterclaim.cli import application
 
 Cli = Callable[..., tuple[int, str, str]]
 
