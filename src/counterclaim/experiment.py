@@ -8,21 +8,25 @@ it is finished, it generates nothing and scores only what is new.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from statistics import median
+from typing import Any, Literal, cast, get_args
 
-from counterclaim import generation, promptsets, scoring, store
+from counterclaim import generation, instruments, promptsets, registry, scoring, store
 from counterclaim.errors import InputError, RecordError
-from counterclaim.instruments import validate
-from counterclaim.intake import Progress, known_names, scan_training, silent, study_json
+from counterclaim.evidence import Arm, Evidence
+from counterclaim.instruments.validation import Report, validate
+from counterclaim.intake import DEFAULT_MARGIN, Progress, known_names, scan_training, silent, study_json
 from counterclaim.metrics import resolve
+from counterclaim.models import open_model
 from counterclaim.models.judge import open_judge
 from counterclaim.records import (
     Claim,
+    FinishReason,
     Json,
     Prompt,
     Response,
@@ -32,10 +36,15 @@ from counterclaim.records import (
     score_from_json,
     to_json,
 )
-from counterclaim.registry import Runtime
+from counterclaim.registry import ModelSpec, Runtime
 from counterclaim.scoring import Bench, Chosen, ScoreTally
+from counterclaim.server import Fault, Server, serve
+from counterclaim.server.faults import FaultKind
 from counterclaim.spec import ArmPlan, PromptChoice, StudyPlan, arms_hash, model_json
 from counterclaim.store import Journal, Records
+
+FEW = 5
+"""Prompts that a tag needs for a row of its own in the table of scores."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,39 +238,49 @@ class Scoring:
     unsafe_local: bool = False
 
 
+@contextmanager
+def judging(
+    wanted: Scoring, chosen: Sequence[Chosen], runtime: Runtime, watchers: Watchers
+) -> Iterator[tuple[Bench, dict[str, Json]]]:
+    """What scoring works with, and what the judge did with its known-answer cards (``extras`` of the run folder).
+
+    The judge is opened, and its cards are run, before anything else is paid for.
+    """
+    asking = [item.instrument for item in chosen if "judge" in item.instrument.needs]
+    if wanted.judge is None or not asking:
+        yield Bench(unsafe_local=wanted.unsafe_local), {}
+        return
+    with closing(open_judge(wanted.judge, runtime)) as judge:
+        cards: dict[str, Json] = {}
+        if wanted.validate_judge:
+            report = validate(
+                judge, asking, workers=runtime.concurrency,
+                progress=lambda done, total: watchers.stage(f"the judge's known-answer cards ({total} readings)", done),
+            )  # fmt: skip
+            cards["cards"] = report.cards()
+        yield Bench(judge, runtime.concurrency, wanted.unsafe_local), cards
+
+
 def score(
     work: Work,
     prompts: Mapping[str, Prompt],
     chosen: Sequence[Chosen],
-    wanted: Scoring,
-    runtime: Runtime,
+    budgets: Sequence[int],
+    bench: Bench,
     watchers: Watchers,
 ) -> Records:
-    """The answers of a run folder with their scores, and what the judge did with its known-answer cards.
+    """The answers of a run folder, cut to the budgets too, with their scores.
 
     Raises:
-        InputError: an instrument fails its own cards, or lacks the gold that it needs.
+        InputError: an instrument fails its own cards, lacks the gold that it needs, or a budget cannot be cut to.
         SandboxError: programs would have to be run, and there is no sandbox.
     """
-    responses = cut_to_budgets(work.responses, wanted.budgets)
-    asks_judge = any("judge" in item.instrument.needs for item in chosen)
-    judge = open_judge(wanted.judge, runtime) if wanted.judge is not None and asks_judge else None
-    workers = runtime.concurrency if judge is not None else os.cpu_count() or 1
-    bench = Bench(judge, workers, wanted.unsafe_local)
+    responses = cut_to_budgets(work.responses, budgets)
     identity = {"scores": scoring.scoring_hash(responses, prompts, chosen)}
-    extras: dict[str, Json] = {}
-    try:
-        if judge is not None and wanted.validate_judge:
-            judged = [item.instrument for item in chosen if "judge" in item.instrument.needs]
-            report = validate(judge, judged, progress=lambda name: watchers.stage(f"the judge's cards: {name}", None))
-            extras["cards"] = report.cards()
-        with Journal(work.folder / "scores.journal", identity, keep_other=False) as journal:
-            known = [*_still_true(work.earlier, responses, prompts), *map(score_from_json, journal.rows)]
-            scores = scoring.score(responses, prompts, chosen, bench, journal, known=known, watch=watchers.scores)
-    finally:
-        if judge is not None:
-            judge.close()
-    return Records(work.study, dict(prompts), responses, scores, extras)
+    with Journal(work.folder / "scores.journal", identity, keep_other=False) as journal:
+        known = [*_still_true(work.earlier, responses, prompts), *map(score_from_json, journal.rows)]
+        scores = scoring.score(responses, prompts, chosen, bench, journal, known=known, watch=watchers.scores)
+    return Records(work.study, dict(prompts), responses, scores)
 
 
 def _still_true(
@@ -276,6 +295,169 @@ def _still_true(
         old = earlier.prompts.get(made.prompt_id)
         if made.key in same and old is not None and old.gold == prompts[made.prompt_id].gold:
             yield made
+
+
+def generate_run(
+    folder: Path,
+    asked: Answering,
+    runtime: Runtime,
+    watchers: Watchers,
+    *,
+    overwrite: bool = False,
+    retry_errors: bool = False,
+) -> dict[str, Json]:
+    """One arm's answers in a run folder of their own, without a claim; a summary of them.
+
+    Raises:
+        InputError, ModelError, BudgetSpent: as ``answer``.
+    """
+    work = answer(folder, asked, None, runtime, watchers, overwrite=overwrite, retry_errors=retry_errors)
+    records = work.earlier or Records(work.study)
+    fresh = {response.key for response in work.responses}
+    derived = [response for response in records.responses if response.key not in fresh and "@" in response.arm]
+    prompts = {prompt.id: prompt for prompt in asked.prompts}
+    made = Records({**work.study, "finished": True}, prompts, [*work.responses, *derived], records.scores)
+    store.finish_run(folder, made, {})
+    arms = {response.arm for response in work.responses}
+    return {
+        "arms": [_summary(arm, [r for r in work.responses if r.arm == arm]) for arm in sorted(arms)],
+        "notes": _notes(made, unsafe_local=False),
+    }
+
+
+def _summary(arm: str, answers: Sequence[Response]) -> dict[str, Json]:
+    tokens = [answer.n_tokens for answer in answers if answer.n_tokens is not None]
+    return {
+        "arm": arm, "n": len(answers), "cut": sum(answer.finish_reason is FinishReason.LENGTH for answer in answers),
+        "failed": sum(answer.error is not None for answer in answers), "tokens": median(tokens) if tokens else None,
+        "model": answers[0].model.repo, "revision": answers[0].model.revision,
+    }  # fmt: skip
+
+
+def score_run(
+    folder: Path, wanted: Scoring, runtime: Runtime, watchers: Watchers, *, golds: str | None = None
+) -> dict[str, Json]:
+    """Score the answers of a finished run folder, beside what it holds already; a summary of the scores.
+
+    Args:
+        folder: the run folder.
+        wanted: instruments, judge and budgets.
+        runtime: how the judge is run.
+        watchers: told how far things are.
+        golds: file or set whose golds replace those of the run folder's prompts.
+
+    Raises:
+        InputError: it is no finished run folder, or an instrument cannot score it.
+    """
+    study = store.read_study(folder)
+    if study is None or not study.get("finished", True):
+        raise InputError(
+            "this is no finished run folder",
+            path=folder,
+            remedy="generate the answers first; a rerun goes on from there",
+        )
+    earlier = store.read_run(folder)
+    chosen = scoring.choose(wanted.instruments, wanted.judge)
+    prompts = _with_golds(earlier.prompts, golds)
+    scoring.hold_gold(chosen, list(prompts.values()))
+    work = Work(folder, earlier.study, earlier, [r for r in earlier.responses if "@" not in r.arm])
+    with judging(wanted, chosen, runtime, watchers) as (bench, cards):
+        records = score(work, prompts, chosen, wanted.budgets, bench, watchers)
+    again = {item.instrument.name for item in chosen}
+    kept = [made for made in earlier.scores if made.instrument.partition("@")[0] not in again]
+    answers = {response.key for response in records.responses}
+    older = [r for r in earlier.responses if r.key not in answers]
+    records.responses += older
+    records.scores = [*kept, *records.scores]
+    records.extras = {**earlier.extras, **cards}
+    store.finish_run(folder, records, {})
+    return {"scores": score_table(records), "notes": _notes(records, unsafe_local=wanted.unsafe_local)}
+
+
+def _with_golds(prompts: Mapping[str, Prompt], source: str | None) -> dict[str, Prompt]:
+    """The prompts with golds taken from a file or a set."""
+    if source is None:
+        return dict(prompts)
+    given = {prompt.id: prompt for prompt in choose_prompts(PromptChoice(source, None))}
+    if not set(given) & set(prompts):
+        raise InputError(
+            f"no prompt of {source} was answered in this run folder",
+            remedy="name the prompts that were put to the model",
+        )
+    return {key: replace(prompt, gold=given[key].gold) if key in given else prompt for key, prompt in prompts.items()}
+
+
+def score_table(records: Records) -> list[dict[str, Json]]:
+    """The mean of every axis in every arm, and within every ``NAME:VALUE`` tag of the prompts, with its interval."""
+    claim = Claim("accuracy", "increase", DEFAULT_MARGIN)
+    tags: dict[str, set[str]] = {"": set(records.prompts)}
+    for key, prompt in records.prompts.items():
+        for tag in prompt.tags:
+            if ":" in tag and not tag.startswith("source-id:"):
+                tags.setdefault(tag, set()).add(key)
+    rows = []
+    for tag, keys in tags.items():
+        if tag and not FEW <= len(keys) < len(records.prompts):
+            continue
+        evidence = Evidence(
+            claim, {key: records.prompts[key] for key in keys},
+            [response for response in records.responses if response.prompt_id in keys],
+            [made for made in records.scores if made.prompt_id in keys],
+        )  # fmt: skip
+        rows += [row for arm in evidence.arms.values() for row in _axis_rows(evidence, arm, tag)]
+    return rows
+
+
+def _axis_rows(evidence: Evidence, arm: Arm, tag: str) -> Iterator[dict[str, Json]]:
+    for axis, column in sorted(arm.columns.items()):
+        labels = [axis]
+        if any(isinstance(value, str) for value in column.values):
+            labels = [f"{axis}={value}" for value in sorted({v for v in column.values if isinstance(v, str)})]
+        for name in labels:
+            metric = resolve(name, {axis})
+            yield {
+                "arm": arm.name, "axis": name, "tag": tag, "mean": evidence.arm_estimate(metric, arm).to_json(),
+                "unscored": int((~arm.scored(metric)).sum()), "instrument": " and ".join(sorted(column.instruments)),
+            }  # fmt: skip
+
+
+def judge_report(judge: str, wanted: Sequence[str], runtime: Runtime, watchers: Watchers) -> Report:
+    """What a judge shows on the known-answer cards of some instruments; of all that ask a judge when none is named.
+
+    Raises:
+        InputError: an instrument does not exist, or asks no judge.
+        ModelError: the judge cannot be reached.
+    """
+    instruments.load()
+    asking = [name for name, made in registry.instruments().items() if "judge" in made.needs]
+    chosen = [scoring.choose([name], judge)[0].instrument for name in wanted or asking]
+    if silent_ones := [made.name for made in chosen if "judge" not in made.needs]:
+        raise InputError(f"{silent_ones[0]} asks no judge", remedy=f"choose among {', '.join(asking)}")
+    with closing(open_judge(judge, runtime)) as opened:
+        return validate(
+            opened, chosen, workers=runtime.concurrency,
+            progress=lambda done, total: watchers.stage(f"known-answer cards ({total} readings)", done),
+        )  # fmt: skip
+
+
+@contextmanager
+def serving(model: str, port: int, faults: Sequence[tuple[str, int | None]], latency_s: float) -> Iterator[Server]:
+    """A model behind a local OpenAI-compatible endpoint that misbehaves on command.
+
+    Raises:
+        InputError: there is no such model or fault, or the port is taken.
+    """
+    kinds = get_args(FaultKind)
+    for kind, _ in faults:
+        if kind not in kinds or kind == "rejects":
+            known = ", ".join(name for name in kinds if name != "rejects")
+            raise InputError(f"there is no fault {kind!r}", remedy=f"choose among {known}")
+    planned = [Fault(cast(FaultKind, kind), times=times) for kind, times in faults]
+    with (
+        closing(open_model(ModelSpec(model), Runtime())) as opened,
+        serve(opened, port=port, model=model, faults=planned, latency_s=latency_s) as server,
+    ):
+        yield server
 
 
 # a whole study --------------------------------------------------------------------------------------------------
@@ -305,9 +487,11 @@ def perform(
         plan.arms, prompts, plan.samples, plan.seeds, {name: said for name, said in turns.items() if said is not None}
     )
     runtime = replace(plan.runtime, token_ends=bool(plan.budgets))
-    work = answer(folder, asked, plan.claim, runtime, watchers, overwrite=overwrite, retry_errors=retry_errors)
     wanted = Scoring(plan.instruments, plan.judge, plan.validate_judge, plan.budgets, plan.unsafe_local)
-    records = score(work, {prompt.id: prompt for prompt in prompts}, chosen, wanted, runtime, watchers)
+    with judging(wanted, chosen, runtime, watchers) as (bench, cards):
+        work = answer(folder, asked, plan.claim, runtime, watchers, overwrite=overwrite, retry_errors=retry_errors)
+        records = score(work, {prompt.id: prompt for prompt in prompts}, chosen, plan.budgets, bench, watchers)
+    records.extras = dict(cards)
     if plan.train_data is not None:
         records.extras["overlap"], records.extras["train_sample"] = scan_training(
             records, plan.train_data, watchers.stage
@@ -318,7 +502,7 @@ def perform(
             plan.claim,
             _status(plan.claim, work.study["frozen"]),
             _sources(records, work.study["began"]),
-            _notes(records, wanted),
+            _notes(records, unsafe_local=plan.unsafe_local),
             records.extras,
             made_by=["generated", work.study["answers_hash"], identity_of(chosen), list(plan.budgets)],
         ),
@@ -359,13 +543,13 @@ def _sources(records: Records, began: str) -> list[dict[str, Json]]:
     ]  # fmt: skip
 
 
-def _notes(records: Records, wanted: Scoring) -> list[str]:
+def _notes(records: Records, *, unsafe_local: bool) -> list[str]:
     """What a reader of the page must know of how the records were made."""
     notes = []
     failed = sum(response.error is not None for response in records.responses)
     if failed:
         first = next(response.error for response in records.responses if response.error is not None)
         notes.append(f"{failed} of {len(records.responses)} answers failed, the first with: {first}")
-    if wanted.unsafe_local:
+    if unsafe_local:
         notes.append("Code that the model wrote was run without a sandbox, with resource limits only.")
     return notes

@@ -1,6 +1,6 @@
 """The main path: results in, records on disk, checks, verdict, pages. The only module that knows the order.
 
-    import_study ─> Records ─> evidence_of ─> run_all ─> decide ─> verdict.json, checks.jsonl, pages
+    import_study, or perform ─> Records ─> evidence_of ─> run_all ─> decide ─> verdict.json, checks.jsonl, pages
 
 Everything after ``Records`` is pure: ``check`` redoes it from a run folder to the same bytes.
 """
@@ -16,6 +16,7 @@ from counterclaim.checks import ONE_ARM, run_all
 from counterclaim.checks.cost import guards as watched_guards
 from counterclaim.errors import InputError, RecordError
 from counterclaim.evidence import CONTROL, TREATED, Evidence
+from counterclaim.experiment import Watchers, perform
 from counterclaim.importers.finish import infer_finish
 from counterclaim.intake import (
     DEFAULT_MARGIN,
@@ -38,6 +39,7 @@ from counterclaim.records import (
 from counterclaim.registry import checks as registered_checks
 from counterclaim.registry import load_plugins
 from counterclaim.report import Page, render_html, render_junit, render_markdown, render_sarif
+from counterclaim.spec import StudyPlan
 from counterclaim.store import Records
 from counterclaim.verdict import decide
 
@@ -81,6 +83,16 @@ def example(wanted: Wanted) -> tuple[dict[str, list[Path]], Wanted]:
     folder = Path(__file__).parent / "example"
     files = {arm: [folder / f"{arm}.jsonl"] for arm in (CONTROL, TREATED)}
     return files, wanted if wanted.metric or wanted.file else replace(wanted, metric="accuracy")
+
+
+def write_example(path: Path, *, overwrite: bool = False) -> None:
+    """Write a commented study file to start from.
+
+    Raises:
+        InputError: the file exists and ``overwrite`` is not set, or cannot be written.
+    """
+    text = (Path(__file__).parent / "example" / "study.toml").read_text(encoding="utf-8")
+    store.write_new(path, text, overwrite=overwrite)
 
 
 # judging --------------------------------------------------------------------------------------------------------
@@ -161,6 +173,35 @@ def write(folder: Path, records: Records, judged: Judged, *, overwrite: bool = F
     store.write_run(folder, records, judged.files(), overwrite=overwrite)
 
 
+def run(
+    plan: StudyPlan,
+    folder: Path,
+    watchers: Watchers | None = None,
+    *,
+    overwrite: bool = False,
+    retry_errors: bool = False,
+) -> Judged:
+    """A study file, from nothing to the verdict and its pages. Killed and run again, it goes on where it stopped.
+
+    Args:
+        plan: the study file, read.
+        folder: the run folder.
+        watchers: told how far things are.
+        overwrite: replace another study in the folder.
+        retry_errors: ask again where an earlier run got an error.
+
+    Raises:
+        InputError: something in the study file cannot be used, or the folder holds something else.
+        ModelError: a model cannot be used.
+        BudgetSpent: the budget for tokens or money is used up; a rerun goes on from there.
+    """
+    watchers = watchers or Watchers()
+    records = perform(plan, folder, watchers, overwrite=overwrite, retry_errors=retry_errors)
+    judged = judge(records, watchers.stage)
+    store.finish_run(folder, records, judged.files())
+    return judged
+
+
 def check(folder: Path, progress: Progress = silent) -> Judged:
     """Redo checks, verdict and pages of a run folder.
 
@@ -209,7 +250,18 @@ _OF_A_CHECK = ("check", "group", "outcome", "estimate", "because", "remedy", "re
 
 def _read(folder: Path) -> tuple[Records, Evidence]:
     """A run folder's records and the evidence in them."""
+    begun = store.read_study(folder)
+    if begun is not None and begun.get("finished") is False:
+        raise InputError(
+            "the run is not finished", path=folder, remedy="run the command that began it again; it goes on from there"
+        )
     records = store.read_run(folder)
+    if "claim" in records.study and records.study["claim"] is None:
+        raise InputError(
+            "the run folder holds answers and no claim to judge",
+            path=folder,
+            remedy="judge two of them: counterclaim audit --control A --treated B --metric NAME",
+        )
     _hold(folder / "study.json", records.study, _OF_A_STUDY)
     try:
         evidence = evidence_of(records)

@@ -97,3 +97,25 @@ def _k_of_n(flag: str, item: str) -> tuple[str, tuple[int, int]]:
     if not mark or not k.isdigit() or not n.isdigit() or not 0 <= int(k) <= int(n) or int(n) == 0:
         raise InputError(f"{flag} {item!r} is not ARM=K/N with K ≤ N", remedy=f"write it like {flag} control=40/120")
     return name, (int(k), int(n))
+
+
+def numbers_of(flag: str, text: str | None) -> tuple[int, ...]:
+    try:
+        numbers = tuple(int(part) for part in (text or "").split(",") if part.strip())
+    except ValueError:
+        numbers = (0,)
+    if any(number < 1 for number in numbers):
+        raise InputError(f"{flag} {text!r} is not a list of whole numbers ≥ 1", remedy=f"write it like {flag} 512,1024")
+    return numbers
+
+
+def counted(flag: str, item: str) -> tuple[str, int | None]:
+    """``NAME`` or ``NAME=COUNT``."""
+    if "=" not in item:
+        return item, None
+    name, count = assignment(flag, item)
+    if not count.isdigit() or int(count) < 1:
+        raise InputError(
+            f"{flag} {item!r}: the count is not a whole number ≥ 1", remedy=f"write it like {flag} {name}=3"
+        )
+    return name, int(count)

@@ -1,1 +1,276 @@
-"""Verbs that need a model: generate, score, run, tiny, judge-cards, serve."""
+"""Verbs that need a model: run, generate, score, tiny, judge-cards, serve."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from counterclaim.cli.application import Json, app
+from counterclaim.cli.flags import choice, counted, numbers_of
+from counterclaim.cli.show import (
+    plain,
+    print_json,
+    show_answers,
+    show_report,
+    show_scores,
+    show_verdict,
+    table_of,
+    terminal,
+    watching,
+)
+from counterclaim.errors import InputError
+
+Model = Annotated[
+    str, typer.Option(help="A hub repository, a folder, tiny:NAME, world:NAME/ARM, or URL#model of an endpoint.")
+]
+Judge = Annotated[str | None, typer.Option(help="The model that judges, named like any other: URL#model, …")]
+With = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--with",
+        help="An instrument (counterclaim list instruments) or a rubric FILE.toml; NAME:AXIS=OTHER renames an axis; repeat.",
+    ),
+]
+Unsafe = Annotated[
+    bool,
+    typer.Option("--unsafe-local", help="Run code that a model wrote without the sandbox, with resource limits only."),
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace another study in the run folder.")]
+RetryErrors = Annotated[bool, typer.Option("--retry-errors", help="Ask again where an earlier run got an error.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
+BatchSize = Annotated[int | None, typer.Option(min=1, help="Rows per batch; chosen from the memory when left out.")]
+Concurrency = Annotated[int, typer.Option(min=1, help="Requests under way at once, for endpoints.")]
+
+
+@app.command(epilog="Examples: `counterclaim run study.toml`, `counterclaim run --new study.toml`")
+def run(
+    file: Annotated[Path | None, typer.Argument(help="A study file.")] = None,
+    new: Annotated[Path | None, typer.Option(help="Write a commented study file to start from.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Run folder; runs/NAME, or what the file says, when left out.")
+    ] = None,
+    overwrite: Overwrite = False,
+    retry_errors: RetryErrors = False,
+    as_json: Json = False,
+) -> None:
+    """Put a claim to the test, from nothing to the verdict page: generate both arms, score them, check, judge.
+
+    Killed at any moment and run again, it goes on where it stopped.
+    """
+    from counterclaim import study
+    from counterclaim.spec import load_study
+
+    if new is not None:
+        if file is not None:
+            raise InputError("both a study file and --new were given", remedy="give one or the other")
+        study.write_example(new, overwrite=overwrite)
+        print(f"Written: {new}\nEdit it, then: counterclaim run {new}")
+        return
+    if file is None:
+        raise InputError("no study file was given", remedy="write one with counterclaim run --new study.toml")
+    plan = load_study(file)
+    folder = out or plan.out
+    with watching(quiet=as_json) as watchers:
+        judged = study.run(plan, folder, watchers, overwrite=overwrite, retry_errors=retry_errors)
+    show_verdict(judged.verdict, folder, as_json)
+
+
+@app.command(
+    epilog="Example: `counterclaim generate --model Qwen/Qwen3-0.6B --prompts prompts.jsonl --max-new-tokens 4096 --out run/`"
+)
+def generate(
+    model: Model,
+    prompts: Annotated[str, typer.Option(help="A file of prompts, or a set: counterclaim list prompts.")],
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Token budget; answers that reach it are cut.")],
+    out: Annotated[Path, typer.Option(help="Run folder to write.")],
+    arm: Annotated[str, typer.Option(help="What this arm is called.")] = "control",
+    split: Annotated[str, typer.Option(help="train, dev, test, fresh or all.")] = "test",
+    tag: Annotated[list[str] | None, typer.Option(help="Only prompts with this tag; repeat.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="At most so many prompts.")] = None,
+    adapter: Annotated[Path | None, typer.Option(help="Folder of a PEFT adapter.")] = None,
+    system_prompt: Annotated[str | None, typer.Option(help="System prompt.")] = None,
+    thinking: Annotated[
+        bool | None, typer.Option("--thinking/--no-thinking", help="The template's thinking switch.")
+    ] = None,
+    temperature: Annotated[float, typer.Option(min=0, help="0 is greedy.")] = 0.0,
+    top_p: Annotated[float | None, typer.Option(help="Nucleus sampling.")] = None,
+    top_k: Annotated[int | None, typer.Option(min=1, help="Sample among the k likeliest tokens.")] = None,
+    stop: Annotated[list[str] | None, typer.Option(help="A string that ends the answer; repeat.")] = None,
+    samples: Annotated[int, typer.Option(min=1, help="Answers per prompt.")] = 1,
+    seed: Annotated[int, typer.Option(help="Sampling seed.")] = 0,
+    revision: Annotated[str | None, typer.Option(help="Commit, branch or tag of a repository.")] = None,
+    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
+    quantisation: Annotated[str | None, typer.Option(help="4bit, on a GPU.")] = None,
+    chat_template: Annotated[
+        Path | None, typer.Option(help="File with a chat template instead of the model's own.")
+    ] = None,
+    raw: Annotated[
+        bool, typer.Option("--raw", help="Put the text to the model as it is, without a chat template.")
+    ] = False,
+    device: Device = "auto",
+    batch_size: BatchSize = None,
+    concurrency: Concurrency = 8,
+    most_tokens: Annotated[
+        int | None, typer.Option(min=1, help="Stop cleanly when an endpoint has billed so many tokens.")
+    ] = None,
+    most_cost: Annotated[float | None, typer.Option(min=0, help="Stop cleanly at this cost; needs the prices.")] = None,
+    price_in: Annotated[float, typer.Option(min=0, help="Price of a million prompt tokens.")] = 0.0,
+    price_out: Annotated[float, typer.Option(min=0, help="Price of a million answered tokens.")] = 0.0,
+    token_ends: Annotated[
+        bool, typer.Option("--token-ends", help="Ask an endpoint where its tokens end, for smaller budgets later.")
+    ] = False,
+    overwrite: Overwrite = False,
+    retry_errors: RetryErrors = False,
+    as_json: Json = False,
+) -> None:
+    """Answer prompts with a model, as complete records: why each answer ended, its tokens, all settings, the model's fingerprint.
+
+    Killed at any moment and run again, it goes on where it stopped.
+    """
+    from counterclaim import experiment
+    from counterclaim.records import Decode
+    from counterclaim.registry import ModelSpec, Runtime
+    from counterclaim.spec import ArmPlan, PromptChoice
+
+    if samples > 1 and not temperature:
+        raise InputError(
+            "greedy decoding gives the same answer every time", remedy="set --temperature, or ask for one sample"
+        )
+    spec = ModelSpec(
+        model, revision, choice("--dtype", dtype, ("auto", "float32", "bfloat16", "float16")) or "auto",
+        choice("--quantisation", quantisation, ("4bit",)), adapter, chat_template, raw,
+    )  # fmt: skip
+    decode = Decode(
+        max_new_tokens, temperature=temperature, top_p=top_p, top_k=top_k, stop=tuple(stop) if stop else None,
+        system_prompt=system_prompt, thinking=thinking,
+    )  # fmt: skip
+    part = choice("--split", split, ("train", "dev", "test", "fresh", "all"))
+    chosen = experiment.choose_prompts(PromptChoice(prompts, None if part == "all" else part, tuple(tag or ()), limit))
+    runtime = Runtime(
+        device=device, batch_size=batch_size, concurrency=concurrency, most_tokens=most_tokens, most_cost=most_cost,
+        price_in=price_in, price_out=price_out, token_ends=token_ends,
+    )  # fmt: skip
+    asked = experiment.Answering((ArmPlan(arm, spec, decode),), chosen, samples, (seed,))
+    with watching(quiet=as_json) as watchers:
+        summary = experiment.generate_run(out, asked, runtime, watchers, overwrite=overwrite, retry_errors=retry_errors)
+    if as_json:
+        print_json(summary)
+        return
+    show_answers(summary, out)
+
+
+@app.command(
+    epilog="Example: `counterclaim score run/ --with delivery --with checklist --judge http://localhost:8000/v1#judge-model`"
+)
+def score(
+    run: Annotated[Path, typer.Argument(help="A run folder with answers.")],
+    with_: With = None,
+    judge: Judge = None,
+    judge_cards: Annotated[
+        bool, typer.Option("--judge-cards/--no-judge-cards", help="Run the judge's known-answer cards first.")
+    ] = True,
+    budgets: Annotated[
+        str | None, typer.Option(help="Smaller token budgets, cut from the same answers: 512,1024.")
+    ] = None,
+    prompts: Annotated[
+        str | None, typer.Option(help="Take the golds from this file or set instead of the run folder's own.")
+    ] = None,
+    unsafe_local: Unsafe = False,
+    concurrency: Concurrency = 8,
+    as_json: Json = False,
+) -> None:
+    """Score the answers of a run folder. What was scored before, and has not changed, is kept."""
+    from counterclaim import experiment
+    from counterclaim.registry import Runtime
+
+    if not with_:
+        raise InputError("no instrument was named", remedy="name one with --with NAME (counterclaim list instruments)")
+    wanted = experiment.Scoring(with_, judge, judge_cards, numbers_of("--budgets", budgets), unsafe_local)
+    with watching(quiet=as_json) as watchers:
+        summary = experiment.score_run(run, wanted, Runtime(concurrency=concurrency), watchers, golds=prompts)
+    if as_json:
+        print_json(summary)
+        return
+    show_scores(summary)
+
+
+@app.command(epilog="Example: `counterclaim tiny qwen3`")
+def tiny(
+    name: Annotated[str | None, typer.Argument(help="Which one; they are listed when left out.")] = None,
+    again: Annotated[bool, typer.Option("--again", help="Train it again even if it is there.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Train a tiny real model of one architecture family, once, on a made-up domain whose truth is known."""
+    from counterclaim.models import tiny as models
+
+    if name is None:
+        table = table_of("name", "what it is")
+        for each, about in models.NAMES.items():
+            table.add_row(plain(each), plain(about))
+        terminal().print(table)
+        return
+    with watching(quiet=as_json) as watchers:
+        folder = models.ensure(
+            name, lambda step, total, loss: watchers.stage(f"training {name}: step {step} of {total}, loss {loss:.2f}", None),
+            again=again,
+        )  # fmt: skip
+    card = models.card(name)
+    if as_json:
+        print_json({**card, "folder": str(folder)})
+        return
+    for key, value in card.items():
+        terminal().print(plain(f"{key}: {value:.3g}" if isinstance(value, float) else f"{key}: {value}"))
+    terminal().print(plain(f"Use it as --model tiny:{name}; it lies in {folder}"))
+
+
+@app.command(
+    "judge-cards", epilog="Example: `counterclaim judge-cards http://localhost:8000/v1#judge-model --with checklist`"
+)
+def judge_cards(
+    judge: Annotated[str, typer.Argument(help="The model that judges: URL#model, or any other name.")],
+    with_: With = None,
+    out: Annotated[Path | None, typer.Option(help="Write the cards as JSONL, for audit --judge-cards.")] = None,
+    concurrency: Concurrency = 8,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Measure a judge before it is used, on cards whose answer is known; exit code 0 if it may be trusted with all of it.
+
+    Every label reachable, padding, position, paraphrase, instructions hidden in the response, agreement on repeated calls.
+    """
+    from counterclaim import experiment, store
+    from counterclaim.registry import Runtime
+
+    with watching(quiet=as_json) as watchers:
+        report = experiment.judge_report(judge, with_ or (), Runtime(concurrency=concurrency), watchers)
+    if out is not None:
+        store.write_new(out, store.dump_lines(report.cards()), overwrite=overwrite)
+    if as_json:
+        print_json({
+            "judge": report.judge, "trusted": list(report.trusted), "sentences": report.sentences, "cards": report.cards(),
+        })  # fmt: skip
+    else:
+        show_report(report)
+        if out is not None:
+            terminal().print(plain(f"Cards: {out}"))
+    raise typer.Exit(0 if len(report.trusted) == len(report.names) else 1)
+
+
+@app.command(epilog="Example: `counterclaim serve tiny:qwen3 --port 8000`")
+def serve(
+    model: Annotated[str, typer.Argument(help="Any model: tiny:NAME, world:judge, a folder, a repository.")],
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port on this machine; a free one for 0.")] = 8000,
+    fault: Annotated[list[str] | None, typer.Option(help="Misbehave: FAULT or FAULT=COUNT; repeat.")] = None,
+    latency: Annotated[float, typer.Option(min=0, help="Seconds by which every reply is held back.")] = 0.0,
+) -> None:
+    """Serve a model on this machine as an OpenAI-compatible endpoint: a dry run before real tokens are paid for."""
+    from counterclaim.experiment import serving
+
+    faults = [counted("--fault", item) for item in fault or ()]
+    with serving(model, port, faults, latency) as server:
+        print(f"{model} answers at {server.url} (Ctrl-C stops it)", flush=True)
+        while True:
+            time.sleep(3600)

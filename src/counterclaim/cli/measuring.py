@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated
 
@@ -83,37 +84,85 @@ def kit(
     raise typer.Exit(1 if problems else 0)
 
 
+KINDS = ("formats", "metrics", "checks", "worlds", "instruments", "dispositions", "prompts", "backends")
+
+
 @app.command("list", epilog="Example: `counterclaim list checks`")
-def list_(
-    what: Annotated[str, typer.Argument(help="formats, metrics, checks or worlds.")],
-) -> None:
-    """List what there is by name: formats, metrics, checks, worlds."""
-    kind = choice("WHAT", what, ("formats", "metrics", "checks", "worlds"))
-    rows: list[tuple[str, str]] = []
-    if kind == "formats":
-        from counterclaim.importers import FORMATS
+def list_(what: Annotated[str, typer.Argument(help=f"{', '.join(KINDS[:-1])} or {KINDS[-1]}.")]) -> None:
+    """List what there is by name: formats, metrics, checks, worlds, instruments, dispositions, prompts, backends."""
+    from counterclaim.registry import load_plugins
 
-        rows = list(FORMATS.items())
-    elif kind == "metrics":
-        from counterclaim.metrics import METRICS
-
-        rows = [(m.name, f"{m.kind} of {' and '.join(m.axes)}; {m.better} is better") for m in METRICS.values()]
-        rows += [
-            ("score.NAME", "mean of a numeric score column; the prefix may be left out"),
-            ("label.NAME=VALUE", "share of responses with that label"),
-            ("auc(NAME)", "how well the score NAME ranks right above wrong answers"),
-        ]
-    elif kind == "checks":
-        import counterclaim.checks  # noqa: F401  importing it registers the built-ins
-        from counterclaim.registry import checks, load_plugins
-
-        load_plugins()
-        rows = [(f"{check.group}/{check.name}", check.question) for check in checks()]
-    else:
-        from counterclaim.worlds import WORLDS
-
-        rows = [(world.name, f"[{world.truth}] {world.story}") for world in WORLDS.values()]
+    kind = choice("WHAT", what, KINDS) or ""
+    load_plugins()
     table = table_of("name", "what it is")
-    for name, text in rows:
+    for name, text in _LISTS[kind]():
         table.add_row(plain(name), plain(text))
     terminal().print(table)
+
+
+def _formats() -> Iterable[tuple[str, str]]:
+    from counterclaim.importers import FORMATS
+
+    return FORMATS.items()
+
+
+def _metrics() -> Iterable[tuple[str, str]]:
+    from counterclaim.metrics import METRICS
+
+    for metric in METRICS.values():
+        yield metric.name, f"{metric.kind} of {' and '.join(metric.axes)}; {metric.better} is better"
+    yield "score.NAME", "mean of a numeric score column; the prefix may be left out"
+    yield "label.NAME=VALUE", "share of responses with that label"
+    yield "auc(NAME)", "how well the score NAME ranks right above wrong answers"
+
+
+def _checks() -> Iterable[tuple[str, str]]:
+    import counterclaim.checks  # noqa: F401  importing it registers the built-ins
+    from counterclaim.registry import checks
+
+    return ((f"{check.group}/{check.name}", check.question) for check in checks())
+
+
+def _worlds() -> Iterable[tuple[str, str]]:
+    from counterclaim.worlds import WORLDS
+
+    return ((world.name, f"[{world.truth}] {world.story}") for world in WORLDS.values())
+
+
+def _instruments() -> Iterable[tuple[str, str]]:
+    from counterclaim import instruments
+    from counterclaim.registry import instruments as registered
+
+    instruments.load()
+    for made in registered().values():
+        needs = f"; needs {' and '.join(sorted(made.needs))}" if made.needs else ""
+        yield made.name, f"{made.about} ({made.measures}; reads {', '.join(made.axes)}{needs})"
+
+
+def _dispositions() -> Iterable[tuple[str, str]]:
+    from counterclaim.instruments import dispositions
+
+    for name, by_kind in dispositions().items():
+        told = (f"{kind}: {', '.join(names) or 'no instrument'}" for kind, names in by_kind.items())
+        yield name, "; ".join(told)
+
+
+def _prompts() -> Iterable[tuple[str, str]]:
+    from counterclaim.promptsets import SETS
+
+    yield from SETS.items()
+    yield "tiny", "The made-up domain that the tiny models were taught (counterclaim tiny)."
+    yield "world:NAME", "The questions of a planted world (counterclaim list worlds)."
+
+
+def _backends() -> Iterable[tuple[str, str]]:
+    import counterclaim.experiment  # noqa: F401  importing it registers the built-ins
+    from counterclaim.registry import backends
+
+    return ((made.name, f"{made.about} Can {', '.join(sorted(made.can))}.") for made in backends().values())
+
+
+_LISTS: dict[str, Callable[[], Iterable[tuple[str, str]]]] = {
+    "formats": _formats, "metrics": _metrics, "checks": _checks, "worlds": _worlds, "instruments": _instruments,
+    "dispositions": _dispositions, "prompts": _prompts, "backends": _backends,
+}  # fmt: skip

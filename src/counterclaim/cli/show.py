@@ -176,3 +176,104 @@ def show_worlds(table: dict[str, Any], promises: Any) -> None:
     for promise in promises:
         kept = "kept  " if promise.holds else "BROKEN"
         print(f"{kept} {promise.name}: {promise.measured:.1%} (promised {promise.bound:.0%})")
+
+
+# models ---------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def watching(*, quiet: bool) -> Iterator[Any]:
+    """Progress of a study of one's own on standard error: stage, answers with speed and time left, share cut, scores.
+
+    In pipes and CI logs only the warnings are printed.
+    """
+    from counterclaim.experiment import Watchers
+
+    console = terminal(stderr=True)
+    warned: list[bool] = []
+
+    def warn(tally: Any) -> None:
+        if tally.many_cut and not warned and not quiet:
+            warned.append(True)
+            console.print(plain(
+                f"warning: {tally.cut_share:.0%} of the first {tally.done} answers were cut by the token budget; what is "
+                "scored on cut answers says little. Stop with Ctrl-C and raise max_new_tokens, unless you mean it."
+            ))  # fmt: skip
+
+    if quiet or not console.is_terminal:
+        yield Watchers(answers=warn)
+        return
+    with console.status("starting") as status:
+
+        def answers(tally: Any) -> None:
+            warn(tally)
+            status.update(plain(_answers_line(tally)))
+
+        def scores(tally: Any) -> None:
+            left = _time_left(tally.done, tally.total, tally.seconds, 0)
+            status.update(plain(
+                f"scoring with {tally.instrument}: {tally.done:,} of {tally.total:,} readings{left}, {tally.unscored:,} unscored"
+            ))  # fmt: skip
+
+        def stage(name: str, done: int | None) -> None:
+            status.update(plain(name if done is None else f"{name}: {done:,} rows"))
+
+        yield Watchers(stage, answers, scores)
+
+
+def _answers_line(tally: Any) -> str:
+    speed = f", {tally.tokens / tally.seconds:,.0f} tokens/s" if tally.tokens and tally.seconds else ""
+    left = _time_left(tally.done, tally.total, tally.seconds, tally.kept)
+    failed = f", {tally.errors:,} failed" if tally.errors else ""
+    return f"answering, {tally.arm}: {tally.done:,} of {tally.total:,}{speed}{left}, {tally.cut_share:.0%} cut{failed}"
+
+
+def _time_left(done: int, total: int, seconds: float, kept: int) -> str:
+    fresh = done - kept
+    if fresh <= 0 or not seconds:
+        return ""
+    left = int(seconds * (total - done) / fresh)
+    return f", {left // 3600}:{left // 60 % 60:02}:{left % 60:02} left"
+
+
+def show_answers(summary: dict[str, Any], folder: Path) -> None:
+    console = terminal()
+    table = table_of("arm", "answers", "cut by the budget", "failed", "tokens each (median)", "model")
+    for row in summary["arms"]:
+        model = plain(f"{row['model']} {row['revision'] or ''}")
+        table.add_row(
+            plain(row["arm"]), str(row["n"]), f"{row['cut']} ({row['cut'] / max(row['n'], 1):.0%})", str(row["failed"]),
+            "" if row["tokens"] is None else f"{row['tokens']:g}", model,
+        )  # fmt: skip
+    console.print(table)
+    for note in summary["notes"]:
+        console.print(plain(note))
+    console.print(
+        plain(f"\nAnswers: {folder / 'responses.jsonl'}\nScore them with: counterclaim score {folder} --with NAME")
+    )
+
+
+def show_scores(summary: dict[str, Any]) -> None:
+    console = terminal()
+    table = table_of("arm", "axis", "prompts", "mean", "95 % interval", "n", "unscored", "instrument")
+    for row in summary["scores"]:
+        estimate, interval, n, _ = _cells(row["mean"])
+        table.add_row(
+            plain(row["arm"]), plain(row["axis"]), plain(row["tag"]), estimate, interval, n, str(row["unscored"]),
+            plain(row["instrument"]),
+        )  # fmt: skip
+    console.print(table)
+    for note in summary["notes"]:
+        console.print(plain(note))
+
+
+def show_report(report: Any) -> None:
+    """What a judge showed on its cards."""
+    console = terminal()
+    table = table_of("instrument", "cards", "right", "n", "95 % interval")
+    for tally in report.tallies:
+        interval = f"[{tally.share.low:.2f}, {tally.share.high:.2f}]"
+        table.add_row(plain(tally.instrument), tally.kind, str(tally.right), str(tally.n), interval)
+    console.print(table)
+    for sentence in report.sentences:
+        console.print(plain(sentence))
