@@ -13,6 +13,7 @@ from sklearn.metrics import roc_auc_score
 
 from counterclaim import promptsets
 from counterclaim.errors import InputError
+from counterclaim.instruments.oracles import read_exact
 from counterclaim.overlap import scan
 from counterclaim.records import Prompt, prompt_id
 
@@ -36,6 +37,11 @@ def texts_of(prompt: Prompt) -> list[str]:
     for value in prompt.gold.values():
         texts += value if isinstance(value, list) else [value]
     return texts
+
+
+def answers_of(prompt: Prompt) -> list[str]:
+    answer = prompt.gold.get("answer", [])
+    return [answer] if isinstance(answer, str) else answer
 
 
 def faults_of_text(text: str, *, sentence: bool = True) -> list[str]:
@@ -142,17 +148,17 @@ def test_every_prompt_has_the_gold_of_its_set() -> None:
 def test_no_prompt_gives_its_answer_away() -> None:
     for name in ("mcas", "recovery"):
         for prompt in promptsets.shipped(name):
-            answer = prompt.gold.get("answer")
-            given = answer is not None and re.search(rf"\b{re.escape(answer)}\b", prompt.text, re.IGNORECASE)
             chosen_from = own_id(prompt) == "source-id:mcas/opposite-of-ancient"
-            assert not given or chosen_from, own_id(prompt)
+            for answer in answers_of(prompt):
+                given = re.search(rf"\b{re.escape(answer)}\b", prompt.text, re.IGNORECASE)
+                assert not given or chosen_from, own_id(prompt)
 
 
 @pytest.mark.parametrize("name", CONTENT)
 def test_texts_are_clean(name: str) -> None:
     for prompt in promptsets.shipped(name):
         for text in texts_of(prompt):
-            assert not faults_of_text(text, sentence=text != prompt.gold.get("answer")), text
+            assert not faults_of_text(text, sentence=text not in answers_of(prompt)), text
 
 
 @pytest.mark.parametrize(
@@ -223,3 +229,10 @@ def test_wrong_names_are_refused_with_the_right_ones() -> None:
         promptsets.shipped("mcas", "dev")
     with pytest.raises(InputError, match=r"has the tags kind:easy; its tags are domain:astronomy, .*kind:tricky"):
         promptsets.shipped("mcas", tags=["kind:easy"])
+
+
+def test_the_exact_oracle_reads_every_short_answer_and_no_shrug() -> None:
+    for prompt in promptsets.shipped("recovery"):
+        for answer in answers_of(prompt):
+            assert read_exact(prompt, f"I worked it out, and I get {answer}.")[0], own_id(prompt)
+        assert not read_exact(prompt, "I am sorry, I do not know.")[0]

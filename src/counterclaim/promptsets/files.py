@@ -35,7 +35,8 @@ def load(
 
     * ``id``, kept as the tag ``source-id:...``: the record's own id is the hash of the messages;
     * ``split``: ``train``, ``dev``, ``test`` (also where nothing is said) or ``fresh``;
-    * ``tags``, ``answers``, ``checklist``: a list, or a text whose parts stand on lines or between ``|``;
+    * ``tags``, ``checklist``: a list, or a text whose parts stand on lines or between ``|``;
+    * ``answers``: such a list too, each of which is right; they become a list under ``answer``;
     * ``answer``: text or number. Of a worked solution that ends in ``#### 42`` (the layout of GSM8K) the answer is 42,
       and the whole is kept as ``solution``;
     * ``tests`` and ``entry_point``, or ``test_list`` and ``test_setup_code``: programs that an answer has to pass. What
@@ -238,9 +239,11 @@ def _gold(row: Row, messages: tuple[Message, ...]) -> dict[str, Json]:
     stated = _decoded(row.get("gold", {}))
     if not isinstance(stated, dict):
         raise _RowError(f"gold is a {type(stated).__name__} and not an object", 'write {"answer": "..."}')
-    for name in ("checklist", "answers", "test_list"):
+    for name in ("checklist", "test_list"):
         if name in stated:
             _texts(name, stated[name])
+    if "answer" in row and "answers" in row:
+        raise _RowError("the row has both answer and answers", "keep answers, with every right answer in it")
     columns = {
         key: value for name, read in _GOLD.items() if name in row for key, value in read(name, row[name]).items()
     }
@@ -254,7 +257,7 @@ def _gold(row: Row, messages: tuple[Message, ...]) -> dict[str, Json]:
 
 def _answer(name: str, value: Json) -> dict[str, Json]:
     if isinstance(value, list):
-        return {"answers": _texts(name, value)}
+        return {"answer": _texts(name, value)}
     text = _scalar(name, value)
     _, mark, result = text.rpartition(_RESULT)
     result = result.strip()
@@ -265,7 +268,7 @@ def _answer(name: str, value: Json) -> dict[str, Json]:
 
 _GOLD: Mapping[str, Callable[[str, Json], dict[str, Any]]] = {
     "answer": _answer,
-    "answers": lambda name, value: {name: _texts(name, value)},
+    "answers": lambda name, value: {"answer": _texts(name, value)},
     "checklist": lambda name, value: {name: _texts(name, value)},
     "tests": lambda name, value: {name: _program(name, value)},
     "entry_point": lambda name, value: {name: _scalar(name, value)},

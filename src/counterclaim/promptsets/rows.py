@@ -21,7 +21,7 @@ Row = dict[str, Json]
 
 MIB = 1 << 20
 MOST_BYTES = 256 * MIB  # of text, unpacked
-MOST_LINE_BYTES = 4 * MIB  # of one prompt with its gold
+MOST_LINE = 4 * MIB  # characters of one prompt with its gold
 
 _ROW_KEYS = ("prompts", "questions", "rows", "items", "examples", "data")
 _CSV_SUFFIXES = (".csv", ".tsv")
@@ -123,7 +123,11 @@ def _json_lines(path: Path, text: str) -> Iterator[tuple[int, Row]]:
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
-        _hold_to_size(path, number, line)
+        if len(line) > MOST_LINE:
+            raise InputError(
+                f"the line is longer than {MOST_LINE:,} characters", path=path, line=number,
+                remedy="check that the file holds one prompt a line",
+            )  # fmt: skip
         yield number, _object(path, number, _parse(path, line, number))
 
 
@@ -156,7 +160,7 @@ def _object(path: Path, number: int, value: Json) -> Row:
 
 def _csv_rows(path: Path, text: str, *, tab: bool) -> Iterator[tuple[int, Row]]:
     head = text.lstrip("\n").partition("\n")[0]
-    csv.field_size_limit(max(csv.field_size_limit(), MOST_LINE_BYTES))  # the module's own limit is 128 KiB
+    csv.field_size_limit(max(csv.field_size_limit(), MOST_LINE))  # the module's own limit is 128 KiB
     reader = csv.reader(
         io.StringIO(text, newline=""), delimiter="\t" if tab else max(",;", key=head.count), strict=True
     )
@@ -177,19 +181,9 @@ def _csv_rows(path: Path, text: str, *, tab: bool) -> Iterator[tuple[int, Row]]:
                     f"the row has {len(cells)} cells where the header has {len(header)}", path=path, line=here,
                     remedy="check the quotes around texts with commas or newlines",
                 )  # fmt: skip
-            for cell in cells:
-                _hold_to_size(path, here, cell)
             yield here, {name: cell or None for name, cell in zip(header, cells, strict=True)}
     except csv.Error as error:
         raise InputError(
             f"the CSV cannot be read ({error})", path=path, line=start,
             remedy="check the quotes around texts with commas or newlines",
         ) from error  # fmt: skip
-
-
-def _hold_to_size(path: Path, line: int, text: str) -> None:
-    if len(text) > MOST_LINE_BYTES:
-        raise InputError(
-            f"the line is longer than {MOST_LINE_BYTES / MIB:,.0f} MiB", path=path, line=line,
-            remedy="check that the file holds one prompt a line",
-        )  # fmt: skip
