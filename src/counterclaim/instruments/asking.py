@@ -112,8 +112,8 @@ class Form:
         fenced = _FENCED.fullmatch(text)
         try:
             filled = json.loads(fenced[1] if fenced else text, object_pairs_hook=_once_each)
-        except RecursionError as error:
-            raise ValueError("the reply is nested too deeply") from error
+        except (json.JSONDecodeError, RecursionError) as error:
+            raise ValueError("the reply is no JSON, or more than one JSON object") from error
         if not isinstance(filled, dict):
             raise ValueError("the reply is no JSON object")
         wanted = {field.name for field in self.fields}

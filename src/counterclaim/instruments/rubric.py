@@ -43,14 +43,14 @@ _SCORES = tuple(f"score.{name}" for name in AXES)
 _MET = tuple(f"score.{name}_met" for name in AXES)
 
 
-def _cards(question: str, response: str, certainty: str, *, kind: str = "label", **values: int) -> list[Card]:
+def _cards(question: str, response: str, certainty: str, **values: int) -> list[Card]:
     """A card for the class and the binary axes, and one for the scores, each of which may be off by one."""
     exactly: dict[str, float | str] = {"label.cert": certainty}
     exactly |= {f"score.{name}_met": float(value >= MET_FROM) for name, value in values.items()}
     about = {f"score.{name}": float(value) for name, value in values.items()}
     return [
-        card(question, response, exactly, kind=kind),
-        card(question, response, about, kind=kind, tolerance=1.0),
+        card(question, response, exactly),
+        card(question, response, about, tolerance=1.0),
     ]
 
 

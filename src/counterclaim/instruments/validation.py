@@ -95,14 +95,12 @@ class Report:
         judge: its name.
         names: instrument name to its full name with this judge.
         trials: every reading.
-        labels: (instrument, axis) to the labels that the axis can take.
         agreement: instrument to the share of repeated readings that equal the first one.
     """
 
     judge: str
     names: Mapping[str, str]
     trials: tuple[Trial, ...]
-    labels: Mapping[tuple[str, str], tuple[str, ...]]
     agreement: Mapping[str, Estimate]
 
     @cached_property
@@ -120,26 +118,33 @@ class Report:
 
     @cached_property
     def unreached(self) -> dict[str, tuple[str, ...]]:
-        """Instrument to ``axis=label`` of every label that never came back rightly on a card as it was written."""
-        back = {
-            (t.instrument, t.axis, t.expected) for t in self.trials if t.kind in ("label", "paraphrase") and t.right
-        }
+        """Instrument to ``axis=value`` of every known value that never came back rightly on a card as it was written."""
+        back: dict[tuple[str, str], bool] = {}
+        for trial in self.trials:
+            if trial.kind in ("label", "paraphrase"):
+                key = (trial.instrument, f"{trial.axis}={_plainly(trial.expected)}")
+                back[key] = back.get(key, False) or trial.right
         out: dict[str, tuple[str, ...]] = {}
-        for (name, axis), labels in self.labels.items():
-            never = tuple(f"{axis}={label}" for label in labels if (name, axis, label) not in back)
-            out[name] = out.get(name, ()) + never
-        return {name: never for name, never in out.items() if never}
+        for (name, value), came in back.items():
+            if not came:
+                out[name] = (*out.get(name, ()), value)
+        return out
 
     def faults(self, instrument: str) -> list[str]:
         """Why the judge must not score with an instrument, in half sentences; empty where it may."""
+        mine = [trial for trial in self.trials if trial.instrument == instrument]
+        if mine and all(trial.returned is None for trial in mine):
+            return [f"not one reading came back ({mine[0].reason})"]
         out = []
         if never := self.unreached.get(instrument):
-            out.append(f"{' and '.join(never)} never came back")
-        out += [
-            f"only {tally.right} of {tally.n} readings of {_WORDS[tally.kind]} were right"
+            out.append(f"{', '.join(never)} never came back")
+        weak = [
+            f"{tally.right} of {tally.n} {_WORDS[tally.kind]}"
             for tally in self.tallies
             if tally.instrument == instrument and tally.right < ENOUGH * tally.n
         ]
+        if weak:
+            out.append(f"right on only {', '.join(weak)}")
         agreement = self.agreement[instrument].estimate
         if agreement is not None and agreement < ENOUGH:
             out.append(f"only {agreement:.0%} of repeated readings were the same")
@@ -158,11 +163,14 @@ class Report:
     def _sentence(self, name: str) -> str:
         if faults := self.faults(name):
             return f"{self.judge} must not score with {name}: {'; '.join(faults)}."
-        rights = [trial.right for trial in self.trials if trial.instrument == name]
-        share = stats.wilson(sum(rights), len(rights))
+        mine = [trial for trial in self.trials if trial.instrument == name]
+        cards = {trial.card for trial in mine}
+        wrong = {trial.card for trial in mine if not trial.right}
+        # Readings of one card in many forms say little about other cards, so the interval counts cards.
+        share = stats.wilson(len(cards - wrong), len(cards))
         return (
-            f"{self.judge} may score with {name}: {sum(rights)} of {len(rights)} readings were right "
-            f"(at least {share.low:.0%} with 95 % confidence)."
+            f"{self.judge} may score with {name}: {len(cards - wrong)} of {len(cards)} cards were read rightly in every "
+            f"form ({len(mine)} readings); so few cards leave room for a true share of {share.low:.0%}."
         )
 
     def cards(self) -> list[dict[str, Json]]:
@@ -193,6 +201,10 @@ _WORDS: Mapping[Kind, str] = {
 
 def _spelt(axis: str, value: float | str | None) -> str | None:
     return value if value is None or isinstance(value, str) else f"{axis}={value:g}"
+
+
+def _plainly(value: float | str) -> str:
+    return value if isinstance(value, str) else f"{value:g}"
 
 
 def run_cards(instrument: Instrument, tools: Tools) -> list[str]:
@@ -249,12 +261,6 @@ def validate(
         judge.name,
         {made.name: full_name(made, judge.name) for made in asking},
         tuple(trials),
-        {
-            (made.name, axis): labels
-            for made in asking
-            for axis, labels in made.axes.items()
-            if not isinstance(labels, Range)
-        },
         {made.name: _agreement(made, trials) for made in asking},
     )
 
