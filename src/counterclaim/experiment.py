@@ -42,6 +42,7 @@ from counterclaim.server import Fault, Server, serve
 from counterclaim.server.faults import FaultKind
 from counterclaim.spec import ArmPlan, PromptChoice, StudyPlan, arms_hash, model_json
 from counterclaim.store import Journal, Records
+from counterclaim.worlds.backend import prompts_of
 
 FEW = 5
 """Prompts that a tag needs for a row of its own in the table of scores."""
@@ -75,8 +76,6 @@ def choose_prompts(choice: PromptChoice) -> list[Prompt]:
 
         found: Iterable[Prompt] = tiny_prompts(split)
     elif source.startswith("world:"):
-        from counterclaim.worlds.backend import prompts_of
-
         found = prompts_of(source.removeprefix("world:"))
     elif source in promptsets.SETS:
         found = promptsets.shipped(source, split)

@@ -142,9 +142,9 @@ def _instruments() -> Iterable[tuple[str, str]]:
 def _dispositions() -> Iterable[tuple[str, str]]:
     from counterclaim.instruments import dispositions
 
-    for name, by_kind in dispositions().items():
-        told = (f"{kind}: {', '.join(names) or 'no instrument'}" for kind, names in by_kind.items())
-        yield name, "; ".join(told)
+    for name, by in dispositions().items():
+        form, function = (", ".join(names) or "no instrument" for names in (by["form"], by["function"]))
+        yield name, f"form: {form}; function: {function}"
 
 
 def _prompts() -> Iterable[tuple[str, str]]:
