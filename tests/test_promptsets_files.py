@@ -325,6 +325,38 @@ def test_a_worked_solution_full_of_marks_is_read_at_once(file: Path) -> None:
     assert prompt.gold["answer"] == "x"
 
 
+ANY_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=6,
+)
+COLUMNS = st.sampled_from(
+    "prompt question messages id split tags gold answer answers checklist tests entry_point test_list test_setup_code "
+    "task_id text code test".split()
+)
+
+
+@settings(max_examples=400, deadline=None)
+@given(
+    content=st.binary(max_size=200)
+    | st.lists(st.dictionaries(COLUMNS, ANY_JSON, max_size=6), min_size=1, max_size=3).map(
+        lambda rows: "\n".join(json.dumps(row) for row in rows).encode()
+    ),
+    suffix=st.sampled_from([".jsonl", ".json", ".csv", ".tsv", ".txt", ".jsonl.gz"]),
+)
+def test_whatever_a_file_holds_it_is_read_or_refused_by_name(
+    tmp_path_factory: pytest.TempPathFactory, content: bytes, suffix: str
+) -> None:
+    path = tmp_path_factory.mktemp("fuzz") / f"p{suffix}"
+    path.write_bytes(content)
+    try:
+        prompts = load(path)
+    except InputError as error:
+        assert path.name in str(error)  # noqa: PT017
+    else:
+        assert load(lines(path.with_suffix(".jsonl"), *save(prompts))) == prompts
+
+
 # --- round trip -----------------------------------------------------------------------------------------------
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=40).filter(lambda text: text.strip())

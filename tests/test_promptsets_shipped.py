@@ -9,7 +9,10 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import pytest
+from sklearn.feature_extraction.text import CountVectorizer
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
 from counterclaim import promptsets
 from counterclaim.errors import InputError
@@ -73,6 +76,15 @@ def leaks(prompts: Iterable[Prompt]) -> list[str]:
 def auc_of_length(inside: Sequence[Prompt], outside: Sequence[Prompt], length: Callable[[str], int]) -> float:
     labels = [1] * len(inside) + [0] * len(outside)
     return float(roc_auc_score(labels, [length(prompt.text) for prompt in (*inside, *outside)]))
+
+
+def auc_of_words(inside: Sequence[Prompt], outside: Sequence[Prompt]) -> float:
+    """AUC of a bag-of-words classifier on prompts that it has not seen (five folds)."""
+    labels = [1] * len(inside) + [0] * len(outside)
+    counts = CountVectorizer().fit_transform([prompt.text for prompt in (*inside, *outside)])
+    folds = StratifiedKFold(5, shuffle=True, random_state=0)
+    scores = cross_val_predict(LogisticRegression(max_iter=1000), counts, labels, cv=folds, method="decision_function")
+    return float(roc_auc_score(labels, scores))
 
 
 def words(text: str) -> int:
@@ -205,6 +217,14 @@ def test_length_does_not_tell_kinds_or_splits_apart(length: Callable[[str], int]
     for name in ("mcas", "cooking"):
         fresh, test = promptsets.shipped(name, "fresh"), promptsets.shipped(name, "test")
         assert abs(auc_of_length(fresh, test, length) - 0.5) < 0.25
+
+
+def test_words_tell_fresh_from_test_and_say_little_of_kinds() -> None:
+    for name in ("mcas", "cooking"):
+        assert auc_of_words(promptsets.shipped(name, "fresh"), promptsets.shipped(name, "test")) > 0.8
+        assert auc_of_words(promptsets.shipped(name, "test"), promptsets.shipped(name, "train")) < 0.6
+    kinds = [promptsets.shipped("mcas", tags=[f"kind:{kind}"]) for kind in ("tricky", "straightforward")]
+    assert auc_of_words(*kinds) < 0.75
 
 
 def test_prompts_of_unlike_length_are_told_apart() -> None:
