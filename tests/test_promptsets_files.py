@@ -192,7 +192,7 @@ def test_equal_rows_are_merged_with_a_note(file: Path) -> None:
     prompts = load(file, note=notes.append)
     assert [prompt.text for prompt in prompts] == ["A?", "B?"]
     assert prompts[0].tags == ("a", "source-id:1", "b", "source-id:2")
-    assert notes == [f"{file}: 1 repeated prompts were merged, the first in line 3 with line 1."]
+    assert notes == [f"{file}: one repeated prompt was merged, the first in line 3 with line 1."]
 
 
 def test_different_prompts_are_merged_with_nothing(file: Path) -> None:

@@ -77,7 +77,8 @@ def load(
         raise InputError("the file holds no prompts", path=path, remedy="write one prompt a line")
     if merged and note is not None:
         first_of, again = merged[0]
-        note(f"{path}: {len(merged)} repeated prompts were merged, the first in line {again} with line {first_of}.")
+        count = "one repeated prompt was" if len(merged) == 1 else f"{len(merged):,} repeated prompts were"
+        note(f"{path}: {count} merged, the first in line {again} with line {first_of}.")
     return of_split(prompts.values(), split, path)
 
 
