@@ -1,0 +1,133 @@
+"""Tiny real models whose truth is known: trained here once, on an invented domain, and opened by name as ``tiny:NAME``.
+
+Each has the architecture of a model family of the paper. For every question it is known whether its answer was taught
+often, rarely or never (``truth``), and the share of asserted answers does not depend on it: confidence and correctness
+are decoupled by construction. System prompts that move delivery are taught as well (``SYSTEM_PROMPTS``).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from counterclaim.errors import InputError, ModelError
+from counterclaim.models.tiny.domain import (
+    BOLD,
+    CALIBRATED,
+    CAREFUL,
+    LENGTHY,
+    NEUTRAL,
+    SYSTEM_PROMPTS,
+    prompts,
+    truth,
+)
+from counterclaim.models.tiny.families import RECIPES, recipe_of
+from counterclaim.records import Json, content_hash
+from counterclaim.registry import Model, ModelSpec, Runtime, backend
+from counterclaim.store import cache_folder, dump, whole_folder, write_new
+
+if TYPE_CHECKING:
+    from counterclaim.models.tiny.training import Progress
+
+__all__ = [
+    "BOLD", "CALIBRATED", "CAREFUL", "LENGTHY", "NAMES", "NEUTRAL", "SYSTEM_PROMPTS", "card", "ensure", "folder_of",
+    "open_tiny", "prompts", "truth",
+]  # fmt: skip
+
+NAMES: Mapping[str, str] = {name: recipe.about for name, recipe in RECIPES.items()}
+"""What each tiny model is, by name."""
+
+_SCHEME = "tiny:"
+_CARD = "tiny.json"
+_LIBRARIES = ("torch", "transformers", "tokenizers")
+
+
+def folder_of(name: str) -> Path:
+    """Where a tiny model is kept, whether or not it is there yet.
+
+    The place depends on everything that determines its weights: the recipe, the code that follows it, and the versions
+    of the libraries.
+
+    Raises:
+        InputError: there is no tiny model of this name.
+        ModelError: torch or transformers is missing.
+    """
+    recipe = asdict(recipe_of(name))
+    code = {file.name: file.read_text(encoding="utf-8") for file in Path(__file__).parent.glob("*.py")}
+    return cache_folder() / "tiny" / f"{name}-{content_hash([recipe, code, _versions()])[:12]}"
+
+
+def ensure(name: str, progress: Progress | None = None, again: bool = False) -> Path:
+    """The folder of a tiny model, which is trained first where it is not there.
+
+    A model appears whole or not at all: nothing is left of a training that is interrupted, and of two processes that
+    train the same model the first to finish keeps it.
+
+    Args:
+        name: one of ``NAMES``.
+        progress: told the step, the number of steps, and the loss.
+        again: train it even if it is there, and put the new one in its place.
+
+    Raises:
+        InputError: there is no tiny model of this name, or the cache cannot be written.
+        ModelError: torch or transformers is missing.
+    """
+    folder = folder_of(name)
+    if folder.is_dir() and not again:
+        return folder
+    from counterclaim.models.tiny.training import save, train
+
+    with whole_folder(folder, replace=again) as made:
+        trained = train(recipe_of(name), progress)
+        save(trained, made)
+        write_new(made / _CARD, dump({"name": name, **trained.card, "libraries": _versions()}))
+    return folder
+
+
+def card(name: str) -> dict[str, Json]:
+    """What was measured of a tiny model when it was trained (``training.train`` says what).
+
+    Raises:
+        InputError: there is no tiny model of this name, or it is not trained yet.
+    """
+    path = folder_of(name) / _CARD
+    if not path.is_file():
+        raise InputError(f"the tiny model {name} is not trained yet", remedy=f"run counterclaim tiny {name}")
+    read: dict[str, Json] = json.loads(path.read_text(encoding="utf-8"))
+    return read
+
+
+def open_tiny(spec: ModelSpec, runtime: Runtime) -> Model:
+    """Open a tiny model with transformers, after training it where it is not there.
+
+    Raises:
+        InputError: there is no tiny model of this name, or the cache cannot be written.
+        ModelError: torch or transformers is missing, or the model cannot be used as asked.
+    """
+    if spec.revision is not None:
+        raise ModelError(f"{spec.name} has no revisions", remedy="leave the revision out")
+    folder = ensure(spec.name.removeprefix(_SCHEME))
+    from counterclaim.models.hf.loading import load
+    from counterclaim.models.hf.model import HfModel
+
+    loaded = load(replace(spec, name=str(folder)), runtime)
+    return HfModel(replace(loaded, ref=replace(loaded.ref, repo=spec.name)), runtime)
+
+
+def _versions() -> dict[str, str]:
+    try:
+        return {library: version(library) for library in _LIBRARIES}
+    except PackageNotFoundError as error:
+        raise ModelError(f"tiny models need {error.name}", remedy="pip install 'counterclaim[models]'") from error
+
+
+backend(
+    "tiny",
+    about="Tiny models with known truth, trained here once: " + ", ".join(_SCHEME + name for name in NAMES) + ".",
+    can=("generate", "logprobs", "activations", "edit", "train"),
+    opens=lambda name: name.startswith(_SCHEME),
+)(open_tiny)
