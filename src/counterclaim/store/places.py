@@ -23,10 +23,11 @@ def cache_folder() -> Path:
 
 
 @contextmanager
-def whole_folder(folder: Path) -> Iterator[Path]:
+def whole_folder(folder: Path, *, replace: bool = False) -> Iterator[Path]:
     """A new folder that appears whole or not at all: fill the one that is given, it moves into place at the end.
 
-    Where another process has put the folder there meanwhile, its one is kept.
+    Where the folder is there already, or another process has put it there meanwhile, that one is kept; with ``replace``
+    the new one takes its place.
 
     Raises:
         InputError: it cannot be written (the disk is full, the place is not ours).
@@ -37,7 +38,11 @@ def whole_folder(folder: Path) -> Iterator[Path]:
         try:
             yield beside
             beside.chmod(0o755)
-            if not folder.exists():
+            if replace and folder.exists():
+                with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as old:
+                    folder.replace(Path(old) / folder.name)
+                    beside.replace(folder)
+            elif not folder.exists():
                 beside.replace(folder)
         finally:
             shutil.rmtree(beside, ignore_errors=True)
