@@ -98,7 +98,7 @@ def test_every_set_has_its_file_and_every_file_its_set() -> None:
     assert all(f"`{name}`" in readme for name in promptsets.SETS)
 
 
-@pytest.mark.parametrize("name", CONTENT)
+@pytest.mark.parametrize("name", promptsets.SETS)
 def test_the_readme_counts_what_is_there(name: str) -> None:
     row = re.search(
         rf"^\| `{name}` \| (\d+) \| (\d+) \| (\d+) \|", (DATA / "README.md").read_text("utf-8"), re.MULTILINE
@@ -194,7 +194,9 @@ def test_ids_and_prompts_are_unique_over_sets_and_splits() -> None:
 
 
 def test_no_prompt_is_asked_again_in_another_split() -> None:
-    assert leaks(prompt for name in CONTENT for prompt in promptsets.shipped(name)) == []
+    every = [prompt for name in promptsets.SETS for prompt in promptsets.shipped(name)]
+    assert len({prompt.id for prompt in every}) == len(every)
+    assert leaks(every) == []
 
 
 def test_a_prompt_asked_again_in_another_split_is_seen() -> None:
