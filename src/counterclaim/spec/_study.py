@@ -104,6 +104,13 @@ def load_study(path: Path) -> StudyPlan:
             path=path,
             remedy="set decode.temperature above 0, or ask for one",
         )
+    most = min(arm.decode.max_new_tokens or 0 for arm in arms)
+    if too_large := [budget for budget in tables.score.budgets if not 0 < budget < most]:
+        raise InputError(
+            f"score.budgets: {too_large[0]} is not smaller than the {most} tokens with which answers are generated",
+            path=path,
+            remedy="name smaller budgets, or raise decode.max_new_tokens",
+        )
     claim = to_claim(tables, path)
     return StudyPlan(
         path=path,
