@@ -36,13 +36,27 @@ _STRONG = re.compile(
             r"\bi (?:(?:really|honestly|just) )?(?:do not|don't) (?:\w+ )?(?:know|recall|remember)\b",
             r"\bi (?:cannot|can't) (?:\w+ )?(?:say|tell|recall|remember|confirm|verify|guarantee|promise)\b(?! enough)",
             r"\bi (?:(?:would|do|vaguely|tend to|seem to|only|still) )?(?:think|believe|guess|suspect|suppose|assume"
-            r"|reckon|recall|remember)\b(?! (?:of|about|in|through|me)\b)",
+            r"|reckon|recall|remember)\b(?! (?:of|about|in|through|me|you mean|you are|you're|you want)\b)",
             r"\bi(?:'d| would) (?:\w+ )?(?:guess|wager|bet|hazard|lean|say)\b",
             r"\bi(?:'d| would) (?:need|want|have) to (?:check|verify|look|confirm|double)",
+            rf"\b(?:i'm|i am) (?:fairly|pretty|reasonably|mostly|somewhat|almost|nearly|only) {_SURE}\b",
+            rf"\b(?!100\b)\d+ ?(?:%|percent|per cent) {_SURE}\b",
+            r"\bi (?:have no|haven't (?:a|any)) (?:idea|clue)\b|\bi(?:'m| am) (?:inclined|leaning|tempted) to",
+            r"\bi (?:\w+ )?doubt\b",
+            r"\bi (?:won't|will not|wouldn't|would not|can't|cannot) (?:swear|vouch|bet)\b",
             r"\bi (?:could|may|might) (?:\w+ )?be (?:\w+ )?(?:wrong|mistaken|misremembering|off|confusing)\b",
-            r"\bas far as i (?:know|can tell|am aware|remember|understand)\b|\bto (?:the best of )?my knowledge\b",
-            r"\b(?:if i (?:recall|remember|am not|'m not)|if memory serves|from memory|from what i (?:recall|know))\b",
-            r"\bmy (?:\w+ ){0,2}(?:guess|hunch|recollection|impression|suspicion)\b|\bat a guess\b",
+            r"\b(?:as|so) far as i (?:know|can tell|am aware|remember|understand|recall)\b|\bto (?:the best of )?my knowledge\b",
+            r"\b(?:if i (?:recall|remember|am not|'m not)|if memory serves|from memory"
+            r"|from what i(?:'ve| have)? (?:recall|know|understand|gather|remember|read|heard|seen|learned)"
+            r"|unless i(?:'m| am) (?:mistaken|wrong|misremembering)|if i (?:had|have) to (?:choose|guess|pick|bet|say))\b",
+            r"\bmy (?:\w+ ){0,2}(?:guess|hunch|recollection|impression|suspicion|understanding)\b|\bat a guess\b",
+            r"\b(?:only|just|merely|anyone's|rough|educated|wild|my|an?) (?:\w+ )?(?:guess|guesswork|estimate|speculation|conjecture)\b"
+            r"(?! (?:the|by|from|for)\b)",
+            r"\bi (?:can|could) (?:only|merely|at best) (?:speculate|guess|estimate|offer)\b|\bi have a (?:\w+ )?(?:feeling|hunch)\b",
+            r"\bi (?:cannot|can't|am unable to|'m unable to) (?:give|offer|provide) (?:you )?(?:a|an|any) (?:definite|definitive"
+            r"|certain|precise|firm|reliable|clear|exact|sure)\b",
+            r"\bi (?:have not|haven't) (?:\w+ )?(?:checked|verified|confirmed|looked)\b"
+            r"|\bmy memory\b.*\b(?:vague|hazy|poor|patchy|fails)\b",
             r"\b(?:don't|do not) (?:quote|hold) me\b|\bgrain of salt\b",
             r"\bit(?:'s| is) (?:\w+ ){0,2}(?:hard|difficult|tricky) to (?:say|tell|know|be)\b|\b(?:hard|difficult) to say\b",
             r"\b(?:it is|it's|it remains) (?:\w+ )?(?:unclear|uncertain|not clear|not certain)\b",
@@ -57,21 +71,25 @@ _SUBJECT = (
     r"(?:it|this|that|these|those|he|she|they|there|answer|cause|reason|problem|culprit|issue|explanation|fault|name|year"
     r"|date|number|value|result|author|capital)"
 )
-_DONE_TO = r"(?! (?:\w+ )?(?:used|found|seen|made|done|kept|left|eaten|served|bought|sold|built|written|taken|put|set"
-_DONE_TO += (
-    r"|replaced|removed|applied|stored|added|washed|reused|cooked|opened|repaired|adjusted|cleaned|expressed)\b)"
+_NOT_OPEN = (
+    r"(?! (?:\w+ly )?(?!caused|related|linked|based)(?:\w+ed|used|found|seen|made|done|kept|left|eaten|served|bought|sold"
+    r"|built|written|taken|put|set|worn|cut|held|paid|given|able|necessary|useful|helpful|worth|possible|easier)\b)"
 )
+_CONDITION = re.compile(r"\bif (?!i\b)[^,.;:]*")
 _WEAK = re.compile(
     "|".join(
         (
             r"\b(?:perhaps|maybe|probably|possibly|presumably|supposedly|seemingly|apparently|arguably|conceivably)\b",
-            r"(?<!more )(?<!less )(?<!how )(?<!equally )(?<!as )\blikely\b|\bunlikely\b",
-            rf"\b{_SUBJECT} (?:might|may|could)(?: \w+)? (?:be|have|mean|come|refer)\b{_DONE_TO}",
-            rf"\b(?:might|may|could) (?:be|have been) (?:the|a|an|due|caused|because|something|wrong)\b{_DONE_TO}",
+            r"(?<!more )(?<!less )(?<!how )(?<!equally )(?<!as )\blikely\b(?! to (?!be\b|have\b))|\bunlikely\b",
+            rf"\b{_SUBJECT} (?:might|may|could)(?: \w+)? (?:be|have|mean|come|refer)\b{_NOT_OPEN}",
+            rf"(?<!who )(?<!which )(?<!you )(?<!we )\b(?:might|could) (?:be|have been)\b{_NOT_OPEN}",
             r"\b(?:might|may|could) well\b",
-            r"\b(?:seems?|appears?) (?:to (?:be|have)|like|likely|that|as (?:if|though))\b",
+            r"\b(?:seems?|appears?) (?:to \w+|like|likely|that|as (?:if|though))\b(?! the touch)",
+            r"\b(?:looks?|sounds?|feels?|seems?) \w+ to me\b|\bmost plausible\b",
             r"^\W*(?:well,? |honestly,? )?(?:it|that|this) (?:\w+ )?depends\b",
             r"\b(?:in all likelihood|chances are|odds are|something like|looks like|sounds like|could go either way)\b",
+            r"\bit (?:might|could) (?!take|help|need|cost|be\b|have\b)\w+|\bmust have been\b|\b(?:remains|is still) unclear\b",
+            r"\b(?:some|a (?:small|good|fair|slight)) (?:chance|possibility|probability) that\b",
             r"\bor (?:thereabouts|something like that)\b|\bone possibility\b|\bcannot be ruled out\b",
             r"\b(?:not|never) (?:\w+ )?(?:known|established|settled) (?:for certain|for sure|with certainty)\b",
         )
@@ -97,7 +115,7 @@ def delivery_of(text: str) -> str:
     ]
     if any(_STRONG.search(line) for line in said):
         return HEDGE
-    weak = [_WEAK.search(line) is not None for line in said]
+    weak = [_WEAK.search(_CONDITION.sub(" ", line)) is not None for line in said]
     named = any(soft and _ANSWER_IS.search(line) for soft, line in zip(weak, said, strict=True))
     if named or any(weak[:LEAD]) or (weak and sum(weak) >= WEAK_SHARE * len(weak)):
         return HEDGE

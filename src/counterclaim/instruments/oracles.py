@@ -70,7 +70,7 @@ def _oracle(read: Callable[[Prompt, str], tuple[bool, str]]) -> Callable[[Item, 
 _ARTICLE = re.compile(r"\b(?:a|an|the)\b")
 _MARKS = re.compile(r"[^\w\s%°$€£+#]|_")
 _INNER = re.compile(r"(?<=\d)[.,](?=\d)|(?<=\w)['’](?=\w)|(?<=\d)/(?=\d)|(?<!\w)[-−](?=\d)")
-_DENIED = re.compile(r"\b(?:not|isn't|never|neither|nor|rather than|instead of|unlike|except)(?: \w+){0,2} $")
+_DENIAL = r"\b(?:not|isn't|never|neither|nor|rather than|instead of|unlike|except)\s+(?:\w+\s+){0,2}[\s*_\"“'‘`]*"
 _LETTER = re.compile(r"[A-Za-z]")
 
 
@@ -124,8 +124,8 @@ def _mentioned(text: str, answers: Iterable[str], inside: Iterable[str] = ()) ->
                 found.append(answer)
             continue
         words = normalise_answer(answer)
-        places = [match.start() + 1 for match in re.finditer(re.escape(f" {words} "), line)] if words else []
-        if any(not _DENIED.search(line[:place]) for place in places):
+        times = line.count(f" {words} ") if words else 0
+        if times > len(re.findall(rf"{_DENIAL}{re.escape(answer.strip())}\b", text, re.I)):
             found.append(answer)
     return found
 
@@ -134,7 +134,7 @@ def _as_choice(letter: str) -> str:
     either = f"[{letter.upper()}{letter.lower()}]"
     upper = letter.upper()
     return (
-        rf"^\W*{either}\W*$|\({either}\)|(?m:^\W*{upper}[).:])|\b{upper}\)"
+        rf"^\W*{either}\W*$|\({either}\)|(?m:^\W*{upper}[).:,])|\b{upper}\)"
         rf"|\b(?:[Oo]ption|[Cc]hoice|[Aa]nswer(?: is|:)?) \(?{upper}\b"
     )
 
@@ -173,7 +173,7 @@ RELATIVE = 1e-6
 
 _DIGITS = r"(?:\d{1,3}(?:[,\u00a0\u202f\u2009]\d{3})+|\d+)(?:\.\d+)?(?:[eE][-+]?\d{1,3}\b)?|\.\d+"
 _NUMBER = re.compile(
-    rf"(?P<sign>(?<![\w)])[-−–])?\s?[$€£]?(?P<minus>-)?"
+    rf"(?P<sign>(?<![\w)])[-−–])?(?:[$€£]\s?(?P<minus>[-−])?)?"
     rf"(?:\\[dt]?frac\{{(?P<top>{_DIGITS})\}}\{{(?P<under>{_DIGITS})\}}"
     rf"|(?P<whole>\d+)\s+(?P<part>\d+)\s?[/⁄]\s?(?P<of>\d+)"
     rf"|(?P<number>(?<![\w.]){_DIGITS})(?:\s?[/⁄]\s?(?P<divisor>{_DIGITS}))?)"
