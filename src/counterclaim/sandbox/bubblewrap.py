@@ -96,7 +96,7 @@ def start_bare(stdin: socket.socket, folder: Path) -> subprocess.Popen[bytes]:
     """Start a worker without a sandbox, in ``folder``: its jobs are held by resource limits alone."""
     root = Path(__file__).parents[2]
     return subprocess.Popen(
-        [sys.executable, *_run(str(root), "bare", "-")], stdin=stdin, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+        [sys.executable, *_run(str(root), "bare", "-")], stdin=stdin.fileno(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
         cwd=folder, env={**_ENVIRONMENT, "HOME": str(folder), "TMPDIR": str(folder)}, start_new_session=True,
     )  # fmt: skip
 
@@ -109,7 +109,13 @@ def plain_command(source: Path) -> list[str]:
 
 def _started(command: list[str], stdin: socket.socket, passed: Sequence[int]) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        command, stdin=stdin, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, pass_fds=passed, env={}, cwd="/"
+        command,
+        stdin=stdin.fileno(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        pass_fds=passed,
+        env={},
+        cwd="/",
     )
 
 
@@ -146,9 +152,9 @@ def _binds() -> list[str]:
                 words += ["--ro-bind", str(home / name), f"/python/{name}"]
     inside = _home()
     for packages in ("site-packages", "dist-packages"):
-        folder = Path(sysconfig.get_path("stdlib", vars={"installed_base": str(home)})) / packages
-        if folder.is_dir():
-            covered = f"{inside}/{folder.relative_to(home)}"
+        library = Path(sysconfig.get_path("stdlib", vars={"installed_base": str(home)})) / packages
+        if library.is_dir():
+            covered = f"{inside}/{library.relative_to(home)}"
             words += ["--tmpfs", covered, "--remount-ro", covered]
     return [*words, "--ro-bind", str(Path(sys.executable).resolve()), _interpreter()[0]]
 

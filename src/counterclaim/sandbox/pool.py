@@ -22,6 +22,7 @@ from counterclaim.records import Json
 from counterclaim.sandbox import bubblewrap
 from counterclaim.sandbox.programs import Execution, Limits, Outcome, Program
 
+DEFAULT = Limits()
 _FRAME = 4  # bytes of the length in front of a message, big-endian
 _LARGEST_PROGRAM = 1 << 20  # characters
 _LARGEST_VERDICT = 1 << 20  # bytes that are read of a worker's answer
@@ -45,7 +46,7 @@ class Pool:
         SandboxError: there is no sandbox here; the message says what to install.
     """
 
-    def __init__(self, workers: int | None = None, limits: Limits = Limits(), unsafe_local: bool = False) -> None:
+    def __init__(self, workers: int | None = None, limits: Limits = DEFAULT, unsafe_local: bool = False) -> None:
         if workers is not None and workers < 1:
             raise SandboxError(f"a pool of {workers} workers runs nothing", remedy="give 1 or more")
         if not unsafe_local and (problem := available()) is not None:

@@ -227,7 +227,7 @@ def iterate(iterator: Any) -> tuple[bool, Any]:
     return False, None
 
 
-_KEYS = type({}.keys())
+_KEYS: type = type(dict[Any, Any]().keys())
 _MUTABLE = (list, dict, set, bytearray)
 
 
