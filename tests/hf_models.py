@@ -10,6 +10,8 @@ import transformers
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
+torch.set_num_threads(1)  # nothing here is large enough for more to help
+
 CONTEXT = 256
 SPECIAL = ("<pad>", "<bos>", "<eos>", "<turn>", "<end>")
 TEXTS = [

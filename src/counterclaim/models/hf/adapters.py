@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import warnings
 from pathlib import Path
 from typing import Any
+
+from safetensors import SafetensorError
 
 from counterclaim.errors import ModelError
 from counterclaim.models.hf.fingerprint import weights_hash
@@ -15,26 +18,52 @@ _SETTINGS = "adapter_config.json"
 _SHOWN = 3  # keys that a message names
 
 
+def check_adapter(spec: ModelSpec) -> None:
+    """See, before anything is loaded, that the adapter is one and that it is not for another model.
+
+    Two folders are compared by their weights and two repositories by their names, whoever keeps the copy. A folder
+    against a repository proves nothing; then only names and shapes of the weights decide (``with_adapter``).
+
+    Raises:
+        ModelError: peft is missing, the folder holds no adapter, or it says that it was made for another model.
+    """
+    if importlib.util.find_spec("peft") is None:
+        raise ModelError("an adapter needs peft", remedy="pip install 'counterclaim[models]'")
+    assert spec.adapter is not None
+    base = _settings(spec.adapter).get("base_model_name_or_path")
+    if not base or str(base) == spec.name:
+        return
+    there, here = Path(str(base)).expanduser(), Path(spec.name).expanduser()
+    if there.is_dir() and here.is_dir():
+        differ = there.resolve() != here.resolve() and weights_hash(there) != weights_hash(here)
+    elif here.is_dir() or there.is_absolute():
+        differ = False
+    else:
+        differ = there.name.lower() != here.name.lower()
+    if differ:
+        raise ModelError(
+            f"the adapter was made for {base}, not for {spec.name}",
+            path=spec.adapter,
+            remedy=f"use it with {base}; where both are the same weights, correct base_model_name_or_path in {_SETTINGS}",
+        )
+
+
 def with_adapter(network: Any, spec: ModelSpec) -> Any:
     """The model with the adapter of ``spec`` laid over it, its weights unmerged.
 
     Raises:
-        ModelError: peft is missing, the folder holds no adapter, or the adapter is for another base model.
+        ModelError: names or shapes of the adapter's weights do not fit, wholly or in part.
     """
-    try:
-        from peft import PeftModel
-    except ImportError as error:
-        raise ModelError("an adapter needs peft", remedy="pip install 'counterclaim[models]'") from error
-    assert spec.adapter is not None
+    from peft import PeftModel
+
     folder = spec.adapter
-    _check_base(_settings(folder), spec)
     device = str(next(network.parameters()).device)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # peft only warns of missing keys; the second load below returns them
             adapted = PeftModel.from_pretrained(network, str(folder), torch_device=device)
             loaded = adapted.load_adapter(str(folder), "default", torch_device=device)
-    except (RuntimeError, ValueError, KeyError, TypeError) as error:
+    except (RuntimeError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise ModelError(
             f"the adapter does not fit {spec.name}: {_first_line(error)}",
             path=folder,
@@ -71,30 +100,6 @@ def _settings(folder: Path) -> dict[str, Any]:
     if not isinstance(settings, dict):
         raise ModelError("is not the settings of an adapter", path=file, remedy="save the adapter again")
     return settings
-
-
-def _check_base(settings: dict[str, Any], spec: ModelSpec) -> None:
-    """Refuse an adapter that says it was made for another model.
-
-    Two folders are compared by their weights and two repositories by their names, whoever keeps the copy. A folder
-    against a repository proves nothing; then only the shapes decide.
-    """
-    base = settings.get("base_model_name_or_path")
-    if not base or str(base) == spec.name:
-        return
-    there, here = Path(str(base)).expanduser(), Path(spec.name).expanduser()
-    if there.is_dir() and here.is_dir():
-        differ = there.resolve() != here.resolve() and weights_hash(there) != weights_hash(here)
-    elif here.is_dir() or there.is_absolute():
-        differ = False
-    else:
-        differ = there.name.lower() != here.name.lower()
-    if differ:
-        raise ModelError(
-            f"the adapter was made for {base}, not for {spec.name}",
-            path=spec.adapter,
-            remedy=f"use it with {base}; where both are the same weights, correct base_model_name_or_path in {_SETTINGS}",
-        )
 
 
 def _shown(what: str, keys: list[str]) -> str:

@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 from huggingface_hub.errors import GatedRepoError, RevisionNotFoundError
-from jinja2 import TemplateError
-from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2 import TemplateError, TemplateSyntaxError
+from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -25,7 +25,7 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from counterclaim.errors import ModelError
-from counterclaim.models.hf.adapters import with_adapter
+from counterclaim.models.hf.adapters import check_adapter, with_adapter
 from counterclaim.models.hf.devices import device_named, dtype_named
 from counterclaim.models.hf.fingerprint import model_ref
 from counterclaim.records import ModelRef
@@ -75,6 +75,8 @@ def load(spec: ModelSpec, runtime: Runtime) -> Loaded:
         _check_folder(folder)
     elif folder.is_absolute() or spec.name.startswith((".", "~")):
         raise ModelError("there is no such folder", path=spec.name, remedy="name a folder of a model, or a repository")
+    if spec.adapter is not None:
+        check_adapter(spec)
     _say_once_that_kernels_are_missing()
 
     source = str(folder) if folder.is_dir() else spec.name
@@ -162,7 +164,7 @@ def _explained(spec: ModelSpec, part: str) -> Iterator[None]:
     named = spec.name if spec.revision is None else f"{spec.name} at revision {spec.revision}"
     try:
         yield
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
         causes = list(_causes(error))
         if any(isinstance(cause, GatedRepoError) for cause in causes):
             problem, remedy = (
@@ -258,21 +260,18 @@ def _template(tokenizer: PreTrainedTokenizerBase, spec: ModelSpec) -> str | None
         return str(tokenizer.get_chat_template())
     try:
         template = spec.chat_template.read_text(encoding="utf-8")
-        ImmutableSandboxedEnvironment(
-            extensions=["jinja2.ext.loopcontrols", "transformers.utils.chat_template_utils.AssistantTracker"]
-        ).parse(template)
-    except OSError as error:
+        tokenizer.chat_template = template
+        tokenizer.apply_chat_template([{"role": "user", "content": "?"}], tokenize=False)
+    except (OSError, UnicodeDecodeError) as error:
         raise ModelError(
-            f"the chat template cannot be read ({error.strerror})", path=spec.chat_template, remedy="name another file"
+            f"the chat template cannot be read ({error})", path=spec.chat_template, remedy="name another file"
         ) from error
-    except (TemplateError, UnicodeDecodeError) as error:
+    except TemplateSyntaxError as error:
         raise ModelError(
-            f"is no Jinja template ({error})",
-            path=spec.chat_template,
-            line=getattr(error, "lineno", None),
-            remedy="correct it",
+            f"is no Jinja template ({error.message})", path=spec.chat_template, line=error.lineno, remedy="correct it"
         ) from error
-    tokenizer.chat_template = template
+    except TemplateError:
+        pass  # it may not take this conversation and yet take those that are to come
     return template
 
 

@@ -81,8 +81,9 @@ def draw(
         head = head.masked_fill((_mass_above(head, total) >= top_p) & (missing[:, None] <= 0), -math.inf)
     entries = torch.cat([head, tail.logsumexp(1, keepdim=True)], dim=1)
     drawn = _winner(entries, torch.cat([tokens, tokens.new_full((len(tokens), 1), _TAIL)], dim=1), keys)
-    for row in (drawn == _TAIL).nonzero()[:, 0].tolist():
-        drawn[row] = _inverted(tail[row], _fraction(keys[row], _WITHIN))
+    within = (drawn == _TAIL).nonzero()[:, 0]
+    if len(within):
+        drawn[within] = _inverted(tail[within], _fraction(keys[within], _WITHIN))
     return drawn
 
 
@@ -100,12 +101,15 @@ def _winner(logits: Tensor, tokens: Tensor, keys: Tensor) -> Tensor:
     return tokens.gather(1, (logits + noise).argmax(1, keepdim=True))[:, 0]
 
 
-def _inverted(logits: Tensor, fraction: Tensor) -> int:
-    """The token at which one row's cumulative distribution passes ``fraction``."""
-    weights = (logits - logits.max()).cpu().double().exp()  # on the CPU: it is rare, and not every device has doubles
-    cumulative = weights.cumsum(0)
-    at = int(torch.searchsorted(cumulative, fraction.cpu().double() * cumulative[-1], right=True))
-    return at if at < len(weights) else int(weights.nonzero()[-1])
+def _inverted(logits: Tensor, fractions: Tensor) -> Tensor:
+    """The token at which each row's cumulative distribution passes its fraction (shape (rows, 1))."""
+    weights = (logits - logits.amax(1, keepdim=True)).exp().cpu()  # not every device has doubles
+    cumulative = weights.cumsum(1, dtype=torch.float64)
+    total = cumulative[:, -1:].contiguous()
+    # A fraction of 1 passes nothing: then it is the last token that has any weight.
+    last = torch.searchsorted(cumulative, total)
+    passed = torch.searchsorted(cumulative, fractions.cpu().double() * total, right=True)
+    return torch.minimum(passed, last)[:, 0].to(logits.device)
 
 
 # The hash is the output function of SplitMix64 (Steele, Lea and Flood 2014), applied to the row's key at a position
