@@ -8,6 +8,7 @@ it is finished, it generates nothing and scores only what is new.
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
@@ -24,6 +25,7 @@ from counterclaim.intake import DEFAULT_MARGIN, Progress, known_names, scan_trai
 from counterclaim.metrics import resolve
 from counterclaim.models import open_model
 from counterclaim.models.judge import open_judge
+from counterclaim.models.tiny import prompts as tiny_prompts
 from counterclaim.records import (
     Claim,
     FinishReason,
@@ -63,8 +65,12 @@ class Watchers:
     scores: Callable[[ScoreTally], None] = field(default=lambda tally: None)
 
 
-def choose_prompts(choice: PromptChoice) -> list[Prompt]:
+def choose_prompts(choice: PromptChoice, note: Callable[[str], None] | None = None) -> list[Prompt]:
     """The prompts of a file, of a set that ships, of the tiny models' domain (``tiny``) or of a planted world (``world:NAME``).
+
+    Args:
+        choice: which ones; of more than ``limit``, evenly spread ones are taken.
+        note: told what was noticed while reading a file.
 
     Raises:
         InputError: there is no such source, or nothing in it fits.
@@ -72,22 +78,27 @@ def choose_prompts(choice: PromptChoice) -> list[Prompt]:
     source: Any = choice.source
     split: Any = choice.split
     if source == "tiny":
-        from counterclaim.models.tiny import prompts as tiny_prompts
-
         found: Iterable[Prompt] = tiny_prompts(split)
     elif source.startswith("world:"):
         found = prompts_of(source.removeprefix("world:"))
     elif source in promptsets.SETS:
         found = promptsets.shipped(source, split)
     else:
-        found = promptsets.load(Path(source), split)
-    chosen = [prompt for prompt in found if set(choice.tags) <= set(prompt.tags)][: choice.limit]
+        known = ["tiny", *promptsets.SETS]
+        if not Path(source).exists() and "." not in source and "/" not in source:
+            near = difflib.get_close_matches(source, known, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"name a file, world:NAME, or one of {', '.join(known)}"
+            raise InputError(f"there are no prompts called {source!r}", remedy=hint)
+        found = promptsets.load(Path(source), split, note=note)
+    chosen = [prompt for prompt in found if set(choice.tags) <= set(prompt.tags)]
     if not chosen:
         raise InputError(
             f"no prompt of {source} fits (split {choice.split or 'any'}, tags {', '.join(choice.tags) or 'any'})",
             remedy="ask for another split or other tags",
         )
-    return chosen
+    if choice.limit is None or choice.limit >= len(chosen):
+        return chosen
+    return [chosen[i * len(chosen) // choice.limit] for i in range(choice.limit)]
 
 
 # generating -----------------------------------------------------------------------------------------------------
@@ -153,7 +164,7 @@ def answer(
     """
     old = store.read_study(folder)
     if old is not None and old.get("answers_hash") != asked.hash:
-        if not overwrite:
+        if not overwrite and not _empty(folder, old):
             raise InputError(
                 "the folder holds another study (another model, other prompts or settings)",
                 path=folder,
@@ -184,6 +195,13 @@ def answer(
             follow_ups=asked.follow_ups, runtime=runtime, retry_errors=retry_errors, watch=watchers.answers,
         )  # fmt: skip
     return Work(folder, study, earlier, responses)
+
+
+def _empty(folder: Path, study: Mapping[str, Json]) -> bool:
+    """Whether a folder was begun by us and holds no answer yet, as after a misspelt model."""
+    journal = folder / "answers.journal"
+    begun = study.get("finished") is False and not (folder / "responses.jsonl").exists()
+    return begun and not (journal.is_file() and len(store.read_lines(journal)) > 1)
 
 
 def cut_to_budgets(responses: Sequence[Response], budgets: Sequence[int]) -> list[Response]:
@@ -479,7 +497,8 @@ def perform(
     axes = {axis for item in chosen for axis in item.axes.values()}
     for name in (plan.claim.metric, *(guard.metric for guard in plan.claim.guards)):
         resolve(name, axes)
-    prompts = choose_prompts(plan.prompts)
+    notes: list[str] = []
+    prompts = choose_prompts(plan.prompts, notes.append)
     scoring.hold_gold(chosen, prompts)
     turns = {item.instrument.name: item.instrument.follow_up for item in chosen}
     asked = Answering(
@@ -501,7 +520,7 @@ def perform(
             plan.claim,
             _status(plan.claim, work.study["frozen"]),
             _sources(records, work.study["began"]),
-            _notes(records, unsafe_local=plan.unsafe_local),
+            [*notes, *_notes(records, unsafe_local=plan.unsafe_local)],
             records.extras,
             made_by=["generated", work.study["answers_hash"], identity_of(chosen), list(plan.budgets)],
         ),

@@ -159,7 +159,9 @@ def _backends() -> Iterable[tuple[str, str]]:
     import counterclaim.experiment  # noqa: F401  importing it registers the built-ins
     from counterclaim.registry import backends
 
-    return ((made.name, f"{made.about} Can {', '.join(sorted(made.can))}.") for made in backends().values())
+    return (
+        (made.name, f"{made.about.rstrip('.')}. Can {', '.join(sorted(made.can))}.") for made in backends().values()
+    )
 
 
 _LISTS: dict[str, Callable[[], Iterable[tuple[str, str]]]] = {

@@ -254,15 +254,21 @@ def show_answers(summary: dict[str, Any], folder: Path) -> None:
 
 
 def show_scores(summary: dict[str, Any]) -> None:
+    """Means by axis; arm and tag only where there are several, instruments below."""
     console = terminal()
-    table = table_of("arm", "axis", "prompts", "mean", "95 % interval", "n", "unscored", "instrument")
-    for row in summary["scores"]:
+    rows = summary["scores"]
+    told = [key for key in ("arm", "tag") if len({row[key] for row in rows}) > 1]
+    table = table_of(
+        "axis", *({"arm": "arm", "tag": "prompts"}[key] for key in told), "mean", "95 % interval", "n", "unscored"
+    )
+    for row in rows:
         estimate, interval, n, _ = _cells(row["mean"])
-        table.add_row(
-            plain(row["arm"]), plain(row["axis"]), plain(row["tag"]), estimate, interval, n, str(row["unscored"]),
-            plain(row["instrument"]),
-        )  # fmt: skip
+        where = (plain(row[key] or "all") for key in told)
+        table.add_row(plain(row["axis"]), *where, estimate, interval, n, str(row["unscored"]))
     console.print(table)
+    for name in dict.fromkeys(row["instrument"] for row in rows):
+        axes = dict.fromkeys(row["axis"].partition("=")[0] for row in rows if row["instrument"] == name)
+        console.print(plain(f"{name}: {', '.join(axes)}"))
     for note in summary["notes"]:
         console.print(plain(note))
 

@@ -26,7 +26,7 @@ class PromptChoice:
         source: a file, or the name of a set that ships (``tiny``, ``mcas``, ``world:NAME``, ...).
         split: only prompts of this split; all where None.
         tags: only prompts that carry every one of these tags.
-        limit: at most so many, the first ones in the order of the source.
+        limit: at most so many, evenly spread over the source.
     """
 
     source: str
