@@ -23,6 +23,7 @@ from counterclaim.stats.means import (
     random_effects,
 )
 from counterclaim.stats.multiple import holm
+from counterclaim.stats.passk import pass_at_k
 from counterclaim.stats.permutation import (
     arm_swap_test,
     cohen_d,
@@ -85,6 +86,7 @@ __all__ = [
     "newcombe_paired",
     "paired_difference_range",
     "paired_mean",
+    "pass_at_k",
     "percentile_interval",
     "permuted_max_d",
     "power_mcnemar",
