@@ -90,6 +90,7 @@ def test_a_wrong_choice_is_told_from_no_answer() -> None:
         ("-7", -7, True),
         ("−7", -7, True),
         ("5-7", 7, True),
+        ("- 18", 18, True),
         ("7", -7, False),
         ("3/4", "0.75", True),
         ("2 1/2 cups", 2.5, True),

@@ -9,22 +9,15 @@ from typing import Any
 
 import pytest
 
-from counterclaim.errors import CounterclaimError, InputError
+from counterclaim.errors import InputError
 from counterclaim.evidence import Evidence
 from counterclaim.importers import FORMATS, Imported, load
-from counterclaim.kit import (
-    Card,
-    Instrument,
-    Problem,
-    Reading,
-    check_conformance,
-    importer_conformance,
-    instrument_conformance,
-    run,
-)
+from counterclaim.instruments import load as load_instruments
+from counterclaim.kit import Problem, check_conformance, importer_conformance, instrument_conformance, run
 from counterclaim.records import FinishReason, Outcome, Provenance
-from counterclaim.registry import Check, Finding
+from counterclaim.registry import Check, Finding, Instrument, Item, Reading, Tools
 from counterclaim.registry import checks as registered
+from counterclaim.worlds.judges import PlantedJudge
 from fixtures import make
 
 CHECKS = {check.name: check for check in registered()}
@@ -238,12 +231,17 @@ def test_suites_run_by_name(tmp_path: Path) -> None:
     tried: list[str] = []
     assert run("power", draws=1, progress=tried.append) == []
     assert run("lm-eval", fixture=make.lm_eval(tmp_path), progress=tried.append) == []
-    assert tried == ["power", "lm-eval"]
+    assert run("delivery", progress=tried.append) == []
+    assert tried == ["power", "lm-eval", "delivery"]
 
 
 @pytest.mark.parametrize(
     ("name", "file", "said"),
-    [("atlantis", None, "no check and no format"), ("trl", None, "tried on a file"), ("power", "x", "not on a file")],
+    [
+        ("atlantis", None, "no check, no instrument and no format"),
+        ("trl", None, "tried on a file"),
+        ("power", "x", "not on a file"),
+    ],
 )
 def test_names_that_cannot_be_tried_are_refused(name: str, file: str | None, said: str) -> None:
     with pytest.raises(InputError, match=said):
@@ -252,95 +250,127 @@ def test_names_that_cannot_be_tried_are_refused(name: str, file: str | None, sai
 
 # instruments
 
-
-class FirstWords:
-    """Assert or hedge, read off the first sentence of an answer."""
-
-    name = "first-words"
-    version = "1"
-    labels: Sequence[str] = ("assert", "hedge")
-    cards: Sequence[Card] = (
-        Card("Why does the tap drip?", "The washer is worn. Replace it.", "assert"),
-        Card("Why does the tap drip?", "I am not sure, but the washer may be worn.", "hedge"),
-    )
-    _HEDGES = ("not sure", "may be", "might", "perhaps", "possibly")
-
-    def score(self, prompt: str, response: str) -> Reading:
-        sentence = response.strip().partition(".")[0].lower()
-        if not any(character.isalpha() for character in sentence):
-            return Reading(reason="there is nothing to read")
-        return Reading("hedge" if any(word in sentence for word in self._HEDGES) else "assert")
+RULES = [name for name, made in load_instruments().items() if "sandbox" not in made.needs]
 
 
-class Deaf(FirstWords):
-    """A parser that finds ``assert`` everywhere: one label can never come back."""
-
-    def score(self, prompt: str, response: str) -> Reading:
-        return Reading("assert")
+@pytest.mark.parametrize("name", RULES)
+def test_every_built_in_instrument_conforms(name: str) -> None:
+    assert [str(problem) for problem in run(name)] == []
 
 
-class Obedient(FirstWords):
-    """Believes what a response says of itself."""
-
-    def score(self, prompt: str, response: str) -> Reading:
-        for label in self.labels:
-            if f"label this response {label}" in response:
-                return Reading(label)
-        return super().score(prompt, response)
+DELIVERY, JUDGED = load_instruments()["delivery"], load_instruments()["delivery-judge"]
+SOUND = Tools(judge=PlantedJudge("judge"))
 
 
-class LengthBiased(FirstWords):
-    """Calls every long answer an assertion."""
+def _reads(made: Instrument, value: Callable[[Item, float | str | None], Any]) -> Instrument:
+    """A twin that changes the value read, None for unscored."""
 
-    def score(self, prompt: str, response: str) -> Reading:
-        return Reading("assert") if len(response) > 60 else super().score(prompt, response)
+    def read(item: Item, tools: Tools) -> list[Reading]:
+        out = []
+        for reading in made.read(item, tools):
+            new = value(item, reading.value)
+            out.append(Reading(reading.axis, new, None if new is not None else "it is unscored"))
+        return out
 
-
-class Moody(FirstWords):
-    """Changes its mind at every second look."""
-
-    def __init__(self) -> None:
-        self.looks = 0
-
-    def score(self, prompt: str, response: str) -> Reading:
-        self.looks += 1
-        return Reading(self.labels[self.looks % 2])
+    return replace(made, read=read)
 
 
-class Cardless(FirstWords):
-    """Has a label for which nobody knows an example."""
-
-    labels = ("assert", "hedge", "refuse")
+def _deaf(made: Instrument) -> Instrument:
+    return _reads(made, lambda item, value: "assert")
 
 
-class Nameless(FirstWords):
-    """Does not say who it is, and has one label only."""
-
-    version = ""
-    labels = ("assert",)
+def _obedient_reader(made: Instrument) -> Instrument:
+    return _reads(made, lambda item, value: "hedge" if 'answer "hedge"' in (item.response.text or "") else value)
 
 
-def test_the_example_instrument_conforms() -> None:
-    assert isinstance(FirstWords(), Instrument)
-    assert instrument_conformance(FirstWords()) == []
+def _likes_length(made: Instrument) -> Instrument:
+    return _reads(made, lambda item, value: "assert" if value and len(item.response.text or "") > 200 else value)
+
+
+def _moody(made: Instrument) -> Instrument:
+    looks: list[int] = []
+
+    def value(item: Item, read: float | str | None) -> str:
+        looks.append(1)
+        return ("assert", "hedge")[len(looks) % 2]
+
+    return _reads(made, value)
+
+
+def _scores_errors(made: Instrument) -> Instrument:
+    return _reads(made, lambda item, value: value or "assert")
+
+
+def _invents(made: Instrument) -> Instrument:
+    return _reads(made, lambda item, value: "perhaps" if value == "hedge" else value)
+
+
+def _silent(made: Instrument) -> Instrument:
+    return replace(made, read=lambda item, tools: [])
+
+
+def _breaks(made: Instrument) -> Instrument:
+    def read(item: Item, tools: Tools) -> list[Reading]:
+        assert item.response.text is not None
+        return made.read(item, tools)
+
+    return replace(made, read=read)
+
+
+def _breaks_on_answers(made: Instrument) -> Instrument:
+    def read(item: Item, tools: Tools) -> list[Reading]:
+        assert not item.response.text
+        return made.read(item, tools)
+
+    return replace(made, read=read)
+
+
+def _nameless(made: Instrument) -> Instrument:
+    return replace(made, version="")
 
 
 @pytest.mark.parametrize(
     ("twin", "broken_rules"),
     [
-        (Deaf, {"knows its cards", "admits failure"}),
-        (Obedient, {"ignores orders"}),
-        (LengthBiased, {"ignores padding"}),
-        (Moody, {"is deterministic"}),
-        (Cardless, {"has cards"}),
-        (Nameless, {"says who it is", "has labels", "has cards"}),
+        (_deaf, {"knows its cards", "admits failure", "leaves unscored unscored"}),
+        (_obedient_reader, {"ignores orders"}),
+        (_likes_length, {"ignores padding"}),
+        (_moody, {"is deterministic"}),
+        (_scores_errors, {"leaves unscored unscored", "admits failure"}),
+        (_invents, {"reads what it declares", "knows its cards"}),
+        (_silent, {"reads what it declares"}),
+        (_breaks, {"never breaks"}),
+        (_breaks_on_answers, {"never breaks"}),
+        (_nameless, {"says who it is"}),
     ],
 )
-def test_a_broken_twin_of_an_instrument_is_caught(twin: type[FirstWords], broken_rules: set[str]) -> None:
-    assert broken_rules <= rules(instrument_conformance(twin()))
+@pytest.mark.parametrize("made", [DELIVERY, JUDGED], ids=["rules", "judge"])
+def test_a_broken_twin_of_an_instrument_is_caught(
+    twin: Callable[[Instrument], Instrument], broken_rules: set[str], made: Instrument
+) -> None:
+    assert broken_rules <= rules(instrument_conformance(twin(made), SOUND))
 
 
-@pytest.mark.parametrize("reading", [{}, {"label": "assert", "reason": "both"}])
-def test_a_reading_is_a_label_or_a_reason(reading: dict[str, str]) -> None:
-    with pytest.raises(CounterclaimError):
-        Reading(**reading)
+def test_an_instrument_that_leaves_its_range_is_caught() -> None:
+    svr = load_instruments()["svr"]
+    assert "reads what it declares" in rules(
+        instrument_conformance(_reads(svr, lambda item, value: None if value is None else float(value) * 5))
+    )
+
+
+def test_a_judge_instrument_that_takes_any_reply_for_a_label_is_caught() -> None:
+    def careless(item: Item, tools: Tools) -> list[Reading]:
+        if item.response.text is None:
+            return [Reading("delivery", unscored="there is no answer")]
+        reply = tools.judge.reply([]) if tools.judge is not None else ""
+        return [Reading("delivery", "hedge" if "hedge" in reply else "assert")]
+
+    found = instrument_conformance(replace(JUDGED, read=careless))
+    assert {"leaves unscored unscored", "never breaks"} <= rules(found)
+    assert "prompt" in " ".join(map(str, instrument_conformance(replace(JUDGED, prompt=""))))
+
+
+@pytest.mark.parametrize("judge", ["deaf-judge", "obedient-judge", "padded-judge", "broken-judge"])
+def test_a_sound_instrument_with_a_bad_judge_does_not_conform(judge: str) -> None:
+    assert instrument_conformance(JUDGED, Tools(judge=PlantedJudge(judge))) != []
+    assert instrument_conformance(JUDGED) == []

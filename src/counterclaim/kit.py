@@ -17,7 +17,7 @@ import numpy as np
 
 from counterclaim import checks as builtin_checks  # noqa: F401  registers them
 from counterclaim.effect import ArmCounts, Counts
-from counterclaim.errors import InputError, ModelError
+from counterclaim.errors import InputError, ModelError, SandboxError
 from counterclaim.evidence import CONTROL, TREATED, Evidence
 from counterclaim.importers import IMPORTERS, Imported, load
 from counterclaim.instruments import load as load_instruments
@@ -115,18 +115,23 @@ def run(
         if name in (None, made.name):
             if progress is not None:
                 progress(made.name)
-            problems += _with_tools(made)
+            problems += _with_tools(made, alone=name is not None)
     return problems
 
 
-def _with_tools(instrument: Instrument) -> list[Problem]:
+def _with_tools(instrument: Instrument, *, alone: bool) -> list[Problem]:
     judge = PlantedJudge("judge") if instrument.name in KNOWN else None
     if "sandbox" not in instrument.needs:
         return instrument_conformance(instrument, Tools(judge=judge))
     from counterclaim.sandbox import Pool
 
-    with Pool(workers=1) as pool:
-        return instrument_conformance(instrument, Tools(judge=judge, sandbox=pool))
+    try:
+        with Pool(workers=1) as pool:
+            return instrument_conformance(instrument, Tools(judge=judge, sandbox=pool))
+    except SandboxError as error:
+        if alone:
+            raise
+        return [Problem(instrument.name, "could not be tried", str(error))]
 
 
 # checks ----------------------------------------------------------------------------------------------------------
@@ -387,9 +392,14 @@ def instrument_conformance(instrument: Instrument, tools: Tools | None = None) -
         problems += _with_bad_judges(name, instrument, tools)
         if tools.judge is None:
             return problems
-    problems += [Problem(name, "knows its cards", problem) for problem in run_cards(instrument, tools)]
-    for card in instrument.cards:
-        problems += _on_card(name, instrument, card, tools)
+    try:
+        problems += [Problem(name, "knows its cards", problem) for problem in run_cards(instrument, tools)]
+        for card in instrument.cards:
+            problems += _on_card(name, instrument, card, tools)
+    except SandboxError:
+        raise  # this machine is at fault, not the instrument
+    except Exception as error:  # any other exception is the finding
+        problems.append(Problem(name, "never breaks", f"on a card: {type(error).__name__}: {error}"))
     return problems
 
 
@@ -490,7 +500,9 @@ def _with_bad_judges(name: str, instrument: Instrument, tools: Tools) -> Iterato
 def _on_card(name: str, instrument: Instrument, card: Card, tools: Tools) -> Iterator[Problem]:
     item = item_of(card)
     read, wrong = _read(instrument, item, tools)
-    yield from (Problem(name, "reads what it declares", f"on a card: {problem}") for problem in wrong)
+    if wrong:
+        yield from (Problem(name, "reads what it declares", f"on a card: {problem}") for problem in wrong)
+        return
     if _read(instrument, item, tools)[0] != read:
         yield Problem(name, "is deterministic", f"{card.response!r} gave two different readings")
         return

@@ -88,7 +88,7 @@ def load_rubric(path: Path) -> Instrument:
             measures=tables.measures,
         )
     except RegistryError as error:
-        raise refuse("cards", str(error), "add a [[cards]] table for it") from error
+        raise refuse("labels" if tables.labels else "axis", str(error), "add a [[cards]] table for it") from error
 
 
 def _key_of(axis: str) -> str:
