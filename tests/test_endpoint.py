@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -534,6 +537,35 @@ def test_a_run_that_was_dropped_half_way_goes_on_where_it_was(opened: Open, tmp_
     assert sorted(whole) == list(range(60))
 
 
+RUN = """
+import sys
+from pathlib import Path
+from counterclaim.models.endpoint import EndpointModel
+from counterclaim.records import Decode, Message
+from counterclaim.registry import Ask, ModelSpec, Runtime
+model = EndpointModel(ModelSpec(sys.argv[1]), Runtime(cache=Path(sys.argv[2]), concurrency=3))
+asks = [Ask(f"p{i}", (Message("user", f"question {i}"),)) for i in range(60)]
+for batch in model.answer(asks, Decode(64, temperature=0.0)):
+    for index, answer in batch:
+        print(index, answer.text, flush=True)
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="there is no SIGKILL")
+def test_a_run_that_was_killed_repeats_at_most_what_was_under_way(tmp_path: Path) -> None:
+    with serve(echo, latency_s=0.02) as server:
+        command = [sys.executable, "-c", RUN, f"{server.url}#local", str(tmp_path / "kept.sqlite")]
+        killed = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        assert killed.stdout is not None
+        for _ in range(17):
+            killed.stdout.readline()
+        killed.kill()
+        killed.communicate(timeout=30)
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+        assert len(server.requests) <= 60 + 2 * 3
+    assert sorted(int(line.split()[0]) for line in done.stdout.splitlines()) == list(range(60))
+
+
 def test_a_damaged_file_of_kept_replies_is_named(opened: Open, tmp_path: Path) -> None:
     path = tmp_path / "kept.sqlite"
     path.write_bytes(b"no database " * 500)
@@ -724,6 +756,15 @@ def test_a_reply_that_is_none_is_an_error_of_the_judge(answer: Answer, message: 
         with pytest.raises(ModelError, match=message):
             judge.reply(TURNS, SCHEMA)
         judge.close()
+
+
+def test_a_judge_that_cannot_answer_at_all_is_not_one_missing_reply() -> None:
+    with serve(verdict, key="k") as server:
+        judge = open_judge(f"{server.url}#local", Runtime(use_cache=False))
+        with pytest.raises(InputError, match=r"the judge cannot be used: .* refused the API key") as error:
+            judge.reply(TURNS, SCHEMA)
+        judge.close()
+    assert not isinstance(error.value, ModelError)
 
 
 class Local:

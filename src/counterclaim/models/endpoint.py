@@ -145,7 +145,8 @@ class EndpointModel:
         Raises:
             ModelError: a status of 401, 402, 403 or 404, a setting that the server rejects, no server at the URL, or
                 one that stopped answering.
-            BudgetSpent: before a request that would exceed the budget; requests under way were waited for.
+            BudgetSpent: the budget is used up. No request was begun after that; those under way were waited for and
+                yielded, so up to ``Runtime.concurrency`` replies may lie beyond it.
             InputError: kept replies cannot be read or written.
         """
         missing: deque[int] = deque()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping, Sequence
 
-from counterclaim.errors import ModelError
+from counterclaim.errors import InputError, ModelError
 from counterclaim.models.endpoint import EndpointModel
 from counterclaim.records import Decode, FinishReason, Json, Message, prompt_id, to_json
 from counterclaim.registry import Answer, Ask, Model, ModelSpec, Runtime, backend_of
@@ -68,15 +68,20 @@ class ModelJudge:
         """The raw reply, a reasoning block in front of it included.
 
         Raises:
-            ModelError: there is none, it was cut by its budget, or it was filtered; the message holds its text.
+            ModelError: there is none to this question, it was cut by its budget, or it was filtered; the message holds
+                its text.
             BudgetSpent: the budget of the runtime is used up.
-            InputError: kept replies cannot be read or written.
+            InputError: the judge cannot answer any question (no server, a refused key), or kept replies cannot be read
+                or written. It is no ModelError, so that nobody takes it for one missing reply among many.
         """
         ask = Ask(prompt_id(messages), tuple(messages))
-        if isinstance(self._model, EndpointModel):
-            answer = self._model.ask(ask, DECODE, schema=schema, attempt=attempt)
-        else:
-            answer = self._asked_in_turn(ask, schema, attempt)
+        try:
+            if isinstance(self._model, EndpointModel):
+                answer = self._model.ask(ask, DECODE, schema=schema, attempt=attempt)
+            else:
+                answer = self._asked_in_turn(ask, schema, attempt)
+        except ModelError as error:
+            raise InputError(f"the judge cannot be used: {error.problem}", remedy=error.remedy) from None
         if answer.error is not None or answer.text is None:
             raise ModelError(f"the judge {self._name} gave no reply ({answer.error or 'it was filtered'})")
         if answer.finish_reason is FinishReason.LENGTH:
