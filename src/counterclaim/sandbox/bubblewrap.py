@@ -103,8 +103,8 @@ def start_bare(stdin: socket.socket, folder: Path) -> subprocess.Popen[bytes]:
 
 def plain_command(source: Path) -> list[str]:
     """The command that runs one Python file in a bubblewrap of its own, with a Python of its own."""
-    command = _bubblewrap(None)
-    return [*command, "--ro-bind", str(source), "/program.py", "--", *_interpreter(), "-I", "-S", "-B", "/program.py"]
+    command = _bubblewrap(None, ["--ro-bind", str(source), "/program.py"])
+    return [*command, "--", *_interpreter(), "-I", "-S", "-B", "/program.py"]
 
 
 def _started(command: list[str], stdin: socket.socket, passed: Sequence[int]) -> subprocess.Popen[bytes]:
@@ -119,7 +119,7 @@ def _started(command: list[str], stdin: socket.socket, passed: Sequence[int]) ->
     )
 
 
-def _bubblewrap(rules: int | None) -> list[str]:
+def _bubblewrap(rules: int | None, binds: Sequence[str] = ()) -> list[str]:
     """bwrap with its walls, up to the program."""
     ids = [] if os.getuid() == 0 else ["--uid", str(_USER), "--gid", str(_USER)]
     environment = [word for name, value in _ENVIRONMENT.items() for word in ("--setenv", name, value)]
@@ -131,7 +131,7 @@ def _bubblewrap(rules: int | None) -> list[str]:
         "--die-with-parent", "--new-session", "--clearenv", *environment, "--hostname", "sandbox", *ids,
         "--cap-drop", "ALL", *(word for folder in _FOLDERS for word in ("--dir", folder)), *_binds(), "--proc", "/proc",
         *(word for name in _DEVICES for word in ("--dev-bind", f"/dev/{name}", f"/dev/{name}")),
-        "--ro-bind", str(Path(__file__).parent / "inside"), f"{_CODE}/{_INSIDE}",
+        "--ro-bind", str(Path(__file__).parent / "inside"), f"{_CODE}/{_INSIDE}", *binds,
         "--remount-ro", "/", "--chdir", "/tmp", *(["--seccomp", str(rules)] if rules is not None else []),
     ]  # fmt: skip
 
