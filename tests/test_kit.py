@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from counterclaim.errors import InputError
+from counterclaim.errors import InputError, SandboxError
 from counterclaim.evidence import Evidence
 from counterclaim.importers import FORMATS, Imported, load
 from counterclaim.instruments import load as load_instruments
@@ -256,6 +256,14 @@ RULES = [name for name, made in load_instruments().items() if "sandbox" not in m
 @pytest.mark.parametrize("name", RULES)
 def test_every_built_in_instrument_conforms(name: str) -> None:
     assert [str(problem) for problem in run(name)] == []
+
+
+def test_the_built_in_instrument_that_runs_programs_conforms() -> None:
+    try:
+        problems = run("code")
+    except SandboxError as error:
+        pytest.skip(str(error))
+    assert [str(problem) for problem in problems] == []
 
 
 DELIVERY, JUDGED = load_instruments()["delivery"], load_instruments()["delivery-judge"]

@@ -439,30 +439,24 @@ def _with_text(card: Card, text: str | None, error: str | None = None) -> Item:
 
 def _on_failures(name: str, instrument: Instrument, tools: Tools) -> Iterator[Problem]:
     card = instrument.cards[0]
-    for what, item in {
+    failed = {
         "an error record": _with_text(card, None, "the server was gone"),
         "an answer that was not kept": _with_text(card, None),
-    }.items():
+    }
+    empty = {f"the answer {text!r}": _with_text(card, text) for text in _UNREADABLE}
+    known = {pair for other in instrument.cards if not other.response.strip() for pair in other.expects.items()}
+    for what, item in {**failed, **empty}.items():
         try:
             read, wrong = _read(instrument, item, tools)
         except Exception as error:  # any exception is the finding
             yield Problem(name, "never breaks", f"{what}: {type(error).__name__}: {error}")
             continue
         yield from (Problem(name, "reads what it declares", f"{what}: {problem}") for problem in wrong)
-        for reading in read.values():
-            if reading.value is not None:
-                yield Problem(name, "leaves unscored unscored", f"{what} has {reading.axis} = {reading.value!r}")
-    empty = {
-        (axis, value) for card in instrument.cards if not card.response.strip() for axis, value in card.expects.items()
-    }
-    for text in _UNREADABLE:
-        for reading in _read(instrument, _with_text(card, text), tools)[0].values():
-            if (
-                isinstance(reading.value, str)
-                and (reading.axis, reading.value) not in empty
-                and not item_of(card).follow_up
-            ):
-                yield Problem(name, "admits failure", f"{text!r} was labelled {reading.value!r}")
+        for axis, value in ((axis, reading.value) for axis, reading in read.items()):
+            if what in failed and value is not None:
+                yield Problem(name, "leaves unscored unscored", f"{what} has {axis} = {value!r}")
+            elif isinstance(value, str) and (axis, value) not in known and item.follow_up is None:
+                yield Problem(name, "admits failure", f"{what} was labelled {value!r}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -508,7 +502,8 @@ def _on_card(name: str, instrument: Instrument, card: Card, tools: Tools) -> Ite
         return
     known = {axis: value for axis, value in card.expects.items() if agrees(value, read[axis].value, card.tolerance)}
     held = [axis for axis in known if instrument.measures == "function" or not isinstance(instrument.axes[axis], Range)]
-    if not card.response.strip():
+    bare_program = "tests" in instrument.needs and "```" not in card.response
+    if not card.response.strip() or bare_program:  # text behind a program without a fence is a part of the program
         return
     changed = [("padding", pattern.format(card.response)) for pattern in PADDING]
     changed += [("orders", text) for text in orders(instrument, card)]

@@ -24,7 +24,7 @@ __all__ = [
 DISPOSITIONS = ("Eager", "Deliberate", "Adversarial", "Curious", "Self-Improving", "Humble", "Persistent")
 """The seven dispositions (design: measures)."""
 
-_BUILT_IN = ("checklist", "delivery", "form", "function", "mcas", "oracles", "recovery", "rubric")
+_BUILT_IN = ("checklist", "code", "delivery", "form", "function", "mcas", "oracles", "recovery", "rubric")
 _HOME = {"load_rubric": "custom", "Report": "validation", "run_cards": "validation", "validate": "validation"}
 
 
