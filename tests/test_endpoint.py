@@ -370,8 +370,9 @@ def test_what_a_server_rejects_by_name_is_spelt_otherwise_or_left_out_from_then_
 
 def test_a_setting_that_a_server_rejects_stops_the_run_and_is_not_dropped(opened: Open) -> None:
     decode = replace(DECODE, top_k=5)
+    rejects = [Fault("rejects", times=None, parameter=name) for name in ("max_completion_tokens", "top_k")]
     with (
-        serve(echo, faults=[Fault("rejects", times=None, parameter="top_k")]) as server,
+        serve(echo, faults=rejects) as server,
         pytest.raises(ModelError, match=r"does not take 'top_k' as it is set .*leave top_k unset"),
     ):
         answers(opened(server, concurrency=1), asks(5), decode)

@@ -80,8 +80,8 @@ class EndpointModel:
     What is sent: ``temperature``, ``top_p``, ``presence_penalty``, ``stop`` and ``seed`` as OpenAI spells them;
     ``top_k``, ``repetition_penalty`` (and llama.cpp's ``repeat_penalty``) and
     ``chat_template_kwargs.enable_thinking`` as open servers do; the budget as ``max_completion_tokens``, or as
-    ``max_tokens`` where a server rejects or ignores that. A setting that is None is not sent. A server that rejects a
-    setting is an error: it is never dropped in silence.
+    ``max_tokens`` where a server rejects or ignores that. A setting that is None is not sent (and the
+    server's own default holds). A setting that a server rejects is an error: it is never dropped in silence.
 
     Seeds: with ``Decode.seed`` set, each request carries its own, the first 31 bits of SHA-256 over the JSON
     ``[seed, key, sample]``. Rows differ, a rerun repeats them, and arms share them. (Whether a server keeps to its
@@ -287,7 +287,7 @@ class EndpointModel:
                 first = first or rejected
                 dropped = rejected.negotiable(body)
                 if dropped is None:
-                    raise self._final(first, body) from None
+                    raise self._final(first, rejected, body) from None
                 without |= {dropped}
                 continue
             self._bill(reply, body)
@@ -303,15 +303,15 @@ class EndpointModel:
                 self._refused |= without
             return reply
 
-    def _final(self, rejected: _Rejected, body: Mapping[str, Json]) -> Exception:
+    def _final(self, first: _Rejected, last: _Rejected, body: Mapping[str, Json]) -> Exception:
         """A rejection that nothing can be done about: of one of our settings, or of this request alone."""
         for name in _SETTINGS:
-            if name in body and rejected.quotes(name):
+            if name in body and last.quotes(name):
                 return ModelError(
-                    f"{self.url} does not take {name!r} as it is set (it says: {rejected})",
+                    f"{self.url} does not take {name!r} as it is set (it says: {last})",
                     remedy=f"leave {name} unset, or choose another value",
                 )
-        return _Failed(f"the endpoint rejected the request (it says: {rejected})")
+        return _Failed(f"the endpoint rejected the request (it says: {first})")
 
     def _body(
         self, ask: Ask, decode: Decode, schema: Mapping[str, Json] | None, without: frozenset[str]
