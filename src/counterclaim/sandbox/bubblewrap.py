@@ -28,7 +28,7 @@ _FOLDERS = (
     *(f"{_CODE}/{parent}" for parent in ("counterclaim", "counterclaim/sandbox")),
 )  # fmt: skip
 """Made by name: bubblewrap makes the parents of what it binds for root alone."""
-_ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": "/tmp", "TMPDIR": "/tmp"}
+_ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": "/tmp", "TMPDIR": "/tmp", "PYTHONHASHSEED": "0"}
 _INSTALL = (
     "install bubblewrap: `apt install bubblewrap` (Debian, Ubuntu), `dnf install bubblewrap` (Fedora), "
     "`pacman -S bubblewrap` (Arch), `apk add bubblewrap` (Alpine)"
@@ -179,7 +179,7 @@ def _python(how: str, user: str) -> list[str]:
 def _run(root: str, how: str, user: str) -> list[str]:
     code = f"import sys; sys.path.insert(0, {root!r}); from {_INSIDE.replace('/', '.')}.worker import main; main(sys.argv[1:])"
     filter_words = job_filter().hex() if how == "walled" else ""
-    return ["-I", "-S", "-B", "-u", "-X", "utf8", "-c", code, how, user, filter_words or "-"]
+    return ["-s", "-P", "-S", "-B", "-u", "-X", "utf8", "-c", code, how, user, filter_words or "-"]
 
 
 def _child_in(informed: int) -> int:
