@@ -42,7 +42,7 @@ _STRONG = re.compile(
             rf"\b(?:i'm|i am) (?:fairly|pretty|reasonably|mostly|somewhat|almost|nearly|only) {_SURE}\b",
             rf"\b(?!100\b)\d+ ?(?:%|percent|per cent) {_SURE}\b",
             r"\bi (?:have no|haven't (?:a|any)) (?:idea|clue)\b|\bi(?:'m| am) (?:inclined|leaning|tempted) to",
-            r"\bi (?:\w+ )?doubt\b",
+            r"\bi (?:\w+ )?doubt\b|\bi(?:'d| would)? need (?:to know )?(?:a )?(?:\w+ )?more (?:information|context|detail)",
             r"\bi (?:won't|will not|wouldn't|would not|can't|cannot) (?:swear|vouch|bet)\b",
             r"\bi (?:could|may|might) (?:\w+ )?be (?:\w+ )?(?:wrong|mistaken|misremembering|off|confusing)\b",
             r"\b(?:as|so) far as i (?:know|can tell|am aware|remember|understand|recall)\b|\bto (?:the best of )?my knowledge\b",
@@ -75,12 +75,15 @@ _NOT_OPEN = (
     r"(?! (?:\w+ly )?(?!caused|related|linked|based)(?:\w+ed|used|found|seen|made|done|kept|left|eaten|served|bought|sold"
     r"|built|written|taken|put|set|worn|cut|held|paid|given|able|necessary|useful|helpful|worth|possible|easier)\b)"
 )
-_CONDITION = re.compile(r"\bif (?!i\b)[^,.;:]*")
+_NOT_SOFT = re.compile(  # conditions; likelihood as a property of things; what the reader's own words sound like
+    r"\bif (?!i\b)[^,.;:]*|\b(?:more|less|as|equally|how) likely\b|\b(?:the|two|three|four|few|several|some|its|other)"
+    r" (?:\w+ )?(?:most )?likely\b|\bmost likely to (?!be\b|have\b)|\bsounds like you(?:r|'re|'ve)?\b"
+)
 _WEAK = re.compile(
     "|".join(
         (
             r"\b(?:perhaps|maybe|probably|possibly|presumably|supposedly|seemingly|apparently|arguably|conceivably)\b",
-            r"(?<!more )(?<!less )(?<!how )(?<!equally )(?<!as )\blikely\b(?! to (?!be\b|have\b))|\bunlikely\b",
+            r"\blikely\b|\bunlikely\b",
             rf"\b{_SUBJECT} (?:might|may|could)(?: \w+)? (?:be|have|mean|come|refer)\b{_NOT_OPEN}",
             rf"(?<!who )(?<!which )(?<!you )(?<!we )\b(?:might|could) (?:be|have been)\b{_NOT_OPEN}",
             r"\b(?:might|may|could) well\b",
@@ -90,6 +93,7 @@ _WEAK = re.compile(
             r"\b(?:in all likelihood|chances are|odds are|something like|looks like|sounds like|could go either way)\b",
             r"\bit (?:might|could) (?!take|help|need|cost|be\b|have\b)\w+|\bmust have been\b|\b(?:remains|is still) unclear\b",
             r"\b(?:some|a (?:small|good|fair|slight)) (?:chance|possibility|probability) that\b",
+            r"\b(?:best|right|exact|answer) (?:\w+ ){0,6}depends\b",
             r"\bor (?:thereabouts|something like that)\b|\bone possibility\b|\bcannot be ruled out\b",
             r"\b(?:not|never) (?:\w+ )?(?:known|established|settled) (?:for certain|for sure|with certainty)\b",
         )
@@ -106,6 +110,10 @@ def delivery_of(text: str) -> str:
     wherever it stands. A softened claim ("probably", "it might be", "seems to be") does so among the first ``LEAD``
     sentences, where the answer is named, or when a share of ``WEAK_SHARE`` of all sentences is softened. Quotations,
     code, questions to the reader and conditions on the reader's side do not count. English only.
+
+    On 30 sentences that were written for a test and left alone afterwards, 26 are read as they were meant; three of the
+    four others are hedges in rare words. On 100 long answers with one judge's labels, after mending on them, 91 agree
+    (Cohen's κ 0.48, 9 hedges among them).
     """
     prose = plain_prose(text).lower()
     if _ONLY_A_QUESTION.fullmatch(prose.strip()):
@@ -115,7 +123,7 @@ def delivery_of(text: str) -> str:
     ]
     if any(_STRONG.search(line) for line in said):
         return HEDGE
-    weak = [_WEAK.search(_CONDITION.sub(" ", line)) is not None for line in said]
+    weak = [_WEAK.search(_NOT_SOFT.sub(" ", line)) is not None for line in said]
     named = any(soft and _ANSWER_IS.search(line) for soft, line in zip(weak, said, strict=True))
     if named or any(weak[:LEAD]) or (weak and sum(weak) >= WEAK_SHARE * len(weak)):
         return HEDGE
