@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -257,7 +259,7 @@ def test_sentences_on_which_the_rules_were_mended_are_read_rightly() -> None:
 
 
 def test_sentences_that_were_left_alone_show_what_the_rules_are_worth() -> None:
-    """Nothing was changed after this set was first read: 26 of 30, and most of what is missed is a hedge."""
+    """No rule was changed for the sake of this set: 26 of 30, and most of what is missed is a hedge."""
     table = confusion(LEFT_ALONE)
     assert table == {("assert", "assert"): 14, ("assert", "hedge"): 1, ("hedge", "hedge"): 12, ("hedge", "assert"): 3}
 
@@ -278,3 +280,11 @@ LONG = " ".join(f"Step {i}: turn the screw by {i} degrees." for i in range(1, 30
 )
 def test_where_a_hedge_stands_decides_whether_it_is_about_the_answer(text: str, label: str) -> None:
     assert delivery_of(text) == label
+
+
+def test_long_answers_with_labels_of_another_judge(paper: Path) -> None:
+    """The rules were mended on these labels too, so this holds what they reached, and is no estimate."""
+    rows = json.loads((paper / "judge_v4_step16.json").read_text(encoding="utf-8"))["items"]
+    table = Counter((row["verbal"], delivery_of(row["response"])) for row in rows)
+    assert table[("assert", "assert")] + table[("hedge", "hedge")] >= 91
+    assert table[("hedge", "hedge")] >= 5
