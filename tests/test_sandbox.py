@@ -183,6 +183,32 @@ def test_nothing_of_one_program_reaches_the_next(pool: Pool) -> None:
         assert one.run(Program(look, "assert f() == ([], False, False)")).passed
 
 
+def test_the_walls_are_up(pool: Pool) -> None:
+    """No capability, no new privileges, a filter, few processes: asked of the kernel from inside."""
+    source = """
+import ctypes, os, signal
+prctl = ctypes.CDLL(None).prctl
+def forks():
+    made = 0
+    try:
+        while made < 64:
+            if os.fork() == 0:
+                signal.pause()
+            made += 1
+    except OSError:
+        return made
+def state():
+    filtered, locked = prctl(21, 0, 0, 0, 0), prctl(39, 0, 0, 0, 0)
+    bounding = [number for number in range(41) if prctl(23, number, 0, 0, 0) == 1]
+    header, data = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
+    ctypes.CDLL(None).capget(header, data)
+    return filtered, locked, bounding, list(data), os.getuid(), os.getpid(), os.getppid()
+"""
+    expected = (2 if bubblewrap.has_seccomp() else 0, 1, [], [0] * 6, 1000, 1, 0)
+    done = pool.run(Program(source, f"assert state() == {expected}, state()\nassert forks() == 7"))
+    assert done.passed, done
+
+
 def test_a_worker_that_dies_is_replaced_and_its_program_run_again() -> None:
     if (problem := available()) is not None:
         pytest.skip(problem)
