@@ -137,10 +137,16 @@ def test_what_programs_and_tests_may_do(source: str, tests: str, pool: Pool) -> 
         ("def f():\n    return 1", "import no_such_module\nassert f() == 1", "refused", "no_such_module"),
         ("def f(x):\n    return 1", "class Own:\n    pass\nassert f(Own()) == 1", "refused", "Own"),
         ("def f():\n    return 1", "", "refused", "call nothing"),
+        (
+            "def f(x):\n    y = []\n    for _ in range(300):\n        y = [y]\n    return y",
+            "deep = f(0)\nfor _ in range(1000):\n    deep = [deep]\nf(deep)",
+            "error",
+            "nested too deeply",
+        ),
         ("def f():\n    return 1", "while True:\n    f", "timeout", "2 s"),
         ("def f():\n    return 1", "try:\n    while True:\n        f()\nexcept BaseException:\n    pass", "timeout", "2 s"),
         ("f = 3", "assert f == 3", "error", "call nothing"),
-        ("x" * 1_100_000, "assert f() == 1", "refused", "1,048,576 characters"),
+        ("x" * 1_100_000, "assert f() == 1", "error", "1,048,576 characters"),
     ],
 )  # fmt: skip
 def test_what_is_said_of_a_program(source: str, tests: str, outcome: str, detail: str, pool: Pool) -> None:

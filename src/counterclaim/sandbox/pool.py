@@ -94,7 +94,7 @@ class Pool:
 
     def _run(self, program: Program) -> Execution:
         if len(program.source) > _LARGEST_PROGRAM:
-            return Execution("refused", f"the program has more than {_LARGEST_PROGRAM:,} characters")
+            return Execution("error", f"the program has more than {_LARGEST_PROGRAM:,} characters")
         try:
             return self._worker().examine(program)
         except _WorkerLost:

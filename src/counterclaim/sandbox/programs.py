@@ -8,11 +8,12 @@ from typing import Literal
 Outcome = Literal["passed", "failed", "error", "timeout", "memory", "output", "killed", "refused"]
 """What came of a program.
 
-``passed``: the tests ran to their end. ``failed``: an assertion of the tests did not hold. ``error``: the program
-could not be loaded, raised an exception that the tests did not expect, or returned what cannot be examined.
+``passed``: the tests ran to their end. ``failed``: an assertion of the tests did not hold. ``error``: the program is
+too large or could not be loaded, raised an exception that the tests did not expect, or returned what cannot be examined.
 ``timeout``: wall or processor time ran out. ``memory``: memory ran out. ``output``: it printed or returned too much.
 ``killed``: it ended before the tests were done, by a signal or by itself. ``refused``: nothing is known of the
-program, because the tests themselves are broken, or hand over what plain data cannot carry, or it is too large.
+program, because the tests themselves are broken, or hand over what plain data cannot carry; no program can bring this
+about, so that none can make itself unscored.
 """
 
 

@@ -14,7 +14,17 @@ from collections.abc import Iterator, Mapping
 from types import FrameType
 from typing import Any
 
-from counterclaim.sandbox.inside.wire import FRAME, NotPlain, Peer, Remote, RemoteError, WireError, call, iterate
+from counterclaim.sandbox.inside.wire import (
+    FRAME,
+    NotPlain,
+    Peer,
+    Remote,
+    RemoteError,
+    TooDeep,
+    WireError,
+    call,
+    iterate,
+)
 
 _PIECE = 1 << 16
 _TEXT = 4096  # characters kept of what the program printed, per stream
@@ -103,8 +113,6 @@ class Examiner(Peer):
         except RemoteError as error:
             where = _line_of(error, tests)
             return _outcome_of(error), f"{_told(error)}{where}"
-        except NotPlain as error:
-            return "refused", f"the tests hand over what the program's process cannot be given: {error}"
         except Exception as error:
             if not self._reached and not self._read_plain:
                 return "refused", f"the tests break before they reach the program: {_told(error)}"
@@ -124,7 +132,9 @@ class Examiner(Peer):
         try:
             return super().ask(*request)
         except NotPlain as error:
-            self._settle("refused", f"the tests hand over what the program's process cannot be given: {error}")
+            # only what the program returned before can be nested so deeply, so this is no fault of the tests
+            outcome = "error" if isinstance(error, TooDeep) else "refused"
+            self._settle(outcome, f"the tests hand over what the program's process cannot be given: {error}")
         except WireError as error:
             self._settle("error", f"the program's process does not speak as it should: {error}")
 

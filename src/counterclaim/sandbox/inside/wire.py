@@ -32,6 +32,10 @@ class NotPlain(Exception):
     """A value cannot be carried."""
 
 
+class TooDeep(NotPlain):
+    """A value is nested too deeply, or holds itself."""
+
+
 class Peer:
     """One end of the wire.
 
@@ -92,7 +96,7 @@ class Peer:
         try:
             body = json.dumps(self._encode(value), allow_nan=False).encode("ascii")
         except RecursionError:
-            raise NotPlain("the value is nested too deeply, or holds itself") from None
+            raise TooDeep("the value is nested too deeply, or holds itself") from None
         return len(body).to_bytes(FRAME, "big") + body
 
     def unpack(self, body: bytes) -> list[Any]:
