@@ -129,17 +129,16 @@ def test_a_scripted_next_turn_follows_the_answer_and_has_random_numbers_of_its_o
     assert {key for key in keys if key.endswith("/recovery")} == {f"{a.prompt_id}/recovery" for a in follow}
 
 
-def test_failed_answers_are_records_and_are_asked_again_only_when_that_is_wanted(tmp_path: Path) -> None:
-    log: list[str] = []
-    first = made(tmp_path, log, fails={"Question 1?", "Question 2?"})
+def test_failed_answers_are_records_and_are_asked_again_by_a_rerun(tmp_path: Path) -> None:
+    first = made(tmp_path, [], fails={"Question 1?", "Question 2?"})
     assert [a.error for a in first if a.error] == ["it broke"] * 6
     again: list[str] = []
-    assert made(tmp_path, again) == first
-    assert again == []
-    mended = made(tmp_path, again, retry_errors=True)
+    mended = made(tmp_path, again)
     assert all(a.error is None for a in mended)
     assert len([line for line in again if line.startswith("echo")]) == 6
-    assert made(tmp_path, []) == mended
+    third: list[str] = []
+    assert made(tmp_path, third) == mended
+    assert third == []
 
 
 def test_the_tally_counts_what_was_kept_and_warns_of_cut_answers(tmp_path: Path) -> None:

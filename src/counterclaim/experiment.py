@@ -153,7 +153,6 @@ def answer(
     watchers: Watchers,
     *,
     overwrite: bool = False,
-    retry_errors: bool = False,
 ) -> Work:
     """Generate a study's answers into a run folder, or go on where an earlier run stopped.
 
@@ -192,7 +191,7 @@ def answer(
             store.begin_run(folder, study, asked.prompts)
         responses = generation.generate(
             asked.arms, asked.prompts, journal, known=known, samples=asked.samples, seeds=asked.seeds,
-            follow_ups=asked.follow_ups, runtime=runtime, retry_errors=retry_errors, watch=watchers.answers,
+            follow_ups=asked.follow_ups, runtime=runtime, watch=watchers.answers,
         )  # fmt: skip
     return Work(folder, study, earlier, responses)
 
@@ -321,14 +320,13 @@ def generate_run(
     watchers: Watchers,
     *,
     overwrite: bool = False,
-    retry_errors: bool = False,
 ) -> dict[str, Json]:
     """One arm's answers in a run folder of their own, without a claim; a summary of them.
 
     Raises:
         InputError, ModelError, BudgetSpent: as ``answer``.
     """
-    work = answer(folder, asked, None, runtime, watchers, overwrite=overwrite, retry_errors=retry_errors)
+    work = answer(folder, asked, None, runtime, watchers, overwrite=overwrite)
     records = work.earlier or Records(work.study)
     fresh = {response.key for response in work.responses}
     derived = [response for response in records.responses if response.key not in fresh and "@" in response.arm]
@@ -480,9 +478,7 @@ def serving(model: str, port: int, faults: Sequence[tuple[str, int | None]], lat
 # a whole study --------------------------------------------------------------------------------------------------
 
 
-def perform(
-    plan: StudyPlan, folder: Path, watchers: Watchers, *, overwrite: bool = False, retry_errors: bool = False
-) -> Records:
+def perform(plan: StudyPlan, folder: Path, watchers: Watchers, *, overwrite: bool = False) -> Records:
     """Everything that a study file asks for, up to the records on which checks and verdict rest.
 
     What can be refused is refused before a model is loaded.
@@ -507,7 +503,7 @@ def perform(
     runtime = replace(plan.runtime, token_ends=bool(plan.budgets))
     wanted = Scoring(plan.instruments, plan.judge, plan.validate_judge, plan.budgets, plan.unsafe_local)
     with judging(wanted, chosen, runtime, watchers) as (bench, cards):
-        work = answer(folder, asked, plan.claim, runtime, watchers, overwrite=overwrite, retry_errors=retry_errors)
+        work = answer(folder, asked, plan.claim, runtime, watchers, overwrite=overwrite)
         records = score(work, {prompt.id: prompt for prompt in prompts}, chosen, plan.budgets, bench, watchers)
     records.extras = dict(cards)
     if plan.train_data is not None:

@@ -93,7 +93,6 @@ def generate(
     seeds: Sequence[int] = (0,),
     follow_ups: Mapping[str, str] | None = None,
     runtime: Runtime | None = None,
-    retry_errors: bool = False,
     watch: Watch | None = None,
     open: Open = open_model,
 ) -> list[Response]:
@@ -103,13 +102,12 @@ def generate(
         plans: the arms.
         prompts: what is asked.
         journal: where every answer goes as soon as it is there.
-        known: answers of earlier runs; those that are wanted are taken over.
+        known: answers of earlier runs; those that are wanted are taken over, unless they had failed.
         samples: answers per prompt and seed.
         seeds: sampling seeds; each is a replicate.
         follow_ups: instrument name to its scripted next turn, put to every arm after its answers and filed under
             ``follow_up_arm``.
         runtime: how models are run.
-        retry_errors: ask again where an earlier run got an error.
         watch: told after every batch, and as tokens are made where the backend can say so.
         open: opens a model.
 
@@ -123,7 +121,7 @@ def generate(
     turns = dict(follow_ups or {})
     total = len(plans) * len(prompts) * samples * len(seeds) * (1 + len(turns))
     out: list[Response] = []
-    kept = {answer.key: answer for answer in known if answer.error is None or not retry_errors}
+    kept = {answer.key: answer for answer in known if answer.error is None}
     with _Run(journal, kept, total, runtime or Runtime(), watch, open) as run:
         for plan in plans:
             wanted = [

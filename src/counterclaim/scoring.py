@@ -60,6 +60,9 @@ def choose(wanted: Sequence[str], judge: str | None) -> list[Chosen]:
     """
     builtin.load()
     out = [_chosen(item, judge) for item in wanted]
+    oracle = next((made for made in out if ORACLE_AXIS in made.axes.values()), None)
+    if oracle is not None:
+        out = [_with_oracle_named(made, oracle, judge) for made in out]
     filed: dict[str, str] = {}
     for made in out:
         for axis in made.axes.values():
@@ -77,6 +80,14 @@ def choose(wanted: Sequence[str], judge: str | None) -> list[Chosen]:
             remedy="add exact, numeric, code or checklist",
         )
     return out
+
+
+def _with_oracle_named(made: Chosen, oracle: Chosen, judge: str | None) -> Chosen:
+    """The same instrument; where it asks an oracle, its full name says which."""
+    if "oracle" not in made.instrument.needs:
+        return made
+    by = judge if "judge" in made.instrument.needs else None
+    return replace(made, name=builtin.full_name(made.instrument, by, {"oracle": oracle.name}))
 
 
 def _other(axis: str, name: str) -> str:

@@ -179,7 +179,6 @@ def run(
     watchers: Watchers | None = None,
     *,
     overwrite: bool = False,
-    retry_errors: bool = False,
 ) -> Judged:
     """A study file, from nothing to the verdict and its pages. Killed and run again, it goes on where it stopped.
 
@@ -188,7 +187,6 @@ def run(
         folder: the run folder.
         watchers: told how far things are.
         overwrite: replace another study in the folder.
-        retry_errors: ask again where an earlier run got an error.
 
     Raises:
         InputError: something in the study file cannot be used, or the folder holds something else.
@@ -196,7 +194,7 @@ def run(
         BudgetSpent: the budget for tokens or money is used up; a rerun goes on from there.
     """
     watchers = watchers or Watchers()
-    records = perform(plan, folder, watchers, overwrite=overwrite, retry_errors=retry_errors)
+    records = perform(plan, folder, watchers, overwrite=overwrite)
     judged = judge(records, watchers.stage)
     store.finish_run(folder, records, judged.files())
     return judged

@@ -39,7 +39,6 @@ Unsafe = Annotated[
     typer.Option("--unsafe-local", help="Run code that a model wrote without the sandbox, with resource limits only."),
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace another study in the run folder.")]
-RetryErrors = Annotated[bool, typer.Option("--retry-errors", help="Ask again where an earlier run got an error.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
 BatchSize = Annotated[int | None, typer.Option(min=1, help="Rows per batch; chosen from the memory when left out.")]
 Concurrency = Annotated[int, typer.Option(min=1, help="Requests under way at once, for endpoints.")]
@@ -53,7 +52,6 @@ def run(
         Path | None, typer.Option(help="Run folder; runs/NAME, or what the file says, when left out.")
     ] = None,
     overwrite: Overwrite = False,
-    retry_errors: RetryErrors = False,
     as_json: Json = False,
 ) -> None:
     """Put a claim to the test, from nothing to the verdict page: generate both arms, score them, check, judge.
@@ -74,7 +72,7 @@ def run(
     plan = load_study(file)
     folder = out or plan.out
     with watching(quiet=as_json) as watchers:
-        judged = study.run(plan, folder, watchers, overwrite=overwrite, retry_errors=retry_errors)
+        judged = study.run(plan, folder, watchers, overwrite=overwrite)
     show_verdict(judged.verdict, folder, as_json)
 
 
@@ -123,7 +121,6 @@ def generate(
         bool, typer.Option("--token-ends", help="Ask an endpoint where its tokens end, for smaller budgets later.")
     ] = False,
     overwrite: Overwrite = False,
-    retry_errors: RetryErrors = False,
     as_json: Json = False,
 ) -> None:
     """Answer prompts with a model, as complete records: why each answer ended, its tokens, all settings, the model's fingerprint.
@@ -155,7 +152,7 @@ def generate(
     )  # fmt: skip
     asked = experiment.Answering((ArmPlan(arm, spec, decode),), chosen, samples, (seed,))
     with watching(quiet=as_json) as watchers:
-        summary = experiment.generate_run(out, asked, runtime, watchers, overwrite=overwrite, retry_errors=retry_errors)
+        summary = experiment.generate_run(out, asked, runtime, watchers, overwrite=overwrite)
     if as_json:
         print_json(summary)
         return

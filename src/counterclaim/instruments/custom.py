@@ -25,8 +25,7 @@ from counterclaim.instruments.asking import Choice, Scale
 from counterclaim.instruments.judged import judged
 from counterclaim.instruments.reading import card
 from counterclaim.registry import Card, Instrument
-from counterclaim.spec import read_toml
-from counterclaim.spec._claim import line_of, validated
+from counterclaim.spec import line_of, read_toml, validated
 
 if TYPE_CHECKING:
     from pydantic import BaseModel

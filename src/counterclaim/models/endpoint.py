@@ -674,7 +674,7 @@ def _client(url: str, key: str | None, timeout_s: float) -> tuple[openai.OpenAI,
         import tenacity  # noqa: F401
     except ImportError as error:
         raise ModelError(
-            f"endpoints need the package {error.name}", remedy="run pip install 'counterclaim[models]'"
+            f"endpoints need the package {error.name}", remedy="run pip install 'counterclaim[endpoints]'"
         ) from error
     client = openai.OpenAI(base_url=url, api_key=key or "none", timeout=timeout_s, max_retries=0)
     return client, openai.__version__
