@@ -1,11 +1,14 @@
-"""Models by name: transformers, OpenAI-compatible endpoints, tiny ones that are trained here."""
+"""Models by name: transformers, OpenAI-compatible endpoints, tiny ones that are trained here.
+
+Importing this registers the built-in backends; what they need is imported when a model is opened.
+"""
 
 from __future__ import annotations
 
-from counterclaim.models import hf
+from counterclaim.models import endpoint, hf, tiny
 from counterclaim.registry import Model, ModelSpec, Runtime, backend_of, load_plugins
 
-__all__ = ["hf", "open_model"]
+__all__ = ["endpoint", "hf", "open_model", "tiny"]
 
 
 def open_model(spec: ModelSpec, runtime: Runtime | None = None) -> Model:
