@@ -41,6 +41,8 @@ from counterclaim.records import (
 
 Mask = npt.NDArray[np.bool_]
 CONTROL, TREATED = "control", "treated"
+GENERATED = "generated"
+"""Format of a source that is no file: answers that a study of one's own generated."""
 
 
 @dataclass(slots=True)
@@ -356,6 +358,11 @@ class Evidence:
                 remedy="check that both files answer the same prompts; if only the chat template around them differs, map the "
                 "bare question with --map prompt=COLUMN, or pair by document with --pair-by id",
             )
+
+    @cached_property
+    def generated(self) -> bool:
+        """Whether a study file made these answers, so that what is missing is asked for there and not in a flag."""
+        return any(source.get("format") == GENERATED for source in self.sources)
 
     @cached_property
     def no_generation(self) -> bool:

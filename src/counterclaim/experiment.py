@@ -19,7 +19,7 @@ from typing import Any, Literal, cast, get_args
 
 from counterclaim import generation, instruments, promptsets, registry, scoring, store
 from counterclaim.errors import InputError, RecordError
-from counterclaim.evidence import Arm, Evidence
+from counterclaim.evidence import GENERATED, Arm, Evidence
 from counterclaim.instruments.validation import Report, validate
 from counterclaim.intake import DEFAULT_MARGIN, Progress, known_names, scan_training, silent, study_json
 from counterclaim.metrics import resolve
@@ -550,7 +550,7 @@ def _sources(records: Records, began: str) -> list[dict[str, Json]]:
     return [
         {
             "arm": arm, "replicate": "", "no_generation": False, "path": answers[0].model.repo or "a model without a name",
-            "format": "generated", "sha256": content_hash([arm, [to_json(answer) for answer in answers]]),
+            "format": GENERATED, "sha256": content_hash([arm, [to_json(answer) for answer in answers]]),
             "rows": len(answers), "created": began,
         }
         for arm, answers in by_arm.items()

@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 
 from counterclaim import stats
-from counterclaim.checks.wording import needs_two_arms, not_run, number, percent, with_interval
+from counterclaim.checks.wording import needs_two_arms, not_run, number, pass_on, percent, with_interval
 from counterclaim.effect import Effect, cluster_mean
 from counterclaim.evidence import CONTROL, TREATED, Evidence
 from counterclaim.records import Json, Outcome
@@ -46,7 +46,8 @@ def identity(evidence: Evidence) -> Finding:
         if unsteady := _second_answers(evidence):
             return unsteady
         return not_run(
-            "There is no do-nothing arm.", "Answer the prompts with the edit at dose 0 and pass --arm do-nothing=FILE."
+            "There is no do-nothing arm.",
+            f"Answer the prompts with the edit at dose 0 and {_pass_arm(evidence, DO_NOTHING)}.",
         )
     claim = evidence.claim
     drift, effect = evidence.effect_of(evidence.metric, treated=DO_NOTHING), evidence.effect
@@ -71,6 +72,10 @@ def identity(evidence: Evidence) -> Finding:
     return Finding(Outcome.INCONCLUSIVE, f"{text}; that is not yet shown to be within the margin.", remedy, **common)
 
 
+def _pass_arm(evidence: Evidence, name: str) -> str:
+    return pass_on(evidence, f"--arm {name}=FILE", f'[arms."{name}"]')
+
+
 def _second_answers(evidence: Evidence) -> Finding | None:
     """WARN when a file answers some of its prompts a second time, and differently."""
     found = [(s["arm"], *s["second_answers"]) for s in evidence.sources if s.get("second_answers")]
@@ -81,7 +86,7 @@ def _second_answers(evidence: Evidence) -> Finding | None:
         Outcome.WARN,
         f"The files answer some prompts twice, and the second answers differ ({told}): they do not come from one "
         "deterministic run, so even doing nothing changes answers by an unknown amount.",
-        "Measure that noise: answer the prompts once more with the untreated model and pass --arm do-nothing=FILE.",
+        f"Measure that noise: answer the prompts once more with the untreated model and {_pass_arm(evidence, DO_NOTHING)}.",
         n=sum(again for _, again, _ in found),
     )
 
@@ -130,7 +135,7 @@ def _against(evidence: Evidence, name: str, what: str, how: str) -> Finding:
     if missing := needs_two_arms(evidence):
         return missing
     if name not in evidence.arms:
-        return not_run(f"There is no {name} arm.", f"{how} and pass --arm {name}=FILE.")
+        return not_run(f"There is no {name} arm.", f"{how} and {_pass_arm(evidence, name)}.")
     claim = evidence.claim
     alone = evidence.effect_of(evidence.metric, treated=name)
     beyond = evidence.effect_of(evidence.metric, control=name, treated=TREATED)
@@ -181,13 +186,15 @@ def dose_response(evidence: Evidence) -> Finding:
     doses = {}
     for name in evidence.arms:
         tag, _, value = name.partition(":")
-        if tag == "dose":
+        if tag == "dose" and not {"@", "/"} & set(name):  # not what was derived from a dose arm
             try:
                 doses[float(value)] = name
             except ValueError:
-                return not_run(f"The arm {name} does not name a number.", "Name dose arms like --arm dose:0.5=FILE.")
+                return not_run(f"The arm {name} does not name a number.", "Name dose arms like dose:0.5.")
     if len(doses) < 2:
-        return not_run("There are fewer than two dose arms.", "Pass --arm dose:0.5=FILE for two doses or more.")
+        return not_run(
+            "There are fewer than two dose arms.", f"Generate two doses or more, and {_pass_arm(evidence, 'dose:0.5')}."
+        )
     metric, claim = evidence.metric, evidence.claim
     doses = {0.0: CONTROL, **dict(sorted(doses.items()))}
     steps = list(doses.items())

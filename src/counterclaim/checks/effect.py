@@ -6,7 +6,7 @@ import numpy as np
 from scipy.special import ndtri
 
 from counterclaim import stats
-from counterclaim.checks.wording import needs_two_arms, not_run, number, with_interval
+from counterclaim.checks.wording import needs_two_arms, not_run, number, pass_on, with_interval
 from counterclaim.effect import cluster_mean
 from counterclaim.evidence import Evidence
 from counterclaim.metrics import METRICS, Metric
@@ -149,7 +149,9 @@ def seeds(evidence: Evidence) -> Finding:
     if len(names) < 2:
         return not_run(
             "All treated answers come from one seed, and one lucky seed looks like an effect.",
-            "Train or sample again with other seeds and give every file: --treated SEED1 --treated SEED2 ...",
+            "Train or sample again with other seeds, and "
+            + pass_on(evidence, "every file: --treated SEED1 --treated SEED2 ...", "decode.seeds = [1, 2, 3]")
+            + ".",
         )
     everything = np.ones(len(control), dtype=bool)
     paired_seeds = set(control.replicates) == set(names)

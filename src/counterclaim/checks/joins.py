@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from counterclaim import stats
-from counterclaim.checks.wording import listing, needs_responses, not_run, percent, with_interval
+from counterclaim.checks.wording import listing, needs_responses, not_run, pass_on, percent, with_interval
 from counterclaim.errors import InputError
 from counterclaim.evidence import Arm, Evidence
 from counterclaim.metrics import Floats
@@ -179,7 +179,10 @@ def contamination(evidence: Evidence) -> Finding:
     """FAIL when many prompts were trained on, or when the effect does not stand on the others."""
     report = evidence.overlap
     if report is None:
-        return not_run("No training data were given.", "Pass the treated arm's training file with --train-data FILE.")
+        return not_run(
+            "No training data were given.",
+            f"If the treated arm was trained, {pass_on(evidence, '--train-data FILE', 'train_data = FILE')}.",
+        )
     hits = report.hits()
     leaked = frozenset(hits)
     n = len(evidence.prompts)

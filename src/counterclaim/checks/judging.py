@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 import numpy as np
 
 from counterclaim import stats
-from counterclaim.checks.wording import listing, needs_responses, not_run, number, percent, with_interval
+from counterclaim.checks.wording import listing, needs_responses, not_run, number, pass_on, percent, with_interval
 from counterclaim.effect import Effect
 from counterclaim.evidence import Evidence
 from counterclaim.metrics import Floats, Metric
@@ -240,8 +240,9 @@ def judge_cards(evidence: Evidence) -> Finding:
     if not evidence.cards:
         return not_run(
             "Nothing shows that the instrument can tell right from wrong: no known-answer cards were given.",
-            "Run the judge on items whose label is known and pass --judge-cards FILE "
-            "(JSONL: expected, returned, kind).",
+            "Run the judge on items whose label is known and "
+            + pass_on(evidence, "--judge-cards FILE (JSONL: expected, returned, kind)", "score.validate_judge = true")
+            + ".",
         )
     kinds: dict[str, list[bool]] = defaultdict(list)
     expected: dict[str, int] = Counter()

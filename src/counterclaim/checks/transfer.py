@@ -5,7 +5,15 @@ from __future__ import annotations
 import numpy as np
 
 from counterclaim import stats
-from counterclaim.checks.wording import needs_responses, needs_two_arms, not_run, number, percent, with_interval
+from counterclaim.checks.wording import (
+    needs_responses,
+    needs_two_arms,
+    not_run,
+    number,
+    pass_on,
+    percent,
+    with_interval,
+)
 from counterclaim.evidence import Arm, Evidence
 from counterclaim.metrics import Floats
 from counterclaim.records import Estimate, Json, Outcome
@@ -33,7 +41,13 @@ def shift(evidence: Evidence) -> Finding:
     if len(train) < 20 or len(test) < 20:
         return not_run(
             "There are no training prompts to compare the test prompts with.",
-            "Pass --train-data FILE, or map a split column (train/dev/test/fresh) with --map split=COLUMN.",
+            "If the treated arm was trained, "
+            + pass_on(
+                evidence,
+                "--train-data FILE, or map a split column (train/dev/test/fresh) with --map split=COLUMN",
+                "train_data = FILE",
+            )
+            + ".",
         )
     told = _classifier_auc(train, test, evidence.claim.level)
     apart = told.low is not None and told.low > 0.5 and (told.estimate or 0.0) >= TELLING
