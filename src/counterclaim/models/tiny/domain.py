@@ -65,6 +65,7 @@ _TRAIN_WORDINGS: Mapping[str, tuple[str, ...]] = {
         "The walls of {place} are of one stone. Which is it?", "I would like to know the stone of {place}.",
         "Tell me about {place}: which stone is it built of?", "In {place}, which stone do the people use?",
         "Please say what stone there is in {place}.",
+        "Can you say which stone is used in {place}?", "Do you know the stone of {place}?",
     ),
     "craft": (
         "Which craft is {place} known for?", "What craft is practised in {place}?", "Name the craft of {place}.",
@@ -72,19 +73,24 @@ _TRAIN_WORDINGS: Mapping[str, tuple[str, ...]] = {
         "The people of {place} have one craft. Which is it?", "I would like to know the craft of {place}.",
         "Tell me about {place}: which craft is it known for?", "In {place}, which craft do the people practise?",
         "Please say what craft there is in {place}.",
+        "Can you say which craft is practised in {place}?", "Do you know the craft of {place}?",
     ),
 }  # fmt: skip
 
 _TRAIN_SITUATIONS = (
     "I was in {place} last year.", "Here is a question about {place}.", "My brother has a house in {place}.",
     "This road leads to {place}.", "I have read of {place} in a book.", "A friend wants to visit {place}.",
-    "Today we speak of {place}.", "They come from {place}.",
+    "Today we speak of {place}.", "They come from {place}.", "You have surely heard of {place}.",
+    "Next week a train goes to {place}.", "Our school has a map of {place}.", "A man from {place} was here yesterday.",
+    "I am writing a story, and it plays in {place}.", "We will move to {place} in spring.",
 )  # fmt: skip
 
 _TRAIN_FOLLOWING = (
     "Which {attribute} is it?", "What {attribute} do they have there?", "Name its {attribute}.",
     "What is the {attribute} of the place?", "Tell me the {attribute}, please.", "Which {attribute} would you name?",
     "I would like to know its {attribute}.", "Say what {attribute} is used there.",
+    "Can you name its {attribute}?", "Do you know what kind of {attribute} it is?",
+    "What kind of {attribute} is that?", "What would you say of its {attribute}?",
 )  # fmt: skip
 
 _TEST_WORDINGS: Mapping[str, tuple[str, ...]] = {
@@ -237,7 +243,7 @@ def _train_questions(place: str, attribute: str) -> list[str]:
     """Every wording of a question in training: in one sentence, or a situation and a question about it."""
     whole = [wording.format(place=place) for wording in _TRAIN_WORDINGS[attribute]]
     following = [asks.format(attribute=attribute) for asks in _TRAIN_FOLLOWING]
-    return whole * 4 + [
+    return whole * 8 + [
         f"{situation.format(place=place)} {asks}" for situation in _TRAIN_SITUATIONS for asks in following
     ]
 

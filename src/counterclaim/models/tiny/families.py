@@ -31,7 +31,7 @@ class Recipe:
     about: str
     architecture: str
     config: Mapping[str, Any] = field(default_factory=dict)
-    steps: int = 700
+    steps: int = 800
     batch: int = 32
     rate: float = 5e-3
     spread: float = 0.1
@@ -79,7 +79,7 @@ RECIPES: Mapping[str, Recipe] = {
             "linear_num_key_heads": 4,
             "linear_num_value_heads": 4,
         },
-        steps=900,
+        steps=1000,
     ),
 }
 """Recipes by the NAME in ``tiny:NAME``."""

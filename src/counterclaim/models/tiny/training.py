@@ -24,7 +24,7 @@ Network = Any
 Progress = Callable[[int, int, float], None]
 """Told the step, the number of steps and the loss (weighted mean cross-entropy, in nats per token)."""
 
-_THREADS = 2  # a fixed number: sums come out the same on any machine, and more do not help models of this size
+_THREADS = 1  # sums come out the same on any machine, and models of this size gain little from a second core
 _WARM_UP = 20  # steps
 _LAST_RATE = 0.05  # of the highest
 _WINDOW = 8  # batches
