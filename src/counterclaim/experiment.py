@@ -336,7 +336,7 @@ def generate_run(
     arms = {response.arm for response in work.responses}
     return {
         "arms": [_summary(arm, [r for r in work.responses if r.arm == arm]) for arm in sorted(arms)],
-        "notes": _notes(made, unsafe_local=False),
+        "notes": _notes(made),
     }
 
 
@@ -379,14 +379,15 @@ def score_run(
     with judging(wanted, chosen, runtime, watchers) as (bench, cards):
         records = score(work, prompts, chosen, wanted.budgets, bench, watchers)
     again = {item.instrument.name for item in chosen}
-    kept = [made for made in earlier.scores if made.instrument.partition("@")[0] not in again]
+    axes = {axis for item in chosen for axis in item.axes.values()}  # one axis has one instrument
+    kept = [s for s in earlier.scores if s.axis not in axes and s.instrument.partition("@")[0] not in again]
     answers = {response.key for response in records.responses}
     older = [r for r in earlier.responses if r.key not in answers]
     records.responses += older
     records.scores = [*kept, *records.scores]
     records.extras = {**earlier.extras, **cards}
     store.finish_run(folder, records, {})
-    return {"scores": score_table(records), "notes": _notes(records, unsafe_local=wanted.unsafe_local)}
+    return {"scores": score_table(records), "notes": [*bench.notes, *_notes(records)]}
 
 
 def _with_golds(prompts: Mapping[str, Prompt], source: str | None) -> dict[str, Prompt]:
@@ -516,7 +517,7 @@ def perform(plan: StudyPlan, folder: Path, watchers: Watchers, *, overwrite: boo
             plan.claim,
             _status(plan.claim, work.study["frozen"]),
             _sources(records, work.study["began"]),
-            [*notes, *_notes(records, unsafe_local=plan.unsafe_local)],
+            [*notes, *bench.notes, *_notes(records)],
             records.extras,
             made_by=["generated", work.study["answers_hash"], identity_of(chosen), list(plan.budgets)],
         ),
@@ -557,13 +558,11 @@ def _sources(records: Records, began: str) -> list[dict[str, Json]]:
     ]  # fmt: skip
 
 
-def _notes(records: Records, *, unsafe_local: bool) -> list[str]:
+def _notes(records: Records) -> list[str]:
     """What a reader of the page must know of how the records were made."""
     notes = []
     failed = sum(response.error is not None for response in records.responses)
     if failed:
         first = next(response.error for response in records.responses if response.error is not None)
         notes.append(f"{failed} of {len(records.responses)} answers failed, the first with: {first}")
-    if unsafe_local:
-        notes.append("Code that the model wrote was run without a sandbox, with resource limits only.")
     return notes

@@ -143,11 +143,13 @@ class Bench:
         judge: for instruments that ask one.
         workers: answers read at once by instruments that wait for a judge or a program.
         unsafe_local: run programs without the sandbox, with resource limits only.
+        notes: filled while scoring with what a reader must know of it, such as that there was no sandbox.
     """
 
     judge: Judge | None = None
     workers: int = field(default_factory=lambda: os.cpu_count() or 1)
     unsafe_local: bool = False
+    notes: list[str] = field(default_factory=list)
 
 
 def score(
@@ -260,6 +262,7 @@ def _tools(chosen: Sequence[Chosen], bench: Bench) -> Iterator[Tools]:
     from counterclaim.sandbox import Pool
 
     with Pool(workers=min(bench.workers, os.cpu_count() or 1), unsafe_local=bench.unsafe_local) as pool:
+        bench.notes.extend(pool.notes)
         yield _with_oracle(replace(tools, sandbox=pool), oracle)
 
 
