@@ -1,8 +1,8 @@
 """Generation side by side with plain ``generate`` of transformers, on the same rows of a model with random weights.
 
 The peer is what people write: tokenize a slice of the prompts with padding, generate, decode, next slice. Both sides
-take turns, and medians are compared. Agreement is the share of rows whose answers are equal token for token (each token
-is spelled by a word of its own, so equal texts are equal tokens).
+take turns, and medians are compared. ``agreement`` is the share of answers that are not equal token for token, so 0 where
+all are (each token is spelled by a word of its own, so equal texts are equal tokens).
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def generation_duels(quick: bool = False) -> list[dict[str, Any]]:
 
     Returns:
         Rows of ``name``, ``ours`` and ``peer_s`` (seconds, medians), ``peer`` (its name), ``ratio`` (peer_s / ours) and
-        ``agreement`` (share of equal answers; of two independent samplers it is None).
+        ``agreement`` (share of answers that differ; of two independent samplers it is None).
     """
     size = _Size(32, 64, 8, 1) if quick else _Size(64, 256, 32, 5)
     model = _model()
@@ -100,8 +100,8 @@ def _duel(name: str, ours: Callable[[], _Texts], peer: str, theirs: Callable[[],
         seconds[0].append(mine_s)
         seconds[1].append(other_s)
     ours_s, peer_s = median(seconds[0]), median(seconds[1])
-    equal = sum(one == two for one, two in zip(mine, other, strict=True)) / len(mine)
-    return {"name": name, "ours": ours_s, "peer": peer, "peer_s": peer_s, "ratio": peer_s / ours_s, "agreement": equal}
+    apart = sum(one != two for one, two in zip(mine, other, strict=True)) / len(mine)
+    return {"name": name, "ours": ours_s, "peer": peer, "peer_s": peer_s, "ratio": peer_s / ours_s, "agreement": apart}
 
 
 def _timed(call: Callable[[], _Texts]) -> tuple[_Texts, float]:

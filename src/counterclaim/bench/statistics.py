@@ -1,20 +1,10 @@
-"""Side-by-side timings against the tools that people would use instead.
-
-Ours and the peer's take turns in one run, so that a busy machine slows both; the medians are compared. Each row
-also says how far the two answers lie apart: a fast wrong number is not a benchmark.
-"""
+"""Intervals and permutation tests beside those of scipy and scikit-learn."""
 
 from __future__ import annotations
 
-import os
-import platform
-import subprocess
-import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import median
 
 import numpy as np
@@ -27,14 +17,8 @@ from counterclaim.stats import (
     bootstrap_means,
     sign_flip_test,
 )
-from counterclaim.store import write_lines
 
 DRAWS = 10_000
-AUDITS = (1_000, 10_000, 100_000)
-_WORDS = (
-    "heat water butter flour oven sauce stock simmer boil whisk fold rest salt acid temperature protein starch gluten "
-    "yeast ferment slowly quickly evenly gently texture flavour aroma crust crumb moisture steam pressure surface"
-).split()
 _LEVEL = 0.95
 _ENDS = ((1 - _LEVEL) / 2, (1 + _LEVEL) / 2)
 
@@ -63,81 +47,23 @@ class Duel:
     price: bool = False
 
 
-def run_bench(quick: bool = False, progress: Callable[[str], None] | None = None) -> dict[str, Json]:
+def statistics_duels(quick: bool, progress: Callable[[str], None]) -> list[dict[str, Json]]:
     """Time every duel of ``ROWS``.
 
     Args:
-        quick: one repetition instead of seven: for a smoke test, not for numbers to quote.
+        quick: one repetition instead of seven.
         progress: told the name of each row before it is timed.
 
     Returns:
-        ``{"machine": {...}, "rows": [{"name", "ours", "peer", "peer_s", "ratio", "agreement"}]}``: seconds, the
-        ratio peer_s / ours (for fifty metrics against one of our own: ours / peer_s, the price), and the largest
-        absolute difference between the two answers' numbers (interval ends or p). Beside them ``audits``: what whole
-        audits cost (``audit_cost``).
+        rows ``{"name", "ours", "peer", "peer_s", "ratio", "agreement"}``: median seconds, the ratio peer_s / ours (of a
+        price: ours / peer_s), and the largest absolute difference between the two answers' numbers.
     """
-    # audits first: a process starts out with the peak memory of the one that made it, and the duels need much
-    audits = [audit_cost(n, progress) for n in ((AUDITS[0],) if quick else AUDITS)]
     rows = []
     for make in ROWS:
         duel = make()
-        if progress is not None:
-            progress(duel.name)
+        progress(duel.name)
         rows.append(_fight(duel, 1 if quick else 7))
-    return {"machine": _machine(), "rows": rows, "audits": audits}
-
-
-def audit_cost(n: int, progress: Callable[[str], None] | None = None) -> dict[str, Json]:
-    """What ``counterclaim audit`` of two made-up files of ``n`` answers costs, in a process of its own.
-
-    Every check that needs only records, the run folder and the pages are included; answers are about 900 characters.
-
-    Returns:
-        ``{"name", "n", "seconds", "peak_mb"}``: wall clock and peak resident memory, start-up included.
-    """
-    name = f"audit of 2 x {n:,} answers, every check, run folder and page"
-    if progress is not None:
-        progress(name)
-    with tempfile.TemporaryDirectory() as folder:
-        files = [Path(folder) / f"{arm}.jsonl" for arm in ("control", "treated")]
-        for seed, file in enumerate(files):
-            write_lines(file, _answers(n, seed))
-        command = [
-            sys.executable, "-m", "counterclaim", "audit", "--control", str(files[0]), "--treated", str(files[1]),
-            "--metric", "accuracy", "--guard", "coverage", "--out", str(Path(folder) / "run"), "--json",
-        ]  # fmt: skip
-        start = time.perf_counter()
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-        _, status, usage = os.wait4(process.pid, 0)
-        seconds = time.perf_counter() - start
-        process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode not in (0, 1, 3, 4):
-        raise RuntimeError(f"the audit ended with exit code {process.returncode}")
-    unit = 1024 if sys.platform != "darwin" else 1024 * 1024
-    return {"name": name, "n": n, "seconds": seconds, "peak_mb": usage.ru_maxrss / unit}
-
-
-def _answers(n: int, seed: int) -> Iterator[dict[str, Json]]:
-    """Made-up answers of one arm: the same prompts for every seed."""
-    words = np.array(_WORDS)
-    prompts, rng = np.random.default_rng(0), np.random.default_rng(seed + 1)
-    for i in range(n):
-        topic = prompts.choice(words, 8)
-        sentences = [" ".join(rng.choice(words, 12)).capitalize() + "." for _ in range(int(rng.integers(6, 14)))]
-        yield {
-            "prompt": f"How do {' and '.join(topic[:3])} change {' '.join(topic[3:])} in case {i}?",
-            "response": f"About {' '.join(topic)}: " + " ".join(sentences),
-            "finish_reason": "stop",
-            "n_tokens": 14 * len(sentences),
-            "correct": bool(rng.random() < 0.5 + 0.1 * seed),
-            "delivery": "assert" if rng.random() < 0.8 else "hedge",
-            "coverage": round(float(rng.random()), 3),
-            "judge": "made-up",
-            "judge_version": "1",
-            "decode.max_new_tokens": 512,
-            "decode.temperature": 0.0,
-            "model": f"model-{seed}",
-        }
+    return rows
 
 
 def _fight(duel: Duel, rounds: int) -> dict[str, Json]:
@@ -157,20 +83,6 @@ def _fight(duel: Duel, rounds: int) -> dict[str, Json]:
         "peer_s": peer_seconds,
         "ratio": seconds / peer_seconds if duel.price else peer_seconds / seconds,
         "agreement": float(np.max(np.abs(np.subtract(mine, other)))),
-    }
-
-
-def _machine() -> dict[str, Json]:
-    import scipy
-    import sklearn
-
-    return {
-        "system": f"{platform.system()} {platform.machine()}",
-        "cores": os.cpu_count(),
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "scipy": scipy.__version__,
-        "scikit-learn": sklearn.__version__,
     }
 
 
@@ -352,4 +264,4 @@ ROWS: list[Callable[[], Duel]] = [
     permutation_row,
     asymmetry_row,
 ]
-"""What ``run_bench`` runs, in order; append to it to add a row."""
+"""What ``statistics_duels`` times, in order; append to it to add a row."""
