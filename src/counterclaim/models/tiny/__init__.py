@@ -57,7 +57,8 @@ def folder_of(name: str) -> Path:
         ModelError: torch or transformers is missing.
     """
     recipe = asdict(recipe_of(name))
-    code = {file.name: file.read_text(encoding="utf-8") for file in Path(__file__).parent.glob("*.py")}
+    here = Path(__file__)
+    code = {file.name: file.read_text(encoding="utf-8") for file in here.parent.glob("*.py") if file != here}
     return cache_folder() / "tiny" / f"{name}-{content_hash([recipe, code, _versions()])[:12]}"
 
 
@@ -81,8 +82,8 @@ def ensure(name: str, progress: Progress | None = None, again: bool = False) -> 
         return folder
     from counterclaim.models.tiny.training import save, train
 
+    trained = train(recipe_of(name), progress)  # before any folder is made: killed here, it leaves nothing
     with whole_folder(folder, replace=again) as made:
-        trained = train(recipe_of(name), progress)
         save(trained, made)
         write_new(made / _CARD, dump({"name": name, **trained.card, "libraries": _versions()}))
     return folder
