@@ -163,9 +163,36 @@ def _page(
             "study_hash": study["study_hash"],
             "status_because": study["status_because"],
             "notes": study["notes"],
+            "arms": _arms_told(study.get("arms", ())),
             "questions": {check.name: check.question for check in registered_checks()},
         },
     )
+
+
+def _arms_told(arms: Sequence[Mapping[str, Json]]) -> list[list[str]]:
+    """What was done in each arm of a study of one's own: the control's model and settings, then what differs from them."""
+    out: list[list[str]] = []
+    control: dict[str, Json] = {}
+    for arm in arms:
+        settings = {**arm["decode"], **arm["model"]}
+        model = settings.pop("name")
+        changed = [
+            f"{key.replace('_', ' ')} {_quoted(value)}" for key, value in settings.items() if control.get(key) != value
+        ]
+        changed += [f"no {key.replace('_', ' ')}" for key in control if key not in (*settings, "model")]
+        if not out:
+            told = ", ".join([model, *changed])
+            control = {**settings, "model": model}
+        elif model != control["model"]:
+            told = ", ".join([model, *changed])
+        else:
+            told = f"the same with {', '.join(changed)}"
+        out.append([arm["arm"], told])
+    return out
+
+
+def _quoted(value: Json) -> str:
+    return f"“{value}”" if isinstance(value, str) and " " in value else str(value)
 
 
 def write(folder: Path, records: Records, judged: Judged, *, overwrite: bool = False) -> None:

@@ -42,13 +42,18 @@ def alignment(evidence: Evidence) -> Finding:
         lost = pairing["only_control"] + pairing["only_treated"]
         counted = f"{pairing['paired']} prompts paired, {lost} answered by one arm only. "
     joins: list[tuple[str, Join]] = []
-    for arm in evidence.pair:
+    for arm in () if evidence.generated else evidence.pair:  # generated answers are joined to what was asked
         rows = [(evidence.prompts[r.prompt_id].text, r.text) for r in arm.responses if r.text]
         joins.append((f"{arm.name} answers and their prompts", _join(rows)))
     joins.append(("golds and their prompts", _gold_join(evidence)))
     told = [(what, join.excess) for what, join in joins if join.excess.estimate is not None]
     n = sum(len(arm) for arm in evidence.pair)
     details: dict[str, Json] = {} if pairing is None else {"pairing": pairing}
+    if not told and evidence.generated:
+        because = (
+            f"{counted}Every answer was generated from its prompt; golds share too few words with prompts to compare."
+        )
+        return Finding(Outcome.PASS, because, n=n, details=details)
     if not told:
         by_id = any(not prompt.messages for prompt in evidence.prompts.values())
         why = "the rows are joined by id and hold no prompt text" if by_id else "the texts are too short to compare"

@@ -228,6 +228,12 @@ def _labels_on_cards(evidence: Evidence) -> frozenset[str]:
     return frozenset(str(card["returned"]) for card in evidence.cards if card.get("returned") == card.get("expected"))
 
 
+def _judged(evidence: Evidence) -> bool:
+    """Whether a judge model stands behind any score, by the full names of the instruments."""
+    columns = [column for arm in evidence.pair for column in arm.columns.values()]
+    return any("judge=" in name for column in columns for name in column.instruments)
+
+
 @check(
     "judge-cards",
     group="ruler",
@@ -237,6 +243,12 @@ def _labels_on_cards(evidence: Evidence) -> frozenset[str]:
 )
 def judge_cards(evidence: Evidence) -> Finding:
     """FAIL when a label is never returned on its own cards or a kind of card is often answered wrongly."""
+    if not evidence.cards and evidence.generated and not _judged(evidence):
+        names = sorted(
+            {name for arm in evidence.pair for column in arm.columns.values() for name in column.instruments}
+        )
+        because = f"No judge scored these answers: {listing(names, 4)} had to read their own cards rightly before they scored."
+        return Finding(Outcome.PASS, because, n=sum(len(arm) for arm in evidence.pair))
     if not evidence.cards:
         return not_run(
             "Nothing shows that the instrument can tell right from wrong: no known-answer cards were given.",

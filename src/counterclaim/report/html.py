@@ -153,6 +153,7 @@ def _view(page: Page) -> dict[str, Any]:
         "status": one_line(verdict.get("status")),
         "status_means": _STATUS.get(one_line(verdict.get("status")), ""),
         "claim_line": claim_line(page),
+        "arms": [(one_line(name), one_line(told)) for name, told in meta.get("arms") or ()],
         "tally": _tally(checks),
         "effect": _effect(page),
         "guards": [_guard(guard) for guard in _mappings(verdict.get("guards"))],

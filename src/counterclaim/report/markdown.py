@@ -40,6 +40,7 @@ def render_markdown(page: Page) -> str:
     status, claim_hash = verdict.get("status"), one_line(verdict.get("claim_hash"))
     facts.append(f"Status: {escaped(status)}, claim hash {escaped(claim_hash[:12])}." if status else "")
     parts.append(" ".join(fact for fact in facts if fact))
+    parts += [f"{escaped(name)}: {escaped(one_line(told))}." for name, told in shown.meta.get("arms") or ()]
     parts.append(_effect(verdict.get("effect")))
     ordered = in_reading_order(shown.checks)
     ran = [check for check in ordered if check.get("outcome") != Outcome.NOT_RUN]
