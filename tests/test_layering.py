@@ -133,6 +133,8 @@ def _writes(tree: ast.Module) -> Iterator[int]:
 
 def test_only_the_command_line_prints_or_exits() -> None:
     for room, file, tree in sources():
+        if file.parent == PACKAGE / "sandbox" / "inside":  # these are processes of their own, which must exit
+            continue
         assert room == "cli" or not list(_prints_or_exits(tree)), file
 
 
