@@ -10,9 +10,11 @@ import pytest
 import counterclaim
 
 PUBLIC = """
-Check CheckResult Claim CounterclaimError Decode Estimate Evidence Finding FinishReason Guard HostileInputError Imported
-InputError Judged Message ModelRef Options Outcome Prompt Provenance Quote RecordError Records RegistryError Response Score
-Verdict VerdictOutcome Wanted __version__ check evidence_of import_study judge load load_claim profile read_run write
+Answer Ask Backend BudgetSpent Card Check CheckResult Claim CounterclaimError Decode Estimate Evidence Fault Finding
+FinishReason Guard HostileInputError Imported InputError Instrument Item Judge Judged Message Model ModelError
+ModelRef ModelSpec Options Outcome Prompt Provenance Quote Range Reading RecordError Records RegistryError Response
+Runtime SandboxError Score StudyPlan Tools Verdict VerdictOutcome Wanted __version__ backend check evidence_of
+import_study instrument judge load load_claim load_study open_model profile read_run run serve write
 """.split()
 
 

@@ -20,15 +20,19 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from counterclaim.errors import (
+        BudgetSpent,
         CounterclaimError,
         HostileInputError,
         InputError,
+        ModelError,
         RecordError,
         RegistryError,
+        SandboxError,
     )
     from counterclaim.evidence import Evidence
     from counterclaim.importers import Imported, load
     from counterclaim.intake import Options, Wanted, evidence_of, import_study
+    from counterclaim.models import open_model
     from counterclaim.records import (
         CheckResult,
         Claim,
@@ -47,28 +51,61 @@ if TYPE_CHECKING:
         Verdict,
         VerdictOutcome,
     )
-    from counterclaim.registry import Check, Finding, check
-    from counterclaim.spec import load_claim
+    from counterclaim.registry import (
+        Answer,
+        Ask,
+        Backend,
+        Card,
+        Check,
+        Finding,
+        Instrument,
+        Item,
+        Judge,
+        Model,
+        ModelSpec,
+        Range,
+        Reading,
+        Runtime,
+        Tools,
+        backend,
+        check,
+        instrument,
+    )
+    from counterclaim.server import Fault, serve
+    from counterclaim.spec import StudyPlan, load_claim, load_study
     from counterclaim.store import Records, read_run
-    from counterclaim.study import Judged, judge, profile, write
+    from counterclaim.study import Judged, judge, profile, run, write
 
 _ROOMS: Final = {
-    "errors": ("CounterclaimError", "HostileInputError", "InputError", "RecordError", "RegistryError"),
+    "errors": (
+        "BudgetSpent", "CounterclaimError", "HostileInputError", "InputError", "ModelError", "RecordError", "RegistryError",
+        "SandboxError",
+    ),
     "records": (
         "CheckResult", "Claim", "Decode", "Estimate", "FinishReason", "Guard", "Message", "ModelRef", "Outcome",
         "Prompt", "Provenance", "Quote", "Response", "Score", "Verdict", "VerdictOutcome",
     ),
-    "registry": ("Check", "Finding", "check"),
-    "spec": ("load_claim",),
+    "registry": (
+        "Answer", "Ask", "Backend", "Card", "Check", "Finding", "Instrument", "Item", "Judge", "Model", "ModelSpec", "Range",
+        "Reading", "Runtime", "Tools", "backend", "check", "instrument",
+    ),
+    "spec": ("StudyPlan", "load_claim", "load_study"),
+    "models": ("open_model",),
+    "server": ("Fault", "serve"),
     "store": ("Records", "read_run"),
     "importers": ("Imported", "load"),
     "evidence": ("Evidence",),
     "intake": ("Options", "Wanted", "evidence_of", "import_study"),
-    "study": ("Judged", "judge", "profile", "write"),
+    "study": ("Judged", "judge", "profile", "run", "write"),
 }  # fmt: skip
 _HOME: Final = {name: room for room, names in _ROOMS.items() for name in names}
 
 __all__ = [
+    "Answer",
+    "Ask",
+    "Backend",
+    "BudgetSpent",
+    "Card",
     "Check",
     "CheckResult",
     "Claim",
@@ -76,37 +113,56 @@ __all__ = [
     "Decode",
     "Estimate",
     "Evidence",
+    "Fault",
     "Finding",
     "FinishReason",
     "Guard",
     "HostileInputError",
     "Imported",
     "InputError",
+    "Instrument",
+    "Item",
+    "Judge",
     "Judged",
     "Message",
+    "Model",
+    "ModelError",
     "ModelRef",
+    "ModelSpec",
     "Options",
     "Outcome",
     "Prompt",
     "Provenance",
     "Quote",
+    "Range",
+    "Reading",
     "RecordError",
     "Records",
     "RegistryError",
     "Response",
+    "Runtime",
+    "SandboxError",
     "Score",
+    "StudyPlan",
+    "Tools",
     "Verdict",
     "VerdictOutcome",
     "Wanted",
     "__version__",
+    "backend",
     "check",
     "evidence_of",
     "import_study",
+    "instrument",
     "judge",
     "load",
     "load_claim",
+    "load_study",
+    "open_model",
     "profile",
     "read_run",
+    "run",
+    "serve",
     "write",
 ]
 
