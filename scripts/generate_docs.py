@@ -1,4 +1,4 @@
-"""Write docs/cli.md from the commands themselves and docs/checks.md from the registered checks.
+"""Write docs/cli.md from the commands, docs/checks.md from the checks, and the tables of docs/instruments.md.
 
 python scripts/generate_docs.py
 """
@@ -14,10 +14,13 @@ from typing import Any, get_args, get_type_hints
 from typer.models import ArgumentInfo
 
 import counterclaim.checks  # noqa: F401  importing it registers the built-in checks
+from counterclaim import instruments
 from counterclaim.cli import app
-from counterclaim.registry import checks
+from counterclaim.registry import Instrument, Range, checks
 
 FOLDER = Path(__file__).resolve().parent.parent / "docs"
+BEGIN = "<!-- Written by scripts/generate_docs.py down to the next comment; edit the source instead. -->\n"
+END = "<!-- Written by hand from here on. -->\n"
 MADE = "<!-- Written by scripts/generate_docs.py; edit the source instead. -->\n"
 GROUPS = {
     "ruler": ("Ruler: is the measurement straight?", "A failure makes the verdict INVALID."),
@@ -26,6 +29,16 @@ GROUPS = {
     "transfer": ("Transfer: does it hold elsewhere?", "A failure makes the verdict REFUTED."),
 }
 
+
+MEASURES = {
+    "form": ("Form: what an answer sounds like", "Wording and layout. A model can change these and nothing else."),
+    "function": (
+        "Function: what an answer does",
+        "Whether it is right, complete, fitting, or holds when it is doubted.",
+    ),
+}
+MOST_AXES = 6
+"""Of an instrument that reads more axes than this, the table says only their names."""
 
 TAKES = {str: "TEXT", float: "NUMBER", int: "N", Path: "PATH"}
 
@@ -46,10 +59,18 @@ def _parameters(command: Callable[..., None]) -> Iterator[tuple[str, str]]:
         # inside Annotated, typer keeps the first spelling of an option where its default would otherwise stand
         spelled = [name for name in (info.default, *(info.param_decls or ())) if isinstance(name, str)]
         names = spelled or [f"--{parameter.name.replace('_', '-')}"]
-        takes = "" if kind is bool else f" {info.metavar or _takes(kind)}"
-        if parameter.default not in (None, False):
-            help_text += f" Default: `{parameter.default}`."
-        yield f"`{'`, `'.join(names)}{takes}`", _cell(help_text)
+        if bool in (kind, *get_args(kind)):
+            both = [name for spelling in names for name in spelling.split("/")]
+            default = both[0] if len(both) > 1 and parameter.default is True else None
+            takes = ""
+        else:
+            both, default = names, None if parameter.default is inspect.Parameter.empty else parameter.default
+            takes = f" {info.metavar or _takes(kind)}"
+        if parameter.default is inspect.Parameter.empty:
+            help_text += " Required."
+        elif default is not None:
+            help_text += f" Default: `{default}`."
+        yield f"`{'`, `'.join(both)}{takes}`", _cell(help_text)
 
 
 def _takes(kind: Any) -> str:
@@ -122,9 +143,57 @@ def _worlds(names: tuple[str, ...]) -> str:
     return ", ".join(f"`{name}`" for name in names)
 
 
+def instruments_page() -> str:
+    """docs/instruments.md: its words as they are, its tables made anew."""
+    before, begin, rest = (FOLDER / "instruments.md").read_text(encoding="utf-8").partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError("docs/instruments.md lacks the two comments between which its tables stand")
+    return before + begin + "\n" + "\n".join(_instrument_lines()) + "\n" + end + after
+
+
+def _instrument_lines() -> Iterator[str]:
+    yield "## The seven dispositions\n"
+    yield "| disposition | form | function |"
+    yield "| --- | --- | --- |"
+    for disposition, by in instruments.dispositions().items():
+        yield f"| {disposition} | {_names(by['form'])} | {_names(by['function'])} |"
+    registered = instruments.load()
+    for measures, (title, meaning) in MEASURES.items():
+        yield f"\n## {title}\n\n{meaning}\n"
+        yield "| instrument | what it reads | axes | needs | cards |"
+        yield "| --- | --- | --- | --- | ---: |"
+        for made in registered.values():
+            if made.measures == measures:
+                needs = ", ".join(sorted(made.needs)) or "nothing"
+                about = made.about.rstrip(".")
+                about = about[0].lower() + about[1:]
+                yield f"| `{made.name}` | {_cell(about)} | {_axes(made)} | {needs} | {len(made.cards)} |"
+    yield ""
+
+
+def _names(names: list[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names) or "none"
+
+
+def _axes(made: Instrument) -> str:
+    """Each axis with its labels or the range of its numbers; the names alone where there are many."""
+    if len(made.axes) > MOST_AXES:
+        return ", ".join(f"`{axis}`" for axis in made.axes)
+    return ", ".join(f"`{axis}`: {_values(allowed)}" for axis, allowed in made.axes.items())
+
+
+def _values(allowed: tuple[str, ...] | Range) -> str:
+    if not isinstance(allowed, Range):
+        return " / ".join(allowed)
+    if allowed.high is None:
+        return "a number" if allowed.low is None else f"from {allowed.low:g}"
+    return f"up to {allowed.high:g}" if allowed.low is None else f"{allowed.low:g} to {allowed.high:g}"
+
+
 def make() -> dict[str, str]:
     """File name to content."""
-    return {"cli.md": cli_page(), "checks.md": checks_page()}
+    return {"cli.md": cli_page(), "checks.md": checks_page(), "instruments.md": instruments_page()}
 
 
 if __name__ == "__main__":
