@@ -12,9 +12,11 @@ import sys
 import sysconfig
 import tempfile
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from counterclaim.errors import SandboxError
+from counterclaim.sandbox.programs import Limits
 from counterclaim.sandbox.seccomp import job_filter, worker_filter
 
 _NOBODY = 65534
@@ -57,7 +59,7 @@ def explain(stderr: str) -> str:
     return f"bubblewrap cannot build a sandbox here ({said}); {_ALLOW}"
 
 
-def start_walled(stdin: socket.socket) -> subprocess.Popen[bytes]:
+def start_walled(stdin: socket.socket, limits: Limits) -> subprocess.Popen[bytes]:
     """Start a worker inside bubblewrap that takes its jobs from ``stdin``; its standard error is a pipe.
 
     Started by root, the worker is ``nobody`` outside too: root is exempt from the limit on processes.
@@ -72,7 +74,7 @@ def start_walled(stdin: socket.socket) -> subprocess.Popen[bytes]:
         rules.write(worker_filter())
         rules.seek(0)
         command, passed = _bubblewrap(rules.fileno() if worker_filter() else None), [rules.fileno()]
-        python = _python("walled", str(_NOBODY) if as_root else "-")
+        python = _python("walled", str(_NOBODY) if as_root else "-", limits)
         if not as_root:
             return _started([*command, *python], stdin, passed)
         informed, inform = os.pipe()
@@ -92,11 +94,11 @@ def start_walled(stdin: socket.socket) -> subprocess.Popen[bytes]:
                     os.close(descriptor)
 
 
-def start_bare(stdin: socket.socket, folder: Path) -> subprocess.Popen[bytes]:
+def start_bare(stdin: socket.socket, limits: Limits, folder: Path) -> subprocess.Popen[bytes]:
     """Start a worker without a sandbox, in ``folder``: its jobs are held by resource limits alone."""
     root = Path(__file__).parents[2]
     return subprocess.Popen(
-        [sys.executable, *_run(str(root), "bare", "-")], stdin=stdin.fileno(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+        [sys.executable, *_run(str(root), "bare", "-", limits)], stdin=stdin.fileno(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
         cwd=folder, env={**_ENVIRONMENT, "HOME": str(folder), "TMPDIR": str(folder)}, start_new_session=True,
     )  # fmt: skip
 
@@ -172,14 +174,15 @@ def _shared_library() -> str | None:
     return sysconfig.get_config_var("INSTSONAME") if sysconfig.get_config_var("Py_ENABLE_SHARED") else None
 
 
-def _python(how: str, user: str) -> list[str]:
-    return ["--", *_interpreter(), *_run(_CODE, how, user)]
+def _python(how: str, user: str, limits: Limits) -> list[str]:
+    return ["--", *_interpreter(), *_run(_CODE, how, user, limits)]
 
 
-def _run(root: str, how: str, user: str) -> list[str]:
+def _run(root: str, how: str, user: str, limits: Limits) -> list[str]:
     code = f"import sys; sys.path.insert(0, {root!r}); from {_INSIDE.replace('/', '.')}.worker import main; main(sys.argv[1:])"
+    words = json.dumps(asdict(limits))
     filter_words = job_filter().hex() if how == "walled" else ""
-    return ["-s", "-P", "-S", "-B", "-u", "-X", "utf8", "-c", code, how, user, filter_words or "-"]
+    return ["-s", "-P", "-S", "-B", "-u", "-X", "utf8", "-c", code, how, user, filter_words or "-", words]
 
 
 def _child_in(informed: int) -> int:

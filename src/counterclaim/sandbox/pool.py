@@ -163,9 +163,9 @@ class _Worker:
         self._socket, theirs = socket.socketpair()
         with theirs:
             if self._folder is not None:
-                self._process = bubblewrap.start_bare(theirs, Path(self._folder.name))
+                self._process = bubblewrap.start_bare(theirs, limits, Path(self._folder.name))
             else:
-                self._process = bubblewrap.start_walled(theirs)
+                self._process = bubblewrap.start_walled(theirs, limits)
         try:
             self._receive(time.monotonic() + _START_S)
         except _WorkerLost:
@@ -181,9 +181,7 @@ class _Worker:
             _WorkerLost: the worker died or stalled.
         """
         deadline = time.monotonic() + self._limits.wall_s + _GRACE_S
-        tests = {"tests": program.tests, "setup": program.setup, "entry_point": program.entry_point}
-        self._send({"source": program.source, "limits": asdict(self._limits)}, deadline)
-        self._send(tests, deadline)
+        self._send(asdict(program), deadline)
         found = self._receive(deadline)
         if found.get("outcome") not in get_args(Outcome):
             raise _WorkerLost("the examiner gave no verdict", "killed")

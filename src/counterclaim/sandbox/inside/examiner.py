@@ -279,6 +279,8 @@ def _kill(candidate: int) -> None:
 
 def _calls_check(tests: str) -> bool:
     """Whether the tests call their ``check`` themselves."""
+    if "check" not in tests.replace("def check(", "", 1):
+        return False  # most tests; parsing costs more than all else that is done with them
     return any(
         isinstance(node, ast.Expr) and isinstance(node.value, ast.Call) and ast.unparse(node.value.func) == "check"
         for node in ast.parse(tests).body
