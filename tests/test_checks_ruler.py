@@ -18,6 +18,7 @@ from counterclaim.evidence import Evidence
 from counterclaim.overlap import scan
 from counterclaim.records import Claim, Decode, Guard, ModelRef, Outcome, Quote
 from counterclaim.stats import wilson
+from counterclaim.worlds.builder import Knobs, Study
 
 RNG = np.random.default_rng(17)
 PASS, FAIL, WARN, INCONCLUSIVE, NOT_RUN = (
@@ -439,3 +440,30 @@ def test_ruler_checks_of_counts_ask_for_results() -> None:
         finding = check.run(counts_only())
         assert finding.outcome is NOT_RUN
         assert "--control FILE --treated FILE" in finding.remedy
+
+
+def at_smaller_budget(*, cut_here: bool) -> Evidence:
+    """A rise of 0.1 in answers that ended on their own; cut to 64 tokens, the same arms show a fall of 0.1."""
+    study = Study(Knobs(np.random.default_rng(3), 200, 0.1, 0.0), shift=0.1)
+    study.treated.cut[:40] = cut_here
+    for name, shift in (("control@64", 0.0), ("treated@64", -0.1)):
+        draft = study.add(study.draft(name, shift=shift))
+        draft.decode = replace(draft.decode, max_new_tokens=64)
+        draft.cut[:150] = name == "treated@64"
+    return study.evidence(1_000)
+
+
+def test_a_smaller_budget_that_turns_the_effect_around_is_told_and_held_against_nobody() -> None:
+    found = truncation(at_smaller_budget(cut_here=False))
+    assert found.outcome is Outcome.PASS
+    assert "At 64 tokens (control 0 %, treated 75 % cut) the same answers would have shown -0.1" in found.because
+    (row,) = found.details["budgets"]
+    assert (row["budget"], row["cut"]["treated"]) == (64, 0.75)
+    assert found.figure is not None
+    assert [r["name"] for r in found.figure["rows"]] == ["64 tokens (control 0 %, treated 75 % cut)", "whole answers"]
+
+
+def test_where_answers_were_cut_here_too_no_budget_is_the_right_one() -> None:
+    found = truncation(at_smaller_budget(cut_here=True))
+    assert found.outcome is Outcome.FAIL
+    assert "changes sign with the token budget" in found.because

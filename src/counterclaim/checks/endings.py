@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -11,7 +13,7 @@ from counterclaim.checks.wording import listing, needs_responses, not_run, numbe
 from counterclaim.effect import Effect
 from counterclaim.evidence import Arm, Evidence
 from counterclaim.importers.finish import describe_inference, storage_clip
-from counterclaim.records import FinishReason, Json, Outcome, Provenance
+from counterclaim.records import Estimate, FinishReason, Json, Outcome, Provenance
 from counterclaim.registry import Finding, check
 from counterclaim.text import estimate_tokens
 
@@ -55,6 +57,10 @@ def truncation(evidence: Evidence) -> Finding:
         "estimate": estimate, "n": n, "figure": _pile_up(evidence), "evidence": _cut_prompts(evidence),
         "n_unscored": int(sum(arm.unknown.sum() for arm in evidence.pair)),
     }  # fmt: skip
+    budgets = _at_budgets(evidence)
+    if budgets:
+        details["budgets"] = [at.to_json() for at in budgets]
+        common["figure"] = _by_budget(evidence, budgets)
     unknown = max(arm["unknown"] for arm in arms.values())
     worst = max(arm["cut"] for arm in arms.values())
     if worst <= TOO_MANY and unknown > UNKNOWN_ALLOWED:
@@ -68,17 +74,22 @@ def truncation(evidence: Evidence) -> Finding:
     if worst > TOO_MANY:
         because = f"Too many answers were cut to judge them: {shares}."
         return Finding(Outcome.FAIL, because, _REMEDY, details=details, **common)
-    return _small_share(evidence, worst + unknown, shares, details, common)
+    return _small_share(evidence, worst + unknown, shares, budgets, details, common)
 
 
 def _small_share(
-    evidence: Evidence, worst: float, shares: str, details: dict[str, Json], common: dict[str, Json]
+    evidence: Evidence,
+    worst: float,
+    shares: str,
+    budgets: Sequence[AtBudget],
+    details: dict[str, Json],
+    common: dict[str, Json],
 ) -> Finding:
-    flip = _budget_flip(evidence)
+    flip = _budget_flip(evidence, budgets, worst)
     if flip:
         return Finding(Outcome.FAIL, flip, _REMEDY, details=details, **common)
     if worst <= NEGLIGIBLE:
-        because = f"Next to no answer was cut ({shares})."
+        because = f"Next to no answer was cut ({shares}).{_what_smaller_budgets_show(evidence, budgets)}"
         return Finding(Outcome.PASS, because, details=details, **common)
     if len(evidence.pair) < 2:
         because = f"Some answers were cut ({shares})."
@@ -172,23 +183,90 @@ def _pile_up(evidence: Evidence) -> dict[str, Json] | None:
     }
 
 
-def _budget_flip(evidence: Evidence) -> str | None:
-    """A sentence when the same arms at another budget (``control@2048``) show the effect with another sign."""
+@dataclass(frozen=True, slots=True)
+class AtBudget:
+    """The effect of the same arms at another token budget (arms ``control@512`` and ``treated@512``).
+
+    Attributes:
+        tokens: the budget.
+        cut: share of cut answers by arm.
+        difference: treated minus control.
+    """
+
+    tokens: int
+    cut: dict[str, float]
+    difference: Estimate
+
+    def to_json(self) -> dict[str, Json]:
+        return {"budget": self.tokens, "cut": self.cut, "difference": self.difference.to_json()}
+
+    @property
+    def told(self) -> str:
+        shares = ", ".join(f"{name} {percent(share)}" for name, share in self.cut.items())
+        return f"{self.tokens} tokens ({shares} cut)"
+
+    def contradicts(self, base: float) -> bool:
+        """Whether the effect has the other sign here, and not by chance."""
+        value, interval = self.difference.estimate, self.difference.interval
+        return (
+            value is not None and interval is not None and value * base < 0 and not interval[0] <= base <= interval[1]
+        )
+
+
+def _at_budgets(evidence: Evidence) -> list[AtBudget]:
+    """The effect at every other budget for which both arms have answers, smallest first."""
     if len(evidence.pair) < 2:
-        return None
-    base = evidence.effect.difference.estimate
-    for name in sorted(evidence.arms):
-        budget = name.removeprefix("treated@")
-        if budget == name or f"control@{budget}" not in evidence.arms or base is None:
+        return []
+    out = []
+    for name in evidence.arms:
+        tokens = name.removeprefix("treated@")
+        pair = (f"control@{tokens}", name)
+        if tokens == name or pair[0] not in evidence.arms or not tokens.isdigit():
             continue
-        other = evidence.effect_of(evidence.metric, control=f"control@{budget}", treated=name)
-        value, interval = other.difference.estimate, other.difference.interval
-        if value is not None and interval is not None and value * base < 0 and not interval[0] <= base <= interval[1]:
-            return (
-                f"The effect changes sign with the token budget: {number(base)} here, "
-                f"{with_interval(other.difference)} at {budget} tokens."
-            )
+        effect = evidence.effect_of(evidence.metric, control=pair[0], treated=pair[1])
+        arms = (("control", evidence.arms[pair[0]]), ("treated", evidence.arms[pair[1]]))
+        cut = {arm_name: float(arm.cut.mean()) if len(arm) else 0.0 for arm_name, arm in arms}
+        out.append(AtBudget(int(tokens), cut, effect.difference))
+    return sorted(out, key=lambda item: item.tokens)
+
+
+def _budget_flip(evidence: Evidence, budgets: Sequence[AtBudget], worst: float) -> str | None:
+    """A sentence when another budget shows the effect with another sign, and this one cannot claim to be the right one.
+
+    Where next to nothing was cut here, a smaller budget that turns the effect around is an artefact of that budget.
+    """
+    base = evidence.effect.difference.estimate
+    here = max((r.decode.max_new_tokens or 0 for arm in evidence.pair for r in arm.responses), default=0)
+    for at in budgets:
+        if base is None or not at.contradicts(base) or (worst <= NEGLIGIBLE and at.tokens < here):
+            continue
+        return (
+            f"The effect changes sign with the token budget: {number(base)} here, "
+            f"{with_interval(at.difference)} at {at.tokens} tokens."
+        )
     return None
+
+
+def _what_smaller_budgets_show(evidence: Evidence, budgets: Sequence[AtBudget]) -> str:
+    """What would have been published at a smaller budget, where that is another effect; "" where it is not."""
+    base = evidence.effect.difference.estimate
+    for at in budgets:
+        interval = at.difference.interval
+        if base is not None and interval is not None and not interval[0] <= base <= interval[1]:
+            return f" At {at.told} the same answers would have shown {with_interval(at.difference)}."
+    return ""
+
+
+def _by_budget(evidence: Evidence, budgets: Sequence[AtBudget]) -> dict[str, Json]:
+    """A forest of the effect by budget, the whole answers last."""
+    rows = [(at.told, at.difference) for at in budgets] + [("whole answers", evidence.effect.difference)]
+    return {
+        "kind": "forest", "label": f"change of {evidence.metric.name} by token budget", "pooled": None,
+        "rows": [
+            {"name": name, "estimate": d.estimate, "low": d.low, "high": d.high} for name, d in rows if d.estimate is not None
+        ],
+        "margin": evidence.claim.sign * evidence.claim.margin,
+    }  # fmt: skip
 
 
 def _from_counts(evidence: Evidence) -> Finding:
