@@ -316,7 +316,9 @@ def _told(error: BaseException) -> str:
 def _line_of(error: BaseException, tests: str) -> str:
     """Where in the tests an exception came up, with the line itself."""
     lines = tests.splitlines()
-    numbers = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == _TESTS]
+    # not extract_tb, which reads the source file of every frame
+    walked = traceback.walk_tb(error.__traceback__)
+    numbers = [number for frame, number in walked if frame.f_code.co_filename == _TESTS]
     number = numbers[-1] if numbers else None
     if number is None or not 0 < number <= len(lines):
         return ""

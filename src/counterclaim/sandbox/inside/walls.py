@@ -20,7 +20,11 @@ _CAPABILITY_VERSION_3 = 0x20080522
 _JOB_ID = 1000  # user and group id that a job sees as its own
 _MIB = 1 << 20
 
+# Made once, before any fork: a job that made them would pay for it.
 _libc = ctypes.CDLL(None, use_errno=True)
+_capset, _mount_at, _prctl, _unshare = _libc.capset, _libc.mount, _libc.prctl, _libc.unshare
+_CAPABILITY_HEADER = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
+_NO_CAPABILITIES = (ctypes.c_uint32 * 6)()
 
 
 class _Program(ctypes.Structure):
@@ -34,7 +38,7 @@ def become(user: int) -> None:
     os.setgroups([])
     os.setresgid(user, user, user)
     os.setresuid(user, user, user)
-    _must(_libc.prctl(_SET_DUMPABLE, 1, 0, 0, 0), "prctl")  # else /proc/self belongs to root, and with it the id maps
+    _must(_prctl(_SET_DUMPABLE, 1, 0, 0, 0), "prctl")  # else /proc/self belongs to root, and with it the id maps
 
 
 def enter(tmp_mb: int, seccomp: bytes) -> None:
@@ -44,7 +48,7 @@ def enter(tmp_mb: int, seccomp: bytes) -> None:
         OSError: the system does not allow it.
     """
     user, group = os.getuid(), os.getgid()
-    _must(_libc.unshare(_NEW_USER | _NEW_NS | _NEW_PID | _NEW_IPC), "unshare")
+    _must(_unshare(_NEW_USER | _NEW_NS | _NEW_PID | _NEW_IPC), "unshare")
     _write("/proc/self/setgroups", "deny")
     _write("/proc/self/uid_map", f"{_JOB_ID} {user} 1")
     _write("/proc/self/gid_map", f"{_JOB_ID} {group} 1")
@@ -53,7 +57,7 @@ def enter(tmp_mb: int, seccomp: bytes) -> None:
     _give_up_capabilities()
     if seccomp:
         program = _Program(len(seccomp) // 8, seccomp)
-        _must(_libc.prctl(_SET_SECCOMP, _FILTER, ctypes.byref(program), 0, 0), "seccomp")
+        _must(_prctl(_SET_SECCOMP, _FILTER, ctypes.byref(program), 0, 0), "seccomp")
 
 
 def limit(limits: Mapping[str, float], *, processes: int | None) -> None:
@@ -94,16 +98,15 @@ def _write(path: str, text: str) -> None:
 
 
 def _mount(target: str, flags: int, options: str) -> None:
-    _must(_libc.mount(b"tmpfs", target.encode(), b"tmpfs", flags, options.encode()), f"mount {target}")
+    _must(_mount_at(b"tmpfs", target.encode(), b"tmpfs", flags, options.encode()), f"mount {target}")
 
 
 def _give_up_capabilities() -> None:
     capability = 0
-    while _libc.prctl(_BOUND_DROP, capability, 0, 0, 0) == 0:
+    while _prctl(_BOUND_DROP, capability, 0, 0, 0) == 0:
         capability += 1
-    header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
-    _must(_libc.capset(header, (ctypes.c_uint32 * 6)()), "capset")
-    _must(_libc.prctl(_NO_NEW_PRIVS, 1, 0, 0, 0), "prctl")
+    _must(_capset(_CAPABILITY_HEADER, _NO_CAPABILITIES), "capset")
+    _must(_prctl(_NO_NEW_PRIVS, 1, 0, 0, 0), "prctl")
 
 
 def _must(status: int, what: str) -> None:

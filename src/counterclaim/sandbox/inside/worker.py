@@ -115,24 +115,20 @@ def _rehearse() -> None:
     """
     for is_examiner in (True, False):
         requests, replies, out, err = os.pipe(), os.pipe(), os.pipe(), os.pipe()
+        ends = {*requests, *replies, *out, *err}
         other = os.fork()
         if is_examiner == (other != 0):
-            for descriptor in (requests[0], replies[1], out[1], err[1]):
-                os.close(descriptor)
             Examiner(other, requests[1], replies[0], (out[0], err[0]), _REHEARSED).examine(*_REHEARSAL)
-            if other == 0:
-                os._exit(0)
-            ours = (requests[1], replies[0], out[0], err[0])
         else:
-            for descriptor in (requests[1], replies[0]):
-                os.close(descriptor)
-            with contextlib.suppress(EOFError):
+            os.close(requests[1])
+            ends.remove(requests[1])
+            with contextlib.suppress(EOFError):  # the examiner is done
                 Candidate(requests[0], replies[1]).serve()
-            if other == 0:
-                os._exit(0)
-            os.waitpid(other, 0)
-            ours = (requests[0], replies[1], *out, *err)
-        for descriptor in ours:
+        if other == 0:
+            os._exit(0)
+        if not is_examiner:
+            os.waitpid(other, 0)  # the examiner does it for the candidate
+        for descriptor in ends:
             os.close(descriptor)
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     del sys.modules[SOLUTION]
