@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import shutil
@@ -12,6 +13,7 @@ from collections import Counter, OrderedDict, namedtuple
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from enum import IntEnum
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -170,6 +172,49 @@ def test_two_runs_of_a_program_see_the_same_chance(pool: Pool) -> None:
     programs = [Program(source, "f()")] * 6
     with Pool(workers=1) as other:
         assert len({done.stdout for done in [*pool.map(programs), other.run(programs[0])]}) == 1
+
+
+def test_draws_are_the_same_where_another_module_brings_them_in(pool: Pool) -> None:
+    source = "import statistics\nprint(statistics.NormalDist().samples(3))\ndef f():\n    return 1"
+    first, second = pool.map([Program(source, "assert f() == 1")] * 2)
+    assert first.passed
+    assert first.stdout
+    assert first.stdout == second.stdout
+
+
+def test_nothing_is_loaded_that_acts_after_every_fork(pool: Pool) -> None:
+    words = "{'ran' + 'dom', 'threading', 'json', 'solution'}"  # where a program says the word, random is loaded for it
+    source = f"import sys\nhad = sorted({words} & set(sys.modules))\ndef f():\n    return had"
+    assert pool.run(Program(source, "assert f() == ['json', 'solution'], f()")).detail == ""
+
+
+def _below(process: int) -> set[int]:
+    """The processes that descend from one, which must run Linux."""
+    parents = {}
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            parents[int(status.parent.name)] = int(status.read_text().rpartition(")")[2].split()[1])
+    found = {process}
+    while more := {child for child, parent in parents.items() if parent in found} - found:
+        found |= more
+    return found - {process}
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are found by /proc")
+@pytest.mark.parametrize("unsafe", [False, True])
+def test_the_pair_that_waits_for_a_program_ends_with_its_pool(unsafe: bool) -> None:
+    if not unsafe and (problem := available()) is not None:
+        pytest.skip(problem)
+    with Pool(workers=1, unsafe_local=unsafe) as short:
+        assert short.run(RIGHT).passed
+        (worker,) = short._workers
+        deadline = time.monotonic() + 5
+        while len(waiting := _below(worker._process.pid)) < 2:
+            assert time.monotonic() < deadline, "no examiner and candidate wait"
+            time.sleep(0.01)
+    while any(Path(f"/proc/{process}/cmdline").exists() for process in waiting):
+        assert time.monotonic() < deadline, "processes are left behind"
+        time.sleep(0.01)
 
 
 def test_results_come_in_order_and_from_many_threads(pool: Pool) -> None:

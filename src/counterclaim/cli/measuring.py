@@ -68,7 +68,7 @@ def bench(
             told = row["group"]
             table.add_row(f"[bold]{told}[/]")
         table.add_row(
-            f"{row['ratio']:,.2f}×", f"{row['ours']:.4g} s", f"{row['peer_s']:.4g} s",
+            f"{row['ratio']:,.{2 if row['ratio'] < 100 else 0}f}×", f"{row['ours']:.4g} s", f"{row['peer_s']:.4g} s",
             "" if row["agreement"] is None else f"{row['agreement']:.2g}", plain(f"{row['name']} | {row['peer']}"),
         )  # fmt: skip
     if result["rows"]:
