@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Container, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,8 @@ import pytest
 from counterclaim import experiment, study
 from counterclaim.errors import InputError
 from counterclaim.experiment import Answering, Scoring, Watchers
-from counterclaim.records import Decode
-from counterclaim.registry import ModelSpec, Runtime
+from counterclaim.records import Decode, FinishReason, ModelRef, Prompt
+from counterclaim.registry import Answer, Ask, ModelSpec, Runtime, backend
 from counterclaim.spec import ArmPlan, PromptChoice, load_study
 from counterclaim.store import read_run
 
@@ -257,3 +258,109 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="not a run folder"):
         answered(tmp_path, "control")
     assert (tmp_path / "control" / "thesis.tex").read_text() == "mine"
+
+
+# models that change, and fail -----------------------------------------------------------------------------------
+
+FAILS: set[str] = set()
+REVISION = ["r1"]
+QUESTIONS = [Prompt.of_text(f"Question {i}?", gold={"answer": "yes"}) for i in range(5)]
+
+
+class Moody:
+    """Says yes; fails on the questions in ``FAILS``; is of the revision that ``REVISION`` says."""
+
+    chat_template: str | None = "t"
+
+    def __init__(self, name: str) -> None:
+        self.ref = ModelRef(name, REVISION[0])
+
+    def answer(
+        self, asks: Sequence[Ask], decode: Decode, done: Container[int] = ()
+    ) -> Iterator[list[tuple[int, Answer]]]:
+        for i, ask in enumerate(asks):
+            if i in done:
+                continue
+            asked = ask.messages[-1].content
+            text = f"Yes. So much for {asked}"
+            failed = Answer(None, FinishReason.ERROR, error="it broke")
+            whole = Answer(text, FinishReason.STOP, n_tokens=len(text), token_chars=(1,) * len(text))
+            yield [(i, failed if asked in FAILS else whole)]
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+@backend("moody", about="a model of these tests", can=("generate",), opens=lambda name: name.startswith("moody:"))
+def moody(spec: ModelSpec, runtime: Runtime) -> Moody:
+    return Moody(spec.name)
+
+
+@pytest.fixture(autouse=True)
+def _good_mood() -> Iterator[None]:
+    yield
+    FAILS.clear()
+    REVISION[0] = "r1"
+
+
+def generated(folder: Path, name: str = "control", prompts: Sequence[Prompt] = QUESTIONS, **spec: Any) -> Any:
+    asked = Answering((ArmPlan(name, ModelSpec("moody:a", **spec), Decode(64)),), prompts)
+    return experiment.generate_run(folder, asked, Runtime(), Watchers())
+
+
+def scored(folder: Path, *instruments: str, golds: str | None = None, **wanted: Any) -> Any:
+    return experiment.score_run(folder, Scoring(instruments, **wanted), Runtime(), Watchers(), golds=golds)
+
+
+def test_an_answer_that_was_mended_is_scored_again(tmp_path: Path) -> None:
+    FAILS.add("Question 2?")
+    generated(tmp_path / "run")
+    scored(tmp_path / "run", "svr", budgets=(4,))
+    assert len([made for made in read_run(tmp_path / "run").scores if made.unscored]) == 2
+    FAILS.clear()
+    generated(tmp_path / "run")
+    scored(tmp_path / "run", "svr", budgets=(4,))
+    records = read_run(tmp_path / "run")
+    assert [answer.error for answer in records.responses if answer.error] == []
+    assert len(records.scores) == 10
+    assert [made.unscored for made in records.scores if made.unscored] == []
+
+
+def test_scores_of_budgets_stay_where_they_are_not_asked_for_again(tmp_path: Path) -> None:
+    generated(tmp_path / "run")
+    scored(tmp_path / "run", "svr", budgets=(4,))
+    scored(tmp_path / "run", "svr")
+    assert {made.arm for made in read_run(tmp_path / "run").scores} == {"control", "control@4"}
+    generated(tmp_path / "run")
+    assert {made.arm for made in read_run(tmp_path / "run").scores} == {"control", "control@4"}
+
+
+def test_scores_that_rest_on_golds_that_changed_are_dropped_and_that_is_said(tmp_path: Path) -> None:
+    generated(tmp_path / "run")
+    scored(tmp_path / "run", "exact")
+    golds = tmp_path / "golds.jsonl"
+    golds.write_text("".join(json.dumps({"prompt": q.text, "answer": "no"}) + "\n" for q in QUESTIONS))
+    notes = scored(tmp_path / "run", "svr", golds=str(golds))["notes"]
+    assert {made.axis for made in read_run(tmp_path / "run").scores} == {"score.svr"}
+    assert "5 scores of other instruments rested on golds that have changed" in notes[0]
+
+
+def test_generating_again_keeps_golds_scores_and_the_judges_cards(tmp_path: Path) -> None:
+    bare = [Prompt(q.id, q.messages) for q in QUESTIONS]
+    generated(tmp_path / "run", prompts=bare)
+    golds = tmp_path / "golds.jsonl"
+    golds.write_text("".join(json.dumps({"prompt": q.text, "answer": "yes"}) + "\n" for q in QUESTIONS))
+    scored(tmp_path / "run", "exact", golds=str(golds))
+    scored(tmp_path / "run", "delivery-judge", judge="world:judge")
+    before = records_of(tmp_path / "run")
+    generated(tmp_path / "run", prompts=bare)
+    assert "extras.json" in before
+    assert records_of(tmp_path / "run") == before
+
+
+def test_an_axis_on_which_nothing_was_scored_is_a_row_of_the_table(tmp_path: Path) -> None:
+    generated(tmp_path / "run")
+    table = scored(tmp_path / "run", "exact", "recovery")["scores"]
+    (row,) = [row for row in table if row["axis"] == "revised"]
+    assert (row["mean"]["estimate"], row["unscored"]) == (None, 5)
+    assert "the scripted next turn was not put to the model" in row["mean"]["reason"]

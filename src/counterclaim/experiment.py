@@ -9,7 +9,7 @@ it is finished, it generates nothing and scores only what is new.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -20,6 +20,7 @@ from typing import Any, Literal, cast, get_args
 from counterclaim import generation, instruments, promptsets, registry, scoring, store
 from counterclaim.errors import InputError, RecordError
 from counterclaim.evidence import GENERATED, Arm, Evidence
+from counterclaim.generation import follow_up_arm
 from counterclaim.instruments.validation import Report, validate
 from counterclaim.intake import DEFAULT_MARGIN, Progress, known_names, scan_training, silent, study_json
 from counterclaim.metrics import resolve
@@ -28,6 +29,7 @@ from counterclaim.models.judge import open_judge
 from counterclaim.models.tiny import prompts as tiny_prompts
 from counterclaim.records import (
     Claim,
+    Estimate,
     FinishReason,
     Json,
     Prompt,
@@ -302,14 +304,15 @@ def score(
 def _still_true(
     earlier: Records | None, responses: Sequence[Response], prompts: Mapping[str, Prompt]
 ) -> Iterator[Score]:
-    """Scores of a finished run whose answer and gold are what they were."""
+    """Scores of a finished run whose answer, scripted next turn and gold are what they were."""
     if earlier is None:
         return
-    then = {response.key: response.text for response in earlier.responses}
-    same = {response.key for response in responses if then.get(response.key, "") == response.text}
+    then, now = ({r.key: (r.text, r.error, r.finish_reason) for r in rows} for rows in (earlier.responses, responses))
     for made in earlier.scores:
+        turn = follow_up_arm(made.arm, made.instrument.partition("@")[0]), made.prompt_id, made.sample
+        same = all(then.get(key) == now.get(key) for key in (made.key, turn))
         old = earlier.prompts.get(made.prompt_id)
-        if made.key in same and old is not None and old.gold == prompts[made.prompt_id].gold:
+        if same and made.key in now and old is not None and old.gold == prompts[made.prompt_id].gold:
             yield made
 
 
@@ -327,17 +330,30 @@ def generate_run(
         InputError, ModelError, BudgetSpent: as ``answer``.
     """
     work = answer(folder, asked, None, runtime, watchers, overwrite=overwrite)
-    records = work.earlier or Records(work.study)
-    fresh = {response.key for response in work.responses}
-    derived = [response for response in records.responses if response.key not in fresh and "@" in response.arm]
     prompts = {prompt.id: prompt for prompt in asked.prompts}
-    made = Records({**work.study, "finished": True}, prompts, [*work.responses, *derived], records.scores)
+    made = Records({**work.study, "finished": True}, prompts, work.responses)
+    if work.earlier is not None:
+        _take_over(work.earlier, made)
     store.finish_run(folder, made, {})
     arms = {response.arm for response in work.responses}
     return {
         "arms": [_summary(arm, [r for r in work.responses if r.arm == arm]) for arm in sorted(arms)],
         "notes": _notes(made),
     }
+
+
+def _take_over(earlier: Records, made: Records) -> None:
+    """Keep of an earlier run what still holds: golds given since, answers cut to budgets, scores, a judge's cards."""
+    for key, prompt in made.prompts.items():
+        if not prompt.gold:
+            made.prompts[key] = earlier.prompts[key]
+    then, now = ({r.key: (r.text, r.error) for r in records.responses} for records in (earlier, made))
+    for response in earlier.responses:
+        whole = response.arm.partition("@")[0], response.prompt_id, response.sample
+        if "@" in response.arm and then.get(whole) == now.get(whole):
+            made.responses.append(response)
+    made.scores = list(_still_true(earlier, made.responses, made.prompts))
+    made.extras = earlier.extras
 
 
 def _summary(arm: str, answers: Sequence[Response]) -> dict[str, Json]:
@@ -378,16 +394,30 @@ def score_run(
     work = Work(folder, earlier.study, earlier, [r for r in earlier.responses if "@" not in r.arm])
     with judging(wanted, chosen, runtime, watchers) as (bench, cards):
         records = score(work, prompts, chosen, wanted.budgets, bench, watchers)
-    again = {item.instrument.name for item in chosen}
-    axes = {axis for item in chosen for axis in item.axes.values()}  # one axis has one instrument
-    kept = [s for s in earlier.scores if s.axis not in axes and s.instrument.partition("@")[0] not in again]
-    answers = {response.key for response in records.responses}
-    older = [r for r in earlier.responses if r.key not in answers]
-    records.responses += older
+    scored = {response.key for response in records.responses}
+    records.responses += [response for response in earlier.responses if response.key not in scored]
+    notes = [*bench.notes, *_notes(records)]
+    beside = [made for made in earlier.scores if _stays_beside(made, chosen, scored)]
+    true = set(_still_true(earlier, records.responses, prompts))
+    kept = [made for made in beside if made in true]
+    if len(kept) < len(beside):
+        notes.append(
+            f"{len(beside) - len(kept)} scores of other instruments rested on golds that have changed since, and were "
+            "dropped: score with those again"
+        )
     records.scores = [*kept, *records.scores]
     records.extras = {**earlier.extras, **cards}
     store.finish_run(folder, records, {})
-    return {"scores": score_table(records), "notes": [*bench.notes, *_notes(records)]}
+    return {"scores": score_table(records), "notes": notes}
+
+
+def _stays_beside(made: Score, chosen: Sequence[Chosen], scored: Container[tuple[str, str, int]]) -> bool:
+    """Whether a score of an earlier run stays: one axis has one instrument, and one instrument one version."""
+    if made.key not in scored and made.instrument in {item.name for item in chosen}:
+        return True  # of a budget that was not asked for this time
+    axes = {axis for item in chosen for axis in item.axes.values()}
+    names = {item.instrument.name for item in chosen}
+    return made.axis not in axes and made.instrument.partition("@")[0] not in names
 
 
 def _with_golds(prompts: Mapping[str, Prompt], source: str | None) -> dict[str, Prompt]:
@@ -429,11 +459,17 @@ def _axis_rows(evidence: Evidence, arm: Arm, tag: str) -> Iterator[dict[str, Jso
         labels = [axis]
         if any(isinstance(value, str) for value in column.values):
             labels = [f"{axis}={value}" for value in sorted({v for v in column.values if isinstance(v, str)})]
+        unscored = sum(value is None for value in column.values)
         for name in labels:
-            metric = resolve(name, {axis})
+            if unscored == len(arm):
+                mean = Estimate.undefined(
+                    f"nothing was scored, first because {next(iter(column.reasons.values()), '')}"
+                )
+            else:
+                mean = evidence.arm_estimate(resolve(name, {axis}), arm)
             yield {
-                "arm": arm.name, "axis": name, "tag": tag, "mean": evidence.arm_estimate(metric, arm).to_json(),
-                "unscored": int((~arm.scored(metric)).sum()), "instrument": " and ".join(sorted(column.instruments)),
+                "arm": arm.name, "axis": name, "tag": tag, "mean": mean.to_json(), "unscored": unscored,
+                "instrument": " and ".join(sorted(column.instruments)),
             }  # fmt: skip
 
 
