@@ -158,12 +158,12 @@ def _instrument_lines() -> Iterator[str]:
     yield "| --- | --- | --- |"
     for disposition, by in instruments.dispositions().items():
         yield f"| {disposition} | {_names(by['form'])} | {_names(by['function'])} |"
-    registered = instruments.load()
+    registered = sorted(instruments.load().values(), key=lambda made: made.name)
     for measures, (title, meaning) in MEASURES.items():
         yield f"\n## {title}\n\n{meaning}\n"
         yield "| instrument | what it reads | axes | needs | cards |"
         yield "| --- | --- | --- | --- | ---: |"
-        for made in registered.values():
+        for made in registered:
             if made.measures == measures:
                 needs = ", ".join(sorted(made.needs)) or "nothing"
                 about = made.about.rstrip(".")

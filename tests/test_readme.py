@@ -11,20 +11,39 @@ from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
+from typing import Any, get_args
 
 import pytest
+from pydantic import BaseModel
 
 from counterclaim.cli import app
 from counterclaim.cli.show import EXIT
+from counterclaim.experiment import choose_prompts
+from counterclaim.instruments import load_rubric, validate
+from counterclaim.instruments.asking import material_of
+from counterclaim.records import Json, Message
+from counterclaim.registry import Instrument
+from counterclaim.spec import load_study
+from counterclaim.spec._study import _study_schema
+from test_instruments_delivery import LEFT_ALONE, MENDED_ON, confusion
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-PAGES = ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/cli.md", "docs/checks.md")
+INSTRUMENTS = (ROOT / "docs" / "instruments.md").read_text(encoding="utf-8")
+ARCHITECTURE = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+PAGES = (
+    "README.md",
+    "ARCHITECTURE.md",
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+    *(f"docs/{p.name}" for p in sorted((ROOT / "docs").glob("*.md"))),
+)
+STARTER = ROOT / "src" / "counterclaim" / "example" / "study.toml"
 
 
-def block(mark: str) -> str:
+def block(mark: str, page: str = README) -> str:
     """The code block that follows an HTML comment."""
-    found = re.search(rf"^<!-- {re.escape(mark)} -->\n```\w+\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+    found = re.search(rf"^<!-- {re.escape(mark)} -->\n```\w+\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
     assert found is not None, mark
     return found[1]
 
@@ -38,22 +57,33 @@ def generator() -> Iterator[ModuleType]:
         sys.path.remove(str(ROOT / "scripts"))
 
 
-@pytest.mark.parametrize("page", ["cli.md", "checks.md"])
+@pytest.mark.parametrize("page", ["cli.md", "checks.md", "instruments.md"])
 def test_generated_pages_are_current(generator: ModuleType, page: str) -> None:
     committed = (ROOT / "docs" / page).read_text(encoding="utf-8")
     assert generator.make()[page] == committed, "run: python scripts/generate_docs.py"
 
 
-def test_every_command_and_option_in_the_readme_exists(generator: ModuleType) -> None:
+@pytest.mark.parametrize("page", ["README.md", "docs/study.md", "docs/instruments.md"])
+def test_every_command_and_option_that_a_page_names_exists(generator: ModuleType, page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
     reference = generator.cli_page()
     known = {command.name or command.callback.__name__ for command in app.registered_commands if command.callback}
-    spans = re.findall(r"`[^`\n]+`|^\s*counterclaim .*$", README, re.MULTILINE)
-    used = {name for span in spans for name in re.findall(r"\bcounterclaim ([a-z]+)\b", span)}
+    commands = [
+        words
+        for span in re.findall(r"`[^`\n]+`|^\s*counterclaim .*$", text.replace("\\\n", " "), re.MULTILINE)
+        for words in re.findall(r"\bcounterclaim ([a-z]+(?:-[a-z]+)*\b[^`]*)", span)
+    ]
+    used = {words.split()[0] for words in commands}
     assert used <= known
-    assert {"audit", "check", "report", "claim", "profile", "worlds", "bench", "kit", "list"} <= used
-    ours = "\n".join(line for line in README.splitlines() if "pip install" not in line and "--log_samples" not in line)
+    for words in commands:
+        section = reference.partition(f"\n## counterclaim {words.split()[0]}\n")[2].partition("\n## ")[0]
+        for option in re.findall(r"(?<![\w-])--[a-z][a-z-]+", words):
+            assert f"`{option}" in section, words
+    ours = "\n".join(line for line in text.splitlines() if "pip install" not in line and "--log_samples" not in line)
     for option in set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", ours)):
         assert f"`{option}" in reference, option
+    if page == "README.md":
+        assert used == known, "every verb has its place in the README"
 
 
 def test_exit_codes_are_those_of_the_command_line() -> None:
@@ -68,8 +98,99 @@ def test_exit_codes_are_those_of_the_command_line() -> None:
 @pytest.mark.parametrize("page", PAGES)
 def test_links_lead_somewhere(page: str) -> None:
     file = ROOT / page
-    for target in re.findall(r"\]\(([^)#]+)\)", file.read_text(encoding="utf-8")):
-        assert (file.parent / target).exists(), target
+    for path, _, anchor in re.findall(r"\]\(([^)#]*)(#([^)]*))?\)", file.read_text(encoding="utf-8")):
+        target = file.parent / path if path else file
+        assert target.exists(), path
+        if anchor:
+            headings = re.findall(r"^#+ (.+)$", target.read_text(encoding="utf-8"), re.MULTILINE)
+            assert anchor in {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}, anchor
+
+
+def test_the_readme_leads_to_every_page() -> None:
+    for page in sorted((ROOT / "docs").glob("*.md")):
+        assert f"(docs/{page.name}" in README, page.name
+
+
+def test_the_readme_tells_what_the_study_file_does() -> None:
+    plan = load_study(STARTER)
+    section = README.partition("## A study of your own")[2].partition("\n## ")[0]
+    assert f"asks it {len(choose_prompts(plan.prompts))} questions" in " ".join(section.split())
+    assert section.count(f'"{plan.arms[1].decode.system_prompt}"') == 2
+    assert plan.arms[0].model.name in section
+
+
+def keys_of(schema: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """(key, default as TOML spells it) of every key of a study file; the arms once, as ``treatment``."""
+    for name, info in schema.model_fields.items():
+        key = f"{prefix}{name}"
+        inner = [
+            kind
+            for kind in (info.annotation, *get_args(info.annotation))
+            if isinstance(kind, type) and issubclass(kind, BaseModel)
+        ]
+        if key in ("control", "arms"):
+            continue
+        if inner:
+            yield from keys_of(inner[0], f"{key}[]." if get_args(info.annotation) else f"{key}.")
+            continue
+        default: Any = info.get_default(call_default_factory=True)
+        yield key, "required" if info.is_required() else "—" if default is None else f"`{json.dumps(default)}`"
+
+
+def test_the_page_on_study_files_has_every_key_with_its_default() -> None:
+    page = (ROOT / "docs" / "study.md").read_text(encoding="utf-8")
+    told = page.partition("\n## Keys\n")[2].partition("\n## ")[0]
+    assert re.findall(r"^\| `([^`]+)` \| (required|—|`[^`]+`) \|", told, re.MULTILINE)
+    schema = _study_schema()
+    arms = {str(schema.model_fields[name].annotation) for name in ("control", "treatment")}
+    assert len(arms) == 1, "all arms take the same keys, so the page names them once"
+    assert sorted(re.findall(r"^\| `([^`]+)` \| (required|—|`[^`]+`) \|", told, re.MULTILINE)) == sorted(
+        keys_of(schema)
+    )
+
+
+@pytest.mark.parametrize(("mark", "sentences"), [("mended", MENDED_ON), ("left alone", LEFT_ALONE)])
+def test_what_is_said_of_the_rules_of_delivery_is_measured(mark: str, sentences: dict[str, list[str]]) -> None:
+    table = INSTRUMENTS.partition(f"<!-- delivery: {mark} -->")[2].partition("\n\n")[2].partition("\n\n")[0]
+    found = confusion(sentences)
+    rows = {label: tuple(found[label, read] for read in ("assert", "hedge")) for label in ("assert", "hedge")}
+    assert f"| {sum(found.values())} sentences" in table
+    for label, (asserts, hedges) in rows.items():
+        assert f"| written as {label} | {asserts} | {hedges} |" in table
+
+
+class Reader:
+    """A judge of the rubric on the page: it goes by three signs in the response, or is deaf."""
+
+    def __init__(self, deaf: bool) -> None:
+        self.name = "deaf" if deaf else "reader"
+        self.deaf = deaf
+
+    def reply(self, messages: list[Message], schema: Json = None, *, attempt: int = 0) -> str:
+        text = material_of(messages)["response"].lower()
+        found = "named" if "(2010)" in text else "vague" if "studies show" in text or "experts" in text else "none"
+        return json.dumps({"sources": "none" if self.deaf else found})
+
+
+@pytest.fixture
+def rubric(tmp_path: Path) -> Instrument:
+    file = tmp_path / "sources.toml"
+    file.write_text(block("rubric", INSTRUMENTS), encoding="utf-8")
+    return load_rubric(file)
+
+
+def test_the_rubric_on_the_page_works_and_its_cards_tell_a_deaf_judge(rubric: Instrument) -> None:
+    assert validate(Reader(deaf=False), [rubric]).trusted == ("sources",)
+    assert validate(Reader(deaf=True), [rubric]).trusted == ()
+
+
+def test_the_instrument_in_the_architecture_conforms() -> None:
+    section = ARCHITECTURE.partition("## To add an instrument")[2]
+    code = re.search(r"```python\n(.*?)```", section, re.DOTALL)
+    assert code is not None
+    ask = "from counterclaim import kit\nprint([str(problem) for problem in kit.instrument_conformance(shouting)])"
+    done = subprocess.run([sys.executable, "-c", f"{code[1]}\n{ask}"], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("[]\n", "")
 
 
 @pytest.mark.parametrize("command", ["example", "tests"])
