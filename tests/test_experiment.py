@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Container, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import pytest
 from counterclaim import experiment, study
 from counterclaim.errors import InputError
 from counterclaim.experiment import Answering, Scoring, Watchers
-from counterclaim.records import Decode, FinishReason, ModelRef, Prompt
+from counterclaim.records import Decode, FinishReason, ModelRef, Prompt, Provenance, Response
 from counterclaim.registry import Answer, Ask, ModelSpec, Runtime, backend
 from counterclaim.spec import ArmPlan, PromptChoice, load_study
 from counterclaim.store import read_run
@@ -364,3 +365,35 @@ def test_an_axis_on_which_nothing_was_scored_is_a_row_of_the_table(tmp_path: Pat
     (row,) = [row for row in table if row["axis"] == "revised"]
     assert (row["mean"]["estimate"], row["unscored"]) == (None, 5)
     assert "the scripted next turn was not put to the model" in row["mean"]["reason"]
+
+
+def spelt(arm: str, text: str | None, *, ends: bool = True, n_tokens: int | None = None) -> Response:
+    """An answer of one token a letter."""
+    return Response(
+        QUESTIONS[0].id, arm, 0, text, FinishReason.STOP, Provenance.RECORDED, Decode(64), ModelRef("m"),
+        n_tokens=len(text or "") if n_tokens is None else n_tokens,
+        token_chars=(1,) * len(text) if ends and text is not None else None,
+    )  # fmt: skip
+
+
+def test_a_next_turn_is_cut_only_where_the_answer_before_it_is_whole(tmp_path: Path) -> None:
+    long, short = spelt("control", "yes it is"), spelt("treated", "yes")
+    turns = [spelt("control/recovery", "no, sorry"), spelt("treated/recovery", "no, sorry")]
+    made = {r.arm: r.text for r in experiment.cut_to_budgets([long, short, *turns], [4])}
+    assert made["control@4"] == "yes "
+    assert "control@4/recovery" not in made, "at 4 tokens the model would have been told something else"
+    assert (made["treated@4"], made["treated@4/recovery"]) == ("yes", "no, ")
+
+
+def test_one_answer_that_cannot_be_cut_is_an_error_record_and_all_of_them_are_refused() -> None:
+    whole, bare = spelt("control", "yes it is"), replace(spelt("control", "no never", ends=False), sample=1)
+    filtered = replace(spelt("control", None), sample=2, n_tokens=None, finish_reason=FinishReason.FILTER)
+    cut = experiment.cut_to_budgets([whole, bare, filtered], [4])[3:]
+    assert [(r.text, r.finish_reason) for r in cut] == [
+        ("yes ", FinishReason.LENGTH), (None, FinishReason.ERROR), (None, FinishReason.FILTER),
+    ]  # fmt: skip
+    assert cut[1].error is not None
+    assert "where its tokens end" in cut[1].error
+    with pytest.raises(InputError, match=r"answers of control cannot be cut to 4 tokens.*--token-ends"):
+        experiment.cut_to_budgets([bare, filtered], [4])
+    assert len(experiment.cut_to_budgets([bare], [32])) == 2, "it is whole within 32 tokens"

@@ -194,3 +194,11 @@ def test_a_smaller_budget_is_the_prefix(chars: list[int], budget: int) -> None:
         assert (cut.text, cut.finish_reason) == (text[: sum(chars[:budget])], FinishReason.LENGTH)
         assert cut.n_tokens == budget
         assert cut.cut_to(1, "x").text == whole.cut_to(1, "x").text
+
+
+def test_an_answer_whose_tokens_nobody_counted_is_whole_within_its_budget() -> None:
+    whole = Response(
+        "p", "control", 0, "abc", FinishReason.STOP, Provenance.RECORDED, Decode(9), ModelRef(), token_chars=(1, 1, 1)
+    )
+    assert whole.cut_to(3, "control@3").finish_reason is FinishReason.STOP
+    assert whole.cut_to(2, "control@2").finish_reason is FinishReason.LENGTH

@@ -20,7 +20,7 @@ from typing import Any, Literal, cast, get_args
 from counterclaim import generation, instruments, promptsets, registry, scoring, store
 from counterclaim.errors import InputError, RecordError
 from counterclaim.evidence import GENERATED, Arm, Evidence
-from counterclaim.generation import follow_up_arm
+from counterclaim.generation import FOLLOWS, follow_up_arm
 from counterclaim.instruments.validation import Report, validate
 from counterclaim.intake import DEFAULT_MARGIN, Progress, known_names, scan_training, silent, study_json
 from counterclaim.metrics import resolve
@@ -33,6 +33,7 @@ from counterclaim.records import (
     FinishReason,
     Json,
     Prompt,
+    Provenance,
     Response,
     Score,
     content_hash,
@@ -208,30 +209,51 @@ def _empty(folder: Path, study: Mapping[str, Json]) -> bool:
 def cut_to_budgets(responses: Sequence[Response], budgets: Sequence[int]) -> list[Response]:
     """The answers, and what each would have been with every smaller budget, as arms ``ARM@BUDGET``.
 
+    A scripted next turn is cut too where the answer that it follows is whole within the budget. Where that answer is
+    cut, the smaller budget would have led to another conversation, and there is none. An answer that does not say where
+    its tokens end is an error record at the budgets that would cut it.
+
     Raises:
-        InputError: a budget is not smaller than the one of the answers, or they do not say where their tokens end.
+        InputError: a budget is not smaller than the one of the answers, or no answer of an arm can be cut to it.
     """
     whole = [response for response in responses if "@" not in response.arm]
+    first = {response.key: response for response in whole if FOLLOWS not in response.arm}
     out = list(whole)
     for budget in budgets:
-        for response in whole:
-            if "/" in response.arm:
-                continue
-            most = response.decode.max_new_tokens
-            if most is not None and budget >= most:
+        if reached := [r for r in first.values() if r.decode.max_new_tokens and budget >= r.decode.max_new_tokens]:
+            raise InputError(
+                f"the budget {budget} is not smaller than the {reached[0].decode.max_new_tokens} tokens with which the "
+                "answers were generated",
+                remedy="leave it out, or generate again with a larger max_new_tokens",
+            )
+        cut = {key: _cut(response, budget, f"{response.arm}@{budget}") for key, response in first.items()}
+        for arm in dict.fromkeys(response.arm for response in first.values()):
+            made = [(first[key], answer) for key, answer in cut.items() if key[0] == arm]
+            lost = any(short.error != answer.error for answer, short in made)
+            if lost and not any(short.error is None and short.text != answer.text for answer, short in made):
                 raise InputError(
-                    f"the budget {budget} is not smaller than the {most} tokens with which the answers were generated",
-                    remedy="leave it out, or generate again with a larger max_new_tokens",
+                    f"the answers of {arm} cannot be cut to {budget} tokens: they do not say where their tokens end",
+                    remedy="leave the budgets out, or generate again with a backend that says where tokens end (an "
+                    "endpoint must be asked for it: --token-ends)",
                 )
-            try:
-                made = response.cut_to(budget, f"{response.arm}@{budget}")
-            except RecordError as error:
-                raise InputError(
-                    f"the answers of {response.arm} cannot be cut to {budget} tokens: {error}",
-                    remedy="leave the budgets out, or generate with a backend that says where tokens end",
-                ) from error
-            out.append(replace(made, token_chars=None))
+        out += cut.values()
+        for response in whole:
+            arm, mark, name = response.arm.partition(FOLLOWS)
+            key = arm, response.prompt_id, response.sample
+            if mark and key in first and cut[key].text == first[key].text:
+                out.append(_cut(response, budget, follow_up_arm(f"{arm}@{budget}", name)))
     return out
+
+
+def _cut(response: Response, budget: int, arm: str) -> Response:
+    try:
+        made = response.cut_to(budget, arm)
+    except RecordError as error:
+        made = replace(
+            response, arm=arm, decode=replace(response.decode, max_new_tokens=budget), text=None, n_tokens=None,
+            finish_reason=FinishReason.ERROR, finish_provenance=Provenance.RECORDED, error=f"at {budget} tokens: {error}",
+        )  # fmt: skip
+    return replace(made, token_chars=None)
 
 
 # scoring --------------------------------------------------------------------------------------------------------

@@ -231,9 +231,12 @@ class Response:
             RecordError: the answer does not say where its tokens end.
         """
         decode = replace(self.decode, max_new_tokens=budget)
-        if self.error is not None or (self.n_tokens is not None and self.n_tokens <= budget):
+        n_tokens = self.n_tokens
+        if n_tokens is None and self.token_chars is not None:
+            n_tokens = len(self.token_chars)
+        if self.text is None or (n_tokens is not None and n_tokens <= budget):
             return replace(self, arm=arm, decode=decode)
-        if self.token_chars is None or self.text is None:
+        if self.token_chars is None:
             raise RecordError("an answer that does not say where its tokens end cannot be cut to a budget")
         chars = self.token_chars[:budget]
         return replace(

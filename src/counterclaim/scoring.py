@@ -225,8 +225,7 @@ def _read_group(
     instrument = item.instrument
 
     def scores_of(response: Response) -> list[Score]:
-        base = response.arm.partition("@")[0]  # an answer cut to a budget is followed by what followed the whole one
-        turn = follow_ups.get((follow_up_arm(base, instrument.name), response.prompt_id, response.sample))
+        turn = follow_ups.get((follow_up_arm(response.arm, instrument.name), response.prompt_id, response.sample))
         found = instrument.read(Item(prompts[response.prompt_id], response, turn), tools)
         return [made for reading in found if (made := _score(item, response, reading)) is not None]
 
