@@ -89,6 +89,10 @@ def test_another_model_for_the_treatment_keeps_no_revision_of_the_first(tmp_path
         ("allowed_loss = 0.02", "allowed_loss = -2", "line 30: guards.0.allowed_loss"),
         ('instruments = ["exact", "mine.toml"]', "instruments = []", "score.instruments"),
         ('model = "tiny:qwen3"\n', "", "model: is missing"),
+        ("seeds = [1, 2]", "seeds = [1, 2, 1]", "decode.seeds: 1 stands there twice"),
+        ("[arms.placebo]", "[arms.control]", "arms.control: there is an arm of this name already"),
+        ("[arms.placebo]", '[arms."base@16"]', "an arm cannot be called 'base@16'"),
+        ("[arms.placebo]", '[arms."a/b"]', "an arm cannot be called 'a/b'"),
     ],
 )
 def test_a_mistake_names_its_key_and_line(tmp_path: Path, old: str, new: str, says: str) -> None:

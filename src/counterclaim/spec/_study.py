@@ -37,11 +37,22 @@ class PromptChoice:
 
 @dataclass(frozen=True, slots=True)
 class ArmPlan:
-    """One arm: which model, treated how, sampled how."""
+    """One arm: which model, treated how, sampled how.
+
+    Raises:
+        InputError: the name is empty, or holds one of the marks by which derived arms are told apart.
+    """
 
     name: str
     model: ModelSpec
     decode: Decode
+
+    def __post_init__(self) -> None:
+        if not self.name.strip() or {"@", "/"} & set(self.name):
+            raise InputError(
+                f"an arm cannot be called {self.name!r}: @ and / stand for budgets and for scripted next turns",
+                remedy="give it a name without them",
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +101,12 @@ def load_study(path: Path) -> StudyPlan:
     data, text = read_toml(path, "study file", "copy one from counterclaim run --new study.toml")
     tables: Any = validated(_study_schema(), data, text, path, "see the file that counterclaim run --new writes")
     arms = [_arm(CONTROL, tables.control, tables, path), _arm(TREATED, tables.treatment, tables, path)]
+    if taken := sorted({CONTROL, TREATED} & set(tables.arms)):
+        raise InputError(
+            f"arms.{taken[0]}: there is an arm of this name already",
+            path=path,
+            remedy="the two arms of the claim are said under [control] and [treatment]; call this one something else",
+        )
     arms += [_arm(name, table, tables, path) for name, table in tables.arms.items()]
     if arms[0].model == arms[1].model and arms[0].decode == arms[1].decode:
         raise InputError(
@@ -103,6 +120,12 @@ def load_study(path: Path) -> StudyPlan:
             "several seeds or samples were asked for, and greedy decoding gives the same answer every time",
             path=path,
             remedy="set decode.temperature above 0, or ask for one",
+        )
+    if repeated := [seed for seed in tables.decode.seeds if tables.decode.seeds.count(seed) > 1]:
+        raise InputError(
+            f"decode.seeds: {repeated[0]} stands there twice, and each seed is one replicate",
+            path=path,
+            remedy="name different seeds, or ask for more samples",
         )
     most = min(arm.decode.max_new_tokens or 0 for arm in arms)
     if too_large := [budget for budget in tables.score.budgets if not 0 < budget < most]:
