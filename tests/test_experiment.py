@@ -397,3 +397,59 @@ def test_one_answer_that_cannot_be_cut_is_an_error_record_and_all_of_them_are_re
     with pytest.raises(InputError, match=r"answers of control cannot be cut to 4 tokens.*--token-ends"):
         experiment.cut_to_budgets([bare, filtered], [4])
     assert len(experiment.cut_to_budgets([bare], [32])) == 2, "it is whole within 32 tokens"
+
+
+ASKED = """\
+model = "moody:a"
+
+[prompts]
+file = "prompts.jsonl"
+
+[decode]
+max_new_tokens = 64
+
+[treatment]
+model = "moody:b"
+
+[score]
+instruments = ["exact", "svr"]
+
+[target]
+metric = "accuracy"
+direction = "increase"
+margin = 0.02
+"""
+
+
+def asked_study(tmp_path: Path, text: str = ASKED, gold: str = "yes") -> Any:
+    rows = "".join(json.dumps({"prompt": q.text, "answer": gold}) + "\n" for q in QUESTIONS)
+    (tmp_path / "prompts.jsonl").write_text(rows)
+    return study.run(load_study(study_file(tmp_path, text)), tmp_path / "run").verdict
+
+
+def test_what_measures_the_claim_cannot_be_changed_unnoticed(tmp_path: Path) -> None:
+    assert asked_study(tmp_path)["status"] == "confirmatory"
+    beside = asked_study(tmp_path, ASKED.replace('"svr"', '"length"'))
+    assert beside["status"] == "confirmatory", "the claim does not rest on svr"
+    other = asked_study(tmp_path, ASKED.replace('"exact"', '"numeric"'))
+    assert other["status"] == "exploratory"
+    assert "the instruments that measure the claim were changed" in other["status_because"]
+    golds = asked_study(tmp_path, gold="no")
+    assert "the golds that measure the claim were changed" in golds["status_because"]
+    assert asked_study(tmp_path)["status"] == "confirmatory", "what was written down first"
+
+
+def test_a_study_that_is_scored_again_by_other_instruments_is_exploratory(tmp_path: Path) -> None:
+    asked_study(tmp_path)
+    notes = scored(tmp_path / "run", "length")["notes"]
+    assert "counterclaim check" in notes[-1]
+    assert study.check(tmp_path / "run").verdict["status"] == "confirmatory"
+    scored(tmp_path / "run", "numeric")
+    verdict = study.check(tmp_path / "run").verdict
+    assert verdict["status"] == "exploratory"
+    assert "scored again" in verdict["status_because"]
+    assert asked_study(tmp_path)["status"] == "confirmatory", "the study file's own instruments"
+    golds = tmp_path / "golds.jsonl"
+    golds.write_text("".join(json.dumps({"prompt": q.text, "answer": "no"}) + "\n" for q in QUESTIONS))
+    scored(tmp_path / "run", "svr", golds=str(golds))
+    assert read_run(tmp_path / "run").study["status"] == "exploratory", "the scores of the claim are gone"

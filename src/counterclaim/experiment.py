@@ -19,7 +19,7 @@ from typing import Any, Literal, cast, get_args
 
 from counterclaim import generation, instruments, promptsets, registry, scoring, store
 from counterclaim.errors import InputError, RecordError
-from counterclaim.evidence import GENERATED, Arm, Evidence
+from counterclaim.evidence import CONTROL, GENERATED, TREATED, Arm, Evidence
 from counterclaim.generation import FOLLOWS, follow_up_arm
 from counterclaim.instruments.validation import Report, validate
 from counterclaim.intake import DEFAULT_MARGIN, Progress, known_names, scan_training, silent, study_json
@@ -36,6 +36,7 @@ from counterclaim.records import (
     Provenance,
     Response,
     Score,
+    claim_from_json,
     content_hash,
     response_from_json,
     score_from_json,
@@ -155,9 +156,19 @@ def answer(
     runtime: Runtime,
     watchers: Watchers,
     *,
+    measured_by: Json = None,
     overwrite: bool = False,
 ) -> Work:
     """Generate a study's answers into a run folder, or go on where an earlier run stopped.
+
+    Args:
+        folder: the run folder.
+        asked: what determines the answers.
+        claim: what is written down before the first answer; None where nothing is claimed.
+        runtime: how models are run.
+        watchers: told how far things are.
+        measured_by: written down with the claim: what it will be measured by.
+        overwrite: replace another study in the folder.
 
     Raises:
         InputError: the folder holds something else, or cannot be written.
@@ -182,7 +193,7 @@ def answer(
             "finished": False,
             "answers_hash": asked.hash,
             "began": now if old is None else old["began"],
-            "frozen": None if claim is None else {"claim_hash": claim.hash, "at": now},
+            "frozen": None if claim is None else {"claim_hash": claim.hash, "measured_by": measured_by, "at": now},
             "claim": None if claim is None else to_json(claim),
             "arms": [
                 {"arm": arm.name, "model": model_json(arm.model), "decode": to_json(arm.decode)} for arm in asked.arms
@@ -219,7 +230,7 @@ def cut_to_budgets(responses: Sequence[Response], budgets: Sequence[int]) -> lis
     whole = [response for response in responses if "@" not in response.arm]
     first = {response.key: response for response in whole if FOLLOWS not in response.arm}
     out = list(whole)
-    for budget in budgets:
+    for budget in sorted(set(budgets)):
         if reached := [r for r in first.values() if r.decode.max_new_tokens and budget >= r.decode.max_new_tokens]:
             raise InputError(
                 f"the budget {budget} is not smaller than the {reached[0].decode.max_new_tokens} tokens with which the "
@@ -429,8 +440,27 @@ def score_run(
         )
     records.scores = [*kept, *records.scores]
     records.extras = {**earlier.extras, **cards}
+    if study.get("claim") is not None:
+        claim = claim_from_json(study["claim"])
+        axes = {made.axis for made in earlier.scores}
+        if _measures_of(earlier, claim, axes) != _measures_of(records, claim, axes):
+            records.study = {
+                **study,
+                "status": "exploratory",
+                "status_because": "what measures the claim (instruments or golds) was changed when the answers were scored again",
+            }
+        notes.append(f"the verdict has to be made again from these scores: counterclaim check {folder}")
     store.finish_run(folder, records, {})
     return {"scores": score_table(records), "notes": notes}
+
+
+def _measures_of(records: Records, claim: Claim, axes: Iterable[str]) -> dict[str, Json]:
+    """``_measured_by``, from the scores that there are on these axes."""
+    instruments: dict[str, set[str]] = {axis: set() for axis in axes}
+    for made in records.scores:
+        if made.arm in (CONTROL, TREATED) and made.axis in instruments:
+            instruments[made.axis].add(made.instrument)
+    return _measured_by(claim, instruments, records.prompts.values())
 
 
 def _stays_beside(made: Score, chosen: Sequence[Chosen], scored: Container[tuple[str, str, int]]) -> bool:
@@ -555,6 +585,8 @@ def perform(plan: StudyPlan, folder: Path, watchers: Watchers, *, overwrite: boo
     notes: list[str] = []
     prompts = choose_prompts(plan.prompts, notes.append)
     scoring.hold_gold(chosen, prompts)
+    by_axis = {axis: [item.name] for item in chosen for axis in item.axes.values()}
+    measured_by = _measured_by(plan.claim, by_axis, prompts)
     turns = {item.instrument.name: item.instrument.follow_up for item in chosen}
     asked = Answering(
         plan.arms, prompts, plan.samples, plan.seeds, {name: said for name, said in turns.items() if said is not None}
@@ -562,7 +594,9 @@ def perform(plan: StudyPlan, folder: Path, watchers: Watchers, *, overwrite: boo
     runtime = replace(plan.runtime, token_ends=bool(plan.budgets))
     wanted = Scoring(plan.instruments, plan.judge, plan.validate_judge, plan.budgets, plan.unsafe_local)
     with judging(wanted, chosen, runtime, watchers) as (bench, cards):
-        work = answer(folder, asked, plan.claim, runtime, watchers, overwrite=overwrite)
+        work = answer(
+            folder, asked, plan.claim, runtime, watchers, measured_by=measured_by, overwrite=overwrite
+        )  # fmt: skip
         records = score(work, {prompt.id: prompt for prompt in prompts}, chosen, plan.budgets, bench, watchers)
     records.extras = dict(cards)
     if plan.train_data is not None:
@@ -573,7 +607,7 @@ def perform(plan: StudyPlan, folder: Path, watchers: Watchers, *, overwrite: boo
         **work.study,
         **study_json(
             plan.claim,
-            _status(plan.claim, work.study["frozen"]),
+            _status(plan.claim, measured_by, work.study["frozen"]),
             _sources(records, work.study["began"]),
             [*notes, *bench.notes, *_notes(records)],
             records.extras,
@@ -589,16 +623,36 @@ def identity_of(chosen: Sequence[Chosen]) -> Json:
     return [[item.name, dict(item.axes)] for item in chosen]
 
 
-def _status(claim: Claim, frozen: Mapping[str, str]) -> tuple[Literal["confirmatory", "exploratory"], str]:
-    if frozen["claim_hash"] == claim.hash:
+def _measured_by(claim: Claim, instruments: Mapping[str, Iterable[str]], prompts: Iterable[Prompt]) -> dict[str, Json]:
+    """What decides how the claim comes out, given the answers: instruments of its target and guards, and the golds.
+
+    Args:
+        claim: what is claimed.
+        instruments: axis to the full names of what reads it.
+        prompts: with their golds.
+    """
+    names = (claim.metric, *(guard.metric for guard in claim.guards))
+    axes = {axis for name in names for axis in resolve(name, set(instruments)).axes}
+    golds = sorted((prompt.id, to_json(prompt.gold)) for prompt in prompts)
+    return {
+        "instruments": {axis: sorted(instruments.get(axis, ())) for axis in sorted(axes)},
+        "golds": content_hash(golds),
+    }
+
+
+def _status(
+    claim: Claim, measured_by: Json, frozen: Mapping[str, Json]
+) -> tuple[Literal["confirmatory", "exploratory"], str]:
+    at = frozen["at"]
+    if frozen["claim_hash"] != claim.hash:
+        return "exploratory", f"the claim was changed after answers had been generated (it was written down on {at})"
+    if changed := [what for what in ("instruments", "golds") if frozen["measured_by"][what] != measured_by[what]]:
         return (
-            "confirmatory",
-            f"the claim was written down on {frozen['at']}, before the first answer, and has not changed",
+            "exploratory",
+            f"the {' and '.join(changed)} that measure the claim were changed after answers had been generated (it was "
+            f"written down on {at})",
         )
-    return (
-        "exploratory",
-        f"the claim was changed after answers had been generated (it was written down on {frozen['at']})",
-    )
+    return "confirmatory", f"the claim was written down on {at}, before the first answer, and has not changed"
 
 
 def _sources(records: Records, began: str) -> list[dict[str, Json]]:
