@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from counterclaim import experiment, study
-from counterclaim.errors import InputError
+from counterclaim.errors import InputError, ModelError
 from counterclaim.experiment import Answering, Scoring, Watchers
 from counterclaim.records import Decode, FinishReason, ModelRef, Prompt, Provenance, Response
 from counterclaim.registry import Answer, Ask, ModelSpec, Runtime, backend
@@ -453,3 +453,37 @@ def test_a_study_that_is_scored_again_by_other_instruments_is_exploratory(tmp_pa
     golds.write_text("".join(json.dumps({"prompt": q.text, "answer": "no"}) + "\n" for q in QUESTIONS))
     scored(tmp_path / "run", "svr", golds=str(golds))
     assert read_run(tmp_path / "run").study["status"] == "exploratory", "the scores of the claim are gone"
+
+
+def test_a_run_does_not_go_on_with_a_model_that_has_changed(tmp_path: Path) -> None:
+    FAILS.add("Question 3?")
+    generated(tmp_path / "run")
+    before = records_of(tmp_path / "run")
+    FAILS.clear()
+    REVISION[0] = "r2"
+    with pytest.raises(ModelError, match="its revision was r1 and is r2"):
+        generated(tmp_path / "run")
+    assert records_of(tmp_path / "run") == before
+    REVISION[0] = "r1"
+    generated(tmp_path / "run")
+    assert {answer.model.revision for answer in read_run(tmp_path / "run").responses} == {"r1"}
+
+
+def test_an_adapter_is_known_by_its_content_and_not_by_its_place(tmp_path: Path) -> None:
+    adapter, template = tmp_path / "adapter", tmp_path / "chat.jinja"
+    adapter.mkdir()
+    (adapter / "adapter_model.safetensors").write_bytes(b"weights")
+    (adapter / "adapter_config.json").write_text("{}")
+    template.write_text("{{ messages }}")
+    generated(tmp_path / "run", adapter=adapter, chat_template=template)
+    adapter = adapter.rename(tmp_path / "moved")
+    generated(tmp_path / "run", adapter=adapter, chat_template=template)
+    (adapter / "adapter_model.safetensors").write_bytes(b"trained again")
+    with pytest.raises(InputError, match="holds another study"):
+        generated(tmp_path / "run", adapter=adapter, chat_template=template)
+    (adapter / "adapter_model.safetensors").write_bytes(b"weights")
+    template.write_text("{{ messages[0] }}")
+    with pytest.raises(InputError, match="holds another study"):
+        generated(tmp_path / "run", adapter=adapter, chat_template=template)
+    with pytest.raises(InputError, match=r"nowhere: cannot be read \(No such file"):
+        generated(tmp_path / "run", adapter=tmp_path / "nowhere", chat_template=template)

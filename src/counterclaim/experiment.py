@@ -128,7 +128,7 @@ class Answering:
 
     @property
     def hash(self) -> str:
-        """SHA-256 over all of it but the scripted next turns, which add answers and change none."""
+        """SHA-256 over all of it but the scripted next turns, which add answers and change none; reads the models' files."""
         return arms_hash(self.arms, self.samples, self.seeds, [prompt.id for prompt in self.prompts])
 
 
@@ -175,8 +175,9 @@ def answer(
         ModelError: a model cannot be used.
         BudgetSpent: the budget for tokens or money is used up; what was answered is kept in the folder.
     """
+    identity = asked.hash
     old = store.read_study(folder)
-    if old is not None and old.get("answers_hash") != asked.hash:
+    if old is not None and old.get("answers_hash") != identity:
         if not overwrite and not _empty(folder, old):
             raise InputError(
                 "the folder holds another study (another model, other prompts or settings)",
@@ -186,12 +187,12 @@ def answer(
         store.clear_run(folder)
         old = None
     earlier = store.read_run(folder) if old is not None and old["finished"] else None
-    with Journal(folder / "answers.journal", {"answers": asked.hash}) as journal:
+    with Journal(folder / "answers.journal", {"answers": identity}) as journal:
         known = [*(earlier.responses if earlier else ()), *map(response_from_json, journal.rows)]
         now = datetime.now(UTC).isoformat(timespec="seconds")
         study: dict[str, Json] = {
             "finished": False,
-            "answers_hash": asked.hash,
+            "answers_hash": identity,
             "began": now if old is None else old["began"],
             "frozen": None if claim is None else {"claim_hash": claim.hash, "measured_by": measured_by, "at": now},
             "claim": None if claim is None else to_json(claim),

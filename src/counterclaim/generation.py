@@ -11,12 +11,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
-from counterclaim.errors import InputError, RegistryError
+from counterclaim.errors import InputError, ModelError, RegistryError
 from counterclaim.models import open_model
 from counterclaim.records import (
     Decode,
     FinishReason,
+    Json,
     Message,
+    ModelRef,
     Prompt,
     Provenance,
     Response,
@@ -169,6 +171,19 @@ def _next_turns(wanted: Sequence[_Wanted], answers: Sequence[Response], name: st
     return out
 
 
+def _hold_to_model(kept: Response, ref: ModelRef, decode: Decode) -> None:
+    """Raise ModelError where the model that goes on is not the one that answered so far; libraries may be newer."""
+    then: dict[str, Json] = {**to_json(kept.model), "chat_template": kept.decode.chat_template}
+    now: dict[str, Json] = {**to_json(ref), "chat_template": decode.chat_template}
+    for what in ("repo", "revision", "dtype", "quantisation", "adapter_hash", "chat_template"):
+        if then.get(what) != now.get(what):
+            raise ModelError(
+                f"the model of {kept.arm} is not the one that gave the answers so far: its {what.replace('_', ' ')} was "
+                f"{then.get(what) or 'not stated'} and is {now.get(what) or 'not stated'}",
+                remedy="go on with that one, or begin anew in another --out",
+            )
+
+
 class _Run:
     """One run: what is known already, how far it is, and the model that is open."""
 
@@ -209,6 +224,8 @@ class _Run:
                 continue
             model = self._model(plan.model)
             decode = replace(plan.decode, seed=seed, chat_template=model.chat_template)
+            for i in done:
+                _hold_to_model(self.kept[arm, items[i].prompt_id, items[i].ask.sample], model.ref, decode)
             for batch in model.answer([item.ask for item in items], decode, done):
                 made = [
                     Response(

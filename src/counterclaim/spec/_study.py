@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -208,9 +209,41 @@ def model_json(spec: ModelSpec) -> dict[str, Json]:
 
 
 def arms_hash(arms: tuple[ArmPlan, ...], samples: int, seeds: tuple[int, ...], prompt_ids: list[str]) -> str:
-    """SHA-256 over everything in a plan that determines the answers."""
-    plans = [[arm.name, model_json(arm.model), to_json(arm.decode)] for arm in arms]
+    """SHA-256 over everything in a plan that determines the answers; files count by their content.
+
+    Raises:
+        InputError: an adapter or a chat template is missing or cannot be read.
+    """
+    plans = [[arm.name, _identity(arm.model), to_json(arm.decode)] for arm in arms]
     return content_hash([plans, samples, list(seeds), prompt_ids])
+
+
+def _identity(spec: ModelSpec) -> dict[str, Json]:
+    """A model by what it is made of: an adapter trained again in its old place is another one."""
+    said = model_json(spec)
+    if spec.adapter is not None:
+        said["adapter"] = _hash_of(spec.adapter)
+    if spec.chat_template is not None:
+        said["chat_template"] = _hash_of(spec.chat_template)
+    folder = Path(spec.name).expanduser()
+    if ":" not in spec.name and folder.is_dir():
+        said["files"] = _hash_of(folder)
+    return said
+
+
+def _hash_of(path: Path) -> str:
+    """SHA-256 over a file, or over names and contents of a folder's weights and settings."""
+    files = [path]
+    if path.is_dir():
+        files = sorted(file for file in path.iterdir() if file.suffix in (".safetensors", ".json", ".jinja"))
+    try:
+        hashes: list[Json] = []
+        for file in files:
+            with file.open("rb") as opened:
+                hashes.append([file.name, hashlib.file_digest(opened, "sha256").hexdigest()])
+    except OSError as error:
+        raise InputError(f"cannot be read ({error.strerror})", path=path, remedy="check the path") from error
+    return content_hash(hashes)
 
 
 def _study_schema() -> type[BaseModel]:
