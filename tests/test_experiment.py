@@ -22,7 +22,7 @@ from counterclaim.experiment import Answering, Scoring, Watchers
 from counterclaim.records import Decode, FinishReason, ModelRef, Prompt, Provenance, Response
 from counterclaim.registry import Answer, Ask, ModelSpec, Runtime, backend
 from counterclaim.spec import ArmPlan, PromptChoice, load_study
-from counterclaim.store import read_run
+from counterclaim.store import Journal, holding, read_run
 
 RECORDS = ("prompts.jsonl", "responses.jsonl", "scores.jsonl", "extras.json")
 
@@ -487,3 +487,84 @@ def test_an_adapter_is_known_by_its_content_and_not_by_its_place(tmp_path: Path)
         generated(tmp_path / "run", adapter=adapter, chat_template=template)
     with pytest.raises(InputError, match=r"nowhere: cannot be read \(No such file"):
         generated(tmp_path / "run", adapter=tmp_path / "nowhere", chat_template=template)
+
+
+# the folder -----------------------------------------------------------------------------------------------------
+
+
+def test_killed_before_anything_was_asked_it_begins_again(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    Journal(folder / "answers.journal", {"answers": "of another study"}).close()
+    (folder / ".held").touch()
+    (folder / ".study.json.4711").write_text('{"finished": fa')
+    generated(folder)
+    assert {path.name for path in folder.iterdir()} == {
+        "study.json", "prompts.jsonl", "responses.jsonl", "scores.jsonl",
+    }  # fmt: skip
+
+
+def test_a_users_own_files_are_never_taken_for_ours(tmp_path: Path) -> None:
+    (tmp_path / "prompts.jsonl").write_text("mine")
+    with pytest.raises(InputError, match="not a run folder"):
+        generated(tmp_path)
+    assert {path.name: path.read_text() for path in tmp_path.glob("*.*")} == {"prompts.jsonl": "mine"}
+
+
+def test_no_second_process_comes_in_even_to_replace_what_is_there(tmp_path: Path) -> None:
+    generated(tmp_path / "run")
+    before = records_of(tmp_path / "run")
+    asked = Answering((ArmPlan("control", ModelSpec("moody:b"), Decode(64)),), QUESTIONS)
+    with holding(tmp_path / "run"):
+        with pytest.raises(InputError, match="another process is at work"):
+            experiment.generate_run(tmp_path / "run", asked, Runtime(), Watchers(), overwrite=True)
+        with pytest.raises(InputError, match="another process is at work"):
+            scored(tmp_path / "run", "svr")
+        with pytest.raises(InputError, match="another process is at work"):
+            asked_study(tmp_path)
+    assert records_of(tmp_path / "run") == before
+    experiment.generate_run(tmp_path / "run", asked, Runtime(), Watchers(), overwrite=True)
+
+
+def test_what_is_refused_leaves_no_folder_behind(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="cannot be read"):
+        generated(tmp_path / "run", adapter=tmp_path / "nowhere")
+    assert not (tmp_path / "run").exists()
+
+
+def test_places_that_cannot_be_are_told_in_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="File name too long"):
+        generated(tmp_path / ("x" * 300))
+    with pytest.raises(InputError, match="File name too long"):
+        scored(tmp_path / ("x" * 300), "svr")
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="a file stands where the run folder should go"):
+        generated(tmp_path / "file")
+    (tmp_path / "odd").mkdir()
+    (tmp_path / "odd" / "study.json").write_text("[]")
+    with pytest.raises(InputError, match="is not what a study is"):
+        generated(tmp_path / "odd")
+    for source, says in (("What is the capital of France? " * 9, "no prompts called 'What"), ("a.b" * 99, "too long")):
+        with pytest.raises(InputError, match=says):
+            experiment.choose_prompts(PromptChoice(source))
+
+
+def test_stopped_while_it_is_finished_no_score_passes_for_that_of_a_newer_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    FAILS.add("Question 2?")
+    asked_study(tmp_path)
+    FAILS.clear()
+    whole = Path.replace
+    for name in ("responses.jsonl", "prompts.jsonl", "study.json"):
+
+        def stopped(path: Path, target: Path, last: str = name) -> Path:
+            if target.name == last:
+                raise KeyboardInterrupt
+            return whole(path, target)
+
+        monkeypatch.setattr(Path, "replace", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            asked_study(tmp_path)
+        monkeypatch.undo()
+        asked_study(tmp_path)
+        assert [made.unscored for made in read_run(tmp_path / "run").scores if made.unscored] == []

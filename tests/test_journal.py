@@ -102,3 +102,15 @@ def test_killed_while_appending_it_keeps_every_whole_row(tmp_path: Path) -> None
                 break
     with Journal(tmp_path / "j.jsonl", 1) as journal:
         assert [row["i"] for row in journal.rows[: last + 1]] == list(range(last + 1))
+
+
+def test_a_disk_that_takes_half_a_row_is_told_in_a_sentence_and_holds_no_half_row(tmp_path: Path) -> None:
+    code = (
+        "import resource, signal\nfrom pathlib import Path\nfrom counterclaim.store import Journal\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\nresource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))\n"
+        f"with Journal(Path({str(tmp_path / 'j.jsonl')!r}), 1) as journal:\n"
+        "    journal.append([{'a': 'x' * 500}])\n    journal.append([{'a': 'y' * 5000}])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "File too large); everything up to here is kept" in done.stderr.splitlines()[-1]
+    assert (tmp_path / "j.jsonl").read_text() == '1\n{"a": "' + "x" * 500 + '"}\n'

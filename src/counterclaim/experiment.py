@@ -9,6 +9,7 @@ it is finished, it generates nothing and scores only what is new.
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
@@ -89,7 +90,7 @@ def choose_prompts(choice: PromptChoice, note: Callable[[str], None] | None = No
         found = promptsets.shipped(source, split)
     else:
         known = ["tiny", *promptsets.SETS]
-        if not Path(source).exists() and "." not in source and "/" not in source:
+        if not os.path.exists(source) and "." not in source and "/" not in source:
             near = difflib.get_close_matches(source, known, n=1)
             hint = f"did you mean {near[0]}?" if near else f"name a file, world:NAME, or one of {', '.join(known)}"
             raise InputError(f"there are no prompts called {source!r}", remedy=hint)
@@ -177,8 +178,8 @@ def answer(
     """
     identity = asked.hash
     old = store.read_study(folder)
-    if old is not None and old.get("answers_hash") != identity:
-        if not overwrite and not _empty(folder, old):
+    if old is None or old.get("answers_hash") != identity:
+        if old is not None and not overwrite and not _empty(folder, old):
             raise InputError(
                 "the folder holds another study (another model, other prompts or settings)",
                 path=folder,
@@ -363,12 +364,13 @@ def generate_run(
     Raises:
         InputError, ModelError, BudgetSpent: as ``answer``.
     """
-    work = answer(folder, asked, None, runtime, watchers, overwrite=overwrite)
-    prompts = {prompt.id: prompt for prompt in asked.prompts}
-    made = Records({**work.study, "finished": True}, prompts, work.responses)
-    if work.earlier is not None:
-        _take_over(work.earlier, made)
-    store.finish_run(folder, made, {})
+    with store.holding(folder):
+        work = answer(folder, asked, None, runtime, watchers, overwrite=overwrite)
+        prompts = {prompt.id: prompt for prompt in asked.prompts}
+        made = Records({**work.study, "finished": True}, prompts, work.responses)
+        if work.earlier is not None:
+            _take_over(work.earlier, made)
+        store.finish_run(folder, made, {})
     arms = {response.arm for response in work.responses}
     return {
         "arms": [_summary(arm, [r for r in work.responses if r.arm == arm]) for arm in sorted(arms)],
@@ -421,7 +423,16 @@ def score_run(
             path=folder,
             remedy="generate the answers first; a rerun goes on from there",
         )
+    with store.holding(folder):
+        return _score_held(folder, wanted, runtime, watchers, golds)
+
+
+def _score_held(
+    folder: Path, wanted: Scoring, runtime: Runtime, watchers: Watchers, golds: str | None
+) -> dict[str, Json]:
+    """``score_run`` in a folder that no other process can change meanwhile."""
     earlier = store.read_run(folder)
+    study = earlier.study
     chosen = scoring.choose(wanted.instruments, wanted.judge)
     prompts = _with_golds(earlier.prompts, golds)
     scoring.hold_gold(chosen, list(prompts.values()))

@@ -221,9 +221,10 @@ def run(
         BudgetSpent: the budget for tokens or money is used up; a rerun goes on from there.
     """
     watchers = watchers or Watchers()
-    records = perform(plan, folder, watchers, overwrite=overwrite)
-    judged = judge(records, watchers.stage)
-    store.finish_run(folder, records, judged.files())
+    with store.holding(folder):
+        records = perform(plan, folder, watchers, overwrite=overwrite)
+        judged = judge(records, watchers.stage)
+        store.finish_run(folder, records, judged.files())
     return judged
 
 

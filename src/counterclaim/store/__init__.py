@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from counterclaim.store.held import holding
 from counterclaim.store.journal import Journal
 from counterclaim.store.places import cache_folder, whole_folder
 from counterclaim.store.replies import Replies, reply_key
@@ -36,6 +37,7 @@ __all__ = [
     "dump",
     "dump_lines",
     "finish_run",
+    "holding",
     "read_checks",
     "read_lines",
     "read_run",

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable
+from io import FileIO
 from pathlib import Path
-from typing import IO, Self
+from typing import Self
 
 from counterclaim.errors import InputError
 from counterclaim.records import Json
+from counterclaim.store.held import at_work, lock
 
 
 class Journal:
@@ -40,46 +42,42 @@ class Journal:
             self._file.close()
             raise
 
-    def _open(self) -> IO[bytes]:
+    def _open(self) -> FileIO:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            file = self.path.open("a+b")
+            file = self.path.open("ab", buffering=0)  # what the disk refuses must not wait in a buffer
         except OSError as error:
             raise InputError(
                 f"cannot be written ({error.strerror})", path=self.path, remedy="choose another --out"
             ) from error
         try:
-            _lock(file)
-        except OSError as error:
+            lock(file)
+        except BlockingIOError as error:
             file.close()
-            raise InputError(
-                "another process is at work in this run folder",
-                path=self.path.parent,
-                remedy="wait for it, or choose another --out",
-            ) from error
+            raise at_work(self.path.parent) from error
         return file
 
     def _resume(self, identity: Json, keep_other: bool) -> None:
-        self._file.seek(0)
         whole = 0
         head: Json = None
-        for number, line in enumerate(self._file, 1):
-            if not line.endswith(b"\n"):
-                break
-            try:
-                row = json.loads(line)
-            except ValueError as error:
-                raise InputError(
-                    f"a line in the middle is damaged ({error})",
-                    path=self.path,
-                    line=number,
-                    remedy="delete that line, and what it held is made again",
-                ) from error
-            if number == 1:
-                head = row
-            else:
-                self.rows.append(row)
-            whole += len(line)
+        with self.path.open("rb") as lines:
+            for number, line in enumerate(lines, 1):
+                if not line.endswith(b"\n"):
+                    break
+                try:
+                    row = json.loads(line)
+                except ValueError as error:
+                    raise InputError(
+                        f"a line in the middle is damaged ({error})",
+                        path=self.path,
+                        line=number,
+                        remedy="delete that line, and what it held is made again",
+                    ) from error
+                if number == 1:
+                    head = row
+                else:
+                    self.rows.append(row)
+                whole += len(line)
         self._file.truncate(whole)
         if head not in (None, identity) and not keep_other:
             self._file.truncate(0)
@@ -103,10 +101,11 @@ class Journal:
 
     def _write(self, rows: Iterable[Json]) -> None:
         text = "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
-        end = self._file.seek(0, os.SEEK_END)
+        left = memoryview(text.encode("utf-8", "backslashreplace"))
+        end = os.fstat(self._file.fileno()).st_size
         try:
-            self._file.write(text.encode("utf-8", "backslashreplace"))
-            self._file.flush()
+            while left:
+                left = left[self._file.write(left) :]
             os.fsync(self._file.fileno())
         except OSError as error:
             self._forget_from(end)
@@ -132,12 +131,3 @@ class Journal:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def _lock(file: IO[bytes]) -> None:
-    """Hold the file for this process. Raises OSError where another one has it."""
-    try:
-        import fcntl
-    except ImportError:  # no such locks on this system; the folder is then the user's to guard
-        return
-    fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -27,6 +27,7 @@ from counterclaim.records import (
     score_from_json,
     to_json,
 )
+from counterclaim.store.held import HELD
 
 DIGITS = 12  # significant digits of computed numbers on disk: the rest is the noise of one machine's arithmetic
 
@@ -165,20 +166,23 @@ def begin_run(folder: Path, study: Mapping[str, Json], prompts: Iterable[Prompt]
     """
     with _writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
+        _write_text(folder / "study.json", dump(study))  # first: it is what shows that the folder is ours
         _replace_lines(folder / "prompts.jsonl", (to_json(prompt) for prompt in prompts))
-        _write_text(folder / "study.json", dump(study))
 
 
 def finish_run(folder: Path, records: Records, outputs: Mapping[str, str]) -> None:
     """Write all records into a folder that was begun, each file atomically, ``study.json`` last; drop other outputs of ours.
 
+    Scores go before the answers and golds that they were read off: stopped in between, the folder's scores are newer than
+    these and are read again, where older ones could pass for theirs.
+
     Raises:
         InputError: the folder cannot be written; what it held before is kept.
     """
     with _writing(folder):
-        _replace_lines(folder / "prompts.jsonl", (to_json(prompt) for _, prompt in sorted(records.prompts.items())))
-        _replace_lines(folder / "responses.jsonl", (to_json(response) for response in records.responses))
         _replace_lines(folder / "scores.jsonl", (to_json(score) for score in records.scores))
+        _replace_lines(folder / "responses.jsonl", (to_json(response) for response in records.responses))
+        _replace_lines(folder / "prompts.jsonl", (to_json(prompt) for _, prompt in sorted(records.prompts.items())))
         if records.extras:
             _write_text(folder / "extras.json", dump(records.extras))
         else:
@@ -187,33 +191,46 @@ def finish_run(folder: Path, records: Records, outputs: Mapping[str, str]) -> No
         _write_text(folder / "study.json", dump(records.study))
         for name in (_MADE_FROM_RECORDS | _JOURNALS) - set(outputs):
             (folder / name).unlink(missing_ok=True)
+        for left in _half_written(folder):
+            left.unlink(missing_ok=True)
 
 
 def read_study(folder: Path) -> dict[str, Json] | None:
-    """study.json of a folder; None where the folder is missing or empty.
+    """study.json of a folder; None where the folder is missing, empty, or was left before anything was asked.
 
     Raises:
-        InputError: the folder holds something that is no run folder, or its study.json is damaged.
+        InputError: the folder holds something that is no run folder, cannot be read, or its study.json is damaged.
     """
-    if not folder.exists():
-        return None
-    if not folder.is_dir():
-        raise InputError("a file stands where the run folder should go", path=folder, remedy="choose another --out")
-    if not (folder / "study.json").is_file():
-        if any(folder.iterdir()):
-            raise InputError(
-                "the folder is not empty and is not a run folder", path=folder, remedy="choose another --out"
-            )
-        return None
-    study: dict[str, Json] = _read_json(folder / "study.json")
+    try:
+        if not folder.exists():
+            return None
+        if not folder.is_dir():
+            raise InputError("a file stands where the run folder should go", path=folder, remedy="choose another --out")
+        ours = {HELD, "answers.journal", *(path.name for path in _half_written(folder))}
+        if not (folder / "study.json").is_file():
+            if any(path.name not in ours for path in folder.iterdir()):
+                raise InputError(
+                    "the folder is not empty and is not a run folder", path=folder, remedy="choose another --out"
+                )
+            return None
+    except OSError as error:
+        raise InputError(f"cannot be read ({error.strerror})", path=folder, remedy="choose another folder") from error
+    study = _read_json(folder / "study.json")
+    if not isinstance(study, dict):
+        raise InputError("is not what a study is", path=folder / "study.json", remedy="choose another --out")
     return study
 
 
 def clear_run(folder: Path) -> None:
     """Delete what this package wrote into a run folder; a user's own files stay."""
     with _writing(folder):
-        for name in _OURS:
-            (folder / name).unlink(missing_ok=True)
+        for path in [*(folder / name for name in _OURS), *_half_written(folder)]:
+            path.unlink(missing_ok=True)
+
+
+def _half_written(folder: Path) -> list[Path]:
+    """Files that a killed process had not moved into their place yet."""
+    return [path for name in _OURS for path in folder.glob(f".{name}.*") if path.suffix[1:].isdigit()]
 
 
 def _replace_lines(path: Path, rows: Iterable[Json]) -> None:

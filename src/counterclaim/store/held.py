@@ -1,0 +1,83 @@
+"""One process at a time."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO
+
+from counterclaim.errors import InputError
+
+HELD = ".held"
+"""File in a run folder that the process at work holds; it is gone when that process has ended well."""
+
+
+@contextmanager
+def holding(folder: Path) -> Iterator[None]:
+    """Keep other processes out of a run folder, from reading what it holds to finishing it; made where it is missing.
+
+    Raises:
+        InputError: another process is at work in it, or it cannot be written.
+    """
+    is_new = False
+    try:
+        is_new = not folder.exists()
+        folder.mkdir(parents=True, exist_ok=True)
+        file = _held(folder / HELD)
+    except FileExistsError as error:
+        raise InputError(
+            "a file stands where the run folder should go", path=folder, remedy="choose another --out"
+        ) from error
+    except BlockingIOError as error:
+        raise at_work(folder) from error
+    except OSError as error:
+        raise InputError(
+            f"the run folder cannot be written ({error.strerror})", path=folder, remedy="choose another --out"
+        ) from error
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            (folder / HELD).unlink()
+            if is_new:
+                folder.rmdir()  # only where nothing came of it
+        file.close()
+
+
+def _held(path: Path) -> IO[bytes]:
+    """The file of this name, held; whoever held it last may have deleted it meanwhile, and then it is made again."""
+    while True:
+        file = path.open("ab")
+        try:
+            lock(file)
+            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                return file
+        except FileNotFoundError:
+            pass
+        except BaseException:
+            file.close()
+            raise
+        file.close()
+
+
+def lock(file: IO[bytes]) -> None:
+    """Hold a file for this process, where the system knows such locks. Raises BlockingIOError where another one has it."""
+    try:
+        import fcntl
+    except ImportError:
+        return
+    try:
+        fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise
+    except OSError:  # a network drive without locks; the folder is then the user's to guard
+        return
+
+
+def at_work(folder: Path) -> InputError:
+    """What is said where another process holds a folder."""
+    return InputError(
+        "another process is at work in this run folder", path=folder, remedy="wait for it, or choose another --out"
+    )
