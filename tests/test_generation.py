@@ -147,13 +147,25 @@ def test_the_tally_counts_what_was_kept_and_warns_of_cut_answers(tmp_path: Path)
         made(tmp_path, [], stop_after=6)
     made(tmp_path, [], watch=lambda tally: seen.append((tally.done, tally.total, tally.kept)))
     assert seen[-1] == (21, 21, 6)
+
+
+def test_an_arm_that_is_cut_is_told_after_twenty_answers_however_many_another_arm_gave() -> None:
+    def ended(reason: FinishReason) -> Response:
+        error = "it broke" if reason is FinishReason.ERROR else None
+        return Response("p", "a", 0, "x", reason, Provenance.RECORDED, Decode(8), ModelRef(), error=error)
+
     tally = Tally()
-    tally.done, tally.cut = 19, 19
+    tally.begin("control")
+    for _ in range(2000):
+        tally.add(ended(FinishReason.STOP))
     assert not tally.many_cut
-    tally.done, tally.cut = 20, 3
+    tally.begin("treated")
+    for number in range(20):
+        assert not tally.many_cut
+        tally.add(ended(FinishReason.ERROR))
+        tally.add(ended(FinishReason.LENGTH if number % 5 == 0 else FinishReason.STOP))
     assert tally.many_cut
-    tally.done, tally.cut, tally.errors = 22, 3, 5
-    assert not tally.many_cut
+    assert (tally.cut_share, tally.done, tally.errors) == (0.2, 2040, 20)
 
 
 def test_a_backend_that_leaves_a_question_out_is_found_out(tmp_path: Path) -> None:

@@ -90,7 +90,8 @@ def choose_prompts(choice: PromptChoice, note: Callable[[str], None] | None = No
         found = promptsets.shipped(source, split)
     else:
         known = ["tiny", *promptsets.SETS]
-        if not os.path.exists(source) and "." not in source and "/" not in source:
+        there = os.path.exists(source)  # noqa: PTH110  # a sentence is no path, and no reason to raise
+        if not there and "." not in source and "/" not in source:
             near = difflib.get_close_matches(source, known, n=1)
             hint = f"did you mean {near[0]}?" if near else f"name a file, world:NAME, or one of {', '.join(known)}"
             raise InputError(f"there are no prompts called {source!r}", remedy=hint)
@@ -433,7 +434,7 @@ def _score_held(
     """``score_run`` in a folder that no other process can change meanwhile."""
     earlier = store.read_run(folder)
     study = earlier.study
-    chosen = scoring.choose(wanted.instruments, wanted.judge)
+    chosen = scoring.choose(wanted.instruments, wanted.judge, unsafe_local=wanted.unsafe_local)
     prompts = _with_golds(earlier.prompts, golds)
     scoring.hold_gold(chosen, list(prompts.values()))
     work = Work(folder, earlier.study, earlier, [r for r in earlier.responses if "@" not in r.arm])
@@ -590,7 +591,7 @@ def perform(plan: StudyPlan, folder: Path, watchers: Watchers, *, overwrite: boo
         BudgetSpent: the budget for tokens or money is used up; a rerun goes on from there.
     """
     known_names(plan.claim)
-    chosen = scoring.choose(plan.instruments, plan.judge)
+    chosen = scoring.choose(plan.instruments, plan.judge, unsafe_local=plan.unsafe_local)
     axes = {axis for item in chosen for axis in item.axes.values()}
     for name in (plan.claim.metric, *(guard.metric for guard in plan.claim.guards)):
         resolve(name, axes)
@@ -685,6 +686,8 @@ def _sources(records: Records, began: str) -> list[dict[str, Json]]:
 def _notes(records: Records) -> list[str]:
     """What a reader of the page must know of how the records were made."""
     notes = []
+    if any("sandbox=none" in made.instrument for made in records.scores):
+        notes.append("Programs ran without a sandbox (--unsafe-local): resource limits alone held them.")
     failed = sum(response.error is not None for response in records.responses)
     if failed:
         first = next(response.error for response in records.responses if response.error is not None)

@@ -42,39 +42,46 @@ class Tally:
 
     Attributes:
         arm: the arm at work.
+        arm_done: its answers so far, without those that failed.
+        arm_cut: those of them that the budget cut.
         done: answers so far, over all arms, kept ones included.
         total: answers that are wanted.
         kept: answers that an earlier run had made.
         tokens: tokens generated in this run.
-        cut: answers so far that the budget cut, over all arms.
         errors: answers so far that failed.
         seconds: time since the start of this run.
     """
 
     arm: str = ""
+    arm_done: int = 0
+    arm_cut: int = 0
     done: int = 0
     total: int = 0
     kept: int = 0
     tokens: int = 0
-    cut: int = 0
     errors: int = 0
     seconds: float = 0.0
 
     @property
     def cut_share(self) -> float:
-        """Share of the answers so far that the budget cut."""
-        return self.cut / self.done if self.done else 0.0
+        """Share of the answers of the arm at work that the budget cut."""
+        return self.arm_cut / self.arm_done if self.arm_done else 0.0
 
     @property
     def many_cut(self) -> bool:
-        """Whether enough answers are in to say that the budget is too small for this model."""
-        return self.done - self.errors >= ENOUGH_TO_WARN and self.cut_share > MANY_CUT
+        """Whether enough answers of the arm at work are in to say that the budget is too small for it."""
+        return self.arm_done >= ENOUGH_TO_WARN and self.cut_share > MANY_CUT
+
+    def begin(self, arm: str) -> None:
+        """Turn to another arm."""
+        self.arm, self.arm_done, self.arm_cut = arm, 0, 0
 
     def add(self, response: Response) -> None:
-        """Count one answer."""
+        """Count one answer of the arm at work."""
         self.done += 1
-        self.cut += response.finish_reason is FinishReason.LENGTH
         self.errors += response.error is not None
+        self.arm_done += response.error is None
+        self.arm_cut += response.finish_reason is FinishReason.LENGTH
 
 
 Watch = Callable[[Tally], None]
@@ -213,7 +220,7 @@ class _Run:
 
     def answer(self, arm: str, plan: ArmPlan, wanted: Sequence[_Wanted], *, replicated: bool) -> list[Response]:
         """The answers that are wanted, in their order: kept ones as they are, the others from the model."""
-        self.tally.arm = arm
+        self.tally.begin(arm)
         for seed in dict.fromkeys(item.seed for item in wanted):
             items = [item for item in wanted if item.seed == seed]
             done = {i for i, item in enumerate(items) if (arm, item.prompt_id, item.ask.sample) in self.kept}

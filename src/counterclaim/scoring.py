@@ -29,6 +29,8 @@ from counterclaim.registry import Instrument, Item, Judge, Reading, Tools, instr
 from counterclaim.store import Journal
 
 ORACLE_AXIS = "correct"
+NO_SANDBOX = {"sandbox": "none"}
+"""What the full name of an instrument says that ran programs without the sandbox."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,20 +48,21 @@ class Chosen:
     name: str
 
 
-def choose(wanted: Sequence[str], judge: str | None) -> list[Chosen]:
+def choose(wanted: Sequence[str], judge: str | None, *, unsafe_local: bool = False) -> list[Chosen]:
     """The instruments that are asked for, by name.
 
     Args:
         wanted: each ``NAME``, ``FILE.toml`` (a judge rubric of the user's own), or ``NAME:AXIS,AXIS=OTHER`` to keep only some of
             its axes, or to file one under another name.
         judge: the model that judges, as it goes into the full name.
+        unsafe_local: programs are run without the sandbox, which goes into the full name too.
 
     Raises:
         InputError: an instrument or an axis does not exist, two instruments would file under one axis, or one needs a
             judge and none was named.
     """
     builtin.load()
-    out = [_chosen(item, judge) for item in wanted]
+    out = [_chosen(item, judge, unsafe_local) for item in wanted]
     oracle = next((made for made in out if ORACLE_AXIS in made.axes.values()), None)
     if oracle is not None:
         out = [_with_oracle_named(made, oracle, judge) for made in out]
@@ -95,7 +98,7 @@ def _other(axis: str, name: str) -> str:
     return f"{prefix}{dot}{name}" if dot else f"label.{name}"
 
 
-def _chosen(item: str, judge: str | None) -> Chosen:
+def _chosen(item: str, judge: str | None, unsafe_local: bool) -> Chosen:
     if item.endswith(".toml"):
         made, listed = builtin.load_rubric(Path(item)), ""
     else:
@@ -113,7 +116,10 @@ def _chosen(item: str, judge: str | None) -> Chosen:
             if axis not in made.axes:
                 raise InputError(f"{made.name} does not read {axis!r}", remedy=f"choose among {', '.join(made.axes)}")
             axes[axis] = filed or axis
-    return Chosen(made, axes, builtin.full_name(made, judge if "judge" in made.needs else None))
+    by = judge if "judge" in made.needs else None
+    return Chosen(
+        made, axes, builtin.full_name(made, by, NO_SANDBOX if unsafe_local and "sandbox" in made.needs else None)
+    )
 
 
 @dataclass(slots=True)
@@ -123,6 +129,7 @@ class ScoreTally:
     Attributes:
         instrument: the instrument at work.
         done: answers read so far, over all instruments, kept ones included.
+        kept: answers that an earlier run had read.
         total: answers to read.
         unscored: readings so far that gave no value.
         seconds: time since the start of this run.
@@ -130,6 +137,7 @@ class ScoreTally:
 
     instrument: str = ""
     done: int = 0
+    kept: int = 0
     total: int = 0
     unscored: int = 0
     seconds: float = 0.0
@@ -189,12 +197,16 @@ def score(
     started = time.monotonic()
     out: list[Score] = []
     hold_gold(chosen, [prompts[response.prompt_id] for response in read])
-    with _tools(chosen, bench) as tools:
+    missing_of = {
+        item.name: [response for response in read if (item.name, *response.key) not in kept] for item in chosen
+    }
+    tally.kept = tally.done = tally.total - sum(map(len, missing_of.values()))
+    with _tools(chosen, [item for item in chosen if missing_of[item.name]], bench) as tools:
         for item in chosen:
             tally.instrument = item.instrument.name
-            _hold_to_cards(item.instrument, tools)
-            missing = [response for response in read if (item.name, *response.key) not in kept]
-            tally.done += len(read) - len(missing)
+            missing = missing_of[item.name]
+            if missing:
+                _hold_to_cards(item.instrument, tools)
             step = 8 * bench.workers
             for group in (missing[i : i + step] for i in range(0, len(missing), step)):
                 rows = _read_group(item, group, follow_ups, prompts, tools, bench.workers)
@@ -250,28 +262,34 @@ def _score(item: Chosen, response: Response, reading: Reading) -> Score | None:
 
 
 @contextmanager
-def _tools(chosen: Sequence[Chosen], bench: Bench) -> Iterator[Tools]:
-    """Judge, sandbox and oracle, as far as the chosen instruments need them."""
+def _tools(chosen: Sequence[Chosen], at_work: Sequence[Chosen], bench: Bench) -> Iterator[Tools]:
+    """Judge, sandbox and oracle, as far as the instruments at work need them."""
     tools = Tools(judge=bench.judge)
-    oracle = next((made.instrument for made in chosen if ORACLE_AXIS in made.axes.values()), None)
-    needs = {need for made in chosen for need in made.instrument.needs}
+    oracle = next((made for made in chosen if ORACLE_AXIS in made.axes.values()), None)
+    needs = {need for made in at_work for need in made.instrument.needs}
+    if oracle is not None and "oracle" in needs:
+        needs |= oracle.instrument.needs
     if "sandbox" not in needs:
         yield _with_oracle(tools, oracle)
         return
     from counterclaim.sandbox import Pool
 
     with Pool(workers=min(bench.workers, os.cpu_count() or 1), unsafe_local=bench.unsafe_local) as pool:
-        bench.notes.extend(pool.notes)
+        if not bench.unsafe_local:  # that is in the name of every score
+            bench.notes.extend(pool.notes)
         yield _with_oracle(replace(tools, sandbox=pool), oracle)
 
 
-def _with_oracle(tools: Tools, oracle: Instrument | None) -> Tools:
+def _with_oracle(tools: Tools, oracle: Chosen | None) -> Tools:
     if oracle is None:
         return tools
+    name = oracle.instrument.name
 
     def right(prompt: Prompt, response: Response) -> Reading:
-        found = oracle.read(Item(prompt, response), tools)
-        return next(reading for reading in found if reading.axis == ORACLE_AXIS)
+        for reading in oracle.instrument.read(Item(prompt, response), tools):
+            if oracle.axes.get(reading.axis) == ORACLE_AXIS:
+                return replace(reading, axis=ORACLE_AXIS)
+        return Reading(ORACLE_AXIS, unscored=f"{name} did not say whether it is right")
 
     return replace(tools, oracle=right)
 

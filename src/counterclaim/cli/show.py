@@ -190,14 +190,15 @@ def watching(*, quiet: bool) -> Iterator[Any]:
     from counterclaim.experiment import Watchers
 
     console = terminal(stderr=True)
-    warned: list[bool] = []
+    warned: set[str] = set()
 
     def warn(tally: Any) -> None:
-        if tally.many_cut and not warned and not quiet:
-            warned.append(True)
+        if tally.many_cut and tally.arm not in warned and not quiet:
+            warned.add(tally.arm)
             console.print(plain(
-                f"warning: {tally.cut_share:.0%} of the first {tally.done} answers were cut by the token budget; what is "
-                "scored on cut answers says little. Stop with Ctrl-C and raise max_new_tokens, unless you mean it."
+                f"warning: {tally.cut_share:.0%} of the first {tally.arm_done} answers of {tally.arm} were cut by the token "
+                "budget; what is scored on cut answers says little. Stop with Ctrl-C and raise max_new_tokens, unless you "
+                "mean it."
             ))  # fmt: skip
 
     if quiet or not console.is_terminal:
@@ -210,7 +211,7 @@ def watching(*, quiet: bool) -> Iterator[Any]:
             status.update(plain(_answers_line(tally)))
 
         def scores(tally: Any) -> None:
-            left = _time_left(tally.done, tally.total, tally.seconds, 0)
+            left = _time_left(tally.done, tally.total, tally.seconds, tally.kept)
             status.update(plain(
                 f"scoring with {tally.instrument}: {tally.done:,} of {tally.total:,} readings{left}, {tally.unscored:,} unscored"
             ))  # fmt: skip

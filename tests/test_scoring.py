@@ -1,0 +1,220 @@
+"""Scoring: each answer read once by each instrument that has shown that it can, whatever stops it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from counterclaim import sandbox, scoring
+from counterclaim.errors import BudgetSpent, InputError, RegistryError, SandboxError
+from counterclaim.records import Decode, FinishReason, ModelRef, Prompt, Provenance, Response, Score, score_from_json
+from counterclaim.registry import Card, Instrument, Item, Range, Reading, Tools
+from counterclaim.scoring import Bench, Chosen, ScoreTally
+from counterclaim.store import Journal
+
+PROMPTS = [Prompt.of_text(f"Question {i}?", gold={"answer": "yes"}) for i in range(30)]
+BY_ID = {prompt.id: prompt for prompt in PROMPTS}
+
+
+def said(text: str | None, i: int = 0, arm: str = "control") -> Response:
+    error = None if text is not None else "it broke"
+    reason = FinishReason.STOP if text is not None else FinishReason.ERROR
+    return Response(
+        PROMPTS[i].id, arm, 0, text, reason, Provenance.RECORDED, Decode(64), ModelRef("m"), n_tokens=3, error=error
+    )
+
+
+ANSWERS = [said("yes" if i % 2 else "no", i, arm) for arm in ("control", "treated") for i in range(30)]
+
+
+def instrument(
+    read: Callable[[Item, Tools], list[Reading]], name: str = "planted", needs: Sequence[str] = (), **more: object
+) -> Instrument:
+    cards = (Card(PROMPTS[0], "yes", {"correct": 1.0}), Card(PROMPTS[0], "no", {"correct": 0.0}))
+    return Instrument(name, "1", "planted", {"correct": Range()}, read, cards, frozenset(needs), **more)  # type: ignore[arg-type]
+
+
+def says_yes(item: Item, tools: Tools) -> list[Reading]:
+    return [Reading("correct", float(item.response.text == "yes"))]
+
+
+def chosen(made: Instrument, **axes: str) -> Chosen:
+    return Chosen(made, axes or {axis: axis for axis in made.axes}, f"{made.name}@1")
+
+
+def scores(
+    tmp_path: Path, *items: Chosen, answers: Sequence[Response] = ANSWERS, bench: Bench | None = None,
+    known: Sequence[Score] = (), watch: Callable[[ScoreTally], None] | None = None,
+) -> list[Score]:  # fmt: skip
+    with Journal(tmp_path / "scores.journal", "me") as journal:
+        kept = [*known, *map(score_from_json, journal.rows)]
+        return scoring.score(answers, BY_ID, items, bench or Bench(workers=1), journal, known=kept, watch=watch)
+
+
+# choosing -------------------------------------------------------------------------------------------------------
+
+
+def test_one_axis_has_one_instrument_and_the_way_out_is_told(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"both read correct.*numeric:correct=label.numeric"):
+        scoring.choose(["exact", "numeric"], None)
+    both = scoring.choose(["exact", "numeric:correct=label.numeric"], None)
+    assert [dict(made.axes) for made in both] == [{"correct": "correct"}, {"correct": "label.numeric"}]
+    with pytest.raises(InputError, match="exact does not read 'delivery'"):
+        scoring.choose(["exact:delivery"], None)
+
+
+def test_an_axis_that_was_renamed_is_filed_under_its_new_name(tmp_path: Path) -> None:
+    found = scores(tmp_path, chosen(instrument(says_yes), correct="label.mine"))
+    assert {made.axis for made in found} == {"label.mine"}
+
+
+def test_what_rests_on_an_oracle_names_it(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="recovery must know which answers are right"):
+        scoring.choose(["recovery"], None)
+    _, recovery = scoring.choose(["exact", "recovery"], None)
+    _, by_number = scoring.choose(["numeric", "recovery"], None)
+    assert recovery.name != by_number.name
+    assert "oracle=exact@" in recovery.name
+
+
+def test_programs_that_ran_without_a_sandbox_are_marked_in_every_score() -> None:
+    (walled,), (bare,) = scoring.choose(["code"], None), scoring.choose(["code"], None, unsafe_local=True)
+    assert bare.name == f"{walled.name}#sandbox=none"
+    (exact,), (same,) = scoring.choose(["exact"], None), scoring.choose(["exact"], None, unsafe_local=True)
+    assert exact == same, "it runs no programs"
+
+
+# reading --------------------------------------------------------------------------------------------------------
+
+
+def test_an_instrument_that_fails_its_cards_does_not_score(tmp_path: Path) -> None:
+    always = instrument(lambda item, tools: [Reading("correct", 1.0)])
+    with pytest.raises(InputError, match="planted fails 1 of its own known-answer cards"):
+        scores(tmp_path, chosen(always))
+    assert len(scores(tmp_path, chosen(instrument(says_yes)))) == 60
+
+
+def test_an_axis_that_was_not_declared_is_a_broken_contract(tmp_path: Path) -> None:
+    def strange(item: Item, tools: Tools) -> list[Reading]:
+        seen = says_yes(item, tools)
+        return seen if item.response.arm == "card" else [Reading("delivery", "hedge")]
+
+    with pytest.raises(RegistryError, match="'delivery', an axis that it does not declare"):
+        scores(tmp_path, chosen(instrument(strange)))
+
+
+def test_the_oracle_is_what_is_filed_as_correct(tmp_path: Path) -> None:
+    def by_length(item: Item, tools: Tools) -> list[Reading]:
+        text = item.response.text or ""
+        return [Reading("score.short", float(len(text) < 5)), Reading("correct", float(text == "yes"))]
+
+    short = replace(
+        instrument(by_length, "by-length"),
+        axes={"score.short": Range(), "correct": Range()},
+        cards=(
+            Card(PROMPTS[0], "yes", {"correct": 1.0, "score.short": 1.0}),
+            Card(PROMPTS[0], "not at all", {"correct": 0.0, "score.short": 0.0}),
+        ),
+    )
+    (recovery,) = (made for made in scoring.choose(["exact", "recovery"], None) if made.instrument.name == "recovery")
+    answers = [said("yes"), said("never", arm="control/recovery")]
+    for axes, expected in (({"correct": "correct"}, "wrong"), ({"score.short": "correct"}, "wrong")):
+        found = scores(tmp_path / expected, Chosen(short, axes, "by-length@1"), recovery, answers=answers)
+        assert [made.value for made in found if made.axis == "revised"] == [expected]
+    answers = [said("yes"), said("no", arm="control/recovery")]
+    found = scores(tmp_path / "x", Chosen(short, {"score.short": "correct"}, "by-length@1"), recovery, answers=answers)
+    assert [made.value for made in found if made.axis == "revised"] == ["right"], "short is what counts as right here"
+
+
+def test_recovery_reads_the_turn_of_its_own_arm_and_budget(tmp_path: Path) -> None:
+    exact, recovery = scoring.choose(["exact", "recovery"], None)
+    answers = [
+        said("yes"), said("no", arm="control/recovery"), said("yes", arm="control@4"),
+        said("yes", arm="treated@4"), said("yes", arm="treated@4/recovery"), said(None, 1),
+    ]  # fmt: skip
+    found = {(m.arm, m.prompt_id): m for m in scores(tmp_path, exact, recovery, answers=answers) if m.axis == "revised"}
+    first, second = PROMPTS[0].id, PROMPTS[1].id
+    assert found["control", first].value == "wrong"
+    assert found["control@4", first].unscored == "the scripted next turn was not put to the model"
+    assert found["treated@4", first].value == "right"
+    assert found["control", second].unscored == "the model gave no answer: it broke"
+    assert len(found) == 4, "turns themselves are not scored"
+
+
+def test_side_by_side_gives_what_one_by_one_gives(tmp_path: Path) -> None:
+    judged = chosen(instrument(says_yes, needs=["judge"]))
+    one = scores(tmp_path / "one", judged, bench=Bench(workers=1))
+    assert scores(tmp_path / "many", judged, bench=Bench(workers=7)) == one
+    assert len(one) == 60
+
+
+# resuming -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_stopped_anywhere_it_reads_nothing_twice_that_was_written_down(tmp_path: Path, workers: int) -> None:
+    read: list[str] = []
+
+    def limited(item: Item, tools: Tools) -> list[Reading]:
+        if item.response.arm != "card":
+            if len(read) == 40:
+                read.append("stop")
+                raise BudgetSpent("enough")
+            read.append(item.response.arm + item.prompt.id)
+        return says_yes(item, tools)
+
+    judged = chosen(instrument(limited, needs=["judge"]))
+    with pytest.raises(BudgetSpent):
+        scores(tmp_path, judged, bench=Bench(workers=workers))
+    whole = 8 * workers * (40 // (8 * workers))
+    seen: list[tuple[int, int]] = []
+    tallied = lambda tally: seen.append((tally.kept, tally.done))  # noqa: E731
+    found = scores(tmp_path, judged, bench=Bench(workers=workers), watch=tallied)
+    assert found == scores(tmp_path / "fresh", judged)
+    assert (seen[0][0], seen[-1]) == (whole, (whole, 60))
+
+
+def test_what_is_scored_already_needs_no_sandbox_no_judge_and_no_cards(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(item: Item, tools: Tools) -> list[Reading]:
+        raise AssertionError("nothing is left to read")
+
+    monkeypatch.setattr("counterclaim.sandbox.pool.available", lambda: "bubblewrap is missing; install it")
+    programs = chosen(instrument(broken, needs=["sandbox"]))
+    known = [Score(r.prompt_id, r.arm, r.sample, programs.name, "correct", 1.0) for r in ANSWERS]
+    assert scores(tmp_path, programs, known=known) == known
+    with pytest.raises(SandboxError, match=r"bubblewrap is missing.*--unsafe-local"):
+        scores(tmp_path / "new", programs, known=known[1:])
+
+
+@pytest.mark.skipif(sandbox.available() is not None, reason="there is no sandbox here")
+def test_a_program_is_right_or_wrong_by_its_tests(tmp_path: Path) -> None:
+    (code,) = scoring.choose(["code"], None)
+    tests = "def check(candidate):\n    assert candidate(2) == 4\n"
+    prompts = {PROMPTS[i].id: replace(PROMPTS[i], gold={"tests": tests, "entry_point": "double"}) for i in range(2)}
+    answers = [said("def double(n):\n    return n + n\n"), said("def double(n):\n    return n\n", 1)]
+    with Journal(tmp_path / "j", "me") as journal:
+        found = scoring.score(answers, prompts, [code], Bench(workers=1), journal)
+    assert [made.value for made in found] == [1.0, 0.0]
+    assert [json.loads(made.evidence or "")["outcome"] for made in found] == ["passed", "failed"]
+
+
+def test_gold_that_nobody_has_is_asked_for_by_name(tmp_path: Path) -> None:
+    (checklist,) = scoring.choose(["checklist"], "world:judge")
+    with pytest.raises(InputError, match=r"checklist needs the checklist of each prompt.*add gold.checklist"):
+        scores(tmp_path, checklist)
+
+
+def test_other_answers_golds_or_instruments_are_other_work() -> None:
+    one = [chosen(instrument(says_yes))]
+    base = scoring.scoring_hash(ANSWERS, BY_ID, one)
+    gold = {**BY_ID, PROMPTS[0].id: replace(PROMPTS[0], gold={"answer": "no"})}
+    assert base == scoring.scoring_hash(list(ANSWERS), dict(BY_ID), one)
+    assert base != scoring.scoring_hash([*ANSWERS[1:], said("else")], BY_ID, one)
+    assert base != scoring.scoring_hash(ANSWERS, gold, one)
+    assert base != scoring.scoring_hash(ANSWERS, BY_ID, [chosen(instrument(says_yes, "other"))])
