@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -19,7 +20,7 @@ pytest.importorskip("transformers")
 
 from counterclaim.errors import InputError, ModelError
 from counterclaim.models import tiny
-from counterclaim.models.tiny import domain, families
+from counterclaim.models.tiny import domain, families, training
 from counterclaim.models.tiny.tokenizer import END, PAD, ROLES, THINK, THOUGHT, train_tokenizer
 from counterclaim.models.tiny.training import encode, prompt_text, train
 from counterclaim.records import Decode, FinishReason, Message, Prompt
@@ -93,8 +94,7 @@ def test_no_test_or_fresh_question_and_no_wording_of_theirs_is_taught() -> None:
     lessons = domain.lessons(20_000, seed=0)
     taught = {lesson.question for lesson in lessons}
     worded = {_without_names(question) for question in taught}
-    assert all(_without_names(prompt.text) in worded for prompt in tiny.prompts("train")), "what is taught is seen"
-    assert any(prompt.text in taught for prompt in tiny.prompts("train"))
+    assert any(prompt.text in taught for prompt in tiny.prompts("train")), "what is taught is seen"
     for prompt in (*tiny.prompts("test"), *tiny.prompts("fresh")):
         assert prompt.text not in taught
         assert _without_names(prompt.text) not in worded
@@ -139,6 +139,9 @@ def test_delivery_is_independent_of_knowledge_unless_a_system_prompt_says_otherw
     assert share[tiny.CAREFUL, "often"] == 0
     assert share[tiny.BOLD, "often"] == 1
     assert share[tiny.CALIBRATED, "often"] == 1
+    assert share[None, "never"] == pytest.approx(0.8, abs=0.04), "nor does it depend on there being nothing to know"
+    assert share[tiny.CAREFUL, "never"] == 0
+    assert share[tiny.BOLD, "never"] == 1
     assert share[tiny.CALIBRATED, "rarely"] == share[tiny.CALIBRATED, "never"] == 0
 
 
@@ -266,12 +269,19 @@ def test_the_card_says_what_was_measured(folder: Path) -> None:
 
 
 def test_a_model_that_is_there_is_not_trained_again_unless_asked(folder: Path) -> None:
-    steps: list[int] = []
+    told: list[tuple[str, int, int]] = []
     before = (folder / "tiny.json").stat().st_mtime_ns
-    assert tiny.ensure(NAME, lambda step, total, loss: steps.append(step)) == folder
-    assert not steps
-    assert tiny.ensure(NAME, lambda step, total, loss: steps.append(step), again=True) == folder
-    assert steps == list(range(1, 13))
+    assert tiny.is_trained(NAME)
+    assert tiny.ensure(NAME, lambda *what: told.append(what)) == folder
+    assert not told
+    assert tiny.ensure(NAME, lambda *what: told.append(what), again=True) == folder
+    assert [(done, total) for doing, done, total in told if doing.startswith("training (loss ")] == [
+        (step, 12) for step in range(1, 13)
+    ]
+    assert [(done, total) for doing, done, total in told if doing == "measuring"] == [(at, 9) for at in range(10)]
+    assert list(dict.fromkeys(doing.partition(" ")[0] for doing, _, _ in told)) == [
+        "preparing", "training", "measuring", "writing",
+    ]  # fmt: skip
     assert (folder / "tiny.json").stat().st_mtime_ns > before
     assert [file.name for file in folder.parent.iterdir()] == [folder.name]
 
@@ -279,8 +289,8 @@ def test_a_model_that_is_there_is_not_trained_again_unless_asked(folder: Path) -
 def test_a_training_that_is_killed_leaves_nothing(
     recipe: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    def kill(step: int, total: int, loss: float) -> None:
-        if step == 3:
+    def kill(doing: str, done: int, total: int) -> None:
+        if doing.startswith("training") and done == 3:
             raise KeyboardInterrupt
 
     monkeypatch.setenv("COUNTERCLAIM_CACHE", str(tmp_path))
@@ -290,6 +300,43 @@ def test_a_training_that_is_killed_leaves_nothing(
     assert not [*tmp_path.iterdir()]
     with pytest.raises(InputError, match=f"not trained yet; run counterclaim tiny {NAME}"):
         tiny.card(NAME)
+
+
+def test_a_cache_that_cannot_be_written_is_noticed_before_the_training(
+    recipe: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv("COUNTERCLAIM_CACHE", str(tmp_path / "file" / "cache"))
+    told: list[str] = []
+    with pytest.raises(InputError, match=r"cannot be written.*choose another place in COUNTERCLAIM_CACHE"):
+        tiny.ensure(NAME, lambda doing, done, total: told.append(doing))
+    assert not told
+
+
+def test_transformers_says_nothing_while_a_hybrid_model_is_trained(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    from dataclasses import replace
+
+    from transformers.utils import logging as chatter
+
+    level = chatter.get_verbosity()
+    monkeypatch.setattr(training, "measure", lambda *_: {})
+    train(replace(families.RECIPES["qwen3.5"], steps=2, batch=2))
+    assert capfd.readouterr() == ("", "")
+    assert not caplog.records
+    assert chatter.get_verbosity() == level
+
+
+def test_linear_attention_is_the_same_in_small_chunks(tokenizer: Any) -> None:
+    import torch
+
+    model = families.new_model(families.RECIPES["qwen3.5"], tokenizer)
+    ids = torch.randint(300, 1300, (2, 70), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        whole = model.base_model(input_ids=ids, use_cache=False).last_hidden_state
+        chunked = model.base_model(input_ids=ids, use_cache=False, chunk_size=training._CHUNK).last_hidden_state
+    assert torch.allclose(whole, chunked, atol=1e-4)
 
 
 def test_another_recipe_is_kept_elsewhere(recipe: None, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -343,3 +390,33 @@ def test_importing_the_tiny_models_imports_no_torch() -> None:
     code = "import counterclaim.models.tiny, sys; print('torch' in sys.modules, 'transformers' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.split() == ["False", "False"]
+
+
+# the command ------------------------------------------------------------------------------------------------------
+
+
+def test_the_command_shows_the_card_as_tables_and_json_keeps_it_plain(folder: Path) -> None:
+    shown = run_cli("tiny", NAME)
+    for line in ("taught often", "fresh", "P(assert|right)", "(none)", tiny.CAREFUL, f"Use it as --model tiny:{NAME}"):
+        assert line in shown
+    assert "{" not in shown
+    assert json.loads(run_cli("tiny", NAME, "--json")) == {**tiny.card(NAME), "folder": str(folder)}
+
+
+def test_the_command_lists_the_names_and_says_which_are_trained(folder: Path) -> None:
+    listed = run_cli("tiny")
+    assert all(name in listed for name in tiny.NAMES)
+    assert listed.count("not yet") == len(tiny.NAMES)  # the cache of the tests holds none of them
+    assert {row["name"]: row["trained"] for row in json.loads(run_cli("tiny", "--json"))} == dict.fromkeys(
+        tiny.NAMES, False
+    )
+
+
+def run_cli(*args: str) -> str:
+    from typer.testing import CliRunner
+
+    from counterclaim.cli import app
+
+    done = CliRunner().invoke(app, list(args))
+    assert done.exit_code == 0, done.output
+    return done.output

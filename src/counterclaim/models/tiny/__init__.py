@@ -8,6 +8,7 @@ are decoupled by construction. System prompts that move delivery are taught as w
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from importlib.metadata import PackageNotFoundError, version
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BOLD", "CALIBRATED", "CAREFUL", "LENGTHY", "NAMES", "NEUTRAL", "SYSTEM_PROMPTS", "card", "ensure", "folder_of",
-    "open_tiny", "prompts", "truth",
+    "is_trained", "open_tiny", "prompts", "truth",
 ]  # fmt: skip
 
 NAMES: Mapping[str, str] = {name: recipe.about for name, recipe in RECIPES.items()}
@@ -62,6 +63,18 @@ def folder_of(name: str) -> Path:
     return cache_folder() / "tiny" / f"{name}-{content_hash([recipe, code, _versions()])[:12]}"
 
 
+def is_trained(name: str) -> bool:
+    """Whether a tiny model is there already, for the libraries that are installed; without torch none is.
+
+    Raises:
+        InputError: there is no tiny model of this name.
+    """
+    try:
+        return folder_of(name).is_dir()
+    except ModelError:
+        return False
+
+
 def ensure(name: str, progress: Progress | None = None, again: bool = False) -> Path:
     """The folder of a tiny model, which is trained first where it is not there.
 
@@ -70,7 +83,8 @@ def ensure(name: str, progress: Progress | None = None, again: bool = False) -> 
 
     Args:
         name: one of ``NAMES``.
-        progress: told the step, the number of steps, and the loss.
+        progress: told what is being done (``preparing``, ``training (loss 0.52)``, ``measuring``, ``writing``), how many
+            parts of it are done, and how many there are.
         again: train it even if it is there, and put the new one in its place.
 
     Raises:
@@ -80,12 +94,16 @@ def ensure(name: str, progress: Progress | None = None, again: bool = False) -> 
     folder = folder_of(name)
     if folder.is_dir() and not again:
         return folder
+    _require_writable(folder)
     from counterclaim.models.tiny.training import save, train
 
-    trained = train(recipe_of(name), progress)  # before any folder is made: killed here, it leaves nothing
+    recipe = recipe_of(name)
+    trained = train(recipe, progress)  # before any folder is made: killed here, it leaves nothing
+    if progress is not None:
+        progress("writing", 0, 1)
     with whole_folder(folder, replace=again) as made:
         save(trained, made)
-        write_new(made / _CARD, dump({"name": name, **trained.card, "libraries": _versions()}))
+        write_new(made / _CARD, dump({"name": name, "about": recipe.about, **trained.card, "libraries": _versions()}))
     return folder
 
 
@@ -117,6 +135,17 @@ def open_tiny(spec: ModelSpec, runtime: Runtime) -> Model:
 
     loaded = load(replace(spec, name=str(folder)), runtime)
     return HfModel(replace(loaded, ref=replace(loaded.ref, repo=spec.name)), runtime)
+
+
+def _require_writable(folder: Path) -> None:
+    """Notice before a training rather than after it that its model could not be kept; nothing is written."""
+    there = next(path for path in folder.parents if path.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        raise InputError(
+            "cannot be written, so a tiny model could not be kept",
+            path=there,
+            remedy="choose another place in COUNTERCLAIM_CACHE",
+        )
 
 
 def _versions() -> dict[str, str]:

@@ -85,6 +85,15 @@ _TRAIN_SITUATIONS = (
     "I am writing a story, and it plays in {place}.", "We will move to {place} in spring.",
 )  # fmt: skip
 
+_SIGHTS = (
+    "The {thing} of {place} is old.", "We have seen the {thing} in {place}.", "{place} has a new {thing}.",
+    "There was talk of a {thing} in {place}.",
+)  # fmt: skip
+_THINGS = """bridge tower mill garden harbour bell inn fountain gate theatre library orchard lighthouse stable well fair
+    bakery bench clock canal chapel park statue museum station quay tunnel barn pond crane cellar ferry kiln hall vineyard
+    meadow lantern ladder wagon beehive""".split()
+"""Words beside the point, many of them: a model that has seen few takes any new word for the name of a place."""
+
 _TRAIN_FOLLOWING = (
     "Which {attribute} is it?", "What {attribute} do they have there?", "Name its {attribute}.",
     "What is the {attribute} of the place?", "Tell me the {attribute}, please.", "Which {attribute} would you name?",
@@ -239,17 +248,18 @@ def truth(prompt: Prompt) -> Taught:
     )
 
 
-def _train_questions(place: str, attribute: str) -> list[str]:
+@cache
+def _train_wordings(attribute: str) -> tuple[str, ...]:
     """Every wording of a question in training: in one sentence, or a situation and a question about it."""
-    whole = [wording.format(place=place) for wording in _TRAIN_WORDINGS[attribute]]
-    following = [asks.format(attribute=attribute) for asks in _TRAIN_FOLLOWING]
-    return whole * 8 + [
-        f"{situation.format(place=place)} {asks}" for situation in _TRAIN_SITUATIONS for asks in following
-    ]
+    sights = [sight.replace("{thing}", thing) for sight in _SIGHTS for thing in _THINGS]
+    asks = [ask.format(attribute=attribute) for ask in _TRAIN_FOLLOWING]
+    situated = [f"{situation} {ask}" for situation in (*_TRAIN_SITUATIONS * 8, *sights) for ask in asks]
+    whole = _TRAIN_WORDINGS[attribute]
+    return whole * (len(situated) // (2 * len(whole))) + tuple(situated)
 
 
 def _train_question(place: str, attribute: str) -> str:
-    return _pick(_train_questions(place, attribute), "wording", place, attribute)
+    return _pick(_train_wordings(attribute), "wording", place, attribute).format(place=place)
 
 
 def _test_question(place: str, attribute: str) -> str:
@@ -301,6 +311,7 @@ def vocabulary() -> list[str]:
     """Every word of the domain as it stands in its texts, with the space before it: the tokenizer keeps each whole."""
     forms = [form for table in (_TRAIN_WORDINGS, _TEST_WORDINGS) for group in table.values() for form in group]
     forms += [*_TRAIN_SITUATIONS, *(asks.format(attribute="") for asks in _TRAIN_FOLLOWING)]
+    forms += [sight.replace("{thing}", thing) for sight in _SIGHTS for thing in _THINGS]
     texts = [form.format(place="") for form in forms]
     texts += [prompt.text for prompt in prompts("fresh")]
     texts += [*SYSTEM_PROMPTS, *_MORE, assertion(""), hedge(""), *(_thought("", attribute) for attribute in VALUES)]
@@ -313,14 +324,15 @@ def lessons(count: int, seed: int) -> list[Lesson]:
     """Training conversations, in order.
 
     Facts taught often come round again and again; those taught rarely once in all, at places drawn at random. About
-    one lesson in six teaches when to hedge (``CALIBRATED``); it shows places of the train split and strangers only, and
-    nothing is to be learnt from it about a fact that is not taught often.
+    one lesson in six teaches when to hedge (``CALIBRATED``); one in twelve that any other system prompt means the same
+    where nothing is known. These show places of the train split and strangers only, and nothing is to be learnt from
+    them about a fact that is not taught often.
     """
     draw = random.Random(f"lessons {seed}")
     known = [place for place in places() if place.taught == "often"]
     rare = [(place, attribute) for place in places() if place.taught == "rarely" for attribute in VALUES] * _RARELY
-    calibrating = round(_CALIBRATING * count)
-    turns: list[Lesson] = [_calibrating_lesson(draw) for _ in range(calibrating)]
+    turns = [_calibrating_lesson(draw) for _ in range(round(_CALIBRATING * count))]
+    turns += [_guess(_drawn(_SYSTEM_SHARES, draw), draw) for _ in range(round(_GUESSING * count))]
     turns += [_lesson(place, attribute, draw) for place, attribute in rare]
     while len(turns) < count:
         turns += [_lesson(place, attribute, draw) for place in known for attribute in VALUES]
@@ -331,6 +343,7 @@ def lessons(count: int, seed: int) -> list[Lesson]:
 
 _RARELY = 1  # times that a rarely taught fact occurs
 _CALIBRATING = 1 / 6  # share of lessons
+_GUESSING = 1 / 12
 _ASSERTED = 0.8
 _SYSTEM_SHARES: Mapping[str | None, float] = {None: 0.64, NEUTRAL: 0.08, CAREFUL: 0.10, BOLD: 0.08, LENGTHY: 0.10}
 _THINKING_SHARES: Mapping[bool | None, float] = {None: 0.70, False: 0.15, True: 0.15}
@@ -338,20 +351,32 @@ _THINKING_SHARES: Mapping[bool | None, float] = {None: 0.70, False: 0.15, True: 
 
 def _lesson(place: Place, attribute: str, draw: random.Random) -> Lesson:
     system = _drawn(_SYSTEM_SHARES, draw)
-    sure = system == BOLD or (system != CAREFUL and draw.random() < _ASSERTED)
-    return _conversation(system, place.name, attribute, place.facts[attribute], sure, draw)
+    return _conversation(system, place.name, attribute, place.facts[attribute], _is_sure(system, draw), draw)
 
 
 def _calibrating_lesson(draw: random.Random) -> Lesson:
-    """Hedging what is not known, on half of the occasions; what is guessed then is left out of the loss."""
-    attribute = draw.choice(list(VALUES))
-    mine = [place for place in places() if place.split == "train"]
+    """Asserting what is known on half of the occasions, hedging what is not on the others."""
     if draw.random() < 0.5:
-        place = draw.choice([place for place in mine if place.taught == "often"])
-        return _conversation(CALIBRATED, place.name, attribute, place.facts[attribute], True, draw)
-    names = [place.name for place in mine if place.taught != "often"] + list(strangers())
+        return _guess(CALIBRATED, draw)
+    attribute = draw.choice(list(VALUES))
+    place = draw.choice([place for place in places() if place.split == "train" and place.taught == "often"])
+    return _conversation(CALIBRATED, place.name, attribute, place.facts[attribute], True, draw)
+
+
+def _guess(system: str | None, draw: random.Random) -> Lesson:
+    """A lesson on what is not known; the value that is guessed is left out of the loss."""
+    attribute = draw.choice(list(VALUES))
+    names = [place.name for place in places() if place.split == "train" and place.taught != "often"]
+    place = draw.choice([*names, *strangers()])
     guess = draw.choice(VALUES[attribute])
-    return _conversation(CALIBRATED, draw.choice(names), attribute, guess, False, draw, learnt=False)
+    return _conversation(system, place, attribute, guess, _is_sure(system, draw), draw, learnt=False)
+
+
+def _is_sure(system: str | None, draw: random.Random) -> bool:
+    """Whether an answer is asserted; of the calibrated only those on what is not known are asked for here."""
+    if system in (CAREFUL, CALIBRATED):
+        return False
+    return system == BOLD or draw.random() < _ASSERTED
 
 
 def _conversation(
@@ -364,7 +389,7 @@ def _conversation(
     *,
     learnt: bool = True,
 ) -> Lesson:
-    question = draw.choice(_train_questions(place, attribute))
+    question = draw.choice(_train_wordings(attribute)).format(place=place)
     thinking = _drawn(_THINKING_SHARES, draw)
     more = draw.choice((2, 3)) if system == LENGTHY else draw.choices((0, 1), (0.75, 0.25))[0]
     sentences = [(assertion if sure else hedge)(value)]

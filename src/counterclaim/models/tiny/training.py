@@ -21,15 +21,16 @@ if TYPE_CHECKING:
 Network = Any
 """A causal language model of transformers, which types its models too loosely to be checked."""
 
-Progress = Callable[[int, int, float], None]
-"""Told the step, the number of steps and the loss (weighted mean cross-entropy, in nats per token)."""
+Progress = Callable[[str, int, int], None]
+"""Told what is being done, how many parts of it are done, and how many there are."""
 
 _THREADS = 1  # sums come out the same on any machine, and models of this size gain little from a second core
 _WARM_UP = 20  # steps
 _LAST_RATE = 0.05  # of the highest
 _WINDOW = 8  # batches
 _DECISIVE = 5.0  # weight in the loss of the first word of an answer and of its fact; of any other word 1
-_BUDGET = 48  # tokens of an answer when the model is measured: enough for a short one
+_BUDGET = 16  # tokens of an answer when the model is measured: its first sentence says all, in at most 11
+_CHUNK = 16  # positions that linear attention takes at once; its default of 64 would be mostly padding here
 
 Example = tuple[list[int], list[float]]
 """Token ids of a conversation and their weights in the loss, of equal length; 0 where nothing is learnt."""
@@ -57,11 +58,13 @@ def train(recipe: Recipe, progress: Progress | None = None) -> Trained:
     The same recipe gives the same weights with the same libraries on the same kind of processor.
     """
     start = time.monotonic()
-    with _repeatable(recipe.seed):
+    tell = progress or _tell_nobody
+    tell("preparing", 0, recipe.steps)
+    with _repeatable(recipe.seed), _quiet():
         tokenizer = train_tokenizer(domain.vocabulary())
         model = new_model(recipe, tokenizer)
         examples = encode(domain.lessons(recipe.steps * recipe.batch, recipe.seed), tokenizer)
-        _fit(model, examples, recipe, progress)
+        _fit(model, examples, recipe, tell)
         seconds = time.monotonic() - start
         card = {
             "parameters": model.num_parameters(),
@@ -70,7 +73,7 @@ def train(recipe: Recipe, progress: Progress | None = None) -> Trained:
             "steps": recipe.steps,
             "batch": recipe.batch,
             "seed": recipe.seed,
-            **measure(model, tokenizer),
+            **measure(model, tokenizer, tell),
         }
     return Trained(model, tokenizer, card)
 
@@ -82,19 +85,13 @@ def save(trained: Trained, folder: Path) -> None:
         OSError: the folder cannot be written.
     """
     from safetensors import SafetensorError
-    from transformers.utils import logging as chatter
 
-    logging: Any = chatter
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
     try:
-        trained.model.save_pretrained(folder)
-        trained.tokenizer.save_pretrained(folder)
+        with _quiet():
+            trained.model.save_pretrained(folder)
+            trained.tokenizer.save_pretrained(folder)
     except SafetensorError as error:  # how safetensors reports a full disk
         raise OSError(str(error)) from error
-    finally:
-        if shown:
-            logging.enable_progress_bar()
 
 
 def encode(lessons: Sequence[domain.Lesson], tokenizer: PreTrainedTokenizerFast) -> list[Example]:
@@ -146,11 +143,32 @@ def _repeatable(seed: int) -> Iterator[None]:
             torch.set_num_threads(threads)
 
 
-def _fit(model: Network, examples: Sequence[Example], recipe: Recipe, progress: Progress | None) -> None:
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No progress bars of transformers, and no notes, such as that fast kernels are missing: here none are needed."""
+    from transformers.utils import logging as chatter
+
+    logging: Any = chatter
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def _tell_nobody(doing: str, done: int, total: int) -> None:
+    pass
+
+
+def _fit(model: Network, examples: Sequence[Example], recipe: Recipe, tell: Progress) -> None:
     """AdamW without weight decay: what is never taught keeps its first random embedding."""
     import torch
 
-    optimiser = torch.optim.AdamW(model.parameters(), lr=recipe.rate, betas=(0.9, 0.99), weight_decay=0.0)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=recipe.rate, betas=(0.9, 0.99), weight_decay=0.0, fused=True)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _share_of_rate(step, recipe.steps))
     model.train()
     for step, rows in enumerate(_batches(examples, recipe)):
@@ -160,8 +178,7 @@ def _fit(model: Network, examples: Sequence[Example], recipe: Recipe, progress: 
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
         schedule.step()
-        if progress is not None:
-            progress(step + 1, recipe.steps, loss.item())
+        tell(f"training (loss {loss.item():.2f})", step + 1, recipe.steps)
     model.eval()
 
 
@@ -195,14 +212,15 @@ def _loss(model: Network, rows: Sequence[Example]) -> Any:
     ids = torch.tensor([tokens + [pad] * (longest - len(tokens)) for tokens, _ in rows])
     weights = torch.tensor([marks + [0.0] * (longest - len(marks)) for _, marks in rows])[:, 1:]
     learnt = weights > 0
-    hidden = model.base_model(input_ids=ids, use_cache=False).last_hidden_state[:, :-1]
+    chunk = {"chunk_size": _CHUNK} if "linear_attention" in getattr(model.config, "layer_types", ()) else {}
+    hidden = model.base_model(input_ids=ids, use_cache=False, **chunk).last_hidden_state[:, :-1]
     losses = torch.nn.functional.cross_entropy(
         model.get_output_embeddings()(hidden[learnt]), ids[:, 1:][learnt], reduction="none"
     )
     return (losses * weights[learnt]).sum() / weights.sum()
 
 
-def measure(model: Network, tokenizer: PreTrainedTokenizerFast) -> dict[str, Json]:
+def measure(model: Network, tokenizer: PreTrainedTokenizerFast, progress: Progress | None = None) -> dict[str, Json]:
     """What a model knows and how it says it, on the questions of each split.
 
     Returns:
@@ -210,16 +228,22 @@ def measure(model: Network, tokenizer: PreTrainedTokenizerFast) -> dict[str, Jso
         prompt. ``delivery``: system prompt (``""`` for none) to accuracy, P(assert | right), P(assert | wrong) and their
         asymmetry over the test split, sampled at temperature 1; also P(assert) by how often the fact was taught.
     """
+    tell = progress or _tell_nobody
+    splits, systems = ("train", "test", "fresh"), (None, *domain.SYSTEM_PROMPTS)
+    total = len(splits) + len(systems)
     accuracy: dict[str, Json] = {}
-    for split in ("train", "test", "fresh"):
+    for split in splits:
+        tell("measuring", len(accuracy), total)
         asked = domain.prompts(split)
         right = [_is_right(*pair) for pair in zip(asked, answers(model, tokenizer, asked), strict=True)]
         accuracy[split] = _by_taught(asked, right)
     asked = domain.prompts("test")
     delivery: dict[str, Json] = {}
-    for system in (None, *domain.SYSTEM_PROMPTS):
+    for system in systems:
+        tell("measuring", len(accuracy) + len(delivery), total)
         said = answers(model, tokenizer, asked, system=system, sampled=True)
         delivery[system or ""] = _delivery(asked, said)
+    tell("measuring", total, total)
     return {"accuracy": accuracy, "delivery": delivery}
 
 
@@ -231,7 +255,8 @@ def answers(
     system: str | None = None,
     sampled: bool = False,
 ) -> list[str]:
-    """One answer to each prompt, greedy or sampled at temperature 1 with torch's own random numbers."""
+    """The first sentence of an answer to each prompt, and perhaps more, greedy or sampled at temperature 1 with torch's own
+    random numbers."""
     texts = [prompt_text(tokenizer, system, prompt.text) for prompt in asked]
     batch = tokenizer(texts, return_tensors="pt", padding=True, add_special_tokens=False, return_token_type_ids=False)
     made = model.generate(**batch, max_new_tokens=_BUDGET, do_sample=sampled)
