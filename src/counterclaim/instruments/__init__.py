@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, TypedDict
 
 from counterclaim.records import Json, canonical_json, content_hash
-from counterclaim.registry import Instrument, instruments
+from counterclaim.registry import Instrument, instruments, load_plugins
 
 if TYPE_CHECKING:
     from counterclaim.instruments.custom import load_rubric
@@ -42,8 +42,9 @@ def _register() -> None:
 
 
 def load() -> Mapping[str, Instrument]:
-    """Register the built-in instruments, once, and give all that are registered, by name."""
+    """Register the built-in instruments and those of plug-ins, once, and give all that are registered, by name."""
     _register()
+    load_plugins()
     return instruments()
 
 

@@ -6,9 +6,10 @@ import threading
 from collections.abc import Mapping, Sequence
 
 from counterclaim.errors import InputError, ModelError
+from counterclaim.models import open_model
 from counterclaim.models.endpoint import EndpointModel
 from counterclaim.records import Decode, FinishReason, Json, Message, prompt_id, to_json
-from counterclaim.registry import Answer, Ask, Model, ModelSpec, Runtime, backend_of
+from counterclaim.registry import Answer, Ask, Model, ModelSpec, Runtime
 from counterclaim.store import Replies, reply_key
 
 DECODE = Decode(max_new_tokens=4096, temperature=0.0)
@@ -26,7 +27,7 @@ def open_judge(name: str, runtime: Runtime) -> ModelJudge:
         InputError: no backend opens the name, or the file of kept replies cannot be used.
         ModelError: the model cannot be opened.
     """
-    model = backend_of(name).open(ModelSpec(name), runtime)
+    model = open_model(ModelSpec(name), runtime)
     try:
         return ModelJudge(name, model, runtime)
     except BaseException:
