@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -209,23 +209,64 @@ def tiny(
     from counterclaim.models import tiny as models
 
     if name is None:
-        table = table_of("name", "what it is")
-        for each, about in models.NAMES.items():
-            table.add_row(plain(each), plain(about))
-        terminal().print(table)
+        _list_tiny(as_json)
         return
     with watching(quiet=as_json) as watchers:
-        folder = models.ensure(
-            name, lambda step, total, loss: watchers.stage(f"training {name}: step {step} of {total}, loss {loss:.2f}", None),
-            again=again,
-        )  # fmt: skip
+
+        def tell(doing: str, done: int, total: int) -> None:
+            watchers.stage(f"{name}: {doing}, {done:,} of {total:,}", None)
+
+        folder = models.ensure(name, tell, again=again)
     card = models.card(name)
     if as_json:
         print_json({**card, "folder": str(folder)})
         return
-    for key, value in card.items():
-        terminal().print(plain(f"{key}: {value:.3g}" if isinstance(value, float) else f"{key}: {value}"))
-    terminal().print(plain(f"Use it as --model tiny:{name}; it lies in {folder}"))
+    _show_tiny(card)
+    terminal().print(plain(f"\nUse it as --model tiny:{name}; it lies in {folder}"))
+
+
+def _list_tiny(as_json: bool) -> None:
+    from counterclaim.models import tiny as models
+
+    if as_json:
+        print_json([
+            {"name": each, "about": about, "trained": models.is_trained(each)} for each, about in models.NAMES.items()
+        ])  # fmt: skip
+        return
+    table = table_of("name", "trained", "what it is")
+    for each, about in models.NAMES.items():
+        table.add_row(plain(each), "yes" if models.is_trained(each) else "not yet", plain(about))
+    terminal().print(table)
+
+
+def _show_tiny(card: dict[str, Any]) -> None:
+    """What was measured of a tiny model: what it knows by how often that was taught, and how it says it."""
+    from counterclaim.models import tiny as models
+
+    console = terminal()
+    console.print(plain(f"{card['name']}: {card['about']}"))
+    console.print(plain(
+        f"{card['parameters']:,} parameters, {card['vocabulary']:,} tokens; trained in {card['seconds']:.0f} s "
+        f"({card['steps']:,} steps of {card['batch']} conversations, seed {card['seed']})\n"
+    ))  # fmt: skip
+    taught = list(next(iter(card["accuracy"].values())))
+    knows = table_of("accuracy, greedy", *(f"taught {how}" for how in taught))
+    for split, shares in card["accuracy"].items():
+        knows.add_row(plain(split), *(_share(shares[how]) for how in taught))
+    console.print(knows)
+    console.print()
+    says = table_of("system prompt", "accuracy", "P(assert|right)", "P(assert|wrong)", "what it does")
+    for system, shares in card["delivery"].items():
+        says.add_row(
+            plain(system or "(none)"), _share(shares["accuracy"]), _share(shares["assert_right"]),
+            _share(shares["assert_wrong"]), plain(models.SYSTEM_PROMPTS.get(system, "")),
+        )  # fmt: skip
+    console.print(says)
+    console.print("Delivery is measured on the test split, sampled at temperature 1.")
+
+
+def _share(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.2f}"
 
 
 @app.command(
