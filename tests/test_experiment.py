@@ -224,8 +224,9 @@ def test_arms_made_one_by_one_are_scored_and_audited(tmp_path: Path) -> None:
         assert {row["axis"] for row in table} == {"coverage", "correct", "score.svr"}
         assert all(row["mean"]["n"] == 60 for row in table)
     files = {arm: [folder] for arm, folder in folders.items()}
-    records = import_study(files, Wanted(metric="coverage", margin=0.02), Options())
-    assert study.judge(records).verdict["verdict"] == "SUPPORTED"
+    verdict = study.judge(import_study(files, Wanted(metric="coverage", margin=0.02), Options())).verdict
+    assert verdict["verdict"] == "SUPPORTED"
+    assert {check["check"]: check["outcome"] for check in verdict["checks"]}["judge-cards"] == "PASS"
 
 
 def test_scoring_again_keeps_other_instruments_and_takes_changed_golds(tmp_path: Path) -> None:

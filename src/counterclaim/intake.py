@@ -96,7 +96,7 @@ def import_study(
         wanted: the claim.
         options: how to read the files.
         train_data: the treated arm's training data, for ``contamination`` and ``shift``.
-        cards: known-answer cards of the judge with what it returned.
+        cards: known-answer cards of the judge with what it returned; those that every source brought along when None.
         progress: told what is going on.
 
     Raises:
@@ -106,11 +106,12 @@ def import_study(
     sources: list[dict[str, Json]] = []
     quotes: list[Quote] = []
     notes: list[str] = []
+    brought: list[list[Json]] = []
     for arm, paths in arms.items():
         for number, path in enumerate(paths, 1):
             progress(f"reading {path.name}", None)
             replicate = str(number) if len(paths) > 1 else ""
-            _add_file(records, sources, quotes, notes, arm, path, replicate, options)
+            brought.append(_add_file(records, sources, quotes, notes, arm, path, replicate, options))
     axes = _shared_axes(records, arms)
     claim = _claim(wanted, axes, records)
     known_names(claim)
@@ -119,6 +120,8 @@ def import_study(
         extras["overlap"], extras["train_sample"] = scan_training(records, train_data, progress)
     if cards is not None:
         extras["cards"] = _load_cards(cards)
+    elif all(brought):  # cards of one arm's judge say nothing of another's
+        extras["cards"] = [card for of_file in brought for card in of_file]
     records.study = _study(claim, wanted.file, sources, quotes, notes, extras, counts=None, options=options)
     evidence_of(records).require_pairs()
     return records
@@ -151,7 +154,8 @@ def _add_file(
     path: Path,
     replicate: str,
     options: Options,
-) -> None:
+) -> list[Json]:
+    """Add one file's records; the known-answer cards that it brought along."""
     imported = importers.load(
         path, arm=arm, format=options.format, mapping=options.mapping, rows=options.rows, pair_by=options.pair_by,
         replicate=replicate,
@@ -173,6 +177,7 @@ def _add_file(
     sources.append(
         {"arm": arm, "replicate": replicate, "no_generation": imported.no_generation, **to_json(imported.source)}
     )
+    return imported.cards
 
 
 def _shared_axes(records: Records, arms: Mapping[str, Sequence[Path]]) -> frozenset[str]:

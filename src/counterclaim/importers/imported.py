@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from counterclaim.records import Prompt, Quote, Response, Score
+from counterclaim.records import Json, Prompt, Quote, Response, Score
 
 MIB = 1 << 20
 GIB = 1 << 30
@@ -83,6 +83,7 @@ class Imported:
     Attributes:
         quotes: numbers that the file states about itself, under the name of the axis they are the mean of.
         notes: sentences on what was noticed or decided while reading.
+        cards: what a judge returned on its known-answer cards, where the source kept that.
         no_generation: nothing was generated (log-likelihood tasks), so nothing can have been cut.
     """
 
@@ -92,4 +93,5 @@ class Imported:
     scores: list[Score]
     quotes: list[Quote] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    cards: list[Json] = field(default_factory=list)
     no_generation: bool = False

@@ -68,6 +68,7 @@ def read(file: InputFile, request: Request) -> Imported:
         prompts={key: prompt for key, prompt in records.prompts.items() if key in known},
         responses=responses,
         scores=[replace(row, arm=renamed(row.arm)) for row in records.scores if mine(row)],
+        cards=list(records.extras.get("cards", ())),
     )  # fmt: skip
 
 
