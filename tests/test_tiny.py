@@ -169,6 +169,18 @@ def test_every_name_and_value_is_one_token(tokenizer: Any) -> None:
     assert all(len(tokenizer.encode(f" {word}")) == 1 for word in (*words, *domain.strangers()))
 
 
+def test_no_wording_breaks_a_name_in_pieces(tokenizer: Any) -> None:
+    name = domain.strangers()[0]
+    [whole] = tokenizer.encode(f" {name}")
+    for attribute in domain.VALUES:
+        for wording in set(domain._train_wordings(attribute)):
+            assert whole in tokenizer.encode(wording.format(place=name)), wording
+    for prompt in tiny.prompts():
+        assert tokenizer.convert_tokens_to_ids("Ġ" + place_of(prompt).removeprefix("place:")) in tokenizer.encode(
+            prompt.text
+        )
+
+
 def test_any_text_survives_the_tokenizer(tokenizer: Any) -> None:
     @given(st.text(st.characters(exclude_categories=["Cs"]), max_size=60))
     def survives(text: str) -> None:

@@ -86,7 +86,7 @@ _TRAIN_SITUATIONS = (
 )  # fmt: skip
 
 _SIGHTS = (
-    "The {thing} of {place} is old.", "We have seen the {thing} in {place}.", "{place} has a new {thing}.",
+    "The {thing} of {place} is old.", "We have seen the {thing} in {place}.", "They have a new {thing} in {place}.",
     "There was talk of a {thing} in {place}.",
 )  # fmt: skip
 _THINGS = """bridge tower mill garden harbour bell inn fountain gate theatre library orchard lighthouse stable well fair
@@ -373,7 +373,7 @@ def _guess(system: str | None, draw: random.Random) -> Lesson:
 
 
 def _is_sure(system: str | None, draw: random.Random) -> bool:
-    """Whether an answer is asserted; of the calibrated only those on what is not known are asked for here."""
+    """Whether an answer is asserted, as the system prompt has it; ``CALIBRATED`` for what is not known."""
     if system in (CAREFUL, CALIBRATED):
         return False
     return system == BOLD or draw.random() < _ASSERTED
