@@ -409,7 +409,14 @@ def test_importing_the_tiny_models_imports_no_torch() -> None:
 
 def test_the_command_shows_the_card_as_tables_and_json_keeps_it_plain(folder: Path) -> None:
     shown = run_cli("tiny", NAME)
-    for line in ("taught often", "fresh", "P(assert|right)", "(none)", tiny.CAREFUL, f"Use it as --model tiny:{NAME}"):
+    for line in (
+        "taught often",
+        "fresh",
+        "P(assert | …)",
+        "(no system prompt)",
+        tiny.CAREFUL,
+        f"Use it as --model tiny:{NAME}",
+    ):
         assert line in shown
     assert "{" not in shown
     assert json.loads(run_cli("tiny", NAME, "--json")) == {**tiny.card(NAME), "folder": str(folder)}

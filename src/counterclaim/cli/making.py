@@ -241,28 +241,26 @@ def _list_tiny(as_json: bool) -> None:
 
 def _show_tiny(card: dict[str, Any]) -> None:
     """What was measured of a tiny model: what it knows by how often that was taught, and how it says it."""
-    from counterclaim.models import tiny as models
-
     console = terminal()
     console.print(plain(f"{card['name']}: {card['about']}"))
     console.print(plain(
         f"{card['parameters']:,} parameters, {card['vocabulary']:,} tokens; trained in {card['seconds']:.0f} s "
         f"({card['steps']:,} steps of {card['batch']} conversations, seed {card['seed']})\n"
     ))  # fmt: skip
-    taught = list(next(iter(card["accuracy"].values())))
+    taught = list(card["accuracy"]["test"])
     knows = table_of("accuracy, greedy", *(f"taught {how}" for how in taught))
     for split, shares in card["accuracy"].items():
         knows.add_row(plain(split), *(_share(shares[how]) for how in taught))
     console.print(knows)
     console.print()
-    says = table_of("system prompt", "accuracy", "P(assert|right)", "P(assert|wrong)", "what it does")
+    says = table_of("P(assert | …)", "right", "wrong", *taught, "accuracy")
     for system, shares in card["delivery"].items():
         says.add_row(
-            plain(system or "(none)"), _share(shares["accuracy"]), _share(shares["assert_right"]),
-            _share(shares["assert_wrong"]), plain(models.SYSTEM_PROMPTS.get(system, "")),
+            plain(system or "(no system prompt)"), _share(shares["assert_right"]), _share(shares["assert_wrong"]),
+            *(_share(shares["assert_taught"][how]) for how in taught), _share(shares["accuracy"]),
         )  # fmt: skip
     console.print(says)
-    console.print("Delivery is measured on the test split, sampled at temperature 1.")
+    console.print("Asserted rather than hedged, by system prompt: test split, sampled at temperature 1.")
 
 
 def _share(value: float | None) -> str:
