@@ -26,7 +26,7 @@ from counterclaim.models import endpoint as endpoint_module
 from counterclaim.models.endpoint import EndpointModel, row_seed, same_model
 from counterclaim.models.judge import open_judge
 from counterclaim.records import Decode, FinishReason, Message, ModelRef
-from counterclaim.registry import Answer, Ask, ModelSpec, Runtime, backend_of
+from counterclaim.registry import Answer, Ask, Ledger, ModelSpec, Runtime, backend_of
 from counterclaim.server import Fault, Server, serve
 
 DECODE = Decode(64, temperature=0.0)
@@ -583,7 +583,7 @@ def test_a_token_budget_stops_cleanly_and_keeps_what_was_under_way(opened: Open,
         model = opened(server, most_tokens=100, **settings)  # 13 tokens a reply
         got: dict[int, Answer] = {}
         with pytest.raises(
-            BudgetSpent, match=r"billed 1\d\d tokens of the 100 that were allowed; answers so far are kept"
+            BudgetSpent, match=r"1\d\d tokens were billed of the 100 that were allowed; answers so far are kept"
         ):
             until_it_stops(model.answer(asks(200), DECODE), got)
         asked = len(server.requests)
@@ -599,11 +599,24 @@ def test_a_token_budget_stops_cleanly_and_keeps_what_was_under_way(opened: Open,
 def test_a_money_budget_stops_and_needs_prices(opened: Open) -> None:
     with serve(echo) as server:
         model = opened(server, most_cost=0.001, price_in=10.0, price_out=30.0, concurrency=1)  # 0.00025 a reply
-        with pytest.raises(BudgetSpent, match=r"billed 0\.001 of the 0\.001"):
+        with pytest.raises(BudgetSpent, match=r"0\.001 was billed of the 0\.001"):
             answers(model, asks(50))
         assert len(server.requests) == 4
         with pytest.raises(ModelError, match="needs prices"):
             opened(server, most_cost=1.0)
+
+
+def test_the_models_of_one_run_share_its_budget(opened: Open) -> None:
+    with serve(echo) as server:
+        ledger = Ledger()
+        settings = {"most_tokens": 30, "concurrency": 1, "ledger": ledger}
+        with pytest.raises(BudgetSpent):
+            answers(opened(server, **settings), asks(9))
+        asked = len(server.requests)
+        with pytest.raises(BudgetSpent):
+            answers(opened(server, **settings), asks(9))
+        assert len(server.requests) == asked
+        assert ledger.tokens == 13 * asked
 
 
 def test_a_reply_without_usage_counts_more_than_it_can_have_cost(opened: Open) -> None:

@@ -235,6 +235,8 @@ def _budget_flip(evidence: Evidence, budgets: Sequence[AtBudget], worst: float) 
 
     Where next to nothing was cut here, a smaller budget that turns the effect around is an artefact of that budget.
     """
+    if not budgets:
+        return None
     base = evidence.effect.difference.estimate
     here = max((r.decode.max_new_tokens or 0 for arm in evidence.pair for r in arm.responses), default=0)
     for at in budgets:
@@ -249,7 +251,7 @@ def _budget_flip(evidence: Evidence, budgets: Sequence[AtBudget], worst: float) 
 
 def _what_smaller_budgets_show(evidence: Evidence, budgets: Sequence[AtBudget]) -> str:
     """What would have been published at a smaller budget, where that is another effect; "" where it is not."""
-    base = evidence.effect.difference.estimate
+    base = evidence.effect.difference.estimate if budgets else None
     for at in budgets:
         interval = at.difference.interval
         if base is not None and interval is not None and not interval[0] <= base <= interval[1]:

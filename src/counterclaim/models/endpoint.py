@@ -114,8 +114,6 @@ class EndpointModel:
         self._refused: frozenset[str] = frozenset()  # of _NEGOTIABLE, what this server does not take
         self._heard = False  # whether it ever sent an HTTP response
         self._silence = 0
-        self._tokens = 0
-        self._cost = 0.0
         try:
             self.name = model or self._only_model()
             self._replies = Replies(runtime.cache) if runtime.use_cache else None
@@ -488,23 +486,21 @@ class EndpointModel:
             prompt = len(canonical_json(body.get("messages") or body.get("prompt")).encode("utf-8", "replace"))
         if written is None:
             written = len(canonical_json(reply.get("choices")).encode("utf-8", "replace"))
-        with self._lock:
-            self._tokens += prompt + written
-            self._cost += (prompt * self._runtime.price_in + written * self._runtime.price_out) / 1e6
+        cost = (prompt * self._runtime.price_in + written * self._runtime.price_out) / 1e6
+        self._runtime.ledger.add(prompt + written, cost)
 
     def _check_budget(self) -> None:
-        tokens, cost = self._runtime.most_tokens, self._runtime.most_cost
-        with self._lock:
-            if tokens is not None and self._tokens >= tokens:
-                raise BudgetSpent(
-                    f"{self.url} has billed {self._tokens:,} tokens of the {tokens:,} that were allowed; answers so far "
-                    "are kept: allow more and run again."
-                )
-            if cost is not None and self._cost >= cost:
-                raise BudgetSpent(
-                    f"{self.url} has billed {self._cost:.4g} of the {cost:.4g} that were allowed; answers so far are "
-                    "kept: allow more and run again."
-                )
+        tokens, cost, billed = self._runtime.most_tokens, self._runtime.most_cost, self._runtime.ledger
+        if tokens is not None and billed.tokens >= tokens:
+            raise BudgetSpent(
+                f"{billed.tokens:,} tokens were billed of the {tokens:,} that were allowed; answers so far are kept: allow "
+                "more and run again."
+            )
+        if cost is not None and billed.cost >= cost:
+            raise BudgetSpent(
+                f"{billed.cost:.4g} was billed of the {cost:.4g} that was allowed; answers so far are kept: allow more and "
+                "run again."
+            )
 
     def _reply_key(self, ask: Ask, decode: Decode, schema: Mapping[str, Json] | None = None, attempt: int = 0) -> str:
         return reply_key({

@@ -14,6 +14,7 @@ from counterclaim.registry._backends import (
     Ask,
     Backend,
     Capability,
+    Ledger,
     Model,
     ModelSpec,
     Runtime,
@@ -38,7 +39,7 @@ from counterclaim.registry._instruments import (
 )
 
 __all__ = [
-    "Answer", "Ask", "Backend", "Capability", "Card", "Check", "Finding", "Instrument", "Item", "Judge", "Model", "ModelSpec",
+    "Answer", "Ask", "Backend", "Capability", "Card", "Check", "Finding", "Instrument", "Item", "Judge", "Ledger", "Model", "ModelSpec",
     "Need", "Range", "Reading", "Runtime", "Tools", "backend", "backend_of", "backends", "check", "checks", "instrument",
     "instrument_named", "instruments", "load_plugins", "register",
 ]  # fmt: skip

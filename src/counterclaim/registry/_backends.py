@@ -7,8 +7,9 @@ the runtime what can only change its price and speed.
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Lock
 from typing import Literal, Protocol
 
 from counterclaim.errors import InputError, RegistryError
@@ -42,6 +43,26 @@ class ModelSpec:
     raw: bool = False
 
 
+@dataclass(slots=True)
+class Ledger:
+    """What endpoints have billed so far, over all models of one run: arms and judge share the budget.
+
+    Attributes:
+        tokens: prompt and answer together.
+        cost: in the currency of the prices.
+    """
+
+    tokens: int = 0
+    cost: float = 0.0
+    _lock: Lock = field(default_factory=Lock, repr=False)
+
+    def add(self, tokens: int, cost: float) -> None:
+        """Count a bill; safe with threads."""
+        with self._lock:
+            self.tokens += tokens
+            self.cost += cost
+
+
 @dataclass(frozen=True, slots=True)
 class Runtime:
     """How a model is run: nothing here may change an answer.
@@ -51,14 +72,15 @@ class Runtime:
         batch_size: rows per batch; chosen from the memory at hand when None.
         concurrency: requests under way at once, for endpoints.
         timeout_s: seconds before a request counts as failed.
-        most_tokens: stop cleanly when an endpoint has billed this many tokens (prompt and answer together).
-        most_cost: stop cleanly when an endpoint has billed this much, in the currency of the prices.
+        most_tokens: stop cleanly when endpoints have billed this many tokens (prompt and answer together).
+        most_cost: stop cleanly when endpoints have billed this much, in the currency of the prices.
         price_in: price of a million prompt tokens.
         price_out: price of a million answered tokens.
         cache: file of kept replies; the user's own cache folder when None.
         use_cache: whether kept replies may be used and kept.
         token_ends: ask an endpoint where its tokens end, so that smaller budgets can be cut from one answer.
         progress: told of tokens as they are made, where the backend can.
+        ledger: what was billed so far; copies of a runtime share it.
     """
 
     device: str = "auto"
@@ -73,6 +95,7 @@ class Runtime:
     use_cache: bool = True
     token_ends: bool = False
     progress: Callable[[int], None] | None = None
+    ledger: Ledger = field(default_factory=Ledger, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
