@@ -310,10 +310,11 @@ def serve(
     latency: Annotated[float, typer.Option(min=0, help="Seconds by which every reply is held back.")] = 0.0,
 ) -> None:
     """Serve a model on this machine as an OpenAI-compatible endpoint: a dry run before real tokens are paid for."""
-    from counterclaim.experiment import serving
+    import counterclaim.experiment  # noqa: F401  importing it registers every backend
+    from counterclaim.server.models import serve_model
 
     faults = [counted("--fault", item) for item in fault or ()]
-    with serving(model, port, faults, latency) as server:
+    with serve_model(model, port, faults, latency) as server:
         print(f"{model} answers at {server.url} (Ctrl-C stops it)", flush=True)
         try:
             while True:

@@ -136,6 +136,7 @@ def load_study(path: Path) -> StudyPlan:
             remedy="name smaller budgets, or raise decode.max_new_tokens",
         )
     claim = to_claim(tables, path)
+    claim = replace(claim, roles={**_roles(tables), **claim.roles})
     return StudyPlan(
         path=path,
         claim=replace(claim, varies=_varied(claim.varies, arms[0], arms[1])),
@@ -152,6 +153,12 @@ def load_study(path: Path) -> StudyPlan:
         train_data=None if tables.train_data is None else Path(_beside(path, tables.train_data)),
         out=Path("runs") / path.stem if tables.out is None else Path(tables.out),
     )
+
+
+def _roles(tables: Any) -> dict[str, str]:
+    """Who answers and who judges, as far as the names of the models tell; the file's own [roles] go before it."""
+    filled = {"student": tables.model, "judge": tables.score.judge}
+    return {role: name.rpartition("#")[2].removeprefix("tiny:") for role, name in filled.items() if name is not None}
 
 
 def _beside(path: Path, name: str) -> str:

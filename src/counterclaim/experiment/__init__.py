@@ -1,0 +1,21 @@
+"""A study of one's own, up to the door: prompts chosen, claim frozen, answers generated and scored, records out.
+
+    plan ─> prompts ─> frozen claim ─> generate ─> cut to budgets ─> score ─> Records
+
+Everything is written down as it is made. Killed at any moment and run again, it goes on where it stopped; run again when
+it is finished, it generates nothing and scores only what is new.
+"""
+
+from __future__ import annotations
+
+from counterclaim.experiment.answering import Answering, Work, answer, cut_to_budgets
+from counterclaim.experiment.asking import choose_prompts
+from counterclaim.experiment.scores import Scoring, judging, score
+from counterclaim.experiment.steps import generate_run, judge_report, score_run, score_table
+from counterclaim.experiment.watching import Watchers
+from counterclaim.experiment.whole import perform
+
+__all__ = [
+    "Answering", "Scoring", "Watchers", "Work", "answer", "choose_prompts", "cut_to_budgets", "generate_run", "judge_report",
+    "judging", "perform", "score", "score_run", "score_table",
+]  # fmt: skip

@@ -1,0 +1,186 @@
+"""Answers in a run folder: generated, gone on with after a stop, cut to smaller budgets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from counterclaim import generation, store
+from counterclaim.errors import InputError, RecordError
+from counterclaim.experiment.watching import Watchers
+from counterclaim.generation import FOLLOWS, follow_up_arm
+from counterclaim.records import (
+    Claim,
+    FinishReason,
+    Json,
+    Prompt,
+    Provenance,
+    Response,
+    response_from_json,
+    to_json,
+)
+from counterclaim.registry import Runtime
+from counterclaim.spec import ArmPlan, arms_hash, model_json
+from counterclaim.store import Journal, Records
+
+
+@dataclass(frozen=True, slots=True)
+class Answering:
+    """What determines a folder's answers.
+
+    Attributes:
+        arms: who answers.
+        prompts: what is asked, in this order.
+        samples: answers per prompt and seed.
+        seeds: sampling seeds.
+        follow_ups: instrument name to its scripted next turn.
+    """
+
+    arms: tuple[ArmPlan, ...]
+    prompts: Sequence[Prompt]
+    samples: int = 1
+    seeds: tuple[int, ...] = (0,)
+    follow_ups: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 over all of it but the scripted next turns, which add answers and change none; reads the models' files."""
+        return arms_hash(self.arms, self.samples, self.seeds, [prompt.id for prompt in self.prompts])
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """A run folder under way.
+
+    Attributes:
+        folder: where.
+        study: what study.json says so far.
+        earlier: the records of an earlier run that was finished; None where there is none.
+        responses: the answers.
+    """
+
+    folder: Path
+    study: dict[str, Json]
+    earlier: Records | None
+    responses: list[Response]
+
+
+def answer(
+    folder: Path,
+    asked: Answering,
+    claim: Claim | None,
+    runtime: Runtime,
+    watchers: Watchers,
+    *,
+    measured_by: Json = None,
+    overwrite: bool = False,
+) -> Work:
+    """Generate a study's answers into a run folder, or go on where an earlier run stopped.
+
+    Args:
+        folder: the run folder.
+        asked: what determines the answers.
+        claim: what is written down before the first answer; None where nothing is claimed.
+        runtime: how models are run.
+        watchers: told how far things are.
+        measured_by: written down with the claim: what it will be measured by.
+        overwrite: replace another study in the folder.
+
+    Raises:
+        InputError: the folder holds something else, or cannot be written.
+        ModelError: a model cannot be used.
+        BudgetSpent: the budget for tokens or money is used up; what was answered is kept in the folder.
+    """
+    identity = asked.hash
+    old = store.read_study(folder)
+    if old is None or old.get("answers_hash") != identity:
+        if old is not None and not overwrite and not _empty(folder, old):
+            raise InputError(
+                "the folder holds another study (another model, other prompts or settings)",
+                path=folder,
+                remedy="choose another --out, or replace it with --overwrite",
+            )
+        store.clear_run(folder)
+        old = None
+    earlier = store.read_run(folder) if old is not None and old["finished"] else None
+    with Journal(folder / "answers.journal", {"answers": identity}) as journal:
+        known = [*(earlier.responses if earlier else ()), *map(response_from_json, journal.rows)]
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        study: dict[str, Json] = {
+            "finished": False,
+            "answers_hash": identity,
+            "began": now if old is None else old["began"],
+            "frozen": None if claim is None else {"claim_hash": claim.hash, "measured_by": measured_by, "at": now},
+            "claim": None if claim is None else to_json(claim),
+            "arms": [
+                {"arm": arm.name, "model": model_json(arm.model), "decode": to_json(arm.decode)} for arm in asked.arms
+            ],
+        }
+        if old is not None and old["frozen"] is not None and known:
+            study["frozen"] = old["frozen"]
+        if earlier is None:
+            store.begin_run(folder, study, asked.prompts)
+        responses = generation.generate(
+            asked.arms, asked.prompts, journal, known=known, samples=asked.samples, seeds=asked.seeds,
+            follow_ups=asked.follow_ups, runtime=runtime, watch=watchers.answers,
+        )  # fmt: skip
+    return Work(folder, study, earlier, responses)
+
+
+def _empty(folder: Path, study: Mapping[str, Json]) -> bool:
+    """Whether a folder was begun by us and holds no answer yet, as after a misspelt model."""
+    journal = folder / "answers.journal"
+    begun = study.get("finished") is False and not (folder / "responses.jsonl").exists()
+    return begun and not (journal.is_file() and len(store.read_lines(journal)) > 1)
+
+
+def cut_to_budgets(responses: Sequence[Response], budgets: Sequence[int]) -> list[Response]:
+    """The answers, and what each would have been with every smaller budget, as arms ``ARM@BUDGET``.
+
+    A scripted next turn is cut too where the answer that it follows is whole within the budget. Where that answer is
+    cut, the smaller budget would have led to another conversation, and there is none. An answer that does not say where
+    its tokens end is an error record at the budgets that would cut it.
+
+    Raises:
+        InputError: a budget is not smaller than the one of the answers, or no answer of an arm can be cut to it.
+    """
+    whole = [response for response in responses if "@" not in response.arm]
+    first = {response.key: response for response in whole if FOLLOWS not in response.arm}
+    out = list(whole)
+    for budget in sorted(set(budgets)):
+        if reached := [r for r in first.values() if r.decode.max_new_tokens and budget >= r.decode.max_new_tokens]:
+            raise InputError(
+                f"the budget {budget} is not smaller than the {reached[0].decode.max_new_tokens} tokens with which the "
+                "answers were generated",
+                remedy="leave it out, or generate again with a larger max_new_tokens",
+            )
+        cut = {key: _cut(response, budget, f"{response.arm}@{budget}") for key, response in first.items()}
+        for arm in dict.fromkeys(response.arm for response in first.values()):
+            made = [(first[key], answer) for key, answer in cut.items() if key[0] == arm]
+            lost = any(short.error != answer.error for answer, short in made)
+            if lost and not any(short.error is None and short.text != answer.text for answer, short in made):
+                raise InputError(
+                    f"the answers of {arm} cannot be cut to {budget} tokens: they do not say where their tokens end",
+                    remedy="leave the budgets out, or generate again with a backend that says where tokens end (an "
+                    "endpoint must be asked for it: --token-ends)",
+                )
+        out += cut.values()
+        for response in whole:
+            arm, mark, name = response.arm.partition(FOLLOWS)
+            key = arm, response.prompt_id, response.sample
+            if mark and key in first and cut[key].text == first[key].text:
+                out.append(_cut(response, budget, follow_up_arm(f"{arm}@{budget}", name)))
+    return out
+
+
+def _cut(response: Response, budget: int, arm: str) -> Response:
+    try:
+        made = response.cut_to(budget, arm)
+    except RecordError as error:
+        made = replace(
+            response, arm=arm, decode=replace(response.decode, max_new_tokens=budget), text=None, n_tokens=None,
+            finish_reason=FinishReason.ERROR, finish_provenance=Provenance.RECORDED, error=f"at {budget} tokens: {error}",
+        )  # fmt: skip
+    return replace(made, token_chars=None)

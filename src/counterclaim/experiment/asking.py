@@ -1,0 +1,55 @@
+"""Which prompts are put to the models."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from counterclaim import promptsets
+from counterclaim.errors import InputError
+from counterclaim.models.tiny import prompts as tiny_prompts
+from counterclaim.records import (
+    Prompt,
+)
+from counterclaim.spec import PromptChoice
+from counterclaim.worlds.backend import prompts_of
+
+
+def choose_prompts(choice: PromptChoice, note: Callable[[str], None] | None = None) -> list[Prompt]:
+    """The prompts of a file, of a set that ships, of the tiny models' domain (``tiny``) or of a planted world (``world:NAME``).
+
+    Args:
+        choice: which ones; of more than ``limit``, evenly spread ones are taken.
+        note: told what was noticed while reading a file.
+
+    Raises:
+        InputError: there is no such source, or nothing in it fits.
+    """
+    source: Any = choice.source
+    split: Any = choice.split
+    if source == "tiny":
+        found: Iterable[Prompt] = tiny_prompts(split)
+    elif source.startswith("world:"):
+        found = prompts_of(source.removeprefix("world:"))
+    elif source in promptsets.SETS:
+        found = promptsets.shipped(source, split)
+    else:
+        known = ["tiny", *promptsets.SETS]
+        there = os.path.exists(source)  # noqa: PTH110  # a sentence is no path, and no reason to raise
+        if not there and "." not in source and "/" not in source:
+            near = difflib.get_close_matches(source, known, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"name a file, world:NAME, or one of {', '.join(known)}"
+            raise InputError(f"there are no prompts called {source!r}", remedy=hint)
+        found = promptsets.load(Path(source), split, note=note)
+    chosen = [prompt for prompt in found if set(choice.tags) <= set(prompt.tags)]
+    if not chosen:
+        raise InputError(
+            f"no prompt of {source} fits (split {choice.split or 'any'}, tags {', '.join(choice.tags) or 'any'})",
+            remedy="ask for another split or other tags",
+        )
+    if choice.limit is None or choice.limit >= len(chosen):
+        return chosen
+    return [chosen[i * len(chosen) // choice.limit] for i in range(choice.limit)]

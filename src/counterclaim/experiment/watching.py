@@ -1,0 +1,25 @@
+"""Who is told how far a study of one's own is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from counterclaim import generation
+from counterclaim.intake import Progress, silent
+from counterclaim.scoring import ScoreTally
+
+
+@dataclass(frozen=True, slots=True)
+class Watchers:
+    """Who is told how far things are.
+
+    Attributes:
+        stage: what is being done.
+        answers: after every batch of answers, and as tokens are made.
+        scores: as readings come in.
+    """
+
+    stage: Progress = silent
+    answers: generation.Watch = field(default=lambda tally: None)
+    scores: Callable[[ScoreTally], None] = field(default=lambda tally: None)
