@@ -212,11 +212,7 @@ def tiny(
         _list_tiny(as_json)
         return
     with watching(quiet=as_json) as watchers:
-
-        def tell(doing: str, done: int, total: int) -> None:
-            watchers.stage(f"{name}: {doing}, {done:,} of {total:,}", None)
-
-        folder = models.ensure(name, tell, again=again)
+        folder = models.ensure(name, lambda doing, done, total: watchers.part(f"{name}: {doing}", done, total), again)
     card = models.card(name)
     if as_json:
         print_json({**card, "folder": str(folder)})

@@ -204,29 +204,37 @@ def watching(*, quiet: bool) -> Iterator[Any]:
     if quiet or not console.is_terminal:
         yield Watchers(answers=warn)
         return
-    with console.status("starting") as status:
+    from rich.progress import BarColumn, Progress, TextColumn
+
+    name, told = TextColumn("{task.description}", markup=False), TextColumn("{task.fields[told]}", markup=False)
+    with Progress(name, BarColumn(bar_width=20), told, console=console, transient=True) as progress:
+        task = progress.add_task("starting", total=None, told="")
+
+        def show(what: str, done: int | None, total: int | None, more: str = "") -> None:
+            progress.update(task, description=plain(what).plain, completed=done or 0, total=total, told=more)
 
         def answers(tally: Any) -> None:
             warn(tally)
-            status.update(plain(_answers_line(tally)))
+            show(f"answering, {tally.arm}", tally.done, tally.total, _answers_told(tally))
 
         def scores(tally: Any) -> None:
             left = _time_left(tally.done, tally.total, tally.seconds, tally.kept)
-            status.update(plain(
-                f"scoring with {tally.instrument}: {tally.done:,} of {tally.total:,} readings{left}, {tally.unscored:,} unscored"
-            ))  # fmt: skip
+            more = f"{tally.done:,} of {tally.total:,} readings{left}, {tally.unscored:,} unscored"
+            show(f"scoring with {tally.instrument}", tally.done, tally.total, more)
 
-        def stage(name: str, done: int | None) -> None:
-            status.update(plain(name if done is None else f"{name}: {done:,} rows"))
+        yield Watchers(
+            stage=lambda what, done: show(what, None, None, "" if done is None else f"{done:,} rows"),
+            part=lambda what, done, total: show(what, done, total, f"{done:,} of {total:,}"),
+            answers=answers,
+            scores=scores,
+        )
 
-        yield Watchers(stage, answers, scores)
 
-
-def _answers_line(tally: Any) -> str:
+def _answers_told(tally: Any) -> str:
     speed = f", {tally.tokens / tally.seconds:,.0f} tokens/s" if tally.tokens and tally.seconds else ""
     left = _time_left(tally.done, tally.total, tally.seconds, tally.kept)
     failed = f", {tally.errors:,} failed" if tally.errors else ""
-    return f"answering, {tally.arm}: {tally.done:,} of {tally.total:,}{speed}{left}, {tally.cut_share:.0%} cut{failed}"
+    return f"{tally.done:,} of {tally.total:,}{speed}{left}, {tally.cut_share:.0%} cut{failed}"
 
 
 def _time_left(done: int, total: int, seconds: float, kept: int) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,6 +11,7 @@ from counterclaim import generation, store
 from counterclaim.errors import InputError, RecordError
 from counterclaim.experiment.watching import Watchers
 from counterclaim.generation import FOLLOWS, follow_up_arm
+from counterclaim.models import tiny
 from counterclaim.records import (
     Claim,
     FinishReason,
@@ -24,6 +25,8 @@ from counterclaim.records import (
 from counterclaim.registry import Runtime
 from counterclaim.spec import ArmPlan, arms_hash, model_json
 from counterclaim.store import Journal, Records
+
+TINY = "tiny:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,11 +125,23 @@ def answer(
             study["frozen"] = old["frozen"]
         if earlier is None:
             store.begin_run(folder, study, asked.prompts)
+        _train_tiny(asked.arms, watchers)
         responses = generation.generate(
             asked.arms, asked.prompts, journal, known=known, samples=asked.samples, seeds=asked.seeds,
             follow_ups=asked.follow_ups, runtime=runtime, watch=watchers.answers,
         )  # fmt: skip
     return Work(folder, study, earlier, responses)
+
+
+def _train_tiny(arms: Sequence[ArmPlan], watchers: Watchers) -> None:
+    """Train the tiny models that arms name and that are not there yet, so that somebody can watch it."""
+    for model in dict.fromkeys(arm.model.name for arm in arms):
+        if model.startswith(TINY):
+            tiny.ensure(model.removeprefix(TINY), _told(model, watchers))
+
+
+def _told(model: str, watchers: Watchers) -> Callable[[str, int, int], None]:
+    return lambda doing, done, total: watchers.part(f"{model}: {doing}", done, total)
 
 
 def _empty(folder: Path, study: Mapping[str, Json]) -> bool:

@@ -60,7 +60,7 @@ def judging(
         if wanted.validate_judge:
             report = validate(
                 judge, asking, workers=runtime.concurrency,
-                progress=lambda done, total: watchers.stage(f"the judge's known-answer cards ({total} readings)", done),
+                progress=lambda done, total: watchers.part("the judge's known-answer cards", done, total),
             )  # fmt: skip
             cards["cards"] = report.cards()
         yield Bench(judge, runtime.concurrency, wanted.unsafe_local), cards

@@ -240,5 +240,5 @@ def judge_report(judge: str, wanted: Sequence[str], runtime: Runtime, watchers: 
     with closing(open_judge(judge, runtime)) as opened:
         return validate(
             opened, chosen, workers=runtime.concurrency,
-            progress=lambda done, total: watchers.stage(f"known-answer cards ({total} readings)", done),
+            progress=lambda done, total: watchers.part("known-answer cards", done, total),
         )  # fmt: skip

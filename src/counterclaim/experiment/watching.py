@@ -16,10 +16,12 @@ class Watchers:
 
     Attributes:
         stage: what is being done.
+        part: what is being done, how much of it is done, how much there is.
         answers: after every batch of answers, and as tokens are made.
         scores: as readings come in.
     """
 
     stage: Progress = silent
+    part: Callable[[str, int, int], None] = field(default=lambda name, done, total: None)
     answers: generation.Watch = field(default=lambda tally: None)
     scores: Callable[[ScoreTally], None] = field(default=lambda tally: None)
