@@ -120,6 +120,13 @@ def generate(
     most_cost: Annotated[float | None, typer.Option(min=0, help="Stop cleanly at this cost; needs the prices.")] = None,
     price_in: Annotated[float, typer.Option(min=0, help="Price of a million prompt tokens.")] = 0.0,
     price_out: Annotated[float, typer.Option(min=0, help="Price of a million answered tokens.")] = 0.0,
+    timeout: Annotated[
+        float, typer.Option(min=0.1, help="Seconds before a request to an endpoint counts as failed.")
+    ] = 120.0,
+    follow_up: Annotated[
+        list[str] | None,
+        typer.Option(help="Put this instrument's scripted next turn after every answer (recovery); repeat."),
+    ] = None,
     token_ends: Annotated[
         bool, typer.Option("--token-ends", help="Ask an endpoint where its tokens end, for smaller budgets later.")
     ] = False,
@@ -153,9 +160,10 @@ def generate(
     chosen = experiment.choose_prompts(PromptChoice(prompts, None if part == "all" else part, tuple(tag or ()), limit))
     runtime = Runtime(
         device=device, batch_size=batch_size, concurrency=concurrency, most_tokens=most_tokens, most_cost=most_cost,
-        price_in=price_in, price_out=price_out, token_ends=token_ends,
+        price_in=price_in, price_out=price_out, token_ends=token_ends, timeout_s=timeout,
     )  # fmt: skip
-    asked = experiment.Answering((ArmPlan(arm, spec, decode),), chosen, samples, (seed,))
+    turns = experiment.scripted_turns(follow_up or ())
+    asked = experiment.Answering((ArmPlan(arm, spec, decode),), chosen, samples, (seed,), turns)
     with watching(quiet=as_json) as watchers:
         summary = experiment.generate_run(out, asked, runtime, watchers, overwrite=overwrite)
     if as_json:

@@ -247,14 +247,15 @@ def _time_left(done: int, total: int, seconds: float, kept: int) -> str:
 
 def show_answers(summary: dict[str, Any], folder: Path) -> None:
     console = terminal()
-    table = table_of("arm", "answers", "cut by the budget", "failed", "tokens each (median)", "model")
+    table = table_of("arm", "answers", "cut by the budget", "failed", "tokens each (median)")
     for row in summary["arms"]:
-        model = plain(f"{row['model']} {row['revision'] or ''}")
         table.add_row(
             plain(row["arm"]), str(row["n"]), f"{row['cut']} ({row['cut'] / max(row['n'], 1):.0%})", str(row["failed"]),
-            "" if row["tokens"] is None else f"{row['tokens']:g}", model,
+            "" if row["tokens"] is None else f"{row['tokens']:g}",
         )  # fmt: skip
     console.print(table)
+    for name in dict.fromkeys(f"{row['model']} {row['revision'] or ''}".strip() for row in summary["arms"]):
+        console.print(plain(f"answered by {name}"))
     for note in summary["notes"]:
         console.print(plain(note))
     console.print(

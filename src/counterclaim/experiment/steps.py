@@ -89,6 +89,23 @@ def _summary(arm: str, answers: Sequence[Response]) -> dict[str, Json]:
     }  # fmt: skip
 
 
+def scripted_turns(names: Sequence[str]) -> dict[str, str]:
+    """The scripted next turn of each instrument.
+
+    Raises:
+        InputError: an instrument does not exist, or has no next turn.
+    """
+    instruments.load()
+    out = {}
+    for name in names:
+        said = registry.instrument_named(name).follow_up
+        if said is None:
+            having = [each for each, made in registry.instruments().items() if made.follow_up is not None]
+            raise InputError(f"{name} has no scripted next turn", remedy=f"choose among {', '.join(having)}")
+        out[name] = said
+    return out
+
+
 def score_run(
     folder: Path, wanted: Scoring, runtime: Runtime, watchers: Watchers, *, golds: str | None = None
 ) -> dict[str, Json]:

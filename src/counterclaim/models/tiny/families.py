@@ -62,10 +62,12 @@ RECIPES: Mapping[str, Recipe] = {
         "Qwen3 of width 128 with 4 layers of 8 heads",
         "qwen3",
         _softmax_attention(128, 4, 8, mlp=2),
-        steps=600,
+        steps=800,
         rate=3e-3,
     ),
-    "llama": Recipe("Llama, as SmolLM2 is, of width 96 with 2 layers", "llama", _softmax_attention(96, 2, 4)),
+    "llama": Recipe(
+        "Llama, as SmolLM2 is, of width 96 with 2 layers", "llama", _softmax_attention(96, 2, 4), steps=1400
+    ),
     "gemma4": Recipe(
         "Gemma 4 of width 64 with 3 layers: sliding and full attention, per-layer embeddings, shared keys and values",
         "gemma4_text",
@@ -78,6 +80,7 @@ RECIPES: Mapping[str, Recipe] = {
             "hidden_size_per_layer_input": 16,
             "num_kv_shared_layers": 1,
         },
+        steps=1500,
     ),
     "qwen3.5": Recipe(
         "Qwen3.5 of width 96: one layer of softmax attention, one of gated linear attention",
