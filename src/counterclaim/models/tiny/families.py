@@ -41,7 +41,7 @@ class Recipe:
 def _softmax_attention(width: int, layers: int, heads: int, mlp: int = 3) -> dict[str, Any]:
     """Sizes of a decoder with grouped-query attention, two heads to a group; ``mlp`` in widths.
 
-    Weights start with variance 1 / width: the 0.02 of the libraries is meant for widths in the thousands.
+    Weights start with variance 1 / width, with which Qwen learns sooner; Gemma and Llama do with the usual 0.02.
     """
     return {
         "hidden_size": width,
@@ -66,14 +66,17 @@ RECIPES: Mapping[str, Recipe] = {
         rate=3e-3,
     ),
     "llama": Recipe(
-        "Llama, as SmolLM2 is, of width 96 with 2 layers", "llama", _softmax_attention(96, 2, 4), steps=1400
+        "Llama, as SmolLM2 is, of width 96 with 2 layers",
+        "llama",
+        {**_softmax_attention(96, 2, 4), "initializer_range": 0.02},
+        steps=1400,
     ),
     "gemma4": Recipe(
         "Gemma 4 of width 64 with 3 layers: sliding and full attention, per-layer embeddings, shared keys and values",
         "gemma4_text",
         {
             **_softmax_attention(64, 3, 4, mlp=2),
-            "initializer_range": 0.02,  # its embeddings are scaled up by the root of the width
+            "initializer_range": 0.02,
             "global_head_dim": 16,
             "layer_types": ["sliding_attention", "full_attention", "full_attention"],
             "sliding_window": 512,
