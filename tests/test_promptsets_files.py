@@ -236,6 +236,7 @@ def test_rows_that_disagree_are_refused_with_both_lines(file: Path, second: Mapp
         ({"prompt": "A?", "split": "validation"}, "no split 'validation'; call it train, dev, test or fresh"),
         ({"prompt": "A?", "split": 3}, "no split 3"),
         ({"prompt": "A?", "gold": [1]}, "gold is a list and not an object"),
+        ({"prompt": "A?", "gold": "x"}, "call the column answer"),
         ({"prompt": "A?", "gold": {"checklist": 5}}, "checklist is not a list of texts"),
         ({"prompt": "A?", "gold": {"answer": "x"}, "answer": "y"}, "gold and the column answer say different things"),
         ({"prompt": "A?", "answer": "x", "answers": ["x"]}, "the row has both answer and answers"),

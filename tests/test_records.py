@@ -247,3 +247,7 @@ def test_records_are_frozen() -> None:
 def test_an_input_error_is_one_sentence_with_place_and_remedy() -> None:
     error = InputError("is empty", path="a.jsonl", line=3, remedy="fill it")
     assert str(error) == "a.jsonl, line 3: is empty; fill it."
+    assert (
+        str(InputError("there is no such set", remedy="did you mean tiny?"))
+        == "there is no such set; did you mean tiny?"
+    )

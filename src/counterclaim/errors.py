@@ -28,7 +28,7 @@ class InputError(CounterclaimError):
         problem: what is wrong, without a full stop.
         path: the file it is in.
         line: 1-based line (or row) in that file.
-        remedy: what to do, without a full stop.
+        remedy: what to do, without a full stop; a question keeps its mark.
     """
 
     def __init__(
@@ -41,7 +41,8 @@ class InputError(CounterclaimError):
     ) -> None:
         where = "" if path is None else f"{path}: " if line is None else f"{path}, line {line}: "
         tail = "" if remedy is None else f"; {remedy}"
-        super().__init__(f"{where}{problem}{tail}.")
+        sentence = f"{where}{problem}{tail}"
+        super().__init__(sentence if sentence.endswith("?") else f"{sentence}.")
         self.problem = problem
         self.path = path
         self.line = line

@@ -239,7 +239,10 @@ def _gold(row: Row, messages: tuple[Message, ...]) -> dict[str, Json]:
     """Everything that answers are scored by: the gold object, and what the columns add to it."""
     stated = _decoded(row.get("gold", {}))
     if not isinstance(stated, dict):
-        raise _RowError(f"gold is a {type(stated).__name__} and not an object", 'write {"answer": "..."}')
+        raise _RowError(
+            f"gold is a {type(stated).__name__} and not an object",
+            'call the column answer, or write {"answer": "..."} in it',
+        )
     for name in ("checklist", "test_list"):
         if name in stated:
             _texts(name, stated[name])

@@ -205,7 +205,7 @@ def read_study(folder: Path) -> dict[str, Json] | None:
         if not folder.exists():
             return None
         if not folder.is_dir():
-            raise InputError("a file stands where the run folder should go", path=folder, remedy="choose another --out")
+            raise InputError("a file stands where the run folder should go", path=folder, remedy="name a folder")
         ours = {HELD, "answers.journal", *(path.name for path in _half_written(folder))}
         if not (folder / "study.json").is_file():
             if any(path.name not in ours for path in folder.iterdir()):
