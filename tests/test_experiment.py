@@ -19,6 +19,7 @@ import pytest
 from counterclaim import experiment, study
 from counterclaim.errors import InputError, ModelError
 from counterclaim.experiment import Answering, Scoring, Watchers
+from counterclaim.intake import Options
 from counterclaim.records import Decode, FinishReason, ModelRef, Prompt, Provenance, Response
 from counterclaim.registry import Answer, Ask, ModelSpec, Runtime, backend
 from counterclaim.spec import ArmPlan, PromptChoice, load_study
@@ -569,3 +570,34 @@ def test_stopped_while_it_is_finished_no_score_passes_for_that_of_a_newer_answer
         monkeypatch.undo()
         asked_study(tmp_path)
         assert [made.unscored for made in read_run(tmp_path / "run").scores if made.unscored] == []
+
+
+# answers of other harnesses ---------------------------------------------------------------------------------------
+
+
+def test_answers_of_another_harness_are_taken_in_once_and_scored(tmp_path: Path) -> None:
+    rows = [{"prompt": f"What is {i} + 1?", "response": f"It is {i + (i % 3 > 0)}."} for i in range(9)]
+    (tmp_path / "answers.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    golds = [{"prompt": row["prompt"], "answer": str(i + 1)} for i, row in enumerate(rows)]
+    (tmp_path / "golds.jsonl").write_text("\n".join(map(json.dumps, golds)))
+    for instruments in (["numeric"], ["length"]):
+        experiment.take_in(tmp_path / "answers.jsonl", tmp_path / "run", Options())
+        experiment.score_run(
+            tmp_path / "run", Scoring(instruments), Runtime(), Watchers(), golds=str(tmp_path / "golds.jsonl")
+        )
+    scored = read_run(tmp_path / "run").scores
+    assert sum(made.value == 1 for made in scored if made.axis == "correct") == 6
+    assert {made.axis for made in scored} == {"correct", "score.n_words"}
+    (tmp_path / "answers.jsonl").write_text(json.dumps(rows[0]))
+    with pytest.raises(InputError, match="holds something else"):
+        experiment.take_in(tmp_path / "answers.jsonl", tmp_path / "run", Options())
+
+
+def test_a_judge_that_fails_its_cards_is_told_beside_its_scores(tmp_path: Path) -> None:
+    folder = answered(tmp_path, "control")
+    bad = experiment.score_run(folder, Scoring(["checklist"], judge="world:deaf-judge"), Runtime(), Watchers())
+    assert any("Do not trust these scores: world:deaf-judge must not score with checklist" in n for n in bad["notes"])
+    mute = experiment.score_run(folder, Scoring(["checklist"], judge="world:broken-judge"), Runtime(), Watchers())
+    assert any("left 120 of 120 readings unscored" in note for note in mute["notes"])
+    good = experiment.score_run(folder, Scoring(["checklist"], judge="world:judge"), Runtime(), Watchers())
+    assert good["notes"] == []

@@ -89,6 +89,8 @@ def test_another_model_for_the_treatment_keeps_no_revision_of_the_first(tmp_path
         ("allowed_loss = 0.02", "allowed_loss = -2", "line 30: guards.0.allowed_loss"),
         ('instruments = ["exact", "mine.toml"]', "instruments = []", "score.instruments"),
         ('model = "tiny:qwen3"\n', "", "model: is missing"),
+        ("[arms.placebo]", "[arms.donothing]", "did you mean 'do-nothing'?"),
+        ("[arms.placebo]", '[arms."dose:abc"]', "does not name a number"),
         ("seeds = [1, 2]", "seeds = [1, 2, 1]", "decode.seeds: 1 stands there twice"),
         ("[arms.placebo]", "[arms.control]", "arms.control: there is an arm of this name already"),
         ("[arms.placebo]", '[arms."base@16"]', "an arm cannot be called 'base@16'"),

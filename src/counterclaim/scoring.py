@@ -108,6 +108,11 @@ def _chosen(item: str, judge: str | None, unsafe_local: bool) -> Chosen:
         raise InputError(
             f"{made.name} asks a judge, and none was named", remedy="name one with --judge MODEL (or [score] judge)"
         )
+    if "judge" in made.needs and judge is not None and judge.startswith(("http://", "https://")) and "#" not in judge:
+        raise InputError(
+            f"the judge {judge} does not say which model judges, which is part of every score's name",
+            remedy=f"name it {judge}#MODEL",
+        )
     axes = {axis: axis for axis in made.axes}
     if listed:
         axes = {}

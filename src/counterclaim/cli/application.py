@@ -12,7 +12,9 @@ from counterclaim import __version__
 from counterclaim.errors import CounterclaimError
 
 BAD_INPUT = 2
+INTERRUPTED = 130
 DEBUG = "COUNTERCLAIM_DEBUG"
+STOPPED = "counterclaim: interrupted; what was finished is kept, and the same command goes on from there."
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -51,14 +53,15 @@ def main() -> None:
     """Run the command line; every error on purpose is one sentence and exit code 2."""
     try:
         app()
+    except SystemExit as exit:
+        if exit.code == INTERRUPTED:  # typer has swallowed the Ctrl-C, and its exit says nothing
+            print(STOPPED, file=sys.stderr)
+        raise
     except CounterclaimError as error:
         _complain(str(error))
     except KeyboardInterrupt:
-        print(
-            "counterclaim: interrupted; what was finished is kept, nothing half-written was left behind.",
-            file=sys.stderr,
-        )
-        sys.exit(130)
+        print(STOPPED, file=sys.stderr)
+        sys.exit(INTERRUPTED)
     except MemoryError:
         _complain("out of memory; audit fewer rows at once.")
     except BrokenPipeError:

@@ -8,8 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from counterclaim.cli.application import Json, app
-from counterclaim.cli.flags import choice, counted, numbers_of, share
+from counterclaim.cli.application import Format, Json, Mapping, app
+from counterclaim.cli.flags import choice, counted, mapping_of, numbers_of, share
 from counterclaim.cli.show import (
     plain,
     print_json,
@@ -176,8 +176,11 @@ def generate(
     epilog="Example: `counterclaim score run/ --with delivery --with checklist --judge http://localhost:8000/v1#judge-model`"
 )
 def score(
-    run: Annotated[Path, typer.Argument(help="A run folder with answers.")],
+    run: Annotated[Path, typer.Argument(help="A run folder with answers, or a file of answers of any harness.")],
     with_: With = None,
+    out: Annotated[Path | None, typer.Option(help="For a file of answers: the run folder to write.")] = None,
+    format: Format = None,
+    map: Mapping = None,
     judge: Judge = None,
     judge_cards: Annotated[
         bool, typer.Option("--judge-cards/--no-judge-cards", help="Run the judge's known-answer cards first.")
@@ -190,14 +193,23 @@ def score(
     ] = None,
     unsafe_local: Unsafe = False,
     concurrency: Concurrency = 8,
+    overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
-    """Score the answers of a run folder. What was scored before, and has not changed, is kept."""
+    """Score the answers of a run folder, or of a file. What was scored before, and has not changed, is kept."""
     from counterclaim import experiment
+    from counterclaim.intake import Options
     from counterclaim.registry import Runtime
 
     if not with_:
         raise InputError("no instrument was named", remedy="name one with --with NAME (counterclaim list instruments)")
+    if run.is_file():
+        if out is None:
+            raise InputError("a file of answers is scored in a run folder", path=run, remedy="name one with --out run/")
+        experiment.take_in(run, out, Options(format, mapping_of(map)), overwrite=overwrite)
+        run = out
+    elif out is not None or map or format:
+        raise InputError("--out, --map and --format go with a file of answers", path=run, remedy="leave them out")
     wanted = experiment.Scoring(with_, judge, judge_cards, numbers_of("--budgets", budgets), unsafe_local)
     with watching(quiet=as_json) as watchers:
         summary = experiment.score_run(run, wanted, Runtime(concurrency=concurrency), watchers, golds=prompts)

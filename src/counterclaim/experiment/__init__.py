@@ -11,11 +11,11 @@ from __future__ import annotations
 from counterclaim.experiment.answering import Answering, Work, answer, cut_to_budgets
 from counterclaim.experiment.asking import choose_prompts
 from counterclaim.experiment.scores import Scoring, judging, score
-from counterclaim.experiment.steps import generate_run, judge_report, score_run, score_table, scripted_turns
+from counterclaim.experiment.steps import generate_run, judge_report, score_run, score_table, scripted_turns, take_in
 from counterclaim.experiment.watching import Watchers
 from counterclaim.experiment.whole import perform
 
 __all__ = [
     "Answering", "Scoring", "Watchers", "Work", "answer", "choose_prompts", "cut_to_budgets", "generate_run", "judge_report",
-    "judging", "perform", "score", "score_run", "score_table", "scripted_turns",
+    "judging", "perform", "score", "score_run", "score_table", "scripted_turns", "take_in",
 ]  # fmt: skip

@@ -13,6 +13,7 @@ from counterclaim.records import (
     Json,
     Prompt,
     Response,
+    Score,
     content_hash,
     to_json,
 )
@@ -81,4 +82,11 @@ def notes_of(records: Records) -> list[str]:
     if failed:
         first = next(response.error for response in records.responses if response.error is not None)
         notes.append(f"{failed} of {len(records.responses)} answers failed, the first with: {first}")
+    by_instrument: dict[str, list[Score]] = {}
+    for made in records.scores:
+        by_instrument.setdefault(made.instrument, []).append(made)
+    for name, scores in by_instrument.items():
+        reasons = [made.unscored for made in scores if made.unscored is not None]
+        if 2 * len(reasons) > len(scores):
+            notes.append(f"{name} left {len(reasons)} of {len(scores)} readings unscored, the first with: {reasons[0]}")
     return notes

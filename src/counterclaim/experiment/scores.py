@@ -57,13 +57,16 @@ def judging(
         return
     with closing(open_judge(wanted.judge, runtime)) as judge:
         cards: dict[str, Json] = {}
+        bench = Bench(judge, runtime.concurrency, wanted.unsafe_local)
         if wanted.validate_judge:
             report = validate(
                 judge, asking, workers=runtime.concurrency,
                 progress=lambda done, total: watchers.part("the judge's known-answer cards", done, total),
             )  # fmt: skip
             cards["cards"] = report.cards()
-        yield Bench(judge, runtime.concurrency, wanted.unsafe_local), cards
+            faulty = [told for name, told in zip(report.names, report.sentences, strict=True) if report.faults(name)]
+            bench.notes.extend(f"Do not trust these scores: {told}" for told in faulty)
+        yield bench, cards
 
 
 def score(

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from statistics import median
 
-from counterclaim import instruments, registry, scoring, store
+from counterclaim import importers, instruments, registry, scoring, store
 from counterclaim.errors import InputError
 from counterclaim.evidence import CONTROL, TREATED, Arm, Evidence
 from counterclaim.experiment.answering import Answering, Work, answer
@@ -16,8 +16,9 @@ from counterclaim.experiment.asking import choose_prompts
 from counterclaim.experiment.freezing import measured_by, notes_of
 from counterclaim.experiment.scores import Scoring, judging, score, still_true
 from counterclaim.experiment.watching import Watchers
+from counterclaim.generation import FOLLOWS
 from counterclaim.instruments.validation import Report, validate
-from counterclaim.intake import DEFAULT_MARGIN
+from counterclaim.intake import DEFAULT_MARGIN, Options
 from counterclaim.metrics import resolve
 from counterclaim.models.judge import open_judge
 from counterclaim.records import (
@@ -29,6 +30,8 @@ from counterclaim.records import (
     Response,
     Score,
     claim_from_json,
+    content_hash,
+    to_json,
 )
 from counterclaim.registry import Runtime
 from counterclaim.scoring import Chosen
@@ -104,6 +107,37 @@ def scripted_turns(names: Sequence[str]) -> dict[str, str]:
             raise InputError(f"{name} has no scripted next turn", remedy=f"choose among {', '.join(having)}")
         out[name] = said
     return out
+
+
+def take_in(file: Path, folder: Path, options: Options, *, overwrite: bool = False) -> None:
+    """A run folder from answers that another harness wrote, to be scored like one's own; the same file is taken in once.
+
+    Why answers ended stays as the file says it; where it does not, ``audit`` infers it.
+
+    Raises:
+        InputError: the file cannot be read, or the folder holds something else.
+    """
+    imported = importers.load(
+        file, arm=CONTROL, format=options.format, mapping=options.mapping, rows=options.rows, pair_by=options.pair_by
+    )
+    identity = content_hash(["taken in", imported.source.sha256, dict(options.mapping), options.rows, options.pair_by])
+    with store.holding(folder):
+        old = store.read_study(folder)
+        if old is not None and old.get("answers_hash") == identity:
+            return
+        if old is not None and not overwrite:
+            raise InputError(
+                "the folder holds something else",
+                path=folder,
+                remedy="choose another --out, or replace it with --overwrite",
+            )
+        store.clear_run(folder)
+        study: dict[str, Json] = {
+            "finished": True, "answers_hash": identity, "began": imported.source.created, "frozen": None, "claim": None,
+            "arms": [], "taken_from": to_json(imported.source),
+        }  # fmt: skip
+        records = Records(study, imported.prompts, imported.responses, imported.scores)
+        store.finish_run(folder, records, {})
 
 
 def score_run(
@@ -211,7 +245,7 @@ def score_table(records: Records) -> list[dict[str, Json]]:
             if ":" in tag and not tag.startswith("source-id:"):
                 tags.setdefault(tag, set()).add(key)
     rows = []
-    for tag, keys in tags.items():
+    for tag, keys in sorted(tags.items()):
         if tag and not FEW <= len(keys) < len(records.prompts):
             continue
         evidence = Evidence(
@@ -219,8 +253,15 @@ def score_table(records: Records) -> list[dict[str, Json]]:
             [response for response in records.responses if response.prompt_id in keys],
             [made for made in records.scores if made.prompt_id in keys],
         )  # fmt: skip
-        rows += [row for arm in evidence.arms.values() for row in _axis_rows(evidence, arm, tag)]
+        arms = sorted(evidence.arms.values(), key=lambda arm: _arm_order(arm.name))
+        rows += [row for arm in arms for row in _axis_rows(evidence, arm, tag)]
     return rows
+
+
+def _arm_order(name: str) -> tuple[str, float]:
+    """Whole answers first, then the budgets by size."""
+    arm, mark, budget = name.partition("@")
+    return arm, float(budget.partition(FOLLOWS)[0]) if mark else 0.0
 
 
 def _axis_rows(evidence: Evidence, arm: Arm, tag: str) -> Iterator[dict[str, Json]]:

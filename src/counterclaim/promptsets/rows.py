@@ -160,7 +160,9 @@ def _object(path: Path, number: int, value: Json) -> Row:
 
 def _csv_rows(path: Path, text: str, *, tab: bool) -> Iterator[tuple[int, Row]]:
     head = text.lstrip("\n").partition("\n")[0]
-    csv.field_size_limit(max(csv.field_size_limit(), MOST_LINE))  # the module's own limit is 128 KiB
+    csv.field_size_limit(
+        max(csv.field_size_limit(), MOST_LINE + 1)
+    )  # one limit for the whole process, 128 KiB at first
     reader = csv.reader(
         io.StringIO(text, newline=""), delimiter="\t" if tab else max(",;", key=head.count), strict=True
     )
@@ -176,6 +178,8 @@ def _csv_rows(path: Path, text: str, *, tab: bool) -> Iterator[tuple[int, Row]]:
                 if twice := [name for name in header if header.count(name) > 1]:
                     raise InputError(f"two columns are called {twice[0]!r}", path=path, line=here)
                 continue
+            if max(map(len, cells)) > MOST_LINE:
+                raise InputError(f"a cell is longer than {MOST_LINE:,} characters", path=path, line=here)
             if len(cells) != len(header):
                 raise InputError(
                     f"the row has {len(cells)} cells where the header has {len(header)}", path=path, line=here,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
@@ -108,6 +109,8 @@ def load_study(path: Path) -> StudyPlan:
             path=path,
             remedy="the two arms of the claim are said under [control] and [treatment]; call this one something else",
         )
+    for name in tables.arms:
+        _special_name(name, path)
     arms += [_arm(name, table, tables, path) for name, table in tables.arms.items()]
     if arms[0].model == arms[1].model and arms[0].decode == arms[1].decode:
         raise InputError(
@@ -153,6 +156,24 @@ def load_study(path: Path) -> StudyPlan:
         train_data=None if tables.train_data is None else Path(_beside(path, tables.train_data)),
         out=Path("runs") / path.stem if tables.out is None else Path(tables.out),
     )
+
+
+SPECIAL_ARMS = ("do-nothing", "placebo", "prompt-baseline")
+
+
+def _special_name(name: str, path: Path) -> None:
+    """Raise InputError where an arm's name is nearly, and not quite, one that a check looks for."""
+    near = difflib.get_close_matches(name.lower().replace("_", "-"), SPECIAL_ARMS, n=1, cutoff=0.75)
+    if near and name not in SPECIAL_ARMS:
+        raise InputError(f"no check looks at an arm called {name!r}", path=path, remedy=f"did you mean {near[0]!r}?")
+    tag, mark, dose = name.partition(":")
+    if mark and tag == "dose":
+        try:
+            float(dose)
+        except ValueError as error:
+            raise InputError(
+                f"the arm {name!r} does not name a number", path=path, remedy="name dose arms like dose:0.5"
+            ) from error
 
 
 def _roles(tables: Any) -> dict[str, str]:

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -69,8 +70,11 @@ def _seed(text: str, name: str) -> int:
 @lru_cache(maxsize=8)
 def _drawn(name: str, seed: int) -> Evidence:
     if name not in WORLDS:
+        near = difflib.get_close_matches(name, [*WORLDS, *JUDGES], n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
         raise ModelError(
-            f"there is no planted world or judge {name!r}", remedy=f"choose among {', '.join([*WORLDS, *JUDGES])}"
+            f"there is no planted world or judge {name!r}",
+            remedy=f"{hint}the judges are {', '.join(JUDGES)}; counterclaim list worlds names the worlds",
         )
     return WORLDS[name].draw(seed)
 

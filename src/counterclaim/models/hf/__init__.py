@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 from counterclaim.errors import ModelError
 from counterclaim.registry import Model, ModelSpec, Runtime, backend
 
@@ -12,6 +14,13 @@ def open_hf(spec: ModelSpec, runtime: Runtime) -> Model:
     Raises:
         ModelError: torch and transformers are missing, or the model cannot be used as asked.
     """
+    if "#" in spec.name:
+        raise ModelError(
+            f"{spec.name} reads like an endpoint and does not say how it is reached", remedy="write http:// before it"
+        )
+    logging.getLogger("huggingface_hub").setLevel(
+        logging.ERROR
+    )  # its retries say nothing that our own sentence does not
     try:
         import torch  # noqa: F401
         import transformers  # noqa: F401
