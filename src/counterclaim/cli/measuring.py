@@ -82,11 +82,11 @@ def bench(
 
 @app.command(epilog="Examples: `counterclaim kit truncation`, `counterclaim kit lm-eval samples_gsm8k.jsonl`")
 def kit(
-    name: Annotated[str | None, typer.Argument(help="A check or a format; all built-ins when left out.")] = None,
+    name: Annotated[str | None, typer.Argument(help="A check, an instrument or a format; all checks and instruments when left out.")] = None,
     file: Annotated[Path | None, typer.Argument(help="For a format: a small good file of it.")] = None,
     draws: Annotated[int, typer.Option(min=1, help="Draws of each planted world.")] = 20,
 ) -> None:
-    """Run the conformance suite on a check (built-in or plugged in), or on an importer with a file of its format."""
+    """Run the conformance suite on a check or an instrument (built-in or plugged in), or on an importer with a file of its format."""
     from counterclaim import kit as suites
     from counterclaim.registry import load_plugins
 
