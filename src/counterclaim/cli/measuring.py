@@ -82,7 +82,9 @@ def bench(
 
 @app.command(epilog="Examples: `counterclaim kit truncation`, `counterclaim kit lm-eval samples_gsm8k.jsonl`")
 def kit(
-    name: Annotated[str | None, typer.Argument(help="A check, an instrument or a format; all checks and instruments when left out.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(help="A check, an instrument or a format; all checks and instruments when left out.")
+    ] = None,
     file: Annotated[Path | None, typer.Argument(help="For a format: a small good file of it.")] = None,
     draws: Annotated[int, typer.Option(min=1, help="Draws of each planted world.")] = 20,
 ) -> None:
