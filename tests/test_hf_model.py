@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import cache
@@ -273,6 +274,34 @@ def test_a_row_that_does_not_fit_alone_is_an_error_record(
     got = answers(model, asks(3), GREEDY)
     assert {answer.finish_reason for answer in got.values()} == {FinishReason.ERROR}
     assert all("even alone; allow fewer new tokens" in str(answer.error) for answer in got.values())
+
+
+@pytest.mark.parametrize("decode", [GREEDY, SAMPLED, replace(SAMPLED, top_p=0.8)])
+def test_a_row_whose_numbers_fail_is_an_error_record_and_the_others_go_on(
+    decode: Decode, opened: Callable[..., HfModel]
+) -> None:
+    model = opened("llama", 4)
+    want = answers(model, asks(4), decode)
+    steps = 0
+
+    def fail_in_the_first_row(module: Any, inputs: Any, output: torch.Tensor) -> torch.Tensor:
+        nonlocal steps
+        steps += 1
+        if steps == 3:
+            output[0] = math.nan
+        return output
+
+    handle = model.network.lm_head.register_forward_hook(fail_in_the_first_row)
+    try:
+        got = answers(model, asks(4), decode)
+    finally:
+        handle.remove()
+    (failed,) = [index for index, answer in got.items() if answer.error is not None]
+    assert got[failed].text is None
+    assert "computed no numbers (NaN)" in str(got[failed].error)
+    assert {index: answer for index, answer in got.items() if index != failed} == {
+        index: answer for index, answer in want.items() if index != failed
+    }
 
 
 def test_other_failures_are_not_taken_for_a_lack_of_memory(

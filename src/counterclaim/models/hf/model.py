@@ -225,6 +225,7 @@ class HfModel:
             [Detokenizer(self._decode_tokens, work.decode.stop or ()) for _ in part], self._ends, self._runtime.progress
         )
         watched = work.decode.stop or self._runtime.progress
+        numbers = _Numbers(len(part), self.device)
         output = self.network.generate(
             input_ids=torch.tensor(rows, device=self.device),
             attention_mask=torch.tensor(mask, device=self.device),
@@ -234,7 +235,7 @@ class HfModel:
                 max_new_tokens=work.budget,
                 do_sample=False,  # a drawn token is the only one that the sampler leaves
             ),
-            logits_processor=LogitsProcessorList(self._processors(part, work, padding, width)),
+            logits_processor=LogitsProcessorList([numbers, *self._processors(part, work, padding, width)]),
             stopping_criteria=StoppingCriteriaList([watch] if watched else []),
         )
         generated = output[:, width:].tolist()
@@ -243,8 +244,10 @@ class HfModel:
         else:
             texts = [detokenized(self._answer_tokens(row), self._decode_tokens) for row in generated]
         return [
-            (index, self._as_answer(text, tokens, len(prompt)))
-            for index, text, tokens, prompt in zip(part, texts, generated, prompts, strict=True)
+            (index, _refused(_NOT_A_NUMBER, len(prompt)) if lost else self._as_answer(text, tokens, len(prompt)))
+            for index, text, tokens, prompt, lost in zip(
+                part, texts, generated, prompts, numbers.lost.tolist(), strict=True
+            )
         ]
 
     def _processors(self, part: list[int], work: _Work, padding: list[int], width: int) -> list[LogitsProcessor]:
@@ -285,6 +288,27 @@ class HfModel:
             prompt_tokens=n_prompt,
             token_chars=tuple(made.token_chars),
         )
+
+
+_NOT_A_NUMBER = (
+    "the model computed no numbers (NaN) for this prompt, so what it wrote means nothing; load it with another dtype "
+    "(float16 overflows where bfloat16 and float32 do not), or check its weights."
+)
+
+
+class _Numbers(LogitsProcessor):
+    """Remembers the rows whose logits stopped being numbers, and lets the others go on.
+
+    Attributes:
+        lost: bool (rows,).
+    """
+
+    def __init__(self, rows: int, device: torch.device) -> None:
+        self.lost = torch.zeros(rows, dtype=torch.bool, device=device)
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        self.lost |= scores[:, 0].isnan()  # a NaN in the last hidden state is one in every logit
+        return torch.nan_to_num(scores) if self.lost.any() else scores
 
 
 class _Watch(StoppingCriteria):
