@@ -217,6 +217,20 @@ def test_the_pair_that_waits_for_a_program_ends_with_its_pool(unsafe: bool) -> N
         time.sleep(0.01)
 
 
+def test_what_a_killed_worker_had_waiting_ends_too() -> None:
+    with Pool(workers=1, unsafe_local=True) as short:
+        assert short.run(RIGHT).passed
+        (worker,) = short._workers
+        deadline = time.monotonic() + 5
+        while len(waiting := _below(worker._process.pid)) < 2:
+            assert time.monotonic() < deadline, "no examiner and candidate wait"
+            time.sleep(0.01)
+        os.kill(worker._process.pid, signal.SIGKILL)
+    while any(Path(f"/proc/{process}/cmdline").exists() for process in waiting):
+        assert time.monotonic() < deadline, "processes are left behind"
+        time.sleep(0.01)
+
+
 def test_results_come_in_order_and_from_many_threads(pool: Pool) -> None:
     programs = [Program(f"def f():\n    return {i}", f"assert f() == {i if i % 3 else -1}") for i in range(12)]
     assert [done.passed for done in pool.map(programs)] == [i % 3 != 0 for i in range(12)]

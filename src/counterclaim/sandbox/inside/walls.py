@@ -11,6 +11,7 @@ import ctypes
 import os
 import resource
 from collections.abc import Mapping
+from typing import Any
 
 _NEW_NS, _NEW_IPC, _NEW_USER, _NEW_PID = 0x00020000, 0x08000000, 0x10000000, 0x20000000
 _NOSUID, _NODEV, _READ_ONLY, _NOEXEC = 2, 4, 1, 8
@@ -22,7 +23,10 @@ _MIB = 1 << 20
 
 # Made once, before any fork: a job that made them would pay for it.
 _libc = ctypes.CDLL(None, use_errno=True)
-_capset, _mount_at, _prctl, _unshare = _libc.capset, _libc.mount, _libc.prctl, _libc.unshare
+_calls: list[Any] = [getattr(_libc, name, None) for name in ("capset", "mount", "prctl", "unshare")]
+_capset, _mount_at, _prctl, _unshare = (
+    _calls  # a system without them has no walls, and runs programs bare or not at all
+)
 _CAPABILITY_HEADER = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
 _NO_CAPABILITIES = (ctypes.c_uint32 * 6)()
 

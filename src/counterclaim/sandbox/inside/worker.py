@@ -84,27 +84,31 @@ def serve(walled: bool, user: int | None, seccomp: bytes, limits: dict[str, Any]
     gc.freeze()  # the collector would touch, and so copy, pages that forks share
     jobs = socket.socket(fileno=0)
     jobs.sendall(_frame({"ready": True}))
-    examiner, done = _forked_examiner(jobs, walled, seccomp, limits)
+    examiner, done, leash = _forked_examiner(jobs, walled, seccomp, limits)
     while os.read(done, 1):  # else the examiner died with a job half read, or there are no more jobs
         os.kill(examiner, signal.SIGKILL)  # saves it the interpreter's own end
         os.close(done)
+        os.close(leash)
         last = examiner
-        examiner, done = _forked_examiner(jobs, walled, seccomp, limits)
+        examiner, done, leash = _forked_examiner(jobs, walled, seccomp, limits)
         os.waitpid(last, 0)
 
 
-def _forked_examiner(jobs: socket.socket, walled: bool, seccomp: bytes, limits: dict[str, Any]) -> tuple[int, int]:
-    """An examiner that waits for one job: its process id, and a descriptor that tells when it is done."""
+def _forked_examiner(jobs: socket.socket, walled: bool, seccomp: bytes, limits: dict[str, Any]) -> tuple[int, int, int]:
+    """An examiner that waits for one job: its process id, a descriptor that tells when it is done, and its leash."""
     done, report = os.pipe()
+    end, leash = os.pipe()
     examiner = os.fork()
     if examiner == 0:
         os.close(done)
+        os.close(leash)
         if _one_job(jobs, walled, seccomp, limits):
             os.write(report, b"d")
-            signal.pause()  # the worker ends this process
+            os.read(end, 1)  # the worker ends this process; where a program has ended the worker, the leash does
         os._exit(0)
     os.close(report)
-    return examiner, done
+    os.close(end)
+    return examiner, done, leash
 
 
 def _rehearse() -> None:
