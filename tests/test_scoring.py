@@ -145,6 +145,12 @@ def test_recovery_reads_the_turn_of_its_own_arm_and_budget(tmp_path: Path) -> No
     assert len(found) == 4, "turns themselves are not scored"
 
 
+def test_a_scripted_next_turn_is_no_arm_of_its_own_whatever_scores(tmp_path: Path) -> None:
+    (exact,) = scoring.choose(["exact"], None)
+    answers = [said("yes"), said("no", arm="control/recovery"), said("yes", arm="treated")]
+    assert [made.arm for made in scores(tmp_path, exact, answers=answers)] == ["control", "treated"]
+
+
 def test_side_by_side_gives_what_one_by_one_gives(tmp_path: Path) -> None:
     judged = chosen(instrument(says_yes, needs=["judge"]))
     one = scores(tmp_path / "one", judged, bench=Bench(workers=1))

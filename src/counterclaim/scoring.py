@@ -16,7 +16,7 @@ from pathlib import Path
 
 from counterclaim import instruments as builtin
 from counterclaim.errors import InputError, RegistryError
-from counterclaim.generation import follow_up_arm
+from counterclaim.generation import FOLLOWS, follow_up_arm
 from counterclaim.records import (
     Json,
     Prompt,
@@ -177,7 +177,7 @@ def score(
 ) -> list[Score]:
     """Every answer read by every instrument, in the order of instruments and answers.
 
-    Answers to an instrument's scripted next turn are read together with the answer that they follow.
+    Answers to a scripted next turn are read together with the answer that they follow, and never by themselves.
 
     Args:
         responses: answers of all arms, scripted next turns included.
@@ -192,8 +192,7 @@ def score(
         InputError: an instrument fails its own cards, a prompt lacks the gold that it needs, or the disk is full.
         SandboxError: programs would have to be run, and there is no sandbox.
     """
-    turns = {made.instrument.name for made in chosen if made.instrument.follow_up is not None}
-    follow_ups = {response.key: response for response in responses if _follows(response.arm, turns)}
+    follow_ups = {response.key: response for response in responses if FOLLOWS in response.arm}
     read = [response for response in responses if response.key not in follow_ups]
     kept: dict[tuple[str, str, str, int], list[Score]] = {}
     for made in known:
@@ -225,10 +224,6 @@ def score(
                     watch(tally)
             out += [made for response in read for made in kept[item.name, *response.key]]
     return out
-
-
-def _follows(arm: str, turns: Iterable[str]) -> bool:
-    return any(arm == follow_up_arm(arm.rpartition("/")[0], name) for name in turns)
 
 
 def _read_group(

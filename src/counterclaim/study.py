@@ -1,4 +1,4 @@
-"""The main path: results in, records on disk, checks, verdict, pages. The only module that knows the order.
+"""The main path, in order: records in, checks, verdict, pages.
 
     import_study, or perform ─> Records ─> evidence_of ─> run_all ─> decide ─> verdict.json, checks.jsonl, pages
 

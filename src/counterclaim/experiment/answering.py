@@ -26,8 +26,6 @@ from counterclaim.registry import Runtime
 from counterclaim.spec import ArmPlan, arms_hash, model_json
 from counterclaim.store import Journal, Records
 
-TINY = "tiny:"
-
 
 @dataclass(frozen=True, slots=True)
 class Answering:
@@ -136,8 +134,8 @@ def answer(
 def _train_tiny(arms: Sequence[ArmPlan], watchers: Watchers) -> None:
     """Train the tiny models that arms name and that are not there yet, so that somebody can watch it."""
     for model in dict.fromkeys(arm.model.name for arm in arms):
-        if model.startswith(TINY):
-            tiny.ensure(model.removeprefix(TINY), _told(model, watchers))
+        if model.startswith(tiny.SCHEME):
+            tiny.ensure(model.removeprefix(tiny.SCHEME), _told(model, watchers))
 
 
 def _told(model: str, watchers: Watchers) -> Callable[[str, int, int], None]:

@@ -42,7 +42,7 @@ __all__ = [
 NAMES: Mapping[str, str] = {name: recipe.about for name, recipe in RECIPES.items()}
 """What each tiny model is, by name."""
 
-_SCHEME = "tiny:"
+SCHEME = "tiny:"
 _CARD = "tiny.json"
 _LIBRARIES = ("torch", "transformers", "tokenizers")
 
@@ -129,7 +129,7 @@ def open_tiny(spec: ModelSpec, runtime: Runtime) -> Model:
     """
     if spec.revision is not None:
         raise ModelError(f"{spec.name} has no revisions", remedy="leave the revision out")
-    folder = ensure(spec.name.removeprefix(_SCHEME))
+    folder = ensure(spec.name.removeprefix(SCHEME))
     from counterclaim.models.hf.loading import load
     from counterclaim.models.hf.model import HfModel
 
@@ -157,7 +157,7 @@ def _versions() -> dict[str, str]:
 
 backend(
     "tiny",
-    about="Tiny models with known truth, trained here once: " + ", ".join(_SCHEME + name for name in NAMES) + ".",
+    about="Tiny models with known truth, trained here once: " + ", ".join(SCHEME + name for name in NAMES) + ".",
     can=("generate", "logprobs", "activations", "edit", "train"),
-    opens=lambda name: name.startswith(_SCHEME),
+    opens=lambda name: name.startswith(SCHEME),
 )(open_tiny)
