@@ -29,6 +29,8 @@ from counterclaim.errors import InputError
 from counterclaim.metrics import METRICS, Floats, Metric, resolve
 from counterclaim.overlap import OverlapReport
 from counterclaim.records import (
+    CONTROL,
+    TREATED,
     Claim,
     Estimate,
     FinishReason,
@@ -40,7 +42,6 @@ from counterclaim.records import (
 )
 
 Mask = npt.NDArray[np.bool_]
-CONTROL, TREATED = "control", "treated"
 GENERATED = "generated"
 """Format of a source that is no file: answers that a study of one's own generated."""
 

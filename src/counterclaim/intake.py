@@ -18,11 +18,13 @@ from counterclaim import __version__, importers, spec, store
 from counterclaim.checks.parity import SETTINGS
 from counterclaim.effect import Counts, as_counts
 from counterclaim.errors import InputError
-from counterclaim.evidence import CONTROL, TREATED, Evidence
+from counterclaim.evidence import Evidence
 from counterclaim.importers.finish import infer_finish
 from counterclaim.metrics import better, resolve
 from counterclaim.overlap import OverlapReport, scan
 from counterclaim.records import (
+    CONTROL,
+    TREATED,
     Claim,
     Guard,
     Json,

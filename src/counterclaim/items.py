@@ -6,9 +6,9 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from counterclaim.evidence import CONTROL, TREATED, Arm, Evidence
+from counterclaim.evidence import Arm, Evidence
 from counterclaim.metrics import Floats, Metric
-from counterclaim.records import Json
+from counterclaim.records import CONTROL, TREATED, Json
 
 
 def paired_items(evidence: Evidence, *, most: int, first: Iterable[str] = ()) -> tuple[list[dict[str, Json]], int]:

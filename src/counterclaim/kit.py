@@ -18,12 +18,14 @@ import numpy as np
 from counterclaim import checks as builtin_checks  # noqa: F401  registers them
 from counterclaim.effect import ArmCounts, Counts
 from counterclaim.errors import InputError, ModelError, SandboxError
-from counterclaim.evidence import CONTROL, TREATED, Evidence
+from counterclaim.evidence import Evidence
 from counterclaim.importers import IMPORTERS, Imported, load
 from counterclaim.instruments import load as load_instruments
 from counterclaim.instruments.reading import item_of
 from counterclaim.instruments.validation import PADDING, agrees, orders, run_cards
 from counterclaim.records import (
+    CONTROL,
+    TREATED,
     CheckResult,
     Claim,
     Decode,

@@ -20,6 +20,11 @@ from counterclaim.errors import RecordError
 
 Json = Any  # what json.loads can return
 
+CONTROL, TREATED = "control", "treated"
+"""The two arms of a claim."""
+DO_NOTHING, PLACEBO, PROMPT_BASELINE = "do-nothing", "placebo", "prompt-baseline"
+"""Other arms that checks look for."""
+
 LABELS: Mapping[str, tuple[str, ...]] = {
     "delivery": ("assert", "hedge"),
     "cert": ("CERTAIN", "UNCERTAIN", "AMBIGUOUS"),

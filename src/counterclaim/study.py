@@ -15,7 +15,7 @@ from counterclaim import importers, store
 from counterclaim.checks import ONE_ARM, run_all
 from counterclaim.checks.cost import guards as watched_guards
 from counterclaim.errors import InputError, RecordError
-from counterclaim.evidence import CONTROL, TREATED, Evidence
+from counterclaim.evidence import Evidence
 from counterclaim.experiment import Watchers, perform
 from counterclaim.importers.finish import infer_finish
 from counterclaim.intake import (
@@ -30,6 +30,8 @@ from counterclaim.intake import (
 from counterclaim.items import paired_items
 from counterclaim.metrics import CELLS
 from counterclaim.records import (
+    CONTROL,
+    TREATED,
     CheckResult,
     Claim,
     Json,

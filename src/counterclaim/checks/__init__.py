@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 
 from counterclaim.checks import arms, cost, effect, endings, joins, judging, labels, parity, transfer
 from counterclaim.evidence import Evidence
-from counterclaim.records import CheckResult
+from counterclaim.records import DO_NOTHING, PLACEBO, PROMPT_BASELINE, CheckResult
 from counterclaim.registry import checks
 
 __all__ = [
@@ -53,9 +53,9 @@ def required(evidence: Evidence) -> frozenset[str]:
         "label-agreement": bool(claim.same_construct),
         "ledger": bool(claim.quotes),
         "base-rate": evidence.metric.kind != "mean",
-        "identity": "do-nothing" in evidence.arms,
-        "placebo": "placebo" in evidence.arms,
-        "prompt-baseline": "prompt-baseline" in evidence.arms,
+        "identity": DO_NOTHING in evidence.arms,
+        "placebo": PLACEBO in evidence.arms,
+        "prompt-baseline": PROMPT_BASELINE in evidence.arms,
         "dose-response": any(name.startswith("dose:") for name in evidence.arms),
     }
     return frozenset(names | {name for name, asked in given.items() if asked})

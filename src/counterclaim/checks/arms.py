@@ -9,11 +9,9 @@ import numpy as np
 from counterclaim import stats
 from counterclaim.checks.wording import needs_two_arms, not_run, number, pass_on, percent, with_interval
 from counterclaim.effect import Effect, cluster_mean
-from counterclaim.evidence import CONTROL, TREATED, Evidence
-from counterclaim.records import Json, Outcome
+from counterclaim.evidence import Evidence
+from counterclaim.records import CONTROL, DO_NOTHING, PLACEBO, PROMPT_BASELINE, TREATED, Json, Outcome
 from counterclaim.registry import Finding, check
-
-DO_NOTHING, PLACEBO, PROMPT = "do-nothing", "placebo", "prompt-baseline"
 
 
 @check(
@@ -127,7 +125,10 @@ def placebo(evidence: Evidence) -> Finding:
 def prompt_baseline(evidence: Evidence) -> Finding:
     """FAIL when a system prompt alone does as much as the treatment."""
     return _against(
-        evidence, PROMPT, "a one-line system prompt", "Answer the prompts with the base model and a system prompt"
+        evidence,
+        PROMPT_BASELINE,
+        "a one-line system prompt",
+        "Answer the prompts with the base model and a system prompt",
     )
 
 

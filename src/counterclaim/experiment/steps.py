@@ -10,7 +10,7 @@ from statistics import median
 
 from counterclaim import importers, instruments, registry, scoring, store
 from counterclaim.errors import InputError
-from counterclaim.evidence import CONTROL, TREATED, Arm, Evidence
+from counterclaim.evidence import Arm, Evidence
 from counterclaim.experiment.answering import Answering, Work, answer
 from counterclaim.experiment.asking import choose_prompts
 from counterclaim.experiment.freezing import measured_by, notes_of
@@ -22,6 +22,8 @@ from counterclaim.intake import DEFAULT_MARGIN, Options
 from counterclaim.metrics import resolve
 from counterclaim.models.judge import open_judge
 from counterclaim.records import (
+    CONTROL,
+    TREATED,
     Claim,
     Estimate,
     FinishReason,

@@ -10,14 +10,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from counterclaim.errors import InputError
-from counterclaim.records import Claim, Decode, Json, content_hash, to_json
+from counterclaim.records import (
+    CONTROL,
+    DO_NOTHING,
+    PLACEBO,
+    PROMPT_BASELINE,
+    TREATED,
+    Claim,
+    Decode,
+    Json,
+    content_hash,
+    to_json,
+)
 from counterclaim.registry import ModelSpec, Runtime
 from counterclaim.spec._claim import claim_schema, read_toml, to_claim, validated
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
-
-CONTROL, TREATED = "control", "treated"
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +167,7 @@ def load_study(path: Path) -> StudyPlan:
     )
 
 
-SPECIAL_ARMS = ("do-nothing", "placebo", "prompt-baseline")
+SPECIAL_ARMS = (DO_NOTHING, PLACEBO, PROMPT_BASELINE)
 
 
 def _special_name(name: str, path: Path) -> None:

@@ -16,10 +16,12 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from counterclaim.evidence import CONTROL, TREATED, Evidence
+from counterclaim.evidence import Evidence
 from counterclaim.metrics import Floats
 from counterclaim.overlap import OverlapReport
 from counterclaim.records import (
+    CONTROL,
+    TREATED,
     Claim,
     Decode,
     FinishReason,
