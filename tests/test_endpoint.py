@@ -696,11 +696,10 @@ def test_progress_is_told_every_token(opened: Open) -> None:
 def test_a_slow_reader_is_not_run_away_from(opened: Open) -> None:
     with serve(echo) as server:
         rows = opened(server, concurrency=2).answer(asks(100), DECODE)
-        next(rows)
+        first = len(next(rows))  # as many as were finished by then: a busy machine hands on more at once
         time.sleep(0.3)
-        assert len(server.requests) <= 2 * 4 + 2
-        rest = sum(len(batch) for batch in rows)
-        assert rest >= 90
+        assert len(server.requests) <= 2 * 4 + first
+        assert first + sum(len(batch) for batch in rows) == 100
 
 
 def test_no_thread_is_left_behind(opened: Open) -> None:
