@@ -167,6 +167,7 @@ class ModelRef:
         dtype: of the weights as loaded.
         quantisation: None where there is none.
         adapter_hash: hash of the adapter's weights and settings.
+        adapter_dose: by how much the adapter is scaled: 1 as it was trained, 0 not at all; None where nobody said.
         libraries: versions of what computed the answer, such as ``torch 2.13.0, transformers 5.23.0``.
     """
 
@@ -175,7 +176,73 @@ class ModelRef:
     dtype: str | None = None
     quantisation: str | None = None
     adapter_hash: str | None = None
+    adapter_dose: float | None = None
     libraries: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What one model said at one stage of the making of a training example.
+
+    Attributes:
+        stage: such as ``eager``, ``synthesizer``, ``student``.
+        model: name of the model as it was opened.
+        licence: SPDX id of the licence under which its outputs may be used; None where nobody declared one.
+        text: what it said.
+        prompt_tokens: tokens of what it was shown, where known.
+        n_tokens: tokens that it generated, where known.
+        cost: in the currency of the pipeline's prices.
+    """
+
+    stage: str
+    model: str
+    licence: str | None
+    text: str
+    prompt_tokens: int | None = None
+    n_tokens: int | None = None
+    cost: float = 0.0
+
+
+ExampleKind = Literal["gold", "failure", "boundary", "counter"]
+"""A teacher's answer; the student's own mistake and its correction; a question where hedging or asking is right; a pair of
+answers of which one is better."""
+Variant = Literal["plain", "style", "length"]
+"""As the teacher said it; the same content in another style; the same content as long as the student's own answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One training example.
+
+    Attributes:
+        prompt: the conversation that is answered.
+        chosen: the answer to be learnt.
+        rejected: an answer that is worse, which makes the example a preference pair; None where there is none.
+        kind: what it teaches.
+        variant: what was done to the wording of ``chosen``.
+        prompt_id: the prompt of the source from which it was made; ``""`` where there is none.
+        provenance: who said what on the way to it.
+    """
+
+    prompt: tuple[Message, ...]
+    chosen: str
+    rejected: str | None = None
+    kind: ExampleKind = "gold"
+    variant: Variant = "plain"
+    prompt_id: str = ""
+    provenance: tuple[Call, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.prompt or not self.chosen.strip():
+            raise RecordError("a training example has a prompt and an answer to be learnt")
+        if self.rejected is not None and self.rejected.strip() == self.chosen.strip():
+            raise RecordError("the two sides of a preference pair are equal, so it teaches nothing")
+
+    @property
+    def id(self) -> str:
+        """16 hex digits of SHA-256 over what is learnt from it."""
+        turns = [[message.role, message.content] for message in self.prompt]
+        return content_hash([turns, self.chosen, self.rejected])[:16]
 
 
 @dataclass(frozen=True, slots=True)
@@ -543,6 +610,13 @@ def response_from_json(row: Mapping[str, Json], cache: dict[str, Any] | None = N
         prompt_tokens=row.get("prompt_tokens"),
         token_chars=None if row.get("token_chars") is None else tuple(row["token_chars"]),
     )
+
+
+def example_from_json(row: Mapping[str, Json]) -> Example:
+    """The inverse of ``to_json`` on an Example."""
+    turns = tuple(Message(turn["role"], turn["content"]) for turn in row["prompt"])
+    calls = tuple(Call(**call) for call in row.get("provenance", ()))
+    return Example(**{**{key: row[key] for key in row if key != "id"}, "prompt": turns, "provenance": calls})
 
 
 def score_from_json(row: Mapping[str, Json]) -> Score:

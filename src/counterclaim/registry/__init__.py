@@ -1,4 +1,4 @@
-"""How checks, backends and instruments make themselves known; built-ins go through the same decorators as plug-ins.
+"""How checks, backends, instruments, operators and rewards make themselves known; built-ins go through the same decorators as plug-ins.
 
 A plug-in package names its module under the entry-point group ``counterclaim.plugins``; importing it registers what
 it holds.
@@ -37,11 +37,14 @@ from counterclaim.registry._instruments import (
     instruments,
     register,
 )
+from counterclaim.registry._operators import Fitting, Operator, Watch, operator, operator_named, operators
+from counterclaim.registry._rewards import Reward, reward, reward_named, rewards
 
 __all__ = [
-    "Answer", "Ask", "Backend", "Capability", "Card", "Check", "Finding", "Instrument", "Item", "Judge", "Ledger", "Model", "ModelSpec",
-    "Need", "Range", "Reading", "Runtime", "Tools", "backend", "backend_of", "backends", "check", "checks", "instrument",
-    "instrument_named", "instruments", "load_plugins", "register",
+    "Answer", "Ask", "Backend", "Capability", "Card", "Check", "Finding", "Fitting", "Instrument", "Item", "Judge", "Ledger", "Model", "ModelSpec",
+    "Need", "Operator", "Range", "Reading", "Reward", "Runtime", "Tools", "Watch", "backend", "backend_of", "backends", "check", "checks", "instrument",
+    "instrument_named", "instruments", "load_plugins", "operator", "operator_named", "operators", "register", "reward",
+    "reward_named", "rewards",
 ]  # fmt: skip
 
 

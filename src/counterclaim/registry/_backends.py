@@ -32,6 +32,7 @@ class ModelSpec:
         adapter: folder of a PEFT adapter laid over the model.
         chat_template: file with a chat template (Jinja) instead of the model's own.
         raw: put the text of the prompt to the model as it is, without a chat template.
+        dose: by how much the adapter is scaled: 1 as it was trained, 0.5 half of it, 0 the model without it.
     """
 
     name: str
@@ -41,6 +42,7 @@ class ModelSpec:
     adapter: Path | None = None
     chat_template: Path | None = None
     raw: bool = False
+    dose: float = 1.0
 
 
 @dataclass(slots=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,27 +22,11 @@ from counterclaim.records import (
     to_json,
 )
 from counterclaim.registry import ModelSpec, Runtime
+from counterclaim.spec._choices import PromptChoice
 from counterclaim.spec._claim import claim_schema, read_toml, to_claim, validated
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
-
-
-@dataclass(frozen=True, slots=True)
-class PromptChoice:
-    """Which prompts are put to the models.
-
-    Attributes:
-        source: a file, or the name of a set that ships (``tiny``, ``mcas``, ``world:NAME``, ...).
-        split: only prompts of this split; all where None.
-        tags: only prompts that carry every one of these tags.
-        limit: at most so many, evenly spread over the source.
-    """
-
-    source: str
-    split: str | None = "test"
-    tags: tuple[str, ...] = ()
-    limit: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,8 +224,8 @@ _SETTINGS = frozenset({item.name for item in fields(Decode)} - {"seed"} | {"dtyp
 
 def model_json(spec: ModelSpec) -> dict[str, Json]:
     """A model as study.json spells it: what is not said is left out."""
-    said: Mapping[str, Any] = {item.name: getattr(spec, item.name) for item in fields(spec)}
-    return {key: str(value) if isinstance(value, Path) else value for key, value in said.items() if value}
+    said = {item.name: getattr(spec, item.name) for item in fields(spec) if getattr(spec, item.name) != item.default}
+    return {key: str(value) if isinstance(value, Path) else value for key, value in said.items()}
 
 
 def arms_hash(arms: tuple[ArmPlan, ...], samples: int, seeds: tuple[int, ...], prompt_ids: list[str]) -> str:

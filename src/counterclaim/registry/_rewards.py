@@ -1,0 +1,72 @@
+"""What a reward is: a function that says how good an answer is, for training on outcomes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from counterclaim.errors import InputError, RegistryError
+from counterclaim.registry._checks import NAME
+from counterclaim.registry._instruments import Item, Need, Tools
+
+Judge = Callable[[Item, Tools], float]
+
+
+@dataclass(frozen=True, slots=True)
+class Reward:
+    """A registered reward.
+
+    Attributes:
+        name: how it is called in a study file.
+        about: what it pays for, in one sentence.
+        needs: what it cannot do without; ``oracle`` is the instrument that says right or wrong.
+        of: the function from a prompt with its gold and an answer to a finite number; larger is better.
+        follow_up: the scripted next turn to which the answer is given, for rewards on how a model takes feedback; None
+            where the prompt itself is answered.
+    """
+
+    name: str
+    about: str
+    needs: frozenset[Need]
+    of: Judge
+    follow_up: str | None = None
+
+
+_REWARDS: dict[str, Reward] = {}
+
+
+def reward(
+    name: str, *, about: str, needs: tuple[Need, ...] = (), follow_up: str | None = None
+) -> Callable[[Judge], Reward]:
+    """Register a function from an ``Item`` and ``Tools`` to a number as a reward.
+
+    Raises:
+        RegistryError: the name is malformed or taken.
+    """
+
+    def register(function: Judge) -> Reward:
+        if not NAME.fullmatch(name):
+            raise RegistryError(f"reward name {name!r} is not lower-case-with-hyphens")
+        if name in _REWARDS:
+            raise RegistryError(f"a reward named {name!r} is registered already")
+        made = Reward(name, about, frozenset(needs), function, follow_up)
+        _REWARDS[name] = made
+        return made
+
+    return register
+
+
+def rewards() -> Mapping[str, Reward]:
+    """All registered rewards by name."""
+    return dict(_REWARDS)
+
+
+def reward_named(name: str) -> Reward:
+    """The reward of this name.
+
+    Raises:
+        InputError: there is none.
+    """
+    if name not in _REWARDS:
+        raise InputError(f"there is no reward {name!r}", remedy=f"choose among {', '.join(sorted(_REWARDS))}")
+    return _REWARDS[name]
