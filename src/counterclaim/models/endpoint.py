@@ -62,6 +62,7 @@ _SECRET = 16  # a key of so many characters is a secret, and no word that an ans
     about="any OpenAI-compatible endpoint, named URL#model: vLLM, the llama.cpp server, hosted APIs",
     can=("generate",),
     opens=lambda name: name.startswith(("http://", "https://")),
+    concurrent=True,
 )
 def openai_backend(spec: ModelSpec, runtime: Runtime) -> EndpointModel:
     """An endpoint as a model.

@@ -179,6 +179,7 @@ class Backend:
         can: what it can do; a study that needs more is refused before any model is loaded.
         opens: whether a model of this name is its own.
         open: opens a model.
+        concurrent: whether several threads may ask one opened model at once.
     """
 
     name: str
@@ -186,13 +187,19 @@ class Backend:
     can: frozenset[Capability]
     opens: Callable[[str], bool]
     open: Callable[[ModelSpec, Runtime], Model]
+    concurrent: bool = False
 
 
 _BACKENDS: dict[str, Backend] = {}
 
 
 def backend(
-    name: str, *, about: str, can: tuple[Capability, ...], opens: Callable[[str], bool]
+    name: str,
+    *,
+    about: str,
+    can: tuple[Capability, ...],
+    opens: Callable[[str], bool],
+    concurrent: bool = False,
 ) -> Callable[[Callable[[ModelSpec, Runtime], Model]], Backend]:
     """Register a function that opens models as a backend.
 
@@ -205,7 +212,7 @@ def backend(
             raise RegistryError(f"backend name {name!r} is not lower-case-with-hyphens")
         if name in _BACKENDS:
             raise RegistryError(f"a backend named {name!r} is registered already")
-        made = Backend(name, about, frozenset(can), opens, function)
+        made = Backend(name, about, frozenset(can), opens, function, concurrent)
         _BACKENDS[name] = made
         return made
 

@@ -27,6 +27,7 @@ PREFIX = "world:"
     about="planted worlds (world:NAME/ARM/SEED) and planted judges (world:judge), made up and offline",
     can=("generate",),
     opens=lambda name: name.startswith(PREFIX),
+    concurrent=True,
 )
 def world(spec: ModelSpec, runtime: Runtime) -> Model:
     """Open an arm of a planted world, or a planted judge.
