@@ -25,7 +25,7 @@ from counterclaim.records import (
     content_hash,
     to_json,
 )
-from counterclaim.registry import Instrument, Item, Judge, Reading, Tools, instrument_named
+from counterclaim.registry import GOLD_KEYS, Instrument, Item, Judge, Reading, Tools, instrument_named
 from counterclaim.store import Journal
 
 ORACLE_AXIS = "correct"
@@ -210,7 +210,7 @@ def score(
             tally.instrument = item.instrument.name
             missing = missing_of[item.name]
             if missing:
-                _hold_to_cards(item.instrument, tools)
+                builtin.hold_to_cards(item.instrument, tools)
             step = 8 * bench.workers
             for group in (missing[i : i + step] for i in range(0, len(missing), step)):
                 rows = _read_group(item, group, follow_ups, prompts, tools, bench.workers)
@@ -283,38 +283,17 @@ def _tools(chosen: Sequence[Chosen], at_work: Sequence[Chosen], bench: Bench) ->
 def _with_oracle(tools: Tools, oracle: Chosen | None) -> Tools:
     if oracle is None:
         return tools
-    name = oracle.instrument.name
-
-    def right(prompt: Prompt, response: Response) -> Reading:
-        for reading in oracle.instrument.read(Item(prompt, response), tools):
-            if oracle.axes.get(reading.axis) == ORACLE_AXIS:
-                return replace(reading, axis=ORACLE_AXIS)
-        return Reading(ORACLE_AXIS, unscored=f"{name} did not say whether it is right")
-
-    return replace(tools, oracle=right)
-
-
-def _hold_to_cards(instrument: Instrument, tools: Tools) -> None:
-    """Raise InputError where an instrument fails its own cards; a judge's cards are the check judge-cards' business."""
-    if "judge" in instrument.needs:
-        return
-    problems = builtin.run_cards(instrument, tools)
-    if problems:
-        raise InputError(
-            f"the instrument {instrument.name} fails {len(problems)} of its own known-answer cards, so it may not score "
-            f"({problems[0]})",
-            remedy="mend the instrument, or score with another one",
-        )
+    own = next(axis for axis, filed in oracle.axes.items() if filed == ORACLE_AXIS)
+    return replace(tools, oracle=builtin.oracle_by(oracle.instrument, tools, own))
 
 
 def hold_gold(chosen: Sequence[Chosen], prompts: Sequence[Prompt]) -> None:
     """Raise InputError where no prompt at all carries the gold that an instrument needs."""
     for item in chosen:
-        for need in ("answer", "checklist", "tests"):
+        for need in GOLD_KEYS:
             if need not in item.instrument.needs:
                 continue
-            keys = ("tests", "test_list") if need == "tests" else (need,)
-            if not any(key in prompt.gold for prompt in prompts for key in keys):
+            if not any(key in prompt.gold for prompt in prompts for key in GOLD_KEYS[need]):
                 raise InputError(
                     f"{item.instrument.name} needs the {need} of each prompt, and no prompt has one",
                     remedy=f"add gold.{need} to the prompts, or score with another instrument",

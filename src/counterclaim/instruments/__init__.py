@@ -15,17 +15,22 @@ from counterclaim.registry import Instrument, instruments, load_plugins
 
 if TYPE_CHECKING:
     from counterclaim.instruments.custom import load_rubric
-    from counterclaim.instruments.validation import Report, run_cards, validate
+    from counterclaim.instruments.reading import oracle_by
+    from counterclaim.instruments.validation import Report, hold_to_cards, run_cards, validate
 
 __all__ = [
-    "DISPOSITIONS", "Measures", "Report", "dispositions", "full_name", "load", "load_rubric", "run_cards", "validate",
+    "DISPOSITIONS", "Measures", "Report", "dispositions", "full_name", "hold_to_cards", "load", "load_rubric", "oracle_by",
+    "run_cards", "validate",
 ]  # fmt: skip
 
 DISPOSITIONS = ("Eager", "Deliberate", "Adversarial", "Curious", "Self-Improving", "Humble", "Persistent")
 """The seven dispositions (design: measures)."""
 
 _BUILT_IN = ("checklist", "code", "delivery", "form", "function", "mcas", "oracles", "recovery", "rubric")
-_HOME = {"load_rubric": "custom", "Report": "validation", "run_cards": "validation", "validate": "validation"}
+_HOME = {
+    "load_rubric": "custom", "oracle_by": "reading", "Report": "validation", "hold_to_cards": "validation",
+    "run_cards": "validation", "validate": "validation",
+}  # fmt: skip
 
 
 class Measures(TypedDict):

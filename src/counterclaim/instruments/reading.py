@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 
 from counterclaim.records import (
     Decode,
@@ -14,7 +15,7 @@ from counterclaim.records import (
     Provenance,
     Response,
 )
-from counterclaim.registry import Card, Item, Reading
+from counterclaim.registry import Card, Instrument, Item, Reading, Tools
 from counterclaim.text import split_think
 
 EMPTY = "the answer is empty"
@@ -62,6 +63,18 @@ def plain_prose(text: str) -> str:
 def sentences(text: str) -> list[str]:
     """The sentences and lines of a text that hold a letter or digit, outer marks of lists and headings kept."""
     return [part.strip() for part in _SENTENCE_BREAK.split(text) if _LETTER_OR_DIGIT.search(part)]
+
+
+def oracle_by(instrument: Instrument, tools: Tools, axis: str = "correct") -> Callable[[Prompt, Response], Reading]:
+    """What says whether an answer is right, by the reading of one instrument on one of its axes; filed as ``correct``."""
+
+    def right(prompt: Prompt, response: Response) -> Reading:
+        for reading in instrument.read(Item(prompt, response), tools):
+            if reading.axis == axis:
+                return replace(reading, axis="correct")
+        return Reading("correct", unscored=f"{instrument.name} did not say whether it is right")
+
+    return right
 
 
 def card(

@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import Any, Literal, get_args
 
 from counterclaim import stats
+from counterclaim.errors import InputError
 from counterclaim.instruments import full_name
 from counterclaim.instruments.asking import ATTEMPTS, reorder
 from counterclaim.instruments.oracles import exact
@@ -219,6 +220,22 @@ def run_cards(instrument: Instrument, tools: Tools) -> list[str]:
         for trial in _trials(instrument, number, card, _kind_of(card), tools)
         if not trial.right
     ]
+
+
+def hold_to_cards(instrument: Instrument, tools: Tools) -> None:
+    """Nothing where an instrument reads its own cards rightly, or asks a judge, whose cards the check judge-cards weighs.
+
+    Raises:
+        InputError: it fails one of its cards.
+    """
+    if "judge" in instrument.needs:
+        return
+    if problems := run_cards(instrument, tools):
+        raise InputError(
+            f"the instrument {instrument.name} fails {len(problems)} of its own known-answer cards, so it may not score "
+            f"({problems[0]})",
+            remedy="mend the instrument, or score with another one",
+        )
 
 
 def validate(

@@ -24,6 +24,7 @@ from counterclaim.registry._backends import (
 )
 from counterclaim.registry._checks import Check, Finding, check, checks
 from counterclaim.registry._instruments import (
+    GOLD_KEYS,
     Card,
     Instrument,
     Item,
@@ -41,7 +42,7 @@ from counterclaim.registry._operators import Fitting, Operator, Watch, operator,
 from counterclaim.registry._rewards import Reward, reward, reward_named, rewards
 
 __all__ = [
-    "Answer", "Ask", "Backend", "Capability", "Card", "Check", "Finding", "Fitting", "Instrument", "Item", "Judge", "Ledger", "Model", "ModelSpec",
+    "GOLD_KEYS", "Answer", "Ask", "Backend", "Capability", "Card", "Check", "Finding", "Fitting", "Instrument", "Item", "Judge", "Ledger", "Model", "ModelSpec",
     "Need", "Operator", "Range", "Reading", "Reward", "Runtime", "Tools", "Watch", "backend", "backend_of", "backends", "check", "checks", "instrument",
     "instrument_named", "instruments", "load_plugins", "operator", "operator_named", "operators", "register", "reward",
     "reward_named", "rewards",

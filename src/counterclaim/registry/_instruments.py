@@ -15,6 +15,10 @@ from counterclaim.records import Json, Message, Prompt, Response
 
 Need = Literal["judge", "sandbox", "oracle", "answer", "checklist", "tests"]
 """What an instrument cannot do without: a judge model, a sandbox, an instrument that says right or wrong, or gold."""
+GOLD_KEYS: Mapping[Need, tuple[str, ...]] = {
+    "answer": ("answer",), "checklist": ("checklist",), "tests": ("tests", "test", "test_list"),
+}  # fmt: skip
+"""Needs that are gold, and the keys of a prompt's gold under which each may stand."""
 
 
 @dataclass(frozen=True, slots=True)
