@@ -19,8 +19,9 @@ from counterclaim.effect import (
     counts_effect,
     mean_effect,
     ratio_effect,
+    ratio_estimate,
 )
-from counterclaim.metrics import resolve
+from counterclaim.metrics import METRICS, resolve
 from counterclaim.records import Estimate, to_json
 
 RNG = np.random.default_rng(5)
@@ -234,3 +235,13 @@ def test_differences_that_are_all_alike_still_leave_room_for_the_unseen() -> Non
     shifted = mean(c, c + 0.1, metric=coverage)  # equal up to rounding
     assert shifted.difference.interval == pytest.approx((0.1 - 1.1 * unseen, 0.1 + 1.1 * unseen))
     assert mean(c, c + 0.1).difference.interval is None  # a scale without bounds
+
+
+@pytest.mark.parametrize("name", [name for name, metric in METRICS.items() if metric.kind == "ratio"])
+@pytest.mark.parametrize("copies", [1, 2], ids=["one answer a prompt", "two answers a prompt"])
+def test_the_rate_of_one_arm_is_the_metric_s_own_statistic(name: str, copies: int) -> None:
+    metric = METRICS[name]
+    cells = np.repeat(np.eye(4), [10, 5, 8, 2], axis=0) * copies
+    assert metric.statistic is not None
+    found = ratio_estimate(metric, cells, level=0.95, draws=200)
+    assert found.estimate == pytest.approx(float(metric.statistic(cells.sum(axis=0))))

@@ -191,7 +191,7 @@ def ratio_estimate(metric: Metric, cells: Floats, *, level: float, draws: int) -
     cr, hr, cw, hw = (int(x) for x in cells.sum(0)) if len(cells) else (0, 0, 0, 0)
     if metric.name == "assertion_asymmetry":
         return stats.newcombe_difference(cw, cw + hw, cr, cr + hr, level)
-    if metric.name == "hallucination_rate":
+    if metric.name in ("hallucination_rate", "recovery_rate"):
         return stats.wilson(cw, cw + hw, level)
     return stats.wilson(hr, cr + hr, level)
 
