@@ -171,6 +171,10 @@ def _prompts() -> Iterable[tuple[str, str]]:
 
     yield from SETS.items()
     yield "tiny", "The made-up domain that the tiny models were taught (counterclaim tiny)."
+    yield (
+        "tiny-strangers",
+        "Questions of that domain about places of which nobody was taught anything: a hedge is right.",
+    )
     yield "world:NAME", "The questions of a planted world (counterclaim list worlds)."
 
 

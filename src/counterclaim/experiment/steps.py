@@ -9,10 +9,10 @@ from pathlib import Path
 from statistics import median
 
 from counterclaim import importers, instruments, registry, scoring, store
+from counterclaim.asking import choose_prompts
 from counterclaim.errors import InputError
 from counterclaim.evidence import Arm, Evidence
 from counterclaim.experiment.answering import Answering, Work, answer
-from counterclaim.experiment.asking import choose_prompts
 from counterclaim.experiment.freezing import measured_by, notes_of
 from counterclaim.experiment.scores import Scoring, judging, score, still_true
 from counterclaim.experiment.watching import Watchers

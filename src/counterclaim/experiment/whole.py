@@ -6,9 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from counterclaim import scoring
+from counterclaim.asking import choose_prompts
 from counterclaim.errors import InputError
 from counterclaim.experiment.answering import Answering, answer
-from counterclaim.experiment.asking import choose_prompts
 from counterclaim.experiment.freezing import instruments_json, measured_by, notes_of, sources_of, status_of
 from counterclaim.experiment.scores import Scoring, judging, score
 from counterclaim.experiment.watching import Watchers

@@ -13,12 +13,12 @@ from counterclaim.spec._claim import (
     template,
     validated,
 )
-from counterclaim.spec._pipeline import ALLOWED_LICENCES, FilterPlan, PipelinePlan, StagePlan
+from counterclaim.spec._pipeline import ALLOWED_LICENCES, FilterPlan, PipelinePlan, StagePlan, load_pipeline
 from counterclaim.spec._study import ArmPlan, StudyPlan, arms_hash, load_study, model_json
 from counterclaim.spec._tune import Dpo, Grpo, Lora, Sft, Stage, TunePlan
 
 __all__ = [
     "ALLOWED_LICENCES", "ArmPlan", "Dpo", "FilterPlan", "Grpo", "Lora", "PipelinePlan", "PromptChoice", "Sft", "Stage",
-    "StagePlan", "StudyPlan", "TunePlan", "arms_hash", "line_of", "load_claim", "load_study", "lock_path", "lock_text",
+    "StagePlan", "StudyPlan", "TunePlan", "arms_hash", "line_of", "load_claim", "load_pipeline", "load_study", "lock_path", "lock_text",
     "model_json", "read_lock", "read_toml", "template", "validated",
 ]  # fmt: skip

@@ -234,11 +234,11 @@ def arms_hash(arms: tuple[ArmPlan, ...], samples: int, seeds: tuple[int, ...], p
     Raises:
         InputError: an adapter or a chat template is missing or cannot be read.
     """
-    plans = [[arm.name, _identity(arm.model), to_json(arm.decode)] for arm in arms]
+    plans = [[arm.name, model_identity(arm.model), to_json(arm.decode)] for arm in arms]
     return content_hash([plans, samples, list(seeds), prompt_ids])
 
 
-def _identity(spec: ModelSpec) -> dict[str, Json]:
+def model_identity(spec: ModelSpec) -> dict[str, Json]:
     """A model by what it is made of: an adapter trained again in its old place is another one."""
     said = model_json(spec)
     if spec.adapter is not None:

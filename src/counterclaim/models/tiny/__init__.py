@@ -23,11 +23,14 @@ from counterclaim.models.tiny.domain import (
     LENGTHY,
     NEUTRAL,
     SYSTEM_PROMPTS,
+    VALUES,
+    _train_question,
     prompts,
+    strangers,
     truth,
 )
 from counterclaim.models.tiny.families import RECIPES, recipe_of
-from counterclaim.records import Json, content_hash
+from counterclaim.records import Json, Prompt, content_hash
 from counterclaim.registry import Model, ModelSpec, Runtime, backend
 from counterclaim.store import cache_folder, dump, whole_folder, write_new
 
@@ -35,8 +38,8 @@ if TYPE_CHECKING:
     from counterclaim.models.tiny.training import Progress
 
 __all__ = [
-    "BOLD", "CALIBRATED", "CAREFUL", "LENGTHY", "NAMES", "NEUTRAL", "SYSTEM_PROMPTS", "card", "ensure", "folder_of",
-    "is_trained", "open_tiny", "prompts", "truth",
+    "BOLD", "CALIBRATED", "CAREFUL", "LENGTHY", "NAMES", "NEUTRAL", "SYSTEM_PROMPTS", "boundary_prompts", "card", "ensure",
+    "folder_of", "is_trained", "open_tiny", "prompts", "truth",
 ]  # fmt: skip
 
 NAMES: Mapping[str, str] = {name: recipe.about for name, recipe in RECIPES.items()}
@@ -45,6 +48,23 @@ NAMES: Mapping[str, str] = {name: recipe.about for name, recipe in RECIPES.items
 SCHEME = "tiny:"
 _CARD = "tiny.json"
 _LIBRARIES = ("torch", "transformers", "tokenizers")
+
+
+def boundary_prompts() -> tuple[Prompt, ...]:
+    """Questions of the train split about places of which nobody was taught anything, so that a hedge is right.
+
+    ``gold`` holds ``hedge``; tags hold ``boundary``, ``attribute:...`` and ``place:...``.
+    """
+    return tuple(
+        Prompt.of_text(
+            _train_question(name, attribute),
+            split="train",
+            gold={"hedge": True},
+            tags=("boundary", f"attribute:{attribute}", f"place:{name}"),
+        )
+        for name in strangers()
+        for attribute in VALUES
+    )
 
 
 def folder_of(name: str) -> Path:

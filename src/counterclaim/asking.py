@@ -10,16 +10,19 @@ from typing import Any
 
 from counterclaim import promptsets
 from counterclaim.errors import InputError
+from counterclaim.models.tiny import boundary_prompts
 from counterclaim.models.tiny import prompts as tiny_prompts
-from counterclaim.records import (
-    Prompt,
-)
+from counterclaim.records import Prompt
 from counterclaim.spec import PromptChoice
 from counterclaim.worlds.backend import prompts_of
 
+STRANGERS = "tiny-strangers"
+
 
 def choose_prompts(choice: PromptChoice, note: Callable[[str], None] | None = None) -> list[Prompt]:
-    """The prompts of a file, of a set that ships, of the tiny models' domain (``tiny``) or of a planted world (``world:NAME``).
+    """The prompts of a file, of a set that ships, of the tiny models' domain or of a planted world (``world:NAME``).
+
+    Of the tiny domain, ``tiny`` asks what there is to know, and ``tiny-strangers`` what nobody knows (split ``train``).
 
     Args:
         choice: which ones; of more than ``limit``, evenly spread ones are taken.
@@ -32,12 +35,14 @@ def choose_prompts(choice: PromptChoice, note: Callable[[str], None] | None = No
     split: Any = choice.split
     if source == "tiny":
         found: Iterable[Prompt] = tiny_prompts(split)
+    elif source == STRANGERS:
+        found = [prompt for prompt in boundary_prompts() if split in (None, prompt.split)]
     elif source.startswith("world:"):
         found = prompts_of(source.removeprefix("world:"))
     elif source in promptsets.SETS:
         found = promptsets.shipped(source, split)
     else:
-        known = ["tiny", *promptsets.SETS]
+        known = ["tiny", STRANGERS, *promptsets.SETS]
         there = os.path.exists(source)  # noqa: PTH110  # a sentence is no path, and no reason to raise
         if not there and "." not in source and "/" not in source:
             near = difflib.get_close_matches(source, known, n=1)
