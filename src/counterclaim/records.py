@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -83,6 +84,9 @@ class VerdictOutcome(StrEnum):
     INCONCLUSIVE = "INCONCLUSIVE"
     INVALID = "INVALID"
 
+
+_NOT_OF_THE_NAME = re.compile(r"^.*[#/]|^(?:tiny|world|character):")
+"""What stands before the base name of a model: where it is served, who published it, which backend opens it."""
 
 Split = Literal["train", "dev", "test", "fresh"]
 Group = Literal["ruler", "effect", "cost", "transfer"]
@@ -178,6 +182,16 @@ class ModelRef:
     adapter_hash: str | None = None
     adapter_dose: float | None = None
     libraries: str | None = None
+
+
+def model_family(model: str) -> str:
+    """Which family a model belongs to, by its name: the letters before the first digit or mark of the base name.
+
+    ``deepseek/deepseek-v3.2-exp`` -> ``deepseek``, ``https://host/v1#zai-org/GLM-5`` -> ``glm``, ``tiny:qwen3`` -> ``qwen``,
+    ``llama3:8b`` -> ``llama``. A name without such letters is its own family.
+    """
+    base = _NOT_OF_THE_NAME.sub("", model.lower().strip("/ "))
+    return re.split(r"[\W\d_]", base, maxsplit=1)[0] or base
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from typing import Any
 
 from counterclaim.checks.wording import listing, needs_responses, needs_two_arms, not_run
 from counterclaim.evidence import Arm, Evidence
-from counterclaim.records import Decode, ModelRef, Outcome
+from counterclaim.records import Decode, ModelRef, Outcome, model_family
 from counterclaim.registry import Finding, check
 
 _DECODE = tuple(item.name for item in fields(Decode) if item.name != "seed")
@@ -157,7 +157,7 @@ def roles(evidence: Evidence) -> Finding:
         )
     families: dict[str, list[str]] = defaultdict(list)
     for role, model in sorted(filled.items()):
-        families[_family(model)].append(role)
+        families[model_family(model)].append(role)
     shared = {family: who for family, who in families.items() if len(who) > 1}
     n = len(filled)
     if not shared:
@@ -166,17 +166,6 @@ def roles(evidence: Evidence) -> Finding:
     graded = any("judge" in who and {"teacher", "student"} & set(who) for who in shared.values())
     remedy = "Give the judge's role to a model of another family and score again."
     return Finding(Outcome.FAIL if graded else Outcome.WARN, f"One family fills several roles: {told}.", remedy, n=n)
-
-
-def _family(model: str) -> str:
-    """``deepseek/deepseek-v3.2-exp`` -> ``deepseek``: letters before the first digit or separator of the base name."""
-    base = model.lower().rsplit("/", 1)[-1]
-    letters = []
-    for character in base:
-        if not character.isalpha():
-            break
-        letters.append(character)
-    return "".join(letters) or base
 
 
 @check(

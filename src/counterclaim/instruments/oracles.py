@@ -100,9 +100,9 @@ def read_exact(prompt: Prompt, text: str) -> tuple[bool, str]:
     where = "in the answer" if stated is None else f"in the stated answer {stated!r}"
     if normalise_answer(part) in {normalise_answer(one) for one in accepted}:
         return True, f"equal to the gold answer {where}"
-    named = _mentioned(part, accepted)
+    named = mentioned(part, accepted)
     right_words = {normalise_answer(one) for one in accepted}
-    others = _mentioned(part, [one for one in choices if normalise_answer(one) not in right_words], inside=named)
+    others = mentioned(part, [one for one in choices if normalise_answer(one) not in right_words], inside=named)
     if named and not others:
         return True, f"{named[0]!r} is named {where}"
     if named:
@@ -112,8 +112,11 @@ def read_exact(prompt: Prompt, text: str) -> tuple[bool, str]:
     return False, f"no answer that is known was found {where}" if part.strip() else "the answer is empty"
 
 
-def _mentioned(text: str, answers: Iterable[str], inside: Iterable[str] = ()) -> list[str]:
-    """Which of the answers are named in a text, denials set aside, and not only as a part of those in ``inside``."""
+def mentioned(text: str, answers: Iterable[str], inside: Iterable[str] = ()) -> list[str]:
+    """Which of the answers are named in a text as whole words, denials set aside, and not only as a part of those in ``inside``.
+
+    An answer of one letter is found only as a choice is written ("B)", "option B").
+    """
     line = f" {normalise_answer(text)} "
     for longer in inside:
         line = line.replace(f" {normalise_answer(longer)} ", " ")
