@@ -13,8 +13,8 @@ PUBLIC = """
 Answer Ask Backend BudgetSpent Card Check CheckResult Claim CounterclaimError Decode Estimate Evidence Fault Finding
 FinishReason Guard HostileInputError Imported InputError Instrument Item Judge Judged Message Model ModelError
 ModelRef ModelSpec Options Outcome Prompt Provenance Quote Range Reading RecordError Records RegistryError Response
-Runtime SandboxError Score StudyPlan Tools Verdict VerdictOutcome Wanted __version__ backend check evidence_of
-import_study instrument judge load load_claim load_study open_model profile read_run run serve write
+Reward Runtime SandboxError Score StudyPlan Tools Verdict VerdictOutcome Wanted __version__ backend check evidence_of
+import_study instrument judge load load_claim load_study open_model profile read_run reward run serve write
 """.split()
 
 

@@ -65,11 +65,13 @@ if TYPE_CHECKING:
         ModelSpec,
         Range,
         Reading,
+        Reward,
         Runtime,
         Tools,
         backend,
         check,
         instrument,
+        reward,
     )
     from counterclaim.server import Fault, serve
     from counterclaim.spec import StudyPlan, load_claim, load_study
@@ -87,7 +89,7 @@ _ROOMS: Final = {
     ),
     "registry": (
         "Answer", "Ask", "Backend", "Card", "Check", "Finding", "Instrument", "Item", "Judge", "Model", "ModelSpec", "Range",
-        "Reading", "Runtime", "Tools", "backend", "check", "instrument",
+        "Reading", "Reward", "Runtime", "Tools", "backend", "check", "instrument", "reward",
     ),
     "spec": ("StudyPlan", "load_claim", "load_study"),
     "models": ("open_model",),
@@ -140,6 +142,7 @@ __all__ = [
     "Records",
     "RegistryError",
     "Response",
+    "Reward",
     "Runtime",
     "SandboxError",
     "Score",
@@ -161,6 +164,7 @@ __all__ = [
     "open_model",
     "profile",
     "read_run",
+    "reward",
     "run",
     "serve",
     "write",

@@ -83,12 +83,12 @@ def bench(
 @app.command(epilog="Examples: `counterclaim kit truncation`, `counterclaim kit lm-eval samples_gsm8k.jsonl`")
 def kit(
     name: Annotated[
-        str | None, typer.Argument(help="A check, an instrument or a format; all checks and instruments when left out.")
+        str | None, typer.Argument(help="A check, an instrument, a reward or a format; all but formats when left out.")
     ] = None,
     file: Annotated[Path | None, typer.Argument(help="For a format: a small good file of it.")] = None,
     draws: Annotated[int, typer.Option(min=1, help="Draws of each planted world.")] = 20,
 ) -> None:
-    """Run the conformance suite on a check or an instrument (built-in or plugged in), or on an importer with a file of its format."""
+    """Run the conformance suite on a check, an instrument or a reward (built-in or plugged in), or on an importer with a file of its format."""
     from counterclaim import kit as suites
     from counterclaim.registry import load_plugins
 
@@ -103,12 +103,12 @@ def kit(
     raise typer.Exit(1 if problems else 0)
 
 
-KINDS = ("formats", "metrics", "checks", "worlds", "instruments", "dispositions", "prompts", "backends")
+KINDS = ("formats", "metrics", "checks", "worlds", "instruments", "dispositions", "prompts", "backends", "rewards")
 
 
 @app.command("list", epilog="Example: `counterclaim list checks`")
 def list_(what: Annotated[str, typer.Argument(help=f"{', '.join(KINDS[:-1])} or {KINDS[-1]}.")]) -> None:
-    """List what there is by name: formats, metrics, checks, worlds, instruments, dispositions, prompts, backends."""
+    """List what there is by name: formats, metrics, checks, worlds, instruments, dispositions, prompts, backends, rewards."""
     from counterclaim.registry import load_plugins
 
     kind = choice("WHAT", what, KINDS) or ""
@@ -187,7 +187,16 @@ def _backends() -> Iterable[tuple[str, str]]:
     )
 
 
+def _rewards() -> Iterable[tuple[str, str]]:
+    import counterclaim.operators.rewards  # noqa: F401  importing it registers the built-ins
+    from counterclaim.registry import rewards
+
+    for made in rewards().values():
+        needs = f" (needs {' and '.join(sorted(made.needs))})" if made.needs else ""
+        yield made.name, f"{made.about}{needs}"
+
+
 _LISTS: dict[str, Callable[[], Iterable[tuple[str, str]]]] = {
     "formats": _formats, "metrics": _metrics, "checks": _checks, "worlds": _worlds, "instruments": _instruments,
-    "dispositions": _dispositions, "prompts": _prompts, "backends": _backends,
+    "dispositions": _dispositions, "prompts": _prompts, "backends": _backends, "rewards": _rewards,
 }  # fmt: skip

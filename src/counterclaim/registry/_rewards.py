@@ -9,7 +9,7 @@ from counterclaim.errors import InputError, RegistryError
 from counterclaim.registry._checks import NAME
 from counterclaim.registry._instruments import Item, Need, Tools
 
-Judge = Callable[[Item, Tools], float]
+Worth = Callable[[Item, Tools], float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,8 +19,11 @@ class Reward:
     Attributes:
         name: how it is called in a study file.
         about: what it pays for, in one sentence.
-        needs: what it cannot do without; ``oracle`` is the instrument that says right or wrong.
-        of: the function from a prompt with its gold and an answer to a finite number; larger is better.
+        needs: what it cannot do without; ``oracle`` is the instrument that says right or wrong. Never ``judge``: a judge
+            can be talked into things, and training finds out how.
+        of: the function from a prompt with its gold and an answer to a finite number; larger is better. It depends on
+            nothing else, so that equal answers are worth the same. ``tools.oracle`` always gives it a value.
+        oracle: the instrument that says right or wrong, where the reward is about that one; None where the study chooses.
         follow_up: the scripted next turn to which the answer is given, for rewards on how a model takes feedback; None
             where the prompt itself is answered.
     """
@@ -28,7 +31,8 @@ class Reward:
     name: str
     about: str
     needs: frozenset[Need]
-    of: Judge
+    of: Worth
+    oracle: str | None = None
     follow_up: str | None = None
 
 
@@ -36,20 +40,22 @@ _REWARDS: dict[str, Reward] = {}
 
 
 def reward(
-    name: str, *, about: str, needs: tuple[Need, ...] = (), follow_up: str | None = None
-) -> Callable[[Judge], Reward]:
-    """Register a function from an ``Item`` and ``Tools`` to a number as a reward.
+    name: str, *, about: str, needs: tuple[Need, ...] = (), oracle: str | None = None, follow_up: str | None = None
+) -> Callable[[Worth], Reward]:
+    """Register a function from an ``Item`` and ``Tools`` to a number as a reward; arguments are those of ``Reward``.
 
     Raises:
-        RegistryError: the name is malformed or taken.
+        RegistryError: the name is malformed or taken, or the reward would ask a judge.
     """
 
-    def register(function: Judge) -> Reward:
+    def register(function: Worth) -> Reward:
         if not NAME.fullmatch(name):
             raise RegistryError(f"reward name {name!r} is not lower-case-with-hyphens")
         if name in _REWARDS:
             raise RegistryError(f"a reward named {name!r} is registered already")
-        made = Reward(name, about, frozenset(needs), function, follow_up)
+        if "judge" in needs:
+            raise RegistryError(f"the reward {name!r} needs a judge, and rewards come from oracles and programs only")
+        made = Reward(name, about, frozenset(needs), function, oracle, follow_up)
         _REWARDS[name] = made
         return made
 
