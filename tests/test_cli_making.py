@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -247,6 +248,21 @@ def test_serve_tells_where_it_is_and_ends_well_on_ctrl_c(run_cli: Cli, monkeypat
     code, out, err = run_cli("serve", "world:judge", "--port", "0")
     assert (code, err) == (0, "")
     assert "http://127.0.0.1:" in out
+
+
+def test_serve_tiny_names_every_model_that_it_serves(run_cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("counterclaim.cli.making.time.sleep", interrupted)
+    code, out, err = run_cli("serve-tiny", "--port", "0", "--latency", "0.1", "--fault", "server-error=1")
+    assert (code, err) == (0, "")
+    assert re.search(r"http://127\.0\.0\.1:\d+/v1#MODEL", out)
+    listed = [line.split()[0] for line in out.splitlines() if re.match(r"\w+:\S", line)]
+    assert {"tiny:qwen3", "tiny:gemma4", "character:eager", "character:synthesizer"} <= set(listed)
+    code, out, err = run_cli("serve-tiny", "--fault", "sulks", "--port", "0")
+    assert (code, out) == (2, "")
+    assert "there is no fault 'sulks'" in err
 
 
 def test_tiny_models_instruments_and_prompts_are_listed(run_cli: Cli) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import http.client
 import json
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -13,11 +15,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from counterclaim.errors import InputError, ModelError
-from counterclaim.records import Decode, FinishReason, ModelRef
-from counterclaim.registry import Answer, Ask
+from counterclaim.models import open_model
+from counterclaim.models.endpoint import EndpointModel
+from counterclaim.models.tiny import domain
+from counterclaim.records import Decode, FinishReason, Message, ModelRef
+from counterclaim.registry import Answer, Ask, Model, ModelSpec, Runtime
 from counterclaim.server import Fault, Server, serve
 from counterclaim.server.faults import Schedule
+from counterclaim.server.models import serve_models
 from counterclaim.server.speed import endpoint_duel
+from counterclaim.worlds.teachers import CHARACTERS, PREFIX
 
 CHAT = "/v1/chat/completions"
 HELLO: dict[str, Any] = {"model": "local", "messages": [{"role": "user", "content": "Hello?"}]}
@@ -260,6 +267,109 @@ def test_it_ends_at_once_though_clients_hold_connections_and_requests_wait() -> 
     held.close()
     with pytest.raises(ConnectionError):
         call(server, CHAT, HELLO)
+
+
+class Meeting:
+    """A model whose answer waits until so many of its requests are under way at once, or until it is let go."""
+
+    ref = ModelRef("meeting")
+    chat_template = None
+
+    def __init__(self, size: int) -> None:
+        self.size, self.inside, self.most = size, 0, 0
+        self.full = threading.Condition()
+
+    def let_go(self) -> None:
+        with self.full:
+            self.size = 0
+            self.full.notify_all()
+
+    def answer(self, asks: Sequence[Ask], decode: Decode, done: Any = ()) -> Iterator[list[tuple[int, Answer]]]:
+        with self.full:
+            self.inside += 1
+            self.most = max(self.most, self.inside)
+            self.full.notify_all()
+            self.full.wait_for(lambda: self.most >= self.size, timeout=10)
+            self.inside -= 1
+        yield [(0, Answer("met", FinishReason.STOP, 1))]
+
+    def close(self) -> None:
+        pass
+
+
+def test_several_models_are_served_by_name() -> None:
+    with serve({"a": Parrot(), "b": lambda body: Answer("b!", FinishReason.STOP, 1)}) as server:
+        assert server.models == ("a", "b")
+        assert [row["id"] for row in call(server, "/v1/models")[1]["data"]] == ["a", "b"]
+        assert call(server, CHAT, {**HELLO, "model": "a"})[1]["choices"][0]["message"]["content"] == "Hello?"
+        assert call(server, CHAT, {**HELLO, "model": "b"})[1]["choices"][0]["message"]["content"] == "b!"
+        for strange in ("c", None, ["a"], 1):
+            status, reply = call(server, CHAT, {**HELLO, "model": strange})
+            assert (status, reply["error"]["code"], reply["error"]["param"]) == (404, "model_not_found", "model")
+
+
+def test_the_client_tells_of_a_model_that_is_not_served() -> None:
+    with serve({"a": Parrot(), "b": Parrot()}) as server:
+        model = EndpointModel(ModelSpec(f"{server.url}#c"), Runtime(use_cache=False))
+        with pytest.raises(ModelError, match="The model `c` does not exist"):
+            model.ask(Ask("k", (Message("user", "x"),)), Decode(4))
+        model.close()
+        with pytest.raises(ModelError, match="has 2 models: a, b"):
+            EndpointModel(ModelSpec(server.url), Runtime(use_cache=False))
+
+
+def test_models_do_not_wait_for_each_other_and_one_is_asked_one_question_at_a_time() -> None:
+    slow = Meeting(2)
+    with serve({"slow": slow, "fast": Parrot()}) as server, ThreadPoolExecutor(2) as pool:
+        waiting = [pool.submit(call, server, CHAT, {**HELLO, "model": "slow"}) for _ in range(2)]
+        while len(server.requests) < 2 or not slow.inside:
+            time.sleep(0.001)
+        assert call(server, CHAT, {**HELLO, "model": "fast"})[0] == 200
+        assert slow.inside == 1, "the fast one answered while the slow one was at work on one of its questions"
+        slow.let_go()
+        assert [each.result()[0] for each in waiting] == [200, 200]
+        assert slow.most == 1
+
+
+def test_a_model_that_may_be_asked_at_once_is() -> None:
+    model = Meeting(3)
+    with serve({"m": model}, concurrent={"m"}) as server, ThreadPoolExecutor(3) as pool:
+        asked = [pool.submit(call, server, CHAT, {**HELLO, "model": "m"}) for _ in range(3)]
+        assert [each.result()[0] for each in asked] == [200] * 3
+    assert model.most == 3
+
+
+def test_models_are_opened_when_they_are_first_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str] = []
+
+    def opening(spec: ModelSpec, runtime: Runtime) -> Model:
+        opened.append(spec.name)
+        return open_model(spec, runtime)
+
+    monkeypatch.setattr("counterclaim.server.models.open_model", opening)
+    names = ["character:copier", "character:eager", "character:nobody"]
+    with serve_models(names, 0, (), 0.0, when_asked=True) as server:
+        assert opened == []
+        for _ in range(2):
+            assert call(server, CHAT, {**HELLO, "model": "character:copier"})[0] == 200
+        assert opened == ["character:copier"]
+        status, reply = call(server, CHAT, {**HELLO, "model": "character:nobody"})
+        assert (status, "there is no character 'nobody'" in reply["error"]["message"]) == (400, True)
+    with pytest.raises(ModelError, match="no character"), serve_models(names, 0, (), 0.0):
+        pytest.fail("it was served")
+
+
+def test_scripted_teachers_say_the_same_served_as_opened_here() -> None:
+    asks = [Ask(p.id, p.messages) for p in domain.prompts("train")[:20]]
+    names = [PREFIX + name for name in CHARACTERS]
+    decode = Decode(64, temperature=0.0)
+    with serve_models(names, 0, (), 0.0, when_asked=True) as server:
+        for name in names:
+            there = EndpointModel(ModelSpec(f"{server.url}#{name}"), Runtime(use_cache=False, token_ends=True))
+            here = open_model(ModelSpec(name))
+            served = dict(pair for batch in there.answer(asks, decode) for pair in batch)
+            assert served == dict(pair for batch in here.answer(asks, decode) for pair in batch), name
+            there.close()
 
 
 def test_a_port_that_is_taken_is_named() -> None:

@@ -318,20 +318,52 @@ def judge_cards(
     raise typer.Exit(0 if len(report.trusted) == len(report.names) else 1)
 
 
+Port = Annotated[int, typer.Option(min=0, max=65535, help="Port on this machine; a free one for 0.")]
+FaultOption = Annotated[list[str] | None, typer.Option("--fault", help="Misbehave: FAULT or FAULT=COUNT; repeat.")]
+Latency = Annotated[float, typer.Option(min=0, help="Seconds by which every reply is held back.")]
+
+
 @app.command(epilog="Example: `counterclaim serve tiny:qwen3 --port 8000`")
 def serve(
     model: Annotated[str, typer.Argument(help="Any model: tiny:NAME, world:judge, a folder, a repository.")],
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port on this machine; a free one for 0.")] = 8000,
-    fault: Annotated[list[str] | None, typer.Option(help="Misbehave: FAULT or FAULT=COUNT; repeat.")] = None,
-    latency: Annotated[float, typer.Option(min=0, help="Seconds by which every reply is held back.")] = 0.0,
+    port: Port = 8000,
+    fault: FaultOption = None,
+    latency: Latency = 0.0,
 ) -> None:
     """Serve a model on this machine as an OpenAI-compatible endpoint: a dry run before real tokens are paid for."""
+    _serve({model: ""}, port, fault, latency, when_asked=False)
+
+
+@app.command(epilog="Example: `counterclaim serve-tiny --port 8000 --latency 0.5 --fault too-many-requests=3`")
+def serve_tiny(port: Port = 8000, fault: FaultOption = None, latency: Latency = 0.0) -> None:
+    """Serve every tiny model and scripted teacher as one OpenAI-compatible endpoint: a dry run of your pipeline before you pay for tokens.
+
+    A model is named behind the URL, as in http://127.0.0.1:8000/v1#character:eager. It is opened (and a tiny model trained,
+    which takes about a minute once) when it is first asked.
+    """
+    from counterclaim.models.tiny import NAMES, SCHEME
+    from counterclaim.worlds.teachers import CHARACTERS, PREFIX
+
+    models = {SCHEME + name: about for name, about in NAMES.items()}
+    models |= {PREFIX + name: about for name, about in CHARACTERS.items()}
+    _serve(models, port, fault, latency, when_asked=True)
+
+
+def _serve(models: dict[str, str], port: int, fault: list[str] | None, latency: float, *, when_asked: bool) -> None:
+    """Serve models, given with what each is, until Ctrl-C."""
     import counterclaim.experiment  # noqa: F401  importing it registers every backend
-    from counterclaim.server.models import serve_model
+    from counterclaim.server.models import serve_models
 
     faults = [counted("--fault", item) for item in fault or ()]
-    with serve_model(model, port, faults, latency) as server:
-        print(f"{model} answers at {server.url} (Ctrl-C stops it)", flush=True)
+    with serve_models(list(models), port, faults, latency, when_asked=when_asked) as server:
+        if len(models) == 1:
+            print(f"{server.model} answers at {server.url} (Ctrl-C stops it)", flush=True)
+        else:
+            table = table_of("model", "what it is")
+            for name, about in models.items():
+                table.add_row(plain(name), plain(about))
+            terminal().print(table)
+            print(f"They answer at {server.url}#MODEL (Ctrl-C stops them)", flush=True)
         try:
             while True:
                 time.sleep(3600)

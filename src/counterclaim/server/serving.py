@@ -8,8 +8,8 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Container, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
@@ -55,22 +55,31 @@ class Server:
 
     Attributes:
         url: what to put before ``#model``: ``http://127.0.0.1:PORT/v1``.
-        model: the name under which it serves.
+        models: the names under which it serves.
         requests: every request that came, in order of arrival.
     """
 
     def __init__(
-        self, answerer: Answerer, port: int, model: str, faults: Sequence[Fault], latency_s: float, key: str | None
+        self,
+        answerers: Mapping[str, Answerer],
+        concurrent: Container[str],
+        port: int,
+        faults: Sequence[Fault],
+        latency_s: float,
+        key: str | None,
     ) -> None:
-        self.model = model
+        self.models = tuple(answerers)
         self.requests: list[Seen] = []
         self.lock = threading.Lock()
         self.schedule = Schedule(faults)
         self.latency_s = latency_s
         self.key = key
         self.closing = threading.Event()
-        self._answerer = answerer
-        self._one_at_a_time = threading.Lock()
+        self._answerers = dict(answerers)
+        # a lock of its own for each model, so that a slow one holds up no other
+        self._turns: dict[str, AbstractContextManager[object]] = {
+            name: nullcontext() if name in concurrent else threading.Lock() for name in answerers
+        }
         self._started = time.monotonic()
         try:
             self._http = _Http(("127.0.0.1", port), _Handler)
@@ -101,23 +110,30 @@ class Server:
             self.requests.append(Seen(path, body, time.monotonic() - self._started, with_key))
             return self.schedule.next(body) if body else None
 
+    @property
+    def model(self) -> str:
+        """The name of the only model, or of the first."""
+        return self.models[0]
+
     def answer(self, body: Mapping[str, Json], messages: tuple[Message, ...]) -> Answer:
-        """What the model or the function says; a model is asked one question at a time."""
-        if not hasattr(self._answerer, "answer"):
-            return self._answerer(body)
+        """What the model or the function that the body names says."""
+        answerer = self._answerers[body["model"]]
+        if not hasattr(answerer, "answer"):
+            return answerer(body)
         ask = Ask(prompt_id(messages), messages)
-        with self._one_at_a_time:
-            for batch in self._answerer.answer([ask], _decode(body)):
+        with self._turns[body["model"]]:
+            for batch in answerer.answer([ask], _decode(body)):
                 for _, answer in batch:
                     return answer
         return Answer(None, FinishReason.ERROR, error="the model gave no answer")
 
 
 def serve(
-    answerer: Answerer,
+    answerer: Answerer | Mapping[str, Answerer],
     *,
     port: int = 0,
     model: str = "local",
+    concurrent: Container[str] = (),
     faults: Sequence[Fault] = (),
     latency_s: float = 0.0,
     key: str | None = None,
@@ -131,9 +147,10 @@ def serve(
 
     Args:
         answerer: an opened model (asked one question at a time), or a function from the body of a request to an
-            answer (called from many threads at once).
+            answer (called from many threads at once); or several of them by the names under which they are served.
         port: 0 for any free one.
-        model: the name under which it is served; requests for another one get 404.
+        model: the name under which a single one is served. Requests for a name that is not served get 404.
+        concurrent: names of models that may be asked by several threads at once.
         faults: how to misbehave; for each request the first one whose turn it is strikes.
         latency_s: seconds that every reply takes at least.
         key: requests without this API key get 401.
@@ -141,7 +158,8 @@ def serve(
     Raises:
         InputError: the port is taken.
     """
-    return Server(answerer, port, model, faults, latency_s, key)
+    answerers = answerer if isinstance(answerer, Mapping) else {model: answerer}
+    return Server(answerers, concurrent, port, faults, latency_s, key)
 
 
 class _Http(ThreadingHTTPServer):
@@ -179,10 +197,19 @@ class _Http(ThreadingHTTPServer):
 class _Refused(Exception):
     """A request that gets an error status."""
 
-    def __init__(self, status: int, message: str, *, parameter: str | None = None, retry_after: str | None = None):
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        parameter: str | None = None,
+        code: str | None = None,
+        retry_after: str | None = None,
+    ) -> None:
         super().__init__(message)
         self.status = status
         self.parameter = parameter
+        self.code = code
         self.retry_after = retry_after
 
 
@@ -205,7 +232,7 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             reply()
         except _Refused as refused:
-            error = {"message": str(refused), "type": "error", "param": refused.parameter, "code": None}
+            error = {"message": str(refused), "type": "error", "param": refused.parameter, "code": refused.code}
             self._send(refused.status, {"error": error}, retry_after=refused.retry_after)
 
     def _get(self) -> None:
@@ -214,7 +241,8 @@ class _Handler(BaseHTTPRequestHandler):
         self._check_key()
         if self.path != "/v1/models":
             raise _Refused(404, f"There is nothing at {self.path}.")
-        self._send(200, {"object": "list", "data": [{"id": owner.model, "object": "model", "owned_by": "local"}]})
+        rows = [{"id": name, "object": "model", "created": 0, "owned_by": "local"} for name in owner.models]
+        self._send(200, {"object": "list", "data": rows})
 
     def _post(self) -> None:
         owner = self.server.owner
@@ -226,8 +254,9 @@ class _Handler(BaseHTTPRequestHandler):
         self._check_key()
         if self.path not in ("/v1/chat/completions", "/v1/completions"):
             raise _Refused(404, f"There is nothing at {self.path}.")
-        if body.get("model") != owner.model:
-            raise _Refused(404, f"The model `{body.get('model')}` does not exist.", parameter="model")
+        if body.get("model") not in owner.models:
+            what = f"The model `{body.get('model')}` does not exist."
+            raise _Refused(404, what, parameter="model", code="model_not_found")
         reply = self._reply(body)
         owner.closing.wait(owner.latency_s - (time.monotonic() - arrived))
         self._send(200, reply if fault is None else spoil(fault.kind, reply), fault)
