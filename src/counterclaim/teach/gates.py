@@ -1,0 +1,249 @@
+"""What may not enter a training set however good it is: words under other licences, test prompts; and who fills which role."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from counterclaim.errors import InputError
+from counterclaim.overlap import scan
+from counterclaim.records import Call, Example, Prompt, model_family, normalise_text
+from counterclaim.spec import PipelinePlan
+from counterclaim.teach.filters import Dropped
+from counterclaim.teach.replies import thought_of
+from counterclaim.text import words_of
+
+STUDENT = "student"
+"""Stage under which the student's own words stand in the provenance of an example."""
+
+# --- licences -----------------------------------------------------------------------------------------------------
+
+
+def spdx(licence: str) -> str | None:
+    """The SPDX spelling of one licence id (``mit`` -> ``MIT``; ``LicenseRef-...`` for licences that SPDX does not list).
+
+    None where it is no id. Expressions (``MIT OR GPL-3.0-only``) are none: which licence one uses the words under is for
+    whoever uses them to decide.
+    """
+    from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
+
+    if len(licence.split()) != 1:
+        return None
+    try:
+        return str(canonicalize_license_expression(licence))
+    except InvalidLicenseExpression:
+        return None
+
+
+def licences(plan: PipelinePlan) -> None:
+    """Refuse a pipeline whose training set would hold words that may not be learnt from, before anything is asked.
+
+    Every teacher declares under which licence its outputs may be used, and that licence is on the list of the plan. The
+    student's own words are held to the same only where they are to be learnt (``licensed``).
+
+    Raises:
+        InputError: a licence of the list or of a stage is no SPDX id, a stage declares none, or one that is not on the
+            list; names the stage, the licence and what can be done.
+    """
+    for name in plan.licences:
+        if spdx(name) is None:
+            _refuse_id("licences", name, plan)
+    allowed = {spdx(name) for name in plan.licences}
+    for stage in plan.stages:
+        other = f"or put another teacher in the place of {stage.model.name}"
+        if stage.licence is None:
+            raise InputError(
+                f"stage {stage.name}: nobody says under which licence the outputs of {stage.model.name} may be used",
+                path=plan.path,
+                remedy=f'say licence = "..." (an SPDX id) under [stages.{stage.name}], {other}',
+            )
+        licence = spdx(stage.licence)
+        if licence is None:
+            _refuse_id(f"stage {stage.name}", stage.licence, plan)
+        if licence not in allowed:
+            raise InputError(
+                f"stage {stage.name}: outputs of {stage.model.name} come under {licence}, which is not on the list of "
+                f"licences whose words may enter a training set ({', '.join(plan.licences)})",
+                path=plan.path,
+                remedy=f'if its terms allow training on outputs, add licences = ["{licence}"]; {other}',
+            )
+
+
+def _refuse_id(where: str, name: str, plan: PipelinePlan) -> None:
+    raise InputError(
+        f"{where}: {name!r} is no SPDX licence id",
+        path=plan.path,
+        remedy='write one such as "MIT" or "Apache-2.0", or "LicenseRef-NAME" for a licence that SPDX does not list',
+    )
+
+
+def licensed(examples: Iterable[Example], plan: PipelinePlan) -> tuple[list[Example], list[Dropped]]:
+    """Examples told apart by whether everything that was said on the way to them may enter a training set.
+
+    The second line of defence: what a resumed folder holds was perhaps asked under another plan. Every call of an
+    example's provenance must be under a licence of the list, not only that of its last stage, for the last teacher has
+    read the others and may have taken over their words. The student's calls are exempt where its words are the worse side
+    of a pair, the length to be matched or the mistake that is corrected: those are its own, and it is not taught to say
+    them. Where the answer to be learnt stands in the student's own words, its licence counts as a teacher's does.
+    """
+    allowed = {spdx(name) for name in plan.licences}
+    kept, dropped = [], []
+    for example in examples:
+        barred = next((call for call in example.provenance if not _may_enter(call, example, allowed)), None)
+        if barred is None:
+            kept.append(example)
+        else:
+            why = f"{barred.stage} ({barred.model}) spoke under {barred.licence or 'no declared licence'}"
+            dropped.append(Dropped(example, "licence", why, example.prompt_id))
+    return kept, dropped
+
+
+def _may_enter(call: Call, example: Example, allowed: set[str | None]) -> bool:
+    if call.licence is not None and (licence := spdx(call.licence)) is not None and licence in allowed:
+        return True
+    if call.stage != STUDENT:
+        return False
+    return thought_of(example.chosen).answer.split() != thought_of(call.text).answer.split()
+
+
+# --- roles --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Roles:
+    """Who does what in the making of a training set.
+
+    Attributes:
+        models: models by role: ``teacher`` (every stage's), ``student``, ``judge``, and what the file says of others.
+        families: model families by role, in the same order.
+        notes: a sentence for each family that fills several roles.
+    """
+
+    models: Mapping[str, tuple[str, ...]]
+    families: Mapping[str, tuple[str, ...]]
+    notes: tuple[str, ...]
+
+
+def roles(plan: PipelinePlan) -> Roles:
+    """Which model family teaches, writes prompts, judges and is taught, and which does several of these at once.
+
+    Families are told by the models' names (``records.model_family``), as the check ``roles`` tells them.
+    """
+    models: dict[str, tuple[str, ...]] = {"teacher": tuple(dict.fromkeys(stage.model.name for stage in plan.stages))}
+    if plan.student is not None:
+        models["student"] = (plan.student.name,)
+    if plan.judge is not None:
+        models["judge"] = (plan.judge,)
+    for role, name in plan.roles.items():
+        models[role] = tuple(dict.fromkeys((*models.get(role, ()), name)))
+    families = {role: tuple(dict.fromkeys(map(model_family, names))) for role, names in models.items()}
+    filled: dict[str, list[str]] = defaultdict(list)
+    for role, found in families.items():
+        for family in found:
+            filled[family].append(role)
+    notes = [_note(family, who) for family, who in filled.items() if len(who) > 1]
+    return Roles(models, families, tuple(notes))
+
+
+def _note(family: str, who: Sequence[str]) -> str:
+    told = f"{', '.join(who[:-1])} and {who[-1]}".replace("_", " ")
+    if "judge" in who and {"teacher", "student"} & set(who):
+        return f"{family} is {told}: the judge grades words of its own family."
+    if "prompt_writer" in who and "teacher" in who:
+        return f"{family} is {told}: it answers questions that its own family thought of, so their range is its own."
+    return f"{family} is {told}."
+
+
+# --- contamination ------------------------------------------------------------------------------------------------
+
+_LEAST_WORDS = 5  # a shorter turn ("Are you sure?") is nobody's question
+
+
+def contamination(
+    examples: Sequence[Example], forbidden: Sequence[Prompt]
+) -> tuple[list[Example], list[Dropped]]:
+    """Examples told apart by whether what is asked in them is a forbidden prompt, or nearly one.
+
+    Dropped is an example made from a forbidden prompt; one in which a user's turn, or all turns together, has the same
+    words as a forbidden prompt; one whose turn and a forbidden prompt are near-duplicates, or hold half of each other's
+    word 8-grams (``overlap``, in both directions: the test prompt inside a longer question, and a piece of it as a
+    question); one in whose answers a forbidden prompt stands. Wordings that many prompts share say nothing about one of
+    them and are left out, so questions about other things from the same template stay. A test prompt in other words is
+    not seen.
+    """
+    texts = {prompt.id: prompt.text for prompt in forbidden if prompt.messages}
+    ids = {prompt.id for prompt in forbidden}
+    by_words = {" ".join(words_of(text)): key for key, text in texts.items()}
+    asked = [_asked(example) for example in examples]
+    found: dict[int, tuple[str, str]] = {}
+    for i, (example, turns) in enumerate(zip(examples, asked, strict=True)):
+        if example.prompt_id in ids:
+            found[i] = example.prompt_id, "it was made from it"
+        elif same := next((by_words[key] for turn in turns if (key := " ".join(words_of(turn))) in by_words), None):
+            found[i] = same, "the same words"
+    clean = [i for i in range(len(examples)) if i not in found]
+    alike = _alike(texts, [asked[i] for i in clean], [_everything(examples[i]) for i in clean])
+    found |= {clean[i]: why for i, why in alike.items()}
+    kept = [example for i, example in enumerate(examples) if i not in found]
+    dropped = [
+        Dropped(examples[i], "contamination", f"what it asks is test prompt {key}: {why}", examples[i].prompt_id)
+        for i, (key, why) in sorted(found.items())
+    ]
+    return kept, dropped
+
+
+def _asked(example: Example) -> list[str]:
+    """What a user asks in an example: every turn of some length, and all turns but the system's together."""
+    turns = [message.content for message in example.prompt if message.role == "user"]
+    whole = "\n\n".join(message.content for message in example.prompt if message.role != "system")
+    return list(dict.fromkeys([whole, *(turn for turn in turns if len(words_of(turn)) >= _LEAST_WORDS)]))
+
+
+def _everything(example: Example) -> str:
+    said = [message.content for message in example.prompt if message.role != "system"]
+    return "\n\n".join([*said, example.chosen, example.rejected or ""])
+
+
+def _alike(
+    texts: Mapping[str, str], asked: Sequence[Sequence[str]], everything: Sequence[str]
+) -> dict[int, tuple[str, str]]:
+    """Examples that overlap with a forbidden prompt: index to its id and in what way."""
+    if not texts or not asked:
+        return {}
+    names, rows = list(texts), list(texts.values())
+    questions = sorted({normalise_text(turn) for turns in asked for turn in turns})
+    number = {question: f"? {i}" for i, question in enumerate(questions)}
+    # What is boilerplate is told from all prompts at once, the forbidden ones and those of the examples.
+    both = {**dict(zip(number.values(), questions, strict=True)), **{f"! {name}": text for name, text in texts.items()}}
+
+    found: dict[int, tuple[str, str]] = {}
+    pieces = scan(both, rows)
+    hits = {key for key in pieces.hits() if key.startswith("? ")}
+    for i, turns in enumerate(asked):
+        for turn in turns:
+            key = number[normalise_text(turn)]
+            if key in hits:
+                one = pieces.prompts[key]
+                row = one.containment_row if one.jaccard_row is None else one.jaccard_row
+                assert row is not None
+                found[i] = names[row], _in_what_way(one.jaccard, one.row_containment)
+
+    # A scan names only the row that holds most of a prompt, so it is done again until none is left that does.
+    while left := [i for i in range(len(asked)) if i not in found]:
+        wholes = scan(both, [everything[i] for i in left])
+        hits = {key for key in wholes.hits() if key.startswith("! ")}
+        if not hits:
+            break
+        for key in hits:
+            one = wholes.prompts[key]
+            for row in {one.containment_row if one.row_containment >= 0.5 else None, one.jaccard_row} - {None}:
+                assert row is not None
+                found[left[row]] = key.removeprefix("! "), _in_what_way(one.jaccard, one.row_containment)
+    return found
+
+
+def _in_what_way(jaccard: float, containment: float) -> str:
+    if jaccard:
+        return f"a near-duplicate (similarity {jaccard:.2f})"
+    return f"{containment:.0%} of the word sequences of one stand in the other"
