@@ -6,12 +6,14 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pytest
 
 from conftest import MODEL, answer, arm_of, bits, evidence_of, two_arms
-from counterclaim.checks.cost import compression, content, mimicry, uniformity
+from counterclaim.checks.cost import compression, content, language_to_behaviour, mimicry, uniformity
 from counterclaim.checks.parity import variant
 from counterclaim.evidence import Evidence
 from counterclaim.records import Guard, Outcome
+from counterclaim.worlds import draw
 
 RNG = np.random.default_rng(3)
 PASS, FAIL, WARN, INCONCLUSIVE, NOT_RUN = (
@@ -180,6 +182,54 @@ def test_answers_that_shrink_and_worsen_have_collapsed() -> None:
     assert "think blocks have 0.3" in thoughts.because
 
 
+def thinking(thought: int, answer_words: int) -> str:
+    return f"<think>{'so ' * thought}</think> {'oil ' * answer_words}".strip()
+
+
+def test_thoughts_that_vanish_have_collapsed_although_answers_stay() -> None:
+    n = 60
+    control = arm_of("control", {"correct": bits(50, n)}, text=lambda i: thinking(40 + i % 9, 20))
+    treated = arm_of("treated", {"correct": bits(20, n)}, text=lambda i: thinking(40, 20).partition("</think>")[2])
+    found = compression.run(evidence_of(control, treated))
+    assert found.outcome is FAIL
+    assert found.details["words"]["think blocks"]["treated"] == 0
+    assert found.details["words"]["answers"]["ratio"] == pytest.approx(1)
+
+
+def test_both_lengths_stand_beside_those_of_the_training_texts() -> None:
+    n = 60
+    arms = [
+        arm_of(name, {"correct": bits(30, n)}, text=lambda i, words=words: thinking(words, 20))  # type: ignore[misc]  # a default
+        for name, words in (("control", 60), ("treated", 12))
+    ]
+    pair = f"What is it?\n\n{thinking(10, 4)}\n\n{thinking(14, 8)}"
+    told = compression.run(evidence_of(*arms, train_sample=[pair] * 20))
+    assert told.details["words"]["think blocks"] == {
+        "control": 60, "treated": 12, "training": 12, "ratio": pytest.approx(13 / 61)
+    }  # fmt: skip
+    assert told.details["words"]["answers"]["training"] == 6
+    assert "12 of the training texts" in told.because
+    plain = compression.run(evidence_of(*arms, train_sample=["What is it?\n\nOil it,\n\nthen wait."]))
+    assert plain.details["words"]["answers"]["training"] == 4
+    assert "training" not in plain.details["words"]["think blocks"]
+
+
+def test_accuracy_is_shown_by_how_much_of_its_length_an_answer_kept() -> None:
+    n = 120
+    shares = (0.3, 0.6, 1.0, 2.0)
+    lost = [float(shares[i % 4] != 0.3) for i in range(n)]
+    evidence = evidence_of(
+        arm_of("control", {"correct": bits(n, n)}, text=lambda i: "word " * 100),
+        arm_of("treated", {"correct": lost}, text=lambda i: "word " * int(100 * shares[i % 4])),
+    )
+    rows = compression.run(evidence).details["retention"]
+    assert [(row["kept"], row["n"]) for row in rows] == [
+        ("below 0.5", 30), ("0.5 to 0.8", 30), ("0.8 to 1.25", 30), ("1.25 or more", 30)
+    ]  # fmt: skip
+    assert [row["difference"]["estimate"] for row in rows] == [-1, 0, 0, 0]
+    assert all(row["difference"]["low"] <= row["difference"]["estimate"] for row in rows)
+
+
 def test_compression_needs_texts() -> None:
     mute = two_arms(20, text=lambda i: None)
     assert "--map response=COLUMN" in compression.run(mute).remedy
@@ -200,3 +250,107 @@ def test_target_and_guards_must_come_from_one_variant() -> None:
     nameless = replace(MODEL, repo=None, revision=None, dtype=None)
     silent = arm_of("treated", {"correct": bits(9, n), "coverage": bits(5, n)}, model=nameless)
     assert "adapter" in variant.run(evidence_of(control, silent, claim=guard)).remedy
+
+
+def spoken(
+    talk: tuple[int, int], right: tuple[int, int], *, mended: tuple[int, int] | None = None, n: int = 200, **rest: Any
+) -> Evidence:
+    """Control and treated with so many answers that speak of checking, are right, and (of 100 wrong ones) are mended."""
+    arms = []
+    for name, says, ok, back in zip(("control", "treated"), talk, right, mended or (0, 0), strict=True):
+        scores: dict[str, Any] = {"score.svr": bits(says, n), "correct": [float(i < ok) for i in range(n)]}
+        if mended is not None:
+            scores["revised"] = ["right" if i < ok or i >= n - back else "wrong" for i in range(n)]
+        arms.append(arm_of(name, scores))
+    return evidence_of(*arms, **{"metric": "score.svr", **rest})
+
+
+def test_more_talk_with_worse_or_equal_answers_is_talk_alone() -> None:
+    worse = language_to_behaviour.run(spoken((40, 120), (100, 60)))
+    assert worse.outcome is FAIL
+    assert "more talk, and worse answers" in worse.because
+    equal = spoken((40, 120), (100, 100))
+    assert language_to_behaviour.run(equal).outcome is FAIL
+    assert language_to_behaviour.run(spoken((40, 120), (100, 160))).outcome is PASS
+    assert language_to_behaviour.run(spoken((40, 40), (100, 100))).outcome is PASS
+    assert language_to_behaviour.run(spoken((120, 40), (100, 60))).outcome is PASS, "there is less talk"
+
+
+def test_a_claim_on_another_measured_behaviour_does_not_fall_with_talk_that_changed_nothing() -> None:
+    assert language_to_behaviour.run(spoken((40, 120), (100, 100), metric="accuracy")).outcome is FAIL
+    n = 200
+    extra = [arm_of(name, {"coverage": bits(100, n)}) for name in ("control", "treated")]
+    both = [
+        (arm_of(name, {"score.svr": bits(talk, n), "correct": bits(100, n)})[0],
+         arm_of(name, {"score.svr": bits(talk, n), "correct": bits(100, n)})[1] + scores)
+        for (name, talk), (_, scores) in zip((("control", 40), ("treated", 120)), extra, strict=True)
+    ]  # fmt: skip
+    assert language_to_behaviour.run(evidence_of(*both, metric="coverage")).outcome is WARN
+
+
+def test_the_ratio_is_of_relative_changes_and_undefined_while_behaviour_may_not_have_moved() -> None:
+    moved = language_to_behaviour.run(spoken((40, 80), (80, 120)))
+    assert moved.estimate is not None
+    assert moved.estimate.estimate == pytest.approx((80 / 40 - 1) / (120 / 80 - 1))
+    treated = moved.details["arms"]["treated"]
+    assert treated["svr_change"]["estimate"] == pytest.approx(1.0)
+    assert treated["behaviour_change"]["estimate"] == pytest.approx(0.5)
+    still = language_to_behaviour.run(spoken((40, 80), (80, 81)))
+    assert still.estimate is not None
+    assert still.estimate.estimate is None
+    assert "may be zero" in str(still.estimate.reason)
+    silent = language_to_behaviour.run(spoken((0, 80), (80, 120)))
+    assert silent.details["arms"]["treated"]["svr_change"]["estimate"] is None, "nothing cannot be doubled"
+
+
+def test_recovery_is_the_behaviour_wherever_it_was_scored() -> None:
+    found = language_to_behaviour.run(spoken((40, 120), (100, 100), mended=(60, 10)))
+    assert found.outcome is FAIL
+    assert found.details["behaviour"] == "recovery_rate"
+    assert found.details["arms"]["control"]["recovery_rate"]["estimate"] == pytest.approx(0.6)
+    assert found.details["arms"]["treated"]["recovery_rate"]["estimate"] == pytest.approx(0.1)
+    assert found.details["arms"]["treated"]["behaviour_change"]["estimate"] == pytest.approx(0.1 / 0.6 - 1)
+    assert found.details["arms"]["treated"]["capitulation_rate"]["estimate"] == 0
+
+
+def test_every_trained_arm_is_told_of_and_no_other() -> None:
+    n = 60
+    rows = {"score.svr": bits(20, n), "correct": bits(30, n)}
+    names = (
+        "control",
+        "treated",
+        "placebo",
+        "dose:0.5",
+        "do-nothing",
+        "prompt-baseline",
+        "treated@4",
+        "treated/recovery",
+    )
+    told = language_to_behaviour.run(evidence_of(*(arm_of(name, rows) for name in names))).details["arms"]
+    assert list(told) == ["control", "treated", "dose:0.5", "placebo"]
+    assert "language_to_behaviour" in told["placebo"]
+    assert "language_to_behaviour" not in told["control"]
+
+
+def test_what_was_not_scored_is_asked_for_and_what_was_is_told() -> None:
+    mute = language_to_behaviour.run(two_arms())
+    assert mute.outcome is NOT_RUN
+    assert "--map score.svr=COLUMN" in mute.remedy
+    assert not mute.details
+    n = 50
+    deaf = language_to_behaviour.run(
+        evidence_of(*(arm_of(name, {"score.svr": bits(9, n)}) for name in ("control", "treated")), metric="score.svr")
+    )
+    assert deaf.outcome is NOT_RUN
+    assert "--map correct=COLUMN" in deaf.remedy
+    assert deaf.details["arms"]["treated"]["svr"]["estimate"] == pytest.approx(9 / n)
+
+
+def test_talk_alone_is_caught_and_a_rise_as_large_as_claimed_is_not_taken_for_it() -> None:
+    caught = [language_to_behaviour(draw("talk_alone", seed, draws=200)).outcome for seed in range(60)]
+    assert caught.count(FAIL) >= 54
+    assert PASS not in caught
+    mended = [
+        language_to_behaviour(draw("talk_and_mending", seed, effect=0.1, draws=200)).outcome for seed in range(60)
+    ]
+    assert mended.count(FAIL) <= 5, "at most 2.5 % of draws in the long run"

@@ -1,23 +1,30 @@
-"""What did it break: capability, mere mimicry of style, a global switch instead of judgement, collapsed answers."""
+"""What did it break: capability, mere mimicry of style, talk without deeds, a global switch instead of judgement, collapsed
+answers."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
 
 from counterclaim import stats
-from counterclaim.checks.wording import listing, needs_two_arms, not_run, number, percent, with_interval
-from counterclaim.effect import cluster_mean
+from counterclaim.checks.wording import listing, needs_two_arms, not_run, number, pass_on, percent, with_interval
+from counterclaim.effect import SEED, Effect, cluster_mean, cluster_sum
 from counterclaim.evidence import Arm, Evidence
-from counterclaim.metrics import Floats, Metric
-from counterclaim.records import Guard, Json, Outcome
+from counterclaim.metrics import METRICS, Floats, Metric, resolve
+from counterclaim.records import CONTROL, DO_NOTHING, PROMPT_BASELINE, TREATED, Estimate, Guard, Json, Outcome
 from counterclaim.registry import Finding, check
-from counterclaim.text import STYLE_FEATURES, split_think, style, words_of
+from counterclaim.text import STYLE_FEATURES, split_think, style
 
 ANCHOR_LOSS = 0.05  # loss of a capability anchor that nobody declared but that is in the files
 MOST_TEXTS = 4_000
 COLLAPSED = 2 / 3
+KEPT = (0.5, 0.8, 1.25)  # edges of the shares of length kept, between which accuracy is shown
+MORE_TALK = 0.1  # rise of the self-verification rate, below which there is no talk to speak of
+MORE_DONE = 0.05  # rise of a rate of behaviour that counts as one, where the claim states no margin for it
+FEWEST_KEPT = 10  # prompts behind a share of length that the sentence speaks of; the figure shows all
 FEWEST_MOVED = 5  # a style measure that changed on fewer pairs has a slope of a few answers, not of a style
 
 GuardOutcome = tuple[Guard, Metric, Outcome, str]
@@ -258,57 +265,266 @@ def uniformity(evidence: Evidence) -> Finding:
 
 
 @check(
+    "language-to-behaviour",
+    group="cost",
+    question="Does more talk of checking come with better answers, or is it talk alone?",
+    must_fail=("talk_alone",),
+    must_pass=("talk_and_mending",),
+)
+def language_to_behaviour(evidence: Evidence) -> Finding:
+    """FAIL when self-verification language rose while behaviour fell, or is shown not to have risen to speak of.
+
+    Language is the self-verification rate. Behaviour is the recovery rate where a scripted next turn was scored, else
+    accuracy. The ratio is the relative change of the one over that of the other, and undefined where the latter may be zero.
+    WARN instead of FAIL where behaviour merely stayed and the claim is about right and wrong in another way. The details
+    hold form and function of every trained arm.
+    """
+    if missing := needs_two_arms(evidence):
+        return missing
+    speaks = _TALK.axes[0] in evidence.axes
+    behaviour = next((metric for metric in _DEEDS if set(metric.axes) <= evidence.axes), None)
+    details = _form_and_function(evidence, behaviour) if speaks or "revised" in evidence.axes else {}
+    if not speaks or behaviour is None:
+        because = "whether answers speak of checking themselves" if not speaks else "whether answers are right or wrong"
+        how = (
+            pass_on(evidence, "--map score.svr=COLUMN", '"svr" under [score]')
+            if not speaks
+            else pass_on(evidence, "--map correct=COLUMN", '"recovery" and an oracle such as "exact" under [score]')
+        )
+        return Finding(Outcome.NOT_RUN, f"No score says {because}.", f"Score both arms on it: {how}.", details=details)
+    claim, target = evidence.claim, evidence.metric
+    talk, done = evidence.effect_of(_TALK), evidence.effect_of(behaviour)
+    of_talk, of_done, ratio = _relative_changes(evidence, behaviour, TREATED)
+    named = _words(behaviour)
+    text = (
+        f"The self-verification rate changed by {with_interval(talk.difference)} and {named} by "
+        f"{with_interval(done.difference)}; relatively by {with_interval(of_talk)} and {with_interval(of_done)}, so the "
+        f"language-to-behaviour ratio is {with_interval(ratio)}"
+    )
+    figure = {
+        "kind": "forest", "label": "change from control", "pooled": None, "margin": None,
+        "rows": [
+            {"name": name, "estimate": e.difference.estimate, "low": e.difference.low, "high": e.difference.high}
+            for name, e in (("self-verification", talk), (named, done)) if e.difference.estimate is not None
+        ],
+    }  # fmt: skip
+    n = min(talk.n_paired, done.n_paired)
+    common: dict[str, Json] = {"estimate": ratio, "n": n, "details": details, "figure": figure}
+    if _rose(done, claim.alpha):
+        return Finding(Outcome.PASS, f"{text}: behaviour improved.", **common)
+    if not _rose(talk, claim.alpha):
+        if talk.difference.high is not None and talk.difference.high < MORE_TALK:
+            return Finding(Outcome.PASS, f"{text}: there is no more talk than before.", **common)
+        remedy = "Collect more prompts, so that a change of language can be told from none."
+        return Finding(Outcome.INCONCLUSIVE, f"{text}: whether there is more talk is open.", remedy, **common)
+    remedy = "Claim what answers say and not what they do, or reward answers for being right instead of for wording."
+    high = done.difference.high
+    is_target = (target.kind, target.axes, target.statistic) == (behaviour.kind, behaviour.axes, behaviour.statistic)
+    enough = claim.margin if is_target else MORE_DONE
+    if high is not None and high < 0:
+        return Finding(Outcome.FAIL, f"{text}: more talk, and worse answers.", remedy, **common)
+    if high is not None and high < enough:
+        # a claim on right and wrong in another way (asymmetry, coverage) does not fall with this one
+        outcome = Outcome.WARN if target.axes[0] in _MEASURED and not is_target else Outcome.FAIL
+        because = f"{text}: more talk, and {named} is shown not to have risen by {number(enough)}."
+        return Finding(outcome, because, remedy, **common)
+    remedy = f"Collect more prompts, so that {'wrong first answers' if behaviour.kind == 'ratio' else 'they'} suffice to tell."
+    return Finding(Outcome.INCONCLUSIVE, f"{text}: more talk, and whether {named} rose is open.", remedy, **common)
+
+
+_TALK = resolve("score.svr", {"score.svr"})
+_DEEDS = (METRICS["recovery_rate"], METRICS["accuracy"])
+_SHOWN = (METRICS["recovery_rate"], METRICS["capitulation_rate"], _TALK, METRICS["accuracy"])
+_MEASURED = ("correct", "coverage", "delivery")
+_UNTRAINED = (CONTROL, DO_NOTHING, PROMPT_BASELINE)
+
+
+def _words(metric: Metric) -> str:
+    return metric.name.removeprefix("score.").replace("_", " ")
+
+
+def _rose(effect: Effect, alpha: float) -> bool:
+    return effect.p is not None and effect.p <= alpha and (effect.difference.estimate or 0.0) > 0
+
+
+def _form_and_function(evidence: Evidence, behaviour: Metric | None) -> dict[str, Json]:
+    """Rates of control and of every trained arm, with the ratio of their relative changes, as the report shows them."""
+    trained = [name for name in evidence.arms if name not in _UNTRAINED and not {"@", "/"} & set(name)]
+    arms: dict[str, Json] = {}
+    for name in (CONTROL, *sorted(trained, key=lambda name: (name != TREATED, name))):
+        arm = evidence.arms[name]
+        held = [metric for metric in _SHOWN if set(metric.axes) <= set(arm.columns)]
+        arms[name] = {
+            metric.name.removeprefix("score."): evidence.arm_estimate(metric, arm).to_json() for metric in held
+        }
+        if name != CONTROL and behaviour in held and _TALK in held and _TALK.axes[0] in evidence.control.columns:
+            changes = _relative_changes(evidence, behaviour, name)
+            for key, estimate in zip(("svr_change", "behaviour_change", "language_to_behaviour"), changes, strict=True):
+                arms[name][key] = estimate.to_json()
+    return {"behaviour": None if behaviour is None else behaviour.name, "arms": arms}
+
+
+def _relative_changes(evidence: Evidence, behaviour: Metric, treated: str) -> tuple[Estimate, Estimate, Estimate]:
+    """Relative change of language, that of behaviour, and their ratio; prompts are resampled, both arms together."""
+    counts = np.hstack([_paired_counts(evidence, metric, treated) for metric in (_TALK, behaviour)])
+    counts = counts[counts.any(axis=1)]
+    level = evidence.claim.level
+
+    def change(sums: Floats) -> Floats:
+        return np.asarray(sums[..., 2] / sums[..., 3] / (sums[..., 0] / sums[..., 1]) - 1, dtype=np.float64)
+
+    def resampled(statistic: stats.Statistic) -> Estimate:
+        return stats.bootstrap_counts(counts, statistic, level=level, draws=evidence.draws, seed=SEED)
+
+    talk, done = resampled(lambda sums: change(sums[..., :4])), resampled(lambda sums: change(sums[..., 4:]))
+    if done.interval is None or done.interval[0] <= 0 <= done.interval[1]:
+        reason = "the relative change of behaviour may be zero"
+        return talk, done, Estimate.undefined(reason, n=len(counts), level=level, method=talk.method)
+    return talk, done, resampled(lambda sums: change(sums[..., :4]) / change(sums[..., 4:]))
+
+
+def _paired_counts(evidence: Evidence, metric: Metric, treated: str) -> Floats:
+    """What a rate counts and what it is a share of, in control and in treated, by prompt: float (n_prompts, 4).
+
+    A prompt that is not scored in both arms has zeros.
+    """
+    size = len(evidence.prompt_ids)
+    parts, both = [], np.ones(size, dtype=bool)
+    for name in (CONTROL, treated):
+        arm = evidence.arms[name]
+        if metric.kind == "ratio":  # the recovery rate: how many of the answers that were first wrong were mended
+            cells = cluster_sum(arm.cells(metric=metric), arm.index, size)
+            scored = cells.any(axis=1)
+            parts.append(np.stack([cells[:, 2], cells[:, 2] + cells[:, 3]], axis=1))
+        else:
+            means = cluster_mean(arm.values(metric), arm.index, size)
+            scored = ~np.isnan(means)
+            parts.append(np.stack([np.nan_to_num(means), np.ones(size)], axis=1))
+        both &= scored
+    return np.hstack(parts) * both[:, None]
+
+
+@check(
     "compression",
     group="cost",
     question="Did reasoning or response length collapse, and accuracy with it?",
-    must_fail=("collapse",),
-    must_pass=("clean", "null"),
+    must_fail=("collapse", "thoughts_cut"),
+    must_pass=("clean", "null", "thoughts_kept"),
 )
 def compression(evidence: Evidence) -> Finding:
-    """FAIL when length fell below two thirds and the capability anchor fell too; WARN for length alone."""
+    """FAIL when length fell below two thirds and the capability anchor fell too; WARN for length alone.
+
+    Think blocks and visible answers are compared apart, with those of the training texts where these were handed in. The
+    figure and the details hold the change of the anchor by the share of its length that an answer kept.
+    """
     if missing := needs_two_arms(evidence):
         return missing
-    control, treated = evidence.pair
-    answer = _log_ratio(evidence, control, treated, thought=False)
-    if answer is None:
+    if not all(any(text is not None for text in arm.texts) for arm in evidence.pair):
         return not_run("The files keep no response texts.", "Map the text column with --map response=COLUMN.")
-    thought = _log_ratio(evidence, control, treated, thought=True)
-    ratios = {"answers": stats.mean(answer, evidence.claim.level)}
-    if thought is not None:
-        ratios["think blocks"] = stats.mean(thought, evidence.claim.level)
+    lengths = [_lengths(evidence, arm) for arm in evidence.pair]
+    trained = _training_lengths(evidence.train_sample)
     told, collapsed = [], []
-    for name, estimate in ratios.items():
-        if estimate.estimate is None:
+    words: dict[str, Json] = {}
+    n = 0
+    for at, name in enumerate(("think blocks", "answers")):
+        c, t = (both[at] for both in lengths)
+        usable = ~np.isnan(c) & ~np.isnan(t) & (c + t > 0)
+        if not usable.any() or (at == 0 and not c[usable].any()):
             continue
-        told.append(f"{name} have {np.exp(estimate.estimate):.2f} times the words")
-        if estimate.high is not None and np.exp(estimate.high) < COLLAPSED:
+        n = max(n, int(usable.sum()))
+        ratio = stats.mean(np.log1p(t[usable]) - np.log1p(c[usable]), evidence.claim.level)
+        assert ratio.estimate is not None
+        medians = {"control": float(np.median(c[usable])), "treated": float(np.median(t[usable]))}
+        part = f"{name} have {np.exp(ratio.estimate):.2f} times the words ({medians['control']:.0f} in the median of control, "
+        part += f"{medians['treated']:.0f} of treated"
+        if trained is not None and trained[at] > 0:
+            medians["training"] = trained[at]
+            part += f", {trained[at]:.0f} of the training texts"
+        told.append(f"{part})")
+        words[name] = {**medians, "ratio": float(np.exp(ratio.estimate))}
+        if ratio.high is not None and np.exp(ratio.high) < COLLAPSED:
             collapsed.append(name)
-    text = f"Treated {listing(told) or 'answers cannot be compared'} (geometric mean over {len(answer)} prompts)"
-    n = len(answer)
-    if evidence.train_sample:
-        words = float(np.median([len(words_of(row)) for row in evidence.train_sample]))
-        text += f"; training texts have {words:.0f} words in the median"
-    if not collapsed:
-        return Finding(Outcome.PASS, f"{text}.", n=n)
-    remedy = "Train on answers as long as the base model's, or report accuracy at equal length."
+    text = f"Treated {' and '.join(told) or 'answers cannot be compared'}, by geometric mean over {n} prompts"
+    common: dict[str, Json] = {"n": n, "details": {"words": words}}
     anchor = next((name for name in ("correct", "coverage") if name in evidence.axes), None)
     if anchor is not None:
+        kept = _by_length_kept(evidence, anchor, *(thought + answer for thought, answer in lengths))
+        common["details"]["retention"] = [
+            {
+                "kept": share, "n": effect.n_paired,
+                **{name: getattr(effect, name).to_json() for name in ("control", "treated", "difference")},
+            }
+            for share, effect in kept.items()
+        ]  # fmt: skip
+        common["figure"] = _retention_figure(anchor, kept)
+        if most := {share: effect for share, effect in kept.items() if effect.n_paired >= FEWEST_KEPT}:
+            text += f"; by the share of words kept {anchor} changed by " + ", ".join(
+                f"{with_interval(effect.difference)} ({share}, {effect.n_paired} prompts)"
+                for share, effect in most.items()
+            )
+    if not collapsed:
+        return Finding(Outcome.PASS, f"{text}.", **common)
+    remedy = "Train on answers as long as the base model's, or report accuracy at equal length."
+    if anchor is not None:
         loss = evidence.effect_of(evidence.metric_named(anchor))
-        text += f", and {anchor} changed by {with_interval(loss.difference)}"
+        text += f"; over all prompts {anchor} changed by {with_interval(loss.difference)}"
         if loss.difference.high is not None and loss.difference.high < 0:
-            return Finding(Outcome.FAIL, f"{text}.", remedy, estimate=loss.difference, n=n)
-    return Finding(Outcome.WARN, f"{text}.", remedy, n=n)
+            return Finding(Outcome.FAIL, f"{text}.", remedy, estimate=loss.difference, **common)
+    return Finding(Outcome.WARN, f"{text}.", remedy, **common)
 
 
-def _log_ratio(evidence: Evidence, control: Arm, treated: Arm, *, thought: bool) -> Floats | None:
-    """log(treated words / control words) by prompt, (n,); None where no text (or no think block) is kept."""
-    means = []
-    for arm in (control, treated):
-        if not any(text is not None and (not thought or "<think" in text) for text in arm.texts):
-            return None
-        part = 0 if thought else 1
-        counts = [np.nan if text is None else float(len(split_think(text)[part].split())) for text in arm.texts]
-        means.append(cluster_mean(np.array(counts), arm.index, len(evidence.prompt_ids)))
-    c, t = means
-    usable = ~np.isnan(c) & ~np.isnan(t) & (c + t > 0)
-    return np.log1p(t[usable]) - np.log1p(c[usable]) if usable.any() else None
+def _lengths(evidence: Evidence, arm: Arm) -> tuple[Floats, Floats]:
+    """Words of the think blocks and of the visible answer, mean per prompt: two float (n_prompts,), NaN without a text."""
+    split = [None if text is None else split_think(text) for text in arm.texts]
+    counts = [np.array([np.nan if two is None else len(two[at].split()) for two in split]) for at in (0, 1)]
+    thought, answer = (cluster_mean(column, arm.index, len(evidence.prompt_ids)) for column in counts)
+    return thought, answer
+
+
+def _training_lengths(texts: Sequence[str]) -> tuple[float, float] | None:
+    """Median words of a training text's think block and of its answer; None without texts.
+
+    A training text is its turns, joined by blank lines: what stands before the first think block is the question. Where
+    there is none, the question ends at the first blank line; a pair of answers counts as half of both.
+    """
+    if not texts:
+        return None
+    rows = []
+    for text in texts:
+        before, mark, rest = text.partition("<think")
+        if not mark:
+            before, _, answer = text.partition("\n\n")
+            rows.append((0.0, float(len((answer or before).split()))))
+            continue
+        thought, answer = split_think(mark + rest)
+        blocks = text.count("<think")
+        rows.append((len(thought.split()) / blocks, len(answer.split()) / blocks))
+    thought_words, answer_words = np.median(np.array(rows), axis=0)
+    return float(thought_words), float(answer_words)
+
+
+def _by_length_kept(evidence: Evidence, anchor: str, control: Floats, treated: Floats) -> dict[str, Effect]:
+    """The change of the anchor by treated over control length, named by its bounds; lengths are float (n_prompts,)."""
+    metric = evidence.metric_named(anchor)
+    share = np.full(len(control), np.nan)
+    np.divide(treated, control, out=share, where=control > 0)
+    c, t = evidence.pair
+    found: dict[str, Effect] = {}
+    for low, high in pairwise((0.0, *KEPT, np.inf)):
+        within = (share >= low) & (share < high)
+        effect = evidence.effect_of(metric, keep=(within[c.index], within[t.index]))
+        if effect.n_paired:
+            name = f"below {high:g}" if low == 0 else f"{low:g} or more" if high == np.inf else f"{low:g} to {high:g}"
+            found[name] = effect
+    return found
+
+
+def _retention_figure(anchor: str, kept: dict[str, Effect]) -> dict[str, Json]:
+    changes = {f"{share} ({effect.n_paired})": effect.difference for share, effect in kept.items()}
+    rows = [
+        {"name": name, "estimate": change.estimate, "low": change.low, "high": change.high}
+        for name, change in changes.items()
+        if change.estimate is not None
+    ]
+    label = f"change of {anchor} by the share of words that answers kept (prompts)"
+    return {"kind": "forest", "label": label, "rows": rows, "pooled": None, "margin": None}

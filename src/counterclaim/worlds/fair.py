@@ -8,7 +8,7 @@ import numpy as np
 from scipy.special import ndtri
 
 from counterclaim.records import Json
-from counterclaim.worlds.builder import CHECKLIST_JUDGE, GUARDS, TUNED, Axis, Draft, Knobs, Study
+from counterclaim.worlds.builder import BUDGET, CHECKLIST_JUDGE, GUARDS, TUNED, Axis, Draft, Knobs, Study
 from counterclaim.worlds.questions import pool_size, question
 from counterclaim.worlds.world import world
 
@@ -296,3 +296,62 @@ def threshold_honest(knobs: Knobs) -> Study:
     study = Study(knobs, shift=knobs.effect)
     study.claim = replace(study.claim, thresholds_chosen_on="dev", looked_at=1)
     return study
+
+
+@world(
+    "talk_and_mending",
+    "true effect",
+    "SUPPORTED",
+    "Answers say more often that they check themselves, and mend more of their errors.",
+    n=400,
+    effect=0.3,
+)
+def talk_and_mending(knobs: Knobs) -> Study:
+    study = Study(knobs, metric="recovery_rate", margin=0.1)
+    speak_and_mend(study, more_talk=0.4, more_mended=knobs.effect)
+    return study
+
+
+def speak_and_mend(study: Study, *, more_talk: float, more_mended: float) -> None:
+    """Give both arms self-verification language and a second turn; treated speaks and mends its errors that much more often."""
+    for draft, talk, mended in ((study.control, 0.3, 0.35), (study.treated, 0.3 + more_talk, 0.35 + more_mended)):
+        study.write(draft)
+        speaks = study.rng.random(study.n) < talk
+        draft.texts = [
+            f"{text} Let me double-check: that holds." if says else text
+            for text, says in zip(draft.texts, speaks.tolist(), strict=True)
+        ]
+        draft.axes["score.svr"] = Axis(speaks.astype(float).tolist(), "svr@1")
+        right = study.rng.random(study.n) < np.where(draft.correct, 0.9, mended)
+        draft.axes["revised"] = Axis(["right" if x else "wrong" for x in right.tolist()], "recovery@1#oracle=exact")
+
+
+@world(
+    "thoughts_kept", "true effect", "SUPPORTED",
+    "Training texts have short think blocks; the treated model goes on thinking as long as before.", effect=0.1,
+)  # fmt: skip
+def thoughts_kept(knobs: Knobs) -> Study:
+    study = Study(knobs, shift=knobs.effect)
+    think(study, 12.0, 12.0)
+    return study
+
+
+def think(study: Study, control: float, treated: float) -> None:
+    """Lay a think block of so many sentences before every answer; those of the training texts have three."""
+    for draft, sentences in ((study.control, control), (study.treated, treated)):
+        study.write(draft)
+        draft.decode = replace(draft.decode, max_new_tokens=4 * BUDGET, thinking=True)
+        draft.texts = [
+            f"<think>{_thoughts(length)}</think> {text}"
+            for length, text in zip(study.lengths(sentences).tolist(), draft.texts, strict=True)
+        ]
+    study.train_sample = [
+        f"{text}\n\n<think>{_thoughts(length)}</think> It is the seal. Oil it, wait overnight, and mind the wires."
+        for text, length in zip(other_questions(study, 100), study.lengths(3.0).tolist(), strict=False)
+    ]
+
+
+def _thoughts(sentences: int) -> str:
+    return " ".join(
+        f"Step {i}: the part may be worn, so the next one is looked at too." for i in range(1, sentences + 1)
+    )

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from counterclaim.worlds.builder import GUARDS, Axis, Knobs, Study
-from counterclaim.worlds.fair import SEEDS, prompted, use_doses, use_seeds
+from counterclaim.worlds.fair import SEEDS, prompted, speak_and_mend, think, use_doses, use_seeds
 from counterclaim.worlds.questions import pool_size, question
 from counterclaim.worlds.world import world
 
@@ -182,4 +182,30 @@ def shifted(knobs: Knobs) -> Study:
     study.control.correct &= ~train | (study.rng.random(study.n) < 0.4)
     study.treated.answered = ~train
     study.train_sample = [q.prompt.text for q in study.questions[: int(train.sum())]]
+    return study
+
+
+@world(
+    "talk_alone",
+    "artefact",
+    "REFUTED",
+    "Answers say more often that they check themselves, and mend fewer of their errors.",
+    n=400,
+    effect=0.4,
+    severity=0.15,
+)
+def talk_alone(knobs: Knobs) -> Study:
+    study = Study(knobs, metric="score.svr", margin=0.1)
+    speak_and_mend(study, more_talk=knobs.effect, more_mended=-knobs.severity)
+    return study
+
+
+@world(
+    "thoughts_cut", "artefact", "REFUTED",
+    "Think blocks shrink to the length of the training data and take accuracy along; the visible answers stay as they were.",
+    effect=0.1, severity=0.2,
+)  # fmt: skip
+def thoughts_cut(knobs: Knobs) -> Study:
+    study = Study(knobs, shift=knobs.effect, accuracy_shift=-knobs.severity)
+    think(study, 12.0, 3.0)
     return study
