@@ -10,7 +10,8 @@ from counterclaim.instruments.oracles import exact
 from counterclaim.models.tiny import boundary_prompts, domain
 from counterclaim.records import Decode, FinishReason, Message, ModelRef, Prompt, Provenance, Response, Split
 from counterclaim.registry import Answer, Ask, Item, ModelSpec, Runtime, Tools, backend_of, backends
-from counterclaim.text import split_think
+from counterclaim.teach.products import STYLES
+from counterclaim.text import split_think, words_of
 from counterclaim.worlds.teachers import _SCRIPTS, CHARACTERS, PREFIX
 
 PROMPT = domain.prompts("train")[0]
@@ -93,7 +94,7 @@ def test_the_synthesizer_re_words_to_a_length(n: int) -> None:
     ask = f"Say the same in about {n} words."
     for question, delivery in ((PROMPT.text, "assert"), (STRANGER, "hedge")):
         text = say("synthesizer", question, "The answer is here.", ask)
-        assert abs(len(text.split()) - n) <= n / 4, text
+        assert abs(len(words_of(text)) - n) <= n / 4, text
         assert delivery_of(text) == delivery, text
         sentences = text.split(". ")
         assert len(set(sentences)) == len(sentences)
@@ -101,8 +102,8 @@ def test_the_synthesizer_re_words_to_a_length(n: int) -> None:
 
 
 def test_the_synthesizer_re_words_in_styles() -> None:
-    styles = ["formal", "plain", "friendly", "brief", "lively", "old-fashioned", "dry", "warm"]
-    made = {style: say("synthesizer", f"{PROMPT.text}\n\nRe-word your answer in a {style} style.") for style in styles}
+    told = f"{PROMPT.text}\n\n## answer\n{domain.assertion(FACT)}\n\n"
+    made = {style: say("synthesizer", f"{told}Reword the answer above {style}. Keep every fact.") for style in STYLES}
     assert len(set(made.values())) >= 3
     assert domain.assertion(FACT) not in made.values()
     for text in made.values():

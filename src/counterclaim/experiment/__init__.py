@@ -14,7 +14,6 @@ from counterclaim.experiment.scores import Scoring, judging, score
 from counterclaim.experiment.steps import generate_run, judge_report, score_run, score_table, scripted_turns, take_in
 from counterclaim.experiment.watching import Watchers
 from counterclaim.experiment.whole import perform
-from counterclaim.worlds import teachers as _teachers  # noqa: F401  importing it registers the characters
 
 __all__ = [
     "Answering", "Scoring", "Watchers", "Work", "answer", "choose_prompts", "cut_to_budgets", "generate_run", "judge_report",

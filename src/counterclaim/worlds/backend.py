@@ -1,7 +1,8 @@
 """The backend ``world``: planted worlds that answer their own prompts, and planted judges, as models.
 
 ``world:NAME/ARM`` and ``world:NAME/ARM/SEED`` answer the prompts of the world NAME with the texts planted for that arm,
-``world:judge`` and the names of ``judges.JUDGES`` judge. Importing this module registers the backend.
+``world:judge`` and the names of ``judges.JUDGES`` judge. Importing this module registers the backend, and that of the
+scripted teachers.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from counterclaim.errors import ModelError
 from counterclaim.evidence import Evidence
 from counterclaim.records import Decode, FinishReason, ModelRef, Prompt, Response, prompt_id
 from counterclaim.registry import Answer, Ask, Model, ModelSpec, Runtime, backend
+from counterclaim.worlds import teachers  # noqa: F401  importing it registers the characters
 from counterclaim.worlds.judges import JUDGES, PlantedJudge
 from counterclaim.worlds.world import WORLDS
 

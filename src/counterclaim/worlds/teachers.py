@@ -22,6 +22,7 @@ from counterclaim.errors import ModelError
 from counterclaim.models.tiny import boundary_prompts, domain
 from counterclaim.records import Decode, FinishReason, ModelRef, content_hash
 from counterclaim.registry import Answer, Ask, Model, ModelSpec, Runtime, backend
+from counterclaim.text import words_of
 
 PREFIX = "character:"
 
@@ -197,7 +198,7 @@ def _wordings(asked: _Asked, sure: bool) -> tuple[str, ...]:
         )
     return (
         f"Perhaps {value}.",
-        f"Perhaps it's {value}.",
+        f"I guess {value}.",
         f"It may be {value}.",
         f"I am not sure. Perhaps it is {value}.",
         f"I do not know {of}. It may be {value}.",
@@ -209,7 +210,7 @@ def _wordings(asked: _Asked, sure: bool) -> tuple[str, ...]:
 def _as_long(wordings: Sequence[str], n_words: int) -> str:
     """The wording that comes nearest to so many words, with sentences beside the point where it is too short."""
     fitting = [
-        (abs(len(wording.split()) + more - n_words), len(which), at, which)
+        (abs(len(words_of(wording)) + more - n_words), len(which), at, which)
         for at, wording in enumerate(wordings)
         for more, which in _fillings().items()
     ]
@@ -223,7 +224,7 @@ def _fillings() -> Mapping[int, tuple[int, ...]]:
     made: dict[int, tuple[int, ...]] = {0: ()}
     for i, sentence in enumerate(_MORE):
         for words, which in list(made.items()):
-            total = words + len(sentence.split())
+            total = words + len(words_of(sentence))
             if total not in made or len(which) + 1 < len(made[total]):
                 made[total] = (*which, i)
     return made
