@@ -134,7 +134,12 @@ def generate(
     with _Run(journal, kept, total, runtime or Runtime(), watch, open) as run:
         for plan in plans:
             wanted = [
-                _Wanted(prompt.id, seed, Ask(prompt.id, _conversation(prompt, plan.decode), number * samples + i))
+                _Wanted(
+                    prompt.id,
+                    seed,
+                    Ask(prompt.id, _conversation(prompt, plan.decode), number * samples + i),
+                    plan.first_sample,
+                )
                 for number, seed in enumerate(seeds)
                 for prompt in prompts
                 for i in range(samples)
@@ -150,11 +155,20 @@ def generate(
 
 @dataclass(frozen=True, slots=True)
 class _Wanted:
-    """One answer that is wanted: the prompt and the seed it belongs to, and what is asked."""
+    """One answer that is wanted: the prompt and the seed it belongs to, what is asked, and by how much its sample is shifted.
+
+    The shift keeps the answers of several adapters of one arm apart, and leaves them the random numbers of the control.
+    """
 
     prompt_id: str
     seed: int
     ask: Ask
+    shift: int = 0
+
+    @property
+    def sample(self) -> int:
+        """The index of its answer among those of the arm to the prompt."""
+        return self.ask.sample + self.shift
 
 
 def _conversation(prompt: Prompt, decode: Decode) -> tuple[Message, ...]:
@@ -171,10 +185,10 @@ def _next_turns(wanted: Sequence[_Wanted], answers: Sequence[Response], name: st
     text_of = {(answer.prompt_id, answer.sample): answer.text for answer in answers}
     out = []
     for item in wanted:
-        if text := text_of[item.prompt_id, item.ask.sample]:
+        if text := text_of[item.prompt_id, item.sample]:
             messages = (*item.ask.messages, Message("assistant", text), Message("user", said))
             ask = Ask(f"{item.ask.key}{FOLLOWS}{name}", messages, item.ask.sample)
-            out.append(_Wanted(item.prompt_id, item.seed, ask))
+            out.append(_Wanted(item.prompt_id, item.seed, ask, item.shift))
     return out
 
 
@@ -182,7 +196,7 @@ def _hold_to_model(kept: Response, ref: ModelRef, decode: Decode) -> None:
     """Raise ModelError where the model that goes on is not the one that answered so far; libraries may be newer."""
     then: dict[str, Json] = {**to_json(kept.model), "chat_template": kept.decode.chat_template}
     now: dict[str, Json] = {**to_json(ref), "chat_template": decode.chat_template}
-    for what in ("repo", "revision", "dtype", "quantisation", "adapter_hash", "chat_template"):
+    for what in ("repo", "revision", "dtype", "quantisation", "adapter_hash", "adapter_dose", "chat_template"):
         if then.get(what) != now.get(what):
             raise ModelError(
                 f"the model of {kept.arm} is not the one that gave the answers so far: its {what.replace('_', ' ')} was "
@@ -223,29 +237,29 @@ class _Run:
         self.tally.begin(arm)
         for seed in dict.fromkeys(item.seed for item in wanted):
             items = [item for item in wanted if item.seed == seed]
-            done = {i for i, item in enumerate(items) if (arm, item.prompt_id, item.ask.sample) in self.kept}
+            done = {i for i, item in enumerate(items) if (arm, item.prompt_id, item.sample) in self.kept}
             for i in done:
-                self.tally.add(self.kept[arm, items[i].prompt_id, items[i].ask.sample])
+                self.tally.add(self.kept[arm, items[i].prompt_id, items[i].sample])
             self.tally.kept += len(done)
             if len(done) == len(items):
                 continue
             model = self._model(plan.model)
             decode = replace(plan.decode, seed=seed, chat_template=model.chat_template)
             for i in done:
-                _hold_to_model(self.kept[arm, items[i].prompt_id, items[i].ask.sample], model.ref, decode)
+                _hold_to_model(self.kept[arm, items[i].prompt_id, items[i].sample], model.ref, decode)
             for batch in model.answer([item.ask for item in items], decode, done):
                 made = [
                     Response(
                         prompt_id=items[i].prompt_id,
                         arm=arm,
-                        sample=items[i].ask.sample,
+                        sample=items[i].sample,
                         text=answer.text,
                         finish_reason=answer.finish_reason,
                         finish_provenance=None if answer.finish_reason is FinishReason.UNKNOWN else Provenance.RECORDED,
                         decode=decode,
                         model=model.ref,
                         n_tokens=answer.n_tokens,
-                        replicate=str(seed) if replicated else "",
+                        replicate=plan.replicate or (str(seed) if replicated else ""),
                         error=answer.error,
                         prompt_tokens=answer.prompt_tokens,
                         token_chars=answer.token_chars,
@@ -257,12 +271,12 @@ class _Run:
                     self.kept[response.key] = response
                     self.tally.add(response)
                 self._tell(0)
-        missing = [item.prompt_id for item in wanted if (arm, item.prompt_id, item.ask.sample) not in self.kept]
+        missing = [item.prompt_id for item in wanted if (arm, item.prompt_id, item.sample) not in self.kept]
         if missing:
             raise RegistryError(
                 f"the backend of {plan.model.name} gave no answer to {len(missing)} prompts it was asked"
             )
-        return [self.kept[arm, item.prompt_id, item.ask.sample] for item in wanted]
+        return [self.kept[arm, item.prompt_id, item.sample] for item in wanted]
 
     def _model(self, spec: ModelSpec) -> Model:
         """The model of this spec; arms that share it share the opened one."""

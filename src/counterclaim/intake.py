@@ -6,7 +6,7 @@ The expensive or random part of a study ends here; what follows reads ``Records`
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -119,7 +119,9 @@ def import_study(
     known_names(claim)
     extras = records.extras
     if train_data is not None:
-        extras["overlap"], extras["train_sample"] = scan_training(records, train_data, progress)
+        extras["overlap"], extras["train_sample"] = scan_training(
+            records, importers.load_training_texts(train_data), progress
+        )
     if cards is not None:
         extras["cards"] = _load_cards(cards)
     elif all(brought):  # cards of one arm's judge say nothing of another's
@@ -252,15 +254,15 @@ def _is_fraction(records: Records, axis: str) -> bool:
     return bool(values) and min(values) >= 0 and max(values) <= 1
 
 
-def scan_training(records: Records, path: Path, progress: Progress) -> tuple[Json, list[str]]:
-    """What the training data share with the prompts, and a uniform sample of their texts (reservoir, seeded)."""
+def scan_training(records: Records, trained_on: Iterable[str], progress: Progress) -> tuple[Json, list[str]]:
+    """What training texts share with the prompts, and a uniform sample of them (reservoir, seeded)."""
     random = np.random.default_rng(0)
     kept: list[str] = []
     seen = 0
 
     def texts() -> Iterator[str]:
         nonlocal seen
-        for text in importers.load_training_texts(path):
+        for text in trained_on:
             seen += 1
             if len(kept) < TRAIN_SAMPLE:
                 kept.append(text[:4000])

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from counterclaim import generation, store
 from counterclaim.errors import InputError, RecordError
+from counterclaim.experiment.training import Lessons, train
 from counterclaim.experiment.watching import Watchers
 from counterclaim.generation import FOLLOWS, follow_up_arm
 from counterclaim.models import tiny
@@ -37,6 +38,7 @@ class Answering:
         samples: answers per prompt and seed.
         seeds: sampling seeds.
         follow_ups: instrument name to its scripted next turn.
+        lessons: arm to what it is trained on, for arms that are trained.
     """
 
     arms: tuple[ArmPlan, ...]
@@ -44,6 +46,7 @@ class Answering:
     samples: int = 1
     seeds: tuple[int, ...] = (0,)
     follow_ups: Mapping[str, str] = field(default_factory=dict)
+    lessons: Mapping[str, Lessons] = field(default_factory=dict)
 
     @property
     def hash(self) -> str:
@@ -60,12 +63,14 @@ class Work:
         study: what study.json says so far.
         earlier: the records of an earlier run that was finished; None where there is none.
         responses: the answers.
+        training: the training of each adapter, as the page shows it.
     """
 
     folder: Path
     study: dict[str, Json]
     earlier: Records | None
     responses: list[Response]
+    training: list[Json] = field(default_factory=list)
 
 
 def answer(
@@ -78,7 +83,7 @@ def answer(
     measured_by: Json = None,
     overwrite: bool = False,
 ) -> Work:
-    """Generate a study's answers into a run folder, or go on where an earlier run stopped.
+    """Generate a study's answers into a run folder, or go on where an earlier run stopped; adapters are trained first.
 
     Args:
         folder: the run folder.
@@ -116,7 +121,13 @@ def answer(
             "frozen": None if claim is None else {"claim_hash": claim.hash, "measured_by": measured_by, "at": now},
             "claim": None if claim is None else to_json(claim),
             "arms": [
-                {"arm": arm.name, "model": model_json(arm.model), "decode": to_json(arm.decode)} for arm in asked.arms
+                {
+                    "arm": arm.name,
+                    "model": model_json(arm.model),
+                    "decode": to_json(arm.decode),
+                    **({} if arm.tune is None else {"tune": to_json(arm.tune), "lessons": arm.lessons}),
+                }
+                for arm in asked.arms
             ],
         }
         if old is not None and old["frozen"] is not None and known:
@@ -124,11 +135,12 @@ def answer(
         if earlier is None:
             store.begin_run(folder, study, asked.prompts)
         _train_tiny(asked.arms, watchers)
+        arms, training = train(asked.arms, asked.lessons, folder, asked.samples * len(asked.seeds), runtime, watchers)
         responses = generation.generate(
-            asked.arms, asked.prompts, journal, known=known, samples=asked.samples, seeds=asked.seeds,
+            arms, asked.prompts, journal, known=known, samples=asked.samples, seeds=asked.seeds,
             follow_ups=asked.follow_ups, runtime=runtime, watch=watchers.answers,
         )  # fmt: skip
-    return Work(folder, study, earlier, responses)
+    return Work(folder, study, earlier, responses, training)
 
 
 def _train_tiny(arms: Sequence[ArmPlan], watchers: Watchers) -> None:

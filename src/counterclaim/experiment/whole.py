@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
-from counterclaim import scoring
+from counterclaim import importers, scoring
 from counterclaim.asking import choose_prompts
 from counterclaim.errors import InputError
 from counterclaim.experiment.answering import Answering, answer
 from counterclaim.experiment.freezing import instruments_json, measured_by, notes_of, sources_of, status_of
 from counterclaim.experiment.scores import Scoring, judging, score
+from counterclaim.experiment.training import gather
 from counterclaim.experiment.watching import Watchers
 from counterclaim.intake import known_names, scan_training, study_json
 from counterclaim.metrics import resolve
+from counterclaim.records import TREATED
 from counterclaim.spec import StudyPlan
 from counterclaim.store import Records
 
@@ -45,9 +48,15 @@ def perform(plan: StudyPlan, folder: Path, watchers: Watchers, *, overwrite: boo
     scoring.hold_gold(chosen, prompts)
     by_axis = {axis: [item.name] for item in chosen for axis in item.axes.values()}
     measures = measured_by(plan.claim, by_axis, prompts)
+    arms, lessons = gather(plan.arms, watchers)
     turns = {item.instrument.name: item.instrument.follow_up for item in chosen}
     asked = Answering(
-        plan.arms, prompts, plan.samples, plan.seeds, {name: said for name, said in turns.items() if said is not None}
+        arms,
+        prompts,
+        plan.samples,
+        plan.seeds,
+        {name: said for name, said in turns.items() if said is not None},
+        lessons,
     )
     runtime = replace(plan.runtime, token_ends=bool(plan.budgets))
     wanted = Scoring(plan.instruments, plan.judge, plan.validate_judge, plan.budgets, plan.unsafe_local)
@@ -57,9 +66,13 @@ def perform(plan: StudyPlan, folder: Path, watchers: Watchers, *, overwrite: boo
         )  # fmt: skip
         records = score(work, {prompt.id: prompt for prompt in prompts}, chosen, plan.budgets, bench, watchers)
     records.extras = dict(cards)
-    if plan.train_data is not None:
+    if work.training:
+        records.extras["training"] = work.training
+    learnt = [] if TREATED not in lessons else lessons[TREATED].texts
+    if learnt or plan.train_data is not None:
+        named = [] if plan.train_data is None else importers.load_training_texts(plan.train_data)
         records.extras["overlap"], records.extras["train_sample"] = scan_training(
-            records, plan.train_data, watchers.stage
+            records, chain(learnt, named), watchers.stage
         )
     records.study = {
         **work.study,

@@ -14,11 +14,35 @@ from counterclaim.spec._claim import (
     validated,
 )
 from counterclaim.spec._pipeline import ALLOWED_LICENCES, FilterPlan, PipelinePlan, StagePlan, load_pipeline
-from counterclaim.spec._study import ArmPlan, StudyPlan, arms_hash, load_study, model_json
-from counterclaim.spec._tune import Dpo, Grpo, Lora, Sft, Stage, TunePlan
+from counterclaim.spec._study import ArmPlan, StudyPlan, arms_hash, load_study, model_json, training_hash
+from counterclaim.spec._tune import RECIPES, Dpo, Grpo, Lora, Sft, Stage, TunePlan
 
 __all__ = [
-    "ALLOWED_LICENCES", "ArmPlan", "Dpo", "FilterPlan", "Grpo", "Lora", "PipelinePlan", "PromptChoice", "Sft", "Stage",
-    "StagePlan", "StudyPlan", "TunePlan", "arms_hash", "line_of", "load_claim", "load_pipeline", "load_study", "lock_path", "lock_text",
-    "model_json", "read_lock", "read_toml", "template", "validated",
+    "ALLOWED_LICENCES",
+    "RECIPES",
+    "ArmPlan",
+    "Dpo",
+    "FilterPlan",
+    "Grpo",
+    "Lora",
+    "PipelinePlan",
+    "PromptChoice",
+    "Sft",
+    "Stage",
+    "StagePlan",
+    "StudyPlan",
+    "TunePlan",
+    "arms_hash",
+    "line_of",
+    "load_claim",
+    "load_pipeline",
+    "load_study",
+    "lock_path",
+    "lock_text",
+    "model_json",
+    "read_lock",
+    "read_toml",
+    "template",
+    "training_hash",
+    "validated",
 ]  # fmt: skip

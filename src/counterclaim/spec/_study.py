@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,7 @@ from counterclaim.records import (
 from counterclaim.registry import ModelSpec, Runtime
 from counterclaim.spec._choices import PromptChoice
 from counterclaim.spec._claim import claim_schema, read_toml, to_claim, validated
+from counterclaim.spec._tune import TunePlan, to_tune, tune_schema
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -33,6 +35,15 @@ if TYPE_CHECKING:
 class ArmPlan:
     """One arm: which model, treated how, sampled how.
 
+    Attributes:
+        name: of the arm.
+        model: who answers; of an arm that is trained, the model that it starts from and the dose of its adapter.
+        decode: how it is sampled.
+        tune: how it is trained; None where it is not, or not any more.
+        lessons: hash of what it is trained on; ``""`` until that is known.
+        replicate: training seed of its adapter, where the arm has several.
+        first_sample: by how much its samples are shifted, so that those of several adapters do not collide.
+
     Raises:
         InputError: the name is empty, or holds one of the marks by which derived arms are told apart.
     """
@@ -40,6 +51,10 @@ class ArmPlan:
     name: str
     model: ModelSpec
     decode: Decode
+    tune: TunePlan | None = None
+    lessons: str = ""
+    replicate: str = ""
+    first_sample: int = 0
 
     def __post_init__(self) -> None:
         if not self.name.strip() or {"@", "/"} & set(self.name):
@@ -104,11 +119,18 @@ def load_study(path: Path) -> StudyPlan:
     for name in tables.arms:
         _special_name(name, path)
     arms += [_arm(name, table, tables, path) for name, table in tables.arms.items()]
-    if arms[0].model == arms[1].model and arms[0].decode == arms[1].decode:
+    arms += _brought_along(arms, tables.treatment, path)
+    if arms[0].tune is not None:
+        raise InputError(
+            "control.tune: the control is what the treatment is compared with, and is not trained here",
+            path=path,
+            remedy="train it in a study of its own, and name its adapter under [control]",
+        )
+    if arms[0].model == arms[1].model and arms[0].decode == arms[1].decode and arms[1].tune is None:
         raise InputError(
             "the treatment is the control: no setting differs between them",
             path=path,
-            remedy="say under [treatment] what is done, for example system_prompt or adapter",
+            remedy="say under [treatment] what is done, for example tune, system_prompt or adapter",
         )
     greedy = all(not arm.decode.temperature for arm in arms)
     if greedy and (len(tables.decode.seeds) > 1 or tables.decode.samples > 1):
@@ -148,6 +170,28 @@ def load_study(path: Path) -> StudyPlan:
         train_data=None if tables.train_data is None else Path(_beside(path, tables.train_data)),
         out=Path("runs") / path.stem if tables.out is None else Path(tables.out),
     )
+
+
+def _brought_along(arms: Sequence[ArmPlan], treatment: Any, path: Path) -> list[ArmPlan]:
+    """The arms that training brings along: other doses of its adapters, and a placebo."""
+    treated = arms[1]
+    if treatment.tune is None or treated.tune is None:
+        return []
+    _, extras = to_tune(treatment.tune, path, "treatment.tune")
+    made = []
+    for dose in extras.doses:
+        name = DO_NOTHING if dose == 0 else f"dose:{dose:g}"
+        tune = replace(treated.tune, seeds=treated.tune.seeds[:1]) if dose == 0 else treated.tune
+        made.append(replace(treated, name=name, model=replace(treated.model, dose=dose), tune=tune))
+    if extras.placebo:
+        made.append(replace(treated, name=PLACEBO, tune=replace(treated.tune, placebo=True)))
+    if taken := [arm.name for arm in made if arm.name in {other.name for other in arms}]:
+        raise InputError(
+            f"arms.{taken[0]}: treatment.tune brings an arm of this name along",
+            path=path,
+            remedy="leave it out under [arms], or under doses and placebo of [treatment.tune]",
+        )
+    return made
 
 
 SPECIAL_ARMS = (DO_NOTHING, PLACEBO, PROMPT_BASELINE)
@@ -199,12 +243,29 @@ def _arm(name: str, table: Any, tables: Any, path: Path) -> ArmPlan:
         adapter=None if "adapter" not in said else Path(_beside(path, said["adapter"])),
         chat_template=None if "chat_template" not in said else Path(_beside(path, said["chat_template"])),
         raw=said.get("raw", tables.raw),
+        dose=said.get("dose", 1.0),
     )
+    tune = None if table.tune is None else to_tune(table.tune, path, _where(name))[0]
+    if tune is not None and model.adapter is not None:
+        raise InputError(
+            f"{_where(name)}: an adapter is named, and another is to be trained",
+            path=path,
+            remedy="merge the first into the model and name that, or leave one of them out",
+        )
+    if "dose" in said and tune is None and model.adapter is None:
+        raise InputError(
+            f"{_where(name)}.dose: there is no adapter to be scaled", path=path, remedy="name one with adapter, or tune"
+        )
     shared = {key: value for key, value in tables.decode.model_dump().items() if key not in ("samples", "seeds")}
     own = {key: value for key, value in said.items() if key in shared or key == "system_prompt"}
     settings = {**shared, **own}
     stop = settings.pop("stop")
-    return ArmPlan(name, model, Decode(**settings, stop=None if stop is None else tuple(stop)))
+    return ArmPlan(name, model, Decode(**settings, stop=None if stop is None else tuple(stop)), tune)
+
+
+def _where(arm: str) -> str:
+    """The table of an arm in the study file."""
+    return {CONTROL: "control", TREATED: "treatment"}.get(arm, f"arms.{arm}")
 
 
 def _varied(stated: tuple[str, ...], control: ArmPlan, treated: ArmPlan) -> tuple[str, ...]:
@@ -234,8 +295,20 @@ def arms_hash(arms: tuple[ArmPlan, ...], samples: int, seeds: tuple[int, ...], p
     Raises:
         InputError: an adapter or a chat template is missing or cannot be read.
     """
-    plans = [[arm.name, model_identity(arm.model), to_json(arm.decode)] for arm in arms]
+    plans: list[Json] = []
+    for arm in arms:
+        plan: list[Json] = [arm.name, model_identity(arm.model), to_json(arm.decode)]
+        if arm.tune is not None:
+            plan += [training_hash(arm), list(arm.tune.seeds)]
+        plans.append(plan)
     return content_hash([plans, samples, list(seeds), prompt_ids])
+
+
+def training_hash(arm: ArmPlan) -> str:
+    """SHA-256 over what determines an arm's adapters beside their seeds: the model, the recipe, and what is learnt."""
+    assert arm.tune is not None
+    recipe: Any = to_json(replace(arm.tune, data=None, seeds=(), recipe=None))
+    return content_hash([model_identity(replace(arm.model, dose=1.0)), recipe, arm.lessons])
 
 
 def model_identity(spec: ModelSpec) -> dict[str, Json]:
@@ -272,6 +345,8 @@ def _study_schema() -> type[BaseModel]:
 
     from pydantic import BaseModel, ConfigDict, Field, create_model
 
+    Tune = tune_schema()
+
     class Strict(BaseModel):
         model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
@@ -307,6 +382,8 @@ def _study_schema() -> type[BaseModel]:
         system_prompt: str | None = None
         max_new_tokens: int | None = Field(default=None, ge=1)
         temperature: float | None = Field(default=None, ge=0)
+        dose: float | None = None
+        tune: Tune | None = None  # type: ignore[valid-type]  # a class that is made on call
 
     class ScoreTable(Strict):
         instruments: list[str] = Field(min_length=1)

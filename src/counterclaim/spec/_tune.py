@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
+from counterclaim.errors import InputError
 from counterclaim.spec._choices import PromptChoice
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
 
 Optimiser = Literal["adamw", "adamw-8bit", "apollo-mini"]
 Schedule = Literal["cosine", "linear", "constant"]
@@ -145,3 +150,201 @@ class TunePlan:
     recipe: str | None = None
     gradient_checkpointing: bool = False
     placebo: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Extras:
+    """Arms that a trained arm brings along.
+
+    Attributes:
+        doses: scales of the adapter beside 1; 0 is the arm ``do-nothing``, others are ``dose:VALUE``.
+        placebo: an arm ``placebo``, trained by the same recipe on shuffled data.
+    """
+
+    doses: tuple[float, ...] = ()
+    placebo: bool = False
+
+
+_PAPER: Mapping[str, Any] = {
+    "lora": {"targets": "all-linear", "rank": 64, "alpha": 128.0, "rslora": True, "dropout": 0.05},
+    "sft": {
+        "learning_rate": 2e-4, "epochs": 3.0, "schedule": "cosine", "warmup": 0.1, "batch_size": 4, "effective_batch": 32,
+        "optimiser": "apollo-mini", "mask_think": True,
+    },
+    "dpo": {"learning_rate": 5e-6, "epochs": 2.0, "beta": 0.1, "batch_size": 2, "effective_batch": 32},
+    "gradient_checkpointing": True,
+}  # fmt: skip
+
+RECIPES: Mapping[str, Mapping[str, Any]] = {
+    "paper-sft-dpo": _PAPER,
+    "paper-attention": {**_PAPER, "lora": {**_PAPER["lora"], "targets": "attention"}},
+    "paper-all-modules": {**_PAPER, "lora": {**_PAPER["lora"], "rank": 32, "alpha": 64.0}},
+    "sft": {"sft": {}},
+    "sft-dpo": {"sft": {}, "dpo": {"learning_rate": 5e-6, "epochs": 2.0}},
+    "outcome": {"grpo": {"learning_rate": 1e-5, "steps": 200, "batch_size": 8, "effective_batch": 64}},
+}
+"""Recipes by the name that a study file gives under ``tune.recipe``; what the file says itself goes before."""
+
+_METHODS: Mapping[str, type[Sft | Dpo | Grpo]] = {"sft": Sft, "dpo": Dpo, "grpo": Grpo}
+_TARGETS: Mapping[str, tuple[str, ...]] = {"attention": ATTENTION, "all-linear": (*ATTENTION, *MLP)}
+
+
+def to_tune(table: Any, path: Path, where: str) -> tuple[TunePlan, Extras]:
+    """The plan that a validated ``tune`` table stands for, and the arms that it brings along.
+
+    Args:
+        table: as ``tune_schema`` validated it.
+        path: the study file; files that the table names are found from its folder.
+        where: the table's name, for messages.
+
+    Raises:
+        InputError: the recipe is unknown, nothing is trained, or settings contradict each other.
+    """
+    said = table.model_dump(exclude_none=True)
+    recipe = said.get("recipe")
+    if recipe is not None and recipe not in RECIPES:
+        raise InputError(
+            f"{where}.recipe: there is no recipe {recipe!r}", path=path, remedy=f"choose among {', '.join(RECIPES)}"
+        )
+    whole = _merged(RECIPES.get(recipe, {}), said)
+    stages = tuple(_stage(method, whole[method], path, where) for method in _METHODS if method in whole)
+    if not stages:
+        raise InputError(
+            f"{where}: nothing is trained",
+            path=path,
+            remedy=f"name a recipe, or add a table [{where}.sft], .dpo or .grpo",
+        )
+    imitates = any(not isinstance(stage, Grpo) for stage in stages)
+    if imitates != ("data" in whole):
+        raise InputError(
+            f"{where}.data: {'sft and dpo learn from examples' if imitates else 'grpo learns from rewards, not from examples'}",
+            path=path,
+            remedy="name a training set or a pipeline file" if imitates else "leave data out; name prompts under grpo",
+        )
+    for stage in stages:
+        if isinstance(stage, Grpo) and stage.prompts is None:
+            raise InputError(
+                f"{where}.grpo: nobody said which prompts are answered while training",
+                path=path,
+                remedy=f'add [{where}.grpo.prompts] with set = "tiny", split = "train", or file = "prompts.jsonl"',
+            )
+        if stage.effective_batch % stage.batch_size:
+            raise InputError(
+                f"{where}: effective_batch {stage.effective_batch} is no multiple of batch_size {stage.batch_size}",
+                path=path,
+                remedy="change one of them",
+            )
+    lora = dict(whole.get("lora", {}))
+    if "targets" in lora:
+        lora["targets"] = (
+            tuple(_TARGETS.get(lora["targets"], ())) if isinstance(lora["targets"], str) else tuple(lora["targets"])
+        )
+    plan = TunePlan(
+        stages=stages,
+        lora=Lora(**lora),
+        data=path.parent / Path(whole["data"]).expanduser() if "data" in whole else None,
+        seeds=tuple(whole.get("seeds", (0,))),
+        recipe=recipe,
+        gradient_checkpointing=whole.get("gradient_checkpointing", False),
+    )
+    if repeated := [seed for seed in plan.seeds if plan.seeds.count(seed) > 1]:
+        raise InputError(
+            f"{where}.seeds: {repeated[0]} stands there twice, and each seed is one adapter",
+            path=path,
+            remedy="name different seeds",
+        )
+    return plan, Extras(tuple(sorted(set(whole.get("doses", ())) - {1.0})), whole.get("placebo", False))
+
+
+def _merged(recipe: Mapping[str, Any], said: Mapping[str, Any]) -> dict[str, Any]:
+    """The recipe with what the file says itself laid over it, table by table."""
+    whole = {key: dict(value) if isinstance(value, Mapping) else value for key, value in recipe.items()}
+    for key, value in said.items():
+        whole[key] = {**whole.get(key, {}), **value} if isinstance(value, Mapping) else value
+    return whole
+
+
+def _stage(method: str, said: Mapping[str, Any], path: Path, where: str) -> Sft | Dpo | Grpo:
+    kind = _METHODS[method]
+    settings = dict(said)
+    if (chosen := settings.get("prompts")) is not None:
+        source = chosen.get("set") or str(path.parent / Path(chosen.get("file") or "").expanduser())
+        if (chosen.get("set") is None) == (chosen.get("file") is None):
+            raise InputError(
+                f"{where}.grpo.prompts: name either a set or a file", path=path, remedy='write set = "tiny"'
+            )
+        settings["prompts"] = PromptChoice(
+            source, chosen.get("split", "train"), tuple(chosen.get("tags", ())), chosen.get("limit")
+        )
+    if "steps" in settings and "epochs" in said and settings["steps"] is not None:
+        settings.pop("epochs")
+    return kind(**{item.name: settings[item.name] for item in fields(kind) if item.name in settings})
+
+
+def tune_schema() -> type[BaseModel]:
+    """The schema of a ``tune`` table; what is left out comes from the recipe, or else from the dataclasses above."""
+    from pydantic import BaseModel, ConfigDict, Field
+
+    class Strict(BaseModel):
+        model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    class LoraTable(Strict):
+        targets: Literal["attention", "all-linear"] | list[str] | None = None
+        rank: int | None = Field(default=None, ge=1)
+        alpha: float | None = Field(default=None, gt=0)
+        rslora: bool | None = None
+        dropout: float | None = Field(default=None, ge=0, lt=1)
+
+    class StageTable(Strict):
+        learning_rate: float | None = Field(default=None, gt=0)
+        epochs: float | None = Field(default=None, gt=0)
+        steps: int | None = Field(default=None, ge=1)
+        batch_size: int | None = Field(default=None, ge=1)
+        effective_batch: int | None = Field(default=None, ge=1)
+        schedule: Schedule | None = None
+        warmup: float | None = Field(default=None, ge=0, lt=1)
+        optimiser: Optimiser | None = None
+        weight_decay: float | None = Field(default=None, ge=0)
+        clip: float | None = Field(default=None, gt=0)
+        checkpoint_every: int | None = Field(default=None, ge=1)
+
+    class SftTable(StageTable):
+        loss_on: LossOn | None = None
+        mask_think: bool | None = None
+        packing: bool | None = None
+        max_length: int | None = Field(default=None, ge=2)
+
+    class DpoTable(StageTable):
+        beta: float | None = Field(default=None, gt=0)
+        max_length: int | None = Field(default=None, ge=2)
+
+    class GrpoPrompts(Strict):
+        set: str | None = None
+        file: str | None = None
+        split: Literal["train", "dev", "fresh"] = "train"
+        tags: list[str] = Field(default_factory=list)
+        limit: int | None = Field(default=None, ge=1)
+
+    class GrpoTable(StageTable):
+        reward: str | None = None
+        oracle: str | None = None
+        prompts: GrpoPrompts | None = None
+        generations: int | None = Field(default=None, ge=2)
+        temperature: float | None = Field(default=None, gt=0)
+        max_new_tokens: int | None = Field(default=None, ge=1)
+        beta: float | None = Field(default=None, ge=0)
+        system_prompt: str | None = None
+
+    class TuneTable(Strict):
+        recipe: str | None = None
+        data: str | None = None
+        seeds: list[int] | None = Field(default=None, min_length=1)
+        doses: list[float] | None = None
+        placebo: bool | None = None
+        gradient_checkpointing: bool | None = None
+        lora: LoraTable | None = None
+        sft: SftTable | None = None
+        dpo: DpoTable | None = None
+        grpo: GrpoTable | None = None
+
+    return TuneTable

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from counterclaim.store.held import holding
 from counterclaim.store.journal import Journal
-from counterclaim.store.places import cache_folder, whole_folder
+from counterclaim.store.places import cache_folder, keep_at_top, make_folder, put_in_place, remove_folder, whole_folder
 from counterclaim.store.replies import Replies, reply_key
 from counterclaim.store.run import (
     DIGITS,
@@ -40,11 +40,15 @@ __all__ = [
     "finish_run",
     "hold_free",
     "holding",
+    "keep_at_top",
+    "make_folder",
+    "put_in_place",
     "read_checks",
     "read_lines",
     "read_run",
     "read_study",
     "read_verdict",
+    "remove_folder",
     "reply_key",
     "rounded",
     "whole_folder",

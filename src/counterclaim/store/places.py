@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -50,3 +50,37 @@ def whole_folder(folder: Path, *, replace: bool = False) -> Iterator[Path]:
         raise InputError(
             f"cannot be written ({error.strerror or error})", path=folder, remedy="make room, or choose another place"
         ) from error
+
+
+def remove_folder(folder: Path) -> None:
+    """Delete a folder of our own with everything in it; one that is not there is no error."""
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def keep_at_top(folder: Path, inner: Path, names: Iterable[str]) -> None:
+    """Move files of an inner folder to the top of ``folder``, and delete every folder in it."""
+    for name in names:
+        (inner / name).replace(folder / name)
+    for left in folder.iterdir():
+        if left.is_dir():
+            shutil.rmtree(left)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder where there is none.
+
+    Raises:
+        InputError: it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"cannot be written ({error.strerror or error})", path=folder, remedy="choose another --out"
+        ) from error
+
+
+def put_in_place(made: Path, folder: Path) -> None:
+    """Move a folder that is whole to its place; what stood there is deleted."""
+    shutil.rmtree(folder, ignore_errors=True)
+    made.replace(folder)

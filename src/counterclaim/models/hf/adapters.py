@@ -14,6 +14,9 @@ from counterclaim.errors import ModelError
 from counterclaim.models.hf.fingerprint import weights_hash
 from counterclaim.registry import ModelSpec
 
+CARD = "card.json"
+"""What training writes beside an adapter: recipe, data, seed, and the weights that it was trained on."""
+
 _SETTINGS = "adapter_config.json"
 _SHOWN = 3  # keys that a message names
 
@@ -31,9 +34,15 @@ def check_adapter(spec: ModelSpec) -> None:
         raise ModelError("an adapter needs peft", remedy="pip install 'counterclaim[models]'")
     assert spec.adapter is not None
     base = _settings(spec.adapter).get("base_model_name_or_path")
+    there, here = Path(str(base)).expanduser(), Path(spec.name).expanduser()
+    if here.is_dir() and (trained_on := _trained_on(spec.adapter)) is not None and trained_on != weights_hash(here):
+        raise ModelError(
+            f"the adapter was trained on other weights of {base} than these",
+            path=spec.adapter,
+            remedy="lay it over the model that it was trained on, or train it again",
+        )
     if not base or str(base) == spec.name:
         return
-    there, here = Path(str(base)).expanduser(), Path(spec.name).expanduser()
     if there.is_dir() and here.is_dir():
         differ = there.resolve() != here.resolve() and weights_hash(there) != weights_hash(here)
     elif here.is_dir() or there.is_absolute():
@@ -49,7 +58,9 @@ def check_adapter(spec: ModelSpec) -> None:
 
 
 def with_adapter(network: Any, spec: ModelSpec) -> Any:
-    """The model with the adapter of ``spec`` laid over it, its weights unmerged.
+    """The model with the adapter of ``spec`` laid over it and scaled by its dose, its weights unmerged.
+
+    At dose 0 what the adapter adds is exactly zero, so the model answers as it does without.
 
     Raises:
         ModelError: names or shapes of the adapter's weights do not fit, wholly or in part.
@@ -76,7 +87,20 @@ def with_adapter(network: Any, spec: ModelSpec) -> Any:
             path=folder,
             remedy="lay it over the model that it was trained on",
         )
+    for module in adapted.modules():
+        if spec.dose != 1 and isinstance(getattr(module, "scaling", None), dict):
+            module.scaling = {name: scale * spec.dose for name, scale in module.scaling.items()}
     return adapted.eval()
+
+
+def _trained_on(folder: Path) -> str | None:
+    """The hash of the weights under an adapter, as the card says that training leaves beside it."""
+    try:
+        card = json.loads((folder / CARD).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    base = card.get("base") if isinstance(card, dict) else None
+    return base if isinstance(base, str) and base.startswith("sha256:") else None
 
 
 def _settings(folder: Path) -> dict[str, Any]:

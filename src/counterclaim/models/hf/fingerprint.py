@@ -57,5 +57,6 @@ def model_ref(spec: ModelSpec, config: Any, dtype: str) -> ModelRef:
         dtype=dtype,
         quantisation=spec.quantisation,
         adapter_hash=adapter_hash(spec.adapter) if spec.adapter else None,
+        adapter_dose=spec.dose if spec.adapter else None,
         libraries=", ".join(f"{name} {version(name)}" for name in libraries),
     )

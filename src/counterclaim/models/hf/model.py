@@ -6,7 +6,9 @@ import gc
 import logging
 import math
 from collections.abc import Callable, Container, Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,14 +23,15 @@ from transformers import (
 )
 
 from counterclaim.errors import ModelError
+from counterclaim.models.hf.adapters import check_adapter, with_adapter
 from counterclaim.models.hf.batching import footprint, halves, plan
 from counterclaim.models.hf.detokenize import Detokenizer, decoder_of, detokenized
 from counterclaim.models.hf.devices import give_back, is_out_of_memory
-from counterclaim.models.hf.fingerprint import hash_of_text
+from counterclaim.models.hf.fingerprint import adapter_hash, hash_of_text
 from counterclaim.models.hf.loading import Loaded, settings
 from counterclaim.models.hf.sampling import KeyedSampler, PresencePenalty, row_key
 from counterclaim.records import Decode, FinishReason, ModelRef
-from counterclaim.registry import Answer, Ask, Runtime
+from counterclaim.registry import Answer, Ask, ModelSpec, Runtime
 
 log = logging.getLogger("counterclaim.models.hf")
 
@@ -109,6 +112,24 @@ class HfModel:
         if refused and not prompts:
             raise ModelError(f"none of the {len(asks)} prompts can be answered; the first: {refused[0].error}")
         return self._answers(_Work(asks, prompts, decode, budget, done), refused)
+
+    @contextmanager
+    def adapted(self, folder: Path, dose: float = 1.0) -> Iterator[None]:
+        """The model with an adapter over it, scaled by a dose, for as long as the block lasts.
+
+        Raises:
+            ModelError: the adapter does not fit.
+        """
+        base, ref = self.network, self._ref
+        spec = ModelSpec(str(base.config.name_or_path), adapter=folder, dose=dose)
+        check_adapter(spec)
+        laid = with_adapter(base, spec)
+        self.network = laid
+        self._ref = replace(ref, adapter_hash=adapter_hash(folder), adapter_dose=dose)
+        try:
+            yield
+        finally:
+            self.network, self._ref = laid.unload(), ref
 
     def close(self) -> None:
         """Give back the memory of the weights; the model cannot answer any more."""

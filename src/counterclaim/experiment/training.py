@@ -1,0 +1,240 @@
+"""Adapters of the arms that are trained: what they learn from, whether they are there already, and their training."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from counterclaim import examples, operators, registry, store, teach
+from counterclaim.asking import choose_prompts
+from counterclaim.errors import InputError, ModelError
+from counterclaim.experiment.watching import Watchers
+from counterclaim.records import Example, Json, Prompt, content_hash, to_json
+from counterclaim.registry import Fitting, Runtime
+from counterclaim.spec import ArmPlan, Grpo, TunePlan, load_pipeline, training_hash
+
+CARD = "card.json"
+OPERATOR = operators.tune.tune
+
+
+@dataclass(frozen=True, slots=True)
+class Lessons:
+    """What an arm is trained on.
+
+    Attributes:
+        examples: for stages that imitate.
+        prompts: for stages that learn from outcomes.
+    """
+
+    examples: Sequence[Example] = ()
+    prompts: Sequence[Prompt] = ()
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 over what is learnt."""
+        golds: list[Json] = [[prompt.id, to_json(prompt.gold)] for prompt in self.prompts]
+        return content_hash([examples.hash_of(list(self.examples)), golds])
+
+    @property
+    def texts(self) -> list[str]:
+        """One text per example and prompt, for the search for test prompts among them."""
+        told = ["\n\n".join([*(turn.content for turn in item.prompt), item.chosen]) for item in self.examples]
+        return told + [prompt.text for prompt in self.prompts]
+
+
+def gather(arms: Sequence[ArmPlan], watchers: Watchers) -> tuple[tuple[ArmPlan, ...], dict[str, Lessons]]:
+    """What every arm that is trained learns from; the arms with the hash of it. Teachers are asked where that is still to do.
+
+    Raises:
+        InputError: a training set or prompts cannot be used.
+        ModelError: a teacher or the student cannot be used.
+        BudgetSpent: the budget of the pipeline is used up; a rerun goes on from there.
+    """
+    made: dict[str, Lessons] = {}
+    known: dict[TunePlan, Lessons] = {}
+    out = []
+    for arm in arms:
+        if arm.tune is None:
+            out.append(arm)
+            continue
+        source = replace(arm.tune, placebo=False, seeds=())
+        if source not in known:
+            known[source] = _lessons(arm.tune, watchers)
+        made[arm.name] = known[source]
+        out.append(replace(arm, lessons=known[source].hash))
+    return tuple(out), made
+
+
+def _lessons(plan: TunePlan, watchers: Watchers) -> Lessons:
+    prompts = [
+        prompt
+        for stage in plan.stages
+        if isinstance(stage, Grpo) and stage.prompts is not None
+        for prompt in choose_prompts(stage.prompts)
+    ]
+    if plan.data is None:
+        return Lessons(prompts=prompts)
+    source = plan.data
+    if source.suffix == ".toml":
+        pipeline = load_pipeline(source)
+        if not is_leader():
+            _hold_taught(pipeline.out)
+        teach.teach(pipeline, pipeline.out, lambda doing, done, total: watchers.part(f"teaching: {doing}", done, total))
+        source = pipeline.out
+    return Lessons(examples.load(source), prompts)
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """One adapter: of which arm, with which seed, where, and what determines it."""
+
+    arm: ArmPlan
+    seed: int
+    folder: Path
+    identity: str
+
+    @property
+    def is_done(self) -> bool:
+        try:
+            card = json.loads((self.folder / CARD).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return False
+        return bool(card.get("identity") == self.identity)
+
+
+def _jobs(arms: Sequence[ArmPlan], folder: Path) -> dict[tuple[str, int], _Job]:
+    """Arm and seed to the adapter's job; arms that differ only in the dose share theirs."""
+    by_identity: dict[str, _Job] = {}
+    out = {}
+    for arm in arms:
+        if arm.tune is None:
+            continue
+        recipe = training_hash(arm)
+        for seed in arm.tune.seeds:
+            identity = content_hash([recipe, seed])
+            name = f"{arm.name.replace(':', '-')}-seed{seed}"
+            job = _Job(arm, seed, folder / "adapters" / name, identity)
+            out[arm.name, seed] = by_identity.setdefault(identity, job)
+    return out
+
+
+def train(
+    arms: Sequence[ArmPlan],
+    lessons: Mapping[str, Lessons],
+    folder: Path,
+    samples: int,
+    runtime: Runtime,
+    watchers: Watchers,
+) -> tuple[list[ArmPlan], list[Json]]:
+    """Train every adapter that is not there yet, and put one arm per adapter in the place of those that are trained.
+
+    Args:
+        arms: of the study.
+        lessons: what ``gather`` found.
+        folder: the run folder; adapters lie under ``adapters/``.
+        samples: answers per prompt and arm of one adapter, by which those of the next are shifted.
+        runtime: how models are run.
+        watchers: told how far things are.
+
+    Returns:
+        arms that can answer, and the training of each adapter for the page.
+
+    Raises:
+        ModelError: a model cannot be trained, memory is too small, or a loss is no number.
+        InputError: there is nothing to learn from, or the disk is full.
+    """
+    jobs = _jobs(arms, folder)
+    for job in {job.identity: job for job in jobs.values() if not job.is_done}.values():
+        _fit(job, lessons[job.arm.name], runtime, watchers)
+    out: list[ArmPlan] = []
+    told: dict[str, Json] = {}
+    for arm in arms:
+        if arm.tune is None:
+            out.append(arm)
+            continue
+        for number, seed in enumerate(arm.tune.seeds):
+            job = jobs[arm.name, seed]
+            many = len(arm.tune.seeds) > 1
+            adapted = replace(arm.model, adapter=job.folder)
+            out.append(
+                replace(
+                    arm, model=adapted, tune=None, replicate=str(seed) if many else "", first_sample=number * samples
+                )
+            )
+            if job.identity not in told:
+                told[job.identity] = _entry(job, many)
+    return out, list(told.values())
+
+
+def _fit(job: _Job, lessons: Lessons, runtime: Runtime, watchers: Watchers) -> None:
+    """Train one adapter in a folder beside its place, which it takes when it is whole."""
+    plan = job.arm.tune
+    assert plan is not None
+    _hold_backend(job.arm, OPERATOR)
+    what = f"training {job.arm.name}, seed {job.seed}"
+    work = job.folder.with_name(f".{job.folder.name}-{job.identity[:12]}")
+    fitting = Fitting(
+        replace(job.arm.model, dose=1.0), plan, job.seed, lessons.examples, lessons.prompts, plan.placebo, runtime,
+        lambda doing, done, total: watchers.part(f"{what}: {doing}", done, total),
+    )  # fmt: skip
+    store.make_folder(work)
+    card = dict(OPERATOR.fit(fitting, work))
+    if not is_leader():
+        return
+    card |= {
+        "identity": job.identity, "arm": job.arm.name, "data": None if plan.data is None else str(plan.data.name),
+        "data_hash": job.arm.lessons, "n_examples": len(lessons.examples) or len(lessons.prompts),
+    }  # fmt: skip
+    store.write_new(work / CARD, store.dump(card), overwrite=True)
+    store.put_in_place(work, job.folder)
+
+
+def _hold_backend(arm: ArmPlan, operator: registry.Operator) -> None:
+    backend = registry.backend_of(arm.model.name)
+    if missing := sorted(operator.needs - backend.can):
+        raise ModelError(
+            f"{arm.model.name} cannot be trained: its backend ({backend.name}) does not {' or '.join(missing)}",
+            remedy="name a model of transformers: a repository, a folder, or tiny:NAME",
+        )
+
+
+def _entry(job: _Job, many: bool) -> dict[str, Json]:
+    """One adapter's training, as the page shows it."""
+    card: dict[str, Json] = json.loads((job.folder / CARD).read_text(encoding="utf-8"))
+    kept = ("seed", "operator", "recipe", "placebo", "data_hash", "n_examples", "model", "adapter_hash", "seconds",
+            "parameters", "stages", "notes")  # fmt: skip
+    return {
+        "arm": job.arm.name, "replicate": str(job.seed) if many else "", "adapter": f"adapters/{job.folder.name}",
+        **{name: card.get(name) for name in kept},
+    }  # fmt: skip
+
+
+# --- several processes, under accelerate launch or torchrun
+
+
+def is_leader() -> bool:
+    """Whether this process is the first, which does everything; the others only train along."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def follow(arms: Sequence[ArmPlan], folder: Path, runtime: Runtime, watchers: Watchers) -> None:
+    """Train along in a process that is not the first: the same adapters in the same order, and nothing else.
+
+    Raises:
+        InputError, ModelError: as ``train``.
+    """
+    arms, lessons = gather(arms, watchers)
+    for job in {job.identity: job for job in _jobs(arms, folder).values() if not job.is_done}.values():
+        _fit(job, lessons[job.arm.name], runtime, watchers)
+
+
+def _hold_taught(folder: Path) -> None:
+    if not (folder / examples.FILE).is_file():
+        raise InputError(
+            "the training set is not there yet, and several processes cannot ask teachers at once",
+            path=folder,
+            remedy="make it first with counterclaim teach, in one process",
+        )

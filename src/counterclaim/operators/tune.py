@@ -1,0 +1,54 @@
+"""``tune``: training an adapter into a model, by imitation (SFT, DPO) or on outcomes (GRPO)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from counterclaim.errors import ModelError
+from counterclaim.records import Json
+from counterclaim.registry import Fitting, Model, operator
+
+
+@contextmanager
+def adapted(model: Model, folder: Path, dose: float) -> Iterator[None]:
+    """The model with an adapter over it, scaled by a dose; without it again when the block ends, however it ends.
+
+    Raises:
+        ModelError: the model is none of transformers, or the adapter does not fit it.
+    """
+    trainable: Any = model
+    if not hasattr(model, "adapted"):
+        raise ModelError(
+            f"{model.ref.repo} cannot be given an adapter", remedy="use a model of transformers: a folder, a repository"
+        )
+    with trainable.adapted(folder, dose):
+        yield
+
+
+@operator(
+    "tune",
+    about="Trains a LoRA adapter: SFT and DPO on examples, GRPO on rewards from oracles.",
+    needs=("generate", "train"),
+    on=adapted,
+)
+def tune(fitting: Fitting, folder: Path) -> Mapping[str, Json]:
+    """Train, leave ``adapter_model.safetensors`` and ``adapter_config.json`` in the folder, and return the card.
+
+    Raises:
+        ModelError: a library is missing, the model cannot be trained, or training broke (it says at which step).
+        InputError: there is nothing to learn from.
+    """
+    try:
+        import datasets  # noqa: F401
+        import peft  # noqa: F401
+        import trl  # noqa: F401
+    except ImportError as error:
+        raise ModelError(
+            f"training needs trl, peft and datasets ({error})", remedy="pip install 'counterclaim[train]'"
+        ) from error
+    from counterclaim.operators.training import fit
+
+    return fit(fitting, folder)
