@@ -156,7 +156,7 @@ class PipelinePlan:
 
 
 RESERVED = ("prompt", "student", "length", "style")
-"""Names that a stage cannot have: they mean something in templates and in the record of calls."""
+"""Names that a stage cannot have, nor begin with before a ``_``: they mean something in templates and in the record of calls."""
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 _SEE = "see the file that counterclaim teach --new writes"
@@ -182,6 +182,8 @@ def load_pipeline(path: Path) -> PipelinePlan:
                     "add [student] with its model, or leave them out")  # fmt: skip
     if needy and tables.oracle is None:
         file.refuse(("products",), f"{needy[0]} needs to know which answers of the student are wrong", "name an oracle: exact, numeric, checklist or code")  # fmt: skip
+    if variants and "gold" not in products:
+        file.refuse(("variants",), "variants are made of gold answers, and none are wanted", 'add "gold" to products')
     seed = tables.seed
     return PipelinePlan(
         path=path,
@@ -252,7 +254,7 @@ def _stages(tables: Any, file: _File) -> list[StagePlan]:
     made: dict[str, StagePlan] = {}
     for name, table in tables.stages.items():
         key = ("stages", name)
-        if not _NAME.fullmatch(name) or name in RESERVED:
+        if not _NAME.fullmatch(name) or name.partition("_")[0] in RESERVED:
             file.refuse(key, f"a stage cannot be called {name!r}", f"use lower-case letters, digits and _, and none of {', '.join(RESERVED)}")  # fmt: skip
         for seen in table.sees:
             if seen not in tables.stages:
