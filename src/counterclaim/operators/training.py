@@ -282,6 +282,7 @@ def _grpo(job: _Job, stage: Grpo, work: Path, tools: ExitStack) -> Any:
     settings = GRPOConfig(
         **_arguments(
             job, stage, work, num_generations=stage.generations, temperature=stage.temperature, beta=stage.beta,
+            scale_rewards=stage.scale,
             max_completion_length=stage.max_new_tokens,
         )
     )  # fmt: skip

@@ -115,6 +115,9 @@ class Grpo(Stage):
         temperature: of these answers.
         max_new_tokens: of these answers.
         beta: weight of the Kullback-Leibler divergence from the model before.
+        scale: over what the spread of rewards is taken that advantages are divided by: each group of answers to one prompt,
+            the whole batch, or nothing. With groups, a prompt on which nearly all answers agree weighs as much as one
+            on which they differ.
         system_prompt: put before every prompt while training.
     """
 
@@ -125,6 +128,7 @@ class Grpo(Stage):
     temperature: float = 1.0
     max_new_tokens: int = 256
     beta: float = 0.0
+    scale: Literal["group", "batch", "none"] = "group"
     system_prompt: str | None = None
 
 
@@ -333,6 +337,7 @@ def tune_schema() -> type[BaseModel]:
         temperature: float | None = Field(default=None, gt=0)
         max_new_tokens: int | None = Field(default=None, ge=1)
         beta: float | None = Field(default=None, ge=0)
+        scale: Literal["group", "batch", "none"] | None = None
         system_prompt: str | None = None
 
     class TuneTable(Strict):
