@@ -629,7 +629,7 @@ def response_from_json(row: Mapping[str, Json], cache: dict[str, Any] | None = N
 def example_from_json(row: Mapping[str, Json]) -> Example:
     """The inverse of ``to_json`` on an Example."""
     turns = tuple(Message(turn["role"], turn["content"]) for turn in row["prompt"])
-    calls = tuple(Call(**call) for call in row.get("provenance", ()))
+    calls = tuple(Call(**{"licence": None, **call}) for call in row.get("provenance", ()))
     return Example(**{**{key: row[key] for key in row if key != "id"}, "prompt": turns, "provenance": calls})
 
 
