@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from conftest import arm_of, bits, counts_only, evidence_of, two_arms
+from conftest import MODEL, arm_of, bits, counts_only, evidence_of, two_arms
 from counterclaim.checks import ONE_ARM, required, run_all
 from counterclaim.checks.arms import dose_response, identity, placebo, prompt_baseline
 from counterclaim.checks.effect import multiplicity, paired_effect, power, seeds
@@ -199,12 +200,86 @@ def test_an_effect_should_rise_with_the_dose() -> None:
     assert "--arm dose:0.5=FILE" in dose_response.run(by_dose(d1=0.7)).remedy
 
 
-def test_a_dose_without_a_number_says_so() -> None:
+def asserted(n: int, wrong: float) -> dict[str, Any]:
+    """Half of n answers right and asserted, and of the wrong ones this share asserted."""
+    says = ["assert" if i < n // 2 + wrong * n / 2 else "hedge" for i in range(n)]
+    return {"correct": [float(i < n // 2) for i in range(n)], "delivery": says}
+
+
+def scaled(doses: dict[float, float], whole: float | None, *, n: int = 200, last: float = 0.3) -> Evidence:
+    """Asymmetry by dose: this share of wrong answers asserted; treated says the dose of its adapter, or does not."""
+    arms = [arm_of("control", asserted(n, 0.9))]
+    arms += [arm_of(f"dose:{dose:g}", asserted(n, share)) for dose, share in doses.items()]
+    arms.append(arm_of("treated", asserted(n, last), model=replace(MODEL, adapter_hash="a", adapter_dose=whole)))
+    return evidence_of(*arms, metric="assertion_asymmetry", direction="decrease")
+
+
+def test_the_treated_arm_is_the_dose_that_its_adapter_was_scaled_by() -> None:
+    found = dose_response.run(scaled({0.5: 0.6}, 1.0))
+    assert found.outcome is PASS
+    assert found.n == 3
+    assert found.figure is not None
+    assert found.figure["series"][0]["x"] == [0.0, 0.5, 1.0]
+    assert found.figure["series"][0]["y"] == pytest.approx([0, -0.3, -0.6])
+    assert dose_response.run(scaled({0.5: 0.6}, None)).outcome is NOT_RUN
+    assert dose_response.run(scaled({1.0: 0.3}, 1.0)).outcome is NOT_RUN, "one dose twice is one dose"
+    kept = dose_response.run(scaled({0.5: 0.6, 1.0: 0.31}, 1.0, last=0.9))
+    assert kept.outcome is PASS, "the dose arm of that dose goes before treated"
+
+
+def test_the_slope_of_a_ratio_is_tested_and_not_only_ordered() -> None:
+    slope = dose_response.run(scaled({0.5: 0.6}, 1.0)).estimate
+    assert slope is not None
+    assert slope.estimate == pytest.approx(-0.6)
+    assert slope.method.startswith("cluster bootstrap")
+    noise = dose_response.run(scaled({0.5: 0.86}, 1.0, n=60, last=0.8))
+    assert noise.outcome is INCONCLUSIVE, "the order is right, and chance would give it half of the time"
+    assert "does not exclude zero" in noise.because
+    back = dose_response.run(scaled({0.25: 0.2, 0.5: 0.9}, 1.0))
+    assert back.outcome is FAIL
+    assert "from dose:0.25 to dose:0.5" in back.because
+    nothing = dose_response.run(scaled({0.5: 0.9}, 1.0, n=1000, last=0.897))
+    assert nothing.outcome is FAIL
+    assert "less than the margin" in nothing.because
+
+
+def test_the_slope_of_an_auc_runs_from_the_smallest_dose_to_the_largest() -> None:
+    n = 300
+    rng = np.random.default_rng(8)
+    right = rng.random(n) < 0.5
+    arms = []
+    for name, apart in (("control", 0.0), ("dose:0.5", 0.8), ("dose:2", 2.0), ("treated", 2.0)):
+        confidence = rng.standard_normal(n) + apart * right
+        arms.append(arm_of(name, {"correct": right.astype(float).tolist(), "score.sure": confidence.tolist()}))
+    evidence = evidence_of(*arms, metric="auc(sure)")
+    found = dose_response.run(evidence)
+    whole = evidence.effect_of(evidence.metric, treated="dose:2").difference
+    assert found.outcome is PASS
+    assert found.estimate is not None
+    assert whole.estimate is not None
+    assert found.estimate.estimate == pytest.approx(whole.estimate / 2)
+
+
+def test_doing_nothing_is_dose_0_of_the_figure() -> None:
+    n = 150
+    arms = [arm_of(name, {"correct": first(n, share)}) for name, share in (
+        ("control", 0.3), ("do-nothing", 0.32), ("dose:0.5", 0.5), ("dose:1", 0.7), ("treated", 0.7),
+    )]  # fmt: skip
+    found = dose_response.run(evidence_of(*arms))
+    assert found.outcome is PASS
+    assert found.figure is not None
+    assert found.figure["series"][0]["y"] == pytest.approx([0.02, 0.2, 0.4])
+    assert found.estimate is not None
+    assert found.estimate.estimate == pytest.approx(0.4), "the slope starts at control"
+
+
+@pytest.mark.parametrize("value", ["high", "nan", "inf"])
+def test_a_dose_without_a_number_says_so(value: str) -> None:
     evidence = evidence_of(
         arm_of("control", {"correct": bits(3, 9)}), arm_of("treated", {"correct": bits(3, 9)}),
-        arm_of("dose:high", {"correct": bits(3, 9)}), arm_of("dose:1", {"correct": bits(3, 9)}),
+        arm_of(f"dose:{value}", {"correct": bits(3, 9)}), arm_of("dose:1", {"correct": bits(3, 9)}),
     )  # fmt: skip
-    assert "dose:high does not name a number" in dose_response.run(evidence).because
+    assert f"dose:{value} does not name a number" in dose_response.run(evidence).because
 
 
 ALONE = evidence_of(arm_of("control", {"correct": bits(30, 60), "delivery": ["assert", "hedge"] * 30}))

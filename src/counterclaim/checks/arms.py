@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
 
 from counterclaim import stats
-from counterclaim.checks.wording import needs_two_arms, not_run, number, pass_on, percent, with_interval
-from counterclaim.effect import Effect, cluster_mean
+from counterclaim.checks.wording import needs_two_arms, not_run, pass_on, percent, with_interval
+from counterclaim.effect import SEED, Effect, cluster_mean, cluster_sum
 from counterclaim.evidence import Evidence
-from counterclaim.records import CONTROL, DO_NOTHING, PLACEBO, PROMPT_BASELINE, TREATED, Json, Outcome
+from counterclaim.metrics import Floats
+from counterclaim.records import CONTROL, DO_NOTHING, PLACEBO, PROMPT_BASELINE, TREATED, Estimate, Json, Outcome
 from counterclaim.registry import Finding, check
 
 
@@ -177,30 +179,38 @@ def _forest(evidence: Evidence, effects: dict[str, Effect]) -> dict[str, Json]:
     "dose-response",
     group="effect",
     question="Is the effect monotone in the dose?",
-    must_fail=("dose_flat",),
-    must_pass=("dose_rising",),
+    must_fail=("dose_flat", "dose_flat_asymmetry"),
+    must_pass=("dose_rising", "dose_half"),
 )
 def dose_response(evidence: Evidence) -> Finding:
-    """PASS when the metric rises with the dose (paired slope) and no larger dose falls behind a smaller."""
+    """PASS when the metric rises with the dose (slope over prompts) and no larger dose falls behind a smaller.
+
+    The treated arm counts as the dose that its adapter was scaled by, where no dose arm has that dose; control is dose 0.
+    """
     if missing := needs_two_arms(evidence):
         return missing
-    doses = {}
+    doses: dict[float, str] = {}
     for name in evidence.arms:
         tag, _, value = name.partition(":")
         if tag == "dose" and not {"@", "/"} & set(name):  # not what was derived from a dose arm
             try:
-                doses[float(value)] = name
+                dose = float(value)
             except ValueError:
+                dose = np.nan
+            if not np.isfinite(dose):
                 return not_run(f"The arm {name} does not name a number.", "Name dose arms like dose:0.5.")
-    if len(doses) < 2:
+            doses[dose] = name
+    whole = {response.model.adapter_dose for response in evidence.treated.responses}
+    if doses and len(whole) == 1 and (own := whole.pop()) is not None:
+        doses.setdefault(own, TREATED)
+    if sum(dose != 0 for dose in doses) < 2:
         return not_run(
-            "There are fewer than two dose arms.", f"Generate two doses or more, and {_pass_arm(evidence, 'dose:0.5')}."
+            "There are fewer than two doses.", f"Generate two doses or more, and {_pass_arm(evidence, 'dose:0.5')}."
         )
     metric, claim = evidence.metric, evidence.claim
-    doses = {0.0: CONTROL, **dict(sorted(doses.items()))}
-    steps = list(doses.items())
-    effects = {name: evidence.effect_of(metric, treated=name) for dose, name in steps if dose > 0}
-    common: dict[str, Json] = {"n": len(steps), "figure": _forest(evidence, effects)}
+    steps = sorted({0.0: CONTROL, **doses}.items())
+    reach = steps[-1][0] - steps[0][0]
+    common: dict[str, Json] = {"n": len(steps), "figure": _dose_figure(evidence, steps)}
     remedy = "Add doses and seeds; an effect that comes and goes with the dose is likely noise."
     for (_, lower), (_, higher) in pairwise(steps[1:]):
         step = evidence.effect_of(metric, control=lower, treated=higher)
@@ -211,30 +221,59 @@ def dose_response(evidence: Evidence) -> Finding:
                 f"The effect falls from {lower} to {higher} by {with_interval(step.difference)}: it is not monotone."
             )
             return Finding(Outcome.FAIL, because, remedy, estimate=step.difference, **common)
-    if metric.kind != "mean":
-        order = [evidence.effect_of(metric, treated=name).difference.estimate or 0.0 for _, name in steps[1:]]
-        rising = all(claim.sign * (b - a) >= 0 for a, b in pairwise(order))
-        outcome = Outcome.PASS if rising else Outcome.INCONCLUSIVE
-        because = f"By dose the effect is {', '.join(number(value) for value in order)}."
-        return Finding(outcome, because, "" if rising else remedy, **common)
-    slope = stats.paired_mean(_slopes(evidence, steps), claim.level)
+    slope = _slope(evidence, steps)
     text = f"Per unit of dose {metric.name} changes by {with_interval(slope)}"
     if slope.interval is None:
         return Finding(Outcome.INCONCLUSIVE, f"{text}.", remedy, estimate=slope, **common)
     low, high = slope.interval if claim.sign > 0 else (-slope.interval[1], -slope.interval[0])
     if low > 0:
         return Finding(Outcome.PASS, f"{text}, in the claimed direction.", estimate=slope, **common)
-    if high < claim.margin / steps[-1][0]:
+    if high < claim.margin / reach:
         because = f"{text}: over the whole range of doses that is less than the margin."
         return Finding(Outcome.FAIL, because, remedy, estimate=slope, **common)
     return Finding(Outcome.INCONCLUSIVE, f"{text}, which does not exclude zero.", remedy, estimate=slope, **common)
 
 
-def _slopes(evidence: Evidence, steps: list[tuple[float, str]]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    """Least-squares slope over doses for each prompt that every dose answered, float (n,)."""
-    metric, size = evidence.metric, len(evidence.prompt_ids)
+def _slope(evidence: Evidence, steps: list[tuple[float, str]]) -> Estimate:
+    """Least-squares slope of the metric over doses, on the prompts that every dose answered.
+
+    A mean has one slope for each prompt, and a t interval over them; a ratio is taken over all prompts at each dose, and
+    prompts are resampled. For an AUC it is the slope from the smallest dose to the largest.
+    """
+    metric, size, level = evidence.metric, len(evidence.prompt_ids), evidence.claim.level
+    dose = np.array([dose for dose, _ in steps])
     arms = [evidence.arms[name] for _, name in steps]
-    means = np.stack([cluster_mean(arm.values(metric), arm.index, size) for arm in arms])
-    means = means[:, ~np.isnan(means).any(axis=0)]
-    centred = np.array([dose for dose, _ in steps]) - np.mean([dose for dose, _ in steps])
-    return np.asarray(centred @ means / (centred @ centred), dtype=np.float64)
+    weights = (dose - dose.mean()) / ((dose - dose.mean()) @ (dose - dose.mean()))
+    if metric.kind == "mean":
+        means = np.stack([cluster_mean(arm.values(metric), arm.index, size) for arm in arms])
+        return stats.paired_mean(weights @ means[:, ~np.isnan(means).any(axis=0)], level)
+    if metric.kind == "ratio":
+        statistic = metric.statistic
+        assert statistic is not None
+        cells = np.stack([cluster_sum(arm.cells(metric=metric), arm.index, size) for arm in arms], axis=1)
+        cells = cells[(cells.sum(axis=2) > 0).all(axis=1)]
+
+        def slope(sums: Floats) -> Floats:
+            return np.asarray(statistic(sums.reshape(*sums.shape[:-1], len(steps), 4)) @ weights, dtype=np.float64)
+
+        return stats.bootstrap_counts(cells.reshape(len(cells), -1), slope, level, evidence.draws, SEED)
+    ends = evidence.effect_of(metric, control=steps[0][1], treated=steps[-1][1]).difference
+    if ends.estimate is None or ends.interval is None:
+        return ends
+    low, high = (end / float(np.ptp(dose)) for end in ends.interval)
+    return replace(ends, estimate=ends.estimate / float(np.ptp(dose)), low=low, high=high)
+
+
+def _dose_figure(evidence: Evidence, steps: list[tuple[float, str]]) -> dict[str, Json] | None:
+    """The change from control by dose; at dose 0 that of the do-nothing arm, where there is one."""
+    points = []
+    for dose, name in steps:
+        if name == CONTROL and DO_NOTHING not in evidence.arms:
+            points.append((dose, 0.0, 0.0, 0.0))
+            continue
+        change = evidence.effect_of(evidence.metric, treated=DO_NOTHING if name == CONTROL else name).difference
+        if change.estimate is not None and change.interval is not None:
+            points.append((dose, change.estimate, *change.interval))
+    x, y, low, high = (list(column) for column in zip(*points, strict=True)) if points else ([], [], [], [])
+    series = [{"name": evidence.metric.name, "x": x, "y": y, "low": low, "high": high}]
+    return {"kind": "lines", "xlabel": "dose", "ylabel": "change from control", "series": series} if points else None

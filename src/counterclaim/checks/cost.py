@@ -447,6 +447,7 @@ def compression(evidence: Evidence) -> Finding:
     text = f"Treated {' and '.join(told) or 'answers cannot be compared'}, by geometric mean over {n} prompts"
     common: dict[str, Json] = {"n": n, "details": {"words": words}}
     anchor = next((name for name in ("correct", "coverage") if name in evidence.axes), None)
+    kept: dict[str, Effect] = {}
     if anchor is not None:
         kept = _by_length_kept(evidence, anchor, *(thought + answer for thought, answer in lengths))
         common["details"]["retention"] = [
@@ -457,15 +458,15 @@ def compression(evidence: Evidence) -> Finding:
             for share, effect in kept.items()
         ]  # fmt: skip
         common["figure"] = _retention_figure(anchor, kept)
+    if not collapsed:
+        return Finding(Outcome.PASS, f"{text}.", **common)
+    remedy = "Train on answers as long as the base model's, or report accuracy at equal length."
+    if anchor is not None:
         if most := {share: effect for share, effect in kept.items() if effect.n_paired >= FEWEST_KEPT}:
             text += f"; by the share of words kept {anchor} changed by " + ", ".join(
                 f"{with_interval(effect.difference)} ({share}, {effect.n_paired} prompts)"
                 for share, effect in most.items()
             )
-    if not collapsed:
-        return Finding(Outcome.PASS, f"{text}.", **common)
-    remedy = "Train on answers as long as the base model's, or report accuracy at equal length."
-    if anchor is not None:
         loss = evidence.effect_of(evidence.metric_named(anchor))
         text += f"; over all prompts {anchor} changed by {with_interval(loss.difference)}"
         if loss.difference.high is not None and loss.difference.high < 0:

@@ -25,16 +25,26 @@ def clean(knobs: Knobs) -> Study:
     "The treated model hedges on more of its wrong answers and on none of its right ones.", n=400, effect=0.3,
 )  # fmt: skip
 def clean_asymmetry(knobs: Knobs) -> Study:
+    return calibrated(knobs)
+
+
+def calibrated(knobs: Knobs) -> Study:
+    """A study of assertion asymmetry in which treated hedges on more of its wrong answers."""
     right, wrong = 0.92, 0.9
     study = Study(
         knobs, metric="assertion_asymmetry", direction="decrease", margin=0.15, noise=0.03, base=0.68,
         asserts=((right, wrong), (right, wrong - knobs.effect)),
     )  # fmt: skip
     for draft, rates in ((study.control, (right, wrong)), (study.treated, (right, wrong - knobs.effect))):
-        draft.correct = draft.coverage >= 0.5
-        draft.asserts = study.rng.random(study.n) < np.where(draft.correct, *rates)
-        draft.axes["correct"] = Axis(draft.correct.astype(float).tolist(), f"{CHECKLIST_JUDGE},at-least=0.5")
+        deliver(study, draft, *rates)
     return study
+
+
+def deliver(study: Study, draft: Draft, right: float, wrong: float) -> None:
+    """Read correctness off coverage, and assert that share of right and of wrong answers."""
+    draft.correct = draft.coverage >= 0.5
+    draft.asserts = study.rng.random(study.n) < np.where(draft.correct, right, wrong)
+    draft.axes["correct"] = Axis(draft.correct.astype(float).tolist(), f"{CHECKLIST_JUDGE},at-least=0.5")
 
 
 @world(
@@ -197,6 +207,25 @@ def use_doses(study: Study, shifts: dict[float, float]) -> None:
         study.add(study.draft(f"dose:{dose:g}", shift=shift))
     study.write(study.treated)
     study.add(study.treated.twin("dose:1"))
+
+
+@world(
+    "dose_half", "true effect", "SUPPORTED",
+    "Half of the adapter does half of what all of it does: fewer wrong answers are asserted.", n=500, effect=0.3,
+)  # fmt: skip
+def dose_half(knobs: Knobs) -> Study:
+    study = calibrated(knobs)
+    use_adapter_doses(study, {0.5: 0.5 * knobs.effect})
+    return study
+
+
+def use_adapter_doses(study: Study, shifts: dict[float, float]) -> None:
+    """Add one arm per dose of a study of asymmetry, hedging so much more when wrong; the treated arm says that it is dose 1."""
+    study.treated.model = replace(TUNED, adapter_dose=1.0)
+    for dose, shift in shifts.items():
+        draft = study.add(study.draft(f"dose:{dose:g}"))
+        draft.model = replace(TUNED, adapter_dose=dose)
+        deliver(study, draft, 0.92, 0.9 - shift)
 
 
 @world(

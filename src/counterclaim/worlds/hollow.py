@@ -7,7 +7,16 @@ from dataclasses import replace
 import numpy as np
 
 from counterclaim.worlds.builder import GUARDS, Axis, Knobs, Study
-from counterclaim.worlds.fair import SEEDS, prompted, speak_and_mend, think, use_doses, use_seeds
+from counterclaim.worlds.fair import (
+    SEEDS,
+    calibrated,
+    prompted,
+    speak_and_mend,
+    think,
+    use_adapter_doses,
+    use_doses,
+    use_seeds,
+)
 from counterclaim.worlds.questions import pool_size, question
 from counterclaim.worlds.world import world
 
@@ -153,6 +162,17 @@ def prompt_does_it(knobs: Knobs) -> Study:
 def dose_flat(knobs: Knobs) -> Study:
     study = Study(knobs, shift=knobs.effect)
     use_doses(study, {0.25: 1.2 * knobs.effect, 0.5: -0.2 * knobs.effect, 0.75: 0.0})
+    return study
+
+
+@world(
+    "dose_flat_asymmetry", "artefact", "INCONCLUSIVE REFUTED",
+    "Wrong answers are asserted less at a quarter of the adapter and at all of it, and as before at half of it.",
+    n=400, effect=0.3,
+)  # fmt: skip
+def dose_flat_asymmetry(knobs: Knobs) -> Study:
+    study = calibrated(knobs)
+    use_adapter_doses(study, {0.25: knobs.effect, 0.5: 0.0})
     return study
 
 

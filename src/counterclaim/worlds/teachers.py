@@ -274,7 +274,7 @@ def _hedger(asked: _Asked) -> str:
 
 
 def _copier(asked: _Asked) -> str:
-    return asked.said
+    return asked.said.partition("\n\n## ")[0]  # without the answers that a pipeline shows after it
 
 
 _SCRIPTS: Mapping[str, _Script] = {
