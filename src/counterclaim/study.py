@@ -7,6 +7,7 @@ Everything after ``Records`` is pure: ``check`` redoes it from a run folder to t
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -87,14 +88,52 @@ def example(wanted: Wanted) -> tuple[dict[str, list[Path]], Wanted]:
     return files, wanted if wanted.metric or wanted.file else replace(wanted, metric="accuracy")
 
 
-def write_example(path: Path, *, overwrite: bool = False) -> None:
-    """Write a commented study file to start from.
+EXAMPLES = Path(__file__).parent / "example"
+
+
+def shipped() -> dict[str, tuple[Path, str]]:
+    """Study files that come with the package: name to file and what it is about, which is its first line."""
+    out = {}
+    for file in sorted((EXAMPLES / "studies").glob("*.toml")):
+        first = file.read_text(encoding="utf-8").partition("\n")[0]
+        out[file.stem] = (file, first.removeprefix("#").strip())
+    return out
+
+
+def find(name: Path) -> Path:
+    """A study file: the file itself, or one that comes with the package and has that name."""
+    known = shipped()
+    return known[str(name)][0] if not name.exists() and str(name) in known else name
+
+
+def write_example(path: Path, like: str | None = None, *, overwrite: bool = False) -> list[Path]:
+    """Write a commented study file to start from, and the pipeline file that it names, beside it.
+
+    Args:
+        path: where.
+        like: a study that comes with the package; the smallest one when None.
+        overwrite: replace what is there.
 
     Raises:
-        InputError: the file exists and ``overwrite`` is not set, or cannot be written.
+        InputError: there is no such study, a file exists and ``overwrite`` is not set, or cannot be written.
     """
-    text = (Path(__file__).parent / "example" / "study.toml").read_text(encoding="utf-8")
-    store.write_new(path, text, overwrite=overwrite)
+    known = shipped()
+    if like is not None and like not in known:
+        raise InputError(f"no study called {like} comes with the package", remedy=f"choose among {', '.join(known)}")
+    source = EXAMPLES / "study.toml" if like is None else known[like][0]
+    text = source.read_text(encoding="utf-8")
+    wanted = {path: text}
+    for arm in (tomllib.loads(text).get(name, {}) for name in ("treatment", "control")):
+        data = arm.get("tune", {}).get("data")
+        if isinstance(data, str) and data.endswith(".toml"):
+            pipeline = source.parent / data
+            wanted[path.parent / pipeline.name] = pipeline.read_text(encoding="utf-8")
+            wanted[path] = text.replace(f'"{data}"', f'"{pipeline.name}"')
+    for file in wanted:
+        store.hold_free(file, overwrite=overwrite)
+    for file, content in wanted.items():
+        store.write_new(file, content, overwrite=overwrite)
+    return list(wanted)
 
 
 # judging --------------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from counterclaim.cli.show import (
     plain,
     print_json,
     show_answers,
+    show_outline,
     show_report,
     show_scores,
     show_verdict,
@@ -44,36 +45,54 @@ BatchSize = Annotated[int | None, typer.Option(min=1, help="Rows per batch; chos
 Concurrency = Annotated[int, typer.Option(min=1, help="Requests under way at once, for endpoints.")]
 
 
-@app.command(epilog="Examples: `counterclaim run study.toml`, `counterclaim run --new study.toml`")
+@app.command(
+    epilog="Examples: `counterclaim run study.toml`, `counterclaim run outcome`, `counterclaim run --new study.toml`"
+)
 def run(
-    file: Annotated[Path | None, typer.Argument(help="A study file.")] = None,
+    file: Annotated[
+        Path | None, typer.Argument(help="A study file, or the name of one that ships: counterclaim list studies.")
+    ] = None,
     new: Annotated[Path | None, typer.Option(help="Write a commented study file to start from.")] = None,
+    like: Annotated[str | None, typer.Option(help="With --new: start from this study that ships.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check the file and say what would be done; load and write nothing.")
+    ] = False,
     out: Annotated[
         Path | None, typer.Option(help="Run folder; runs/NAME, or what the file says, when left out.")
     ] = None,
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
-    """Put a claim to the test, from nothing to the verdict page: generate both arms, score them, check, judge.
+    """Put a claim to the test, from nothing to the verdict page: train, generate all arms, score them, check, judge.
 
     Killed at any moment and run again, it goes on where it stopped.
     """
-    from counterclaim import study
+    from counterclaim import experiment, study
     from counterclaim.spec import load_study
 
     if new is not None:
         if file is not None:
             raise InputError("both a study file and --new were given", remedy="give one or the other")
-        study.write_example(new, overwrite=overwrite)
+        written = study.write_example(new, like, overwrite=overwrite)
         if as_json:
-            print_json({"written": str(new)})
+            print_json({"written": [str(path) for path in written]})
         else:
-            print(f"Written: {new}\nEdit it, then: counterclaim run {new}")
+            print("\n".join(f"Written: {path}" for path in written) + f"\nEdit it, then: counterclaim run {new}")
         return
     if file is None:
         raise InputError("no study file was given", remedy="write one with counterclaim run --new study.toml")
-    plan = load_study(file)
+    plan = load_study(study.find(file))
     folder = out or plan.out
+    if dry_run:
+        told = experiment.outline(plan)
+        if as_json:
+            print_json(told)
+        else:
+            show_outline(told)
+        return
+    if not experiment.is_leader():  # one of several processes under accelerate launch or torchrun
+        experiment.follow(plan.arms, folder, plan.runtime, experiment.Watchers())
+        return
     with watching(quiet=as_json) as watchers:
         judged = study.run(plan, folder, watchers, overwrite=overwrite)
     show_verdict(judged.verdict, folder, as_json)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -103,12 +103,24 @@ def kit(
     raise typer.Exit(1 if problems else 0)
 
 
-KINDS = ("formats", "metrics", "checks", "worlds", "instruments", "dispositions", "prompts", "backends", "rewards")
+KINDS = (
+    "formats",
+    "metrics",
+    "checks",
+    "worlds",
+    "instruments",
+    "dispositions",
+    "prompts",
+    "backends",
+    "rewards",
+    "studies",
+    "recipes",
+)
 
 
 @app.command("list", epilog="Example: `counterclaim list checks`")
 def list_(what: Annotated[str, typer.Argument(help=f"{', '.join(KINDS[:-1])} or {KINDS[-1]}.")]) -> None:
-    """List what there is by name: formats, metrics, checks, worlds, instruments, dispositions, prompts, backends, rewards."""
+    """List what there is by name: formats, metrics, checks, worlds, instruments, dispositions, prompts, backends, rewards, studies, recipes."""
     from counterclaim.registry import load_plugins
 
     kind = choice("WHAT", what, KINDS) or ""
@@ -196,7 +208,27 @@ def _rewards() -> Iterable[tuple[str, str]]:
         yield made.name, f"{made.about}{needs}"
 
 
+def _studies() -> Iterable[tuple[str, str]]:
+    from counterclaim.study import shipped
+
+    return ((name, about) for name, (_, about) in shipped().items())
+
+
+def _recipes() -> Iterable[tuple[str, str]]:
+    from counterclaim.spec import RECIPES
+
+    for name, recipe in RECIPES.items():
+        told = [
+            f"{part} {key} {value}"
+            for part, table in recipe.items()
+            if isinstance(table, Mapping)
+            for key, value in table.items()
+        ]
+        yield name, ", ".join(told) or ", ".join(recipe)
+
+
 _LISTS: dict[str, Callable[[], Iterable[tuple[str, str]]]] = {
     "formats": _formats, "metrics": _metrics, "checks": _checks, "worlds": _worlds, "instruments": _instruments,
-    "dispositions": _dispositions, "prompts": _prompts, "backends": _backends, "rewards": _rewards,
+    "dispositions": _dispositions, "prompts": _prompts, "backends": _backends, "rewards": _rewards, "studies": _studies,
+    "recipes": _recipes,
 }  # fmt: skip

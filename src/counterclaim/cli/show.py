@@ -293,3 +293,57 @@ def show_report(report: Any) -> None:
     console.print(table)
     for sentence in report.sentences:
         console.print(plain(sentence))
+
+
+def show_outline(told: dict[str, Any]) -> None:
+    """What a study would do, as ``run --dry-run`` prints it."""
+    console = terminal()
+    claim = told["claim"]
+    console.print(plain(
+        f"{told['study']}: is it true that {claim['metric']} {_VERBS[claim['direction']]} by at least {claim['margin']:g}?"
+    ))  # fmt: skip
+    table = table_of("arm", "model", "what is done")
+    treated = next((arm for arm in told["arms"] if arm["arm"] == "treated"), {})
+    for arm in told["arms"]:
+        alike = arm is not treated and arm.get("tune") is not None and arm["tune"] == treated.get("tune")
+        done = f"as treated, at dose {arm['model'].get('dose', 1):g}" if alike else _done_to(arm)
+        table.add_row(plain(arm["arm"]), plain(arm["model"]["name"]), plain(done))
+    console.print(table)
+    console.print(plain(
+        f"{told['prompts']:,} prompts, {told['answers']:,} answers and as many more for each scripted turn "
+        f"({', '.join(told['follow_ups']) or 'none'}); scored by {', '.join(name.partition('@')[0] for name in told['instruments'])}."
+    ))  # fmt: skip
+    for note in told["notes"]:
+        console.print(plain(f"note: {note}"))
+    console.print("Nothing was loaded and nothing was written.")
+
+
+_VERBS = {"increase": "increases", "decrease": "decreases"}
+
+
+def _done_to(arm: dict[str, Any]) -> str:
+    """An arm's treatment in a phrase."""
+    told = []
+    if "tune" in arm:
+        tune = arm["tune"]
+        stages = [_stage_told(stage) for stage in tune["stages"]]
+        told.append(
+            f"{arm['adapters']} adapter{'s' * (arm['adapters'] > 1)} (rank {tune['lora']['rank']} on {len(tune['lora']['targets'])} modules): {', then '.join(stages)}"
+        )
+        told += ["on shuffled data"] if tune.get("placebo") else []
+        told += [f"{arm['examples']:,} examples"] if "examples" in arm else []
+        told += [f"{arm['training_prompts']:,} training prompts"] if "training_prompts" in arm else []
+        if "pipeline" in arm:
+            told.append(
+                f"taught by {', '.join(stage['model'] for stage in arm['pipeline']['stages'])}, at most {arm['pipeline']['calls_at_most']:,} calls"
+            )
+    told += [f"adapter {arm['model']['adapter']}"] if "adapter" in arm["model"] else []
+    told += [f"dose {arm['model']['dose']:g}"] if "dose" in arm["model"] else []
+    told += [f"system prompt {arm['decode']['system_prompt']!r}"] if arm["decode"].get("system_prompt") else []
+    return "; ".join(told) or "as it is"
+
+
+def _stage_told(stage: dict[str, Any]) -> str:
+    method = "grpo" if "reward" in stage else "sft" if "loss_on" in stage else "dpo"
+    size = f"{stage['steps']} steps" if stage.get("steps") else f"{stage['epochs']:g} epochs"
+    return f"{method} {size}" + (f" on {stage['reward']}" if method == "grpo" else "")

@@ -87,6 +87,24 @@ def _lessons(plan: TunePlan, watchers: Watchers) -> Lessons:
     return Lessons(examples.load(source), prompts)
 
 
+def outline_training(plan: TunePlan) -> dict[str, Json]:
+    """What training an arm would take, after everything that can be refused without a model has been looked at.
+
+    Raises:
+        InputError: the pipeline, a training set, prompts or a reward cannot be used.
+    """
+    told: dict[str, Json] = {"adapters": len(plan.seeds)}
+    for stage in plan.stages:
+        if isinstance(stage, Grpo) and stage.prompts is not None:
+            registry.reward_named(stage.reward)
+            told["training_prompts"] = len(choose_prompts(stage.prompts))
+    if plan.data is not None and plan.data.suffix == ".toml":
+        told["pipeline"] = teach.preview(load_pipeline(plan.data))
+    elif plan.data is not None:
+        told["examples"] = len(examples.load(plan.data))
+    return told
+
+
 @dataclass(frozen=True, slots=True)
 class _Job:
     """One adapter: of which arm, with which seed, where, and what determines it."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 
@@ -12,27 +12,30 @@ from counterclaim.errors import InputError
 from counterclaim.experiment.answering import Answering, answer
 from counterclaim.experiment.freezing import instruments_json, measured_by, notes_of, sources_of, status_of
 from counterclaim.experiment.scores import Scoring, judging, score
-from counterclaim.experiment.training import gather
+from counterclaim.experiment.training import gather, outline_training
 from counterclaim.experiment.watching import Watchers
 from counterclaim.intake import known_names, scan_training, study_json
 from counterclaim.metrics import resolve
-from counterclaim.records import TREATED
-from counterclaim.spec import StudyPlan
+from counterclaim.records import TREATED, Json, Prompt, to_json
+from counterclaim.scoring import Chosen
+from counterclaim.spec import StudyPlan, model_json
 from counterclaim.store import Records
 
 
-def perform(plan: StudyPlan, folder: Path, watchers: Watchers, *, overwrite: bool = False) -> Records:
-    """Everything that a study file asks for, up to the records on which checks and verdict rest.
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """What is known of a study before a model is loaded: everything that can be refused has been."""
 
-    What can be refused is refused before a model is loaded.
+    chosen: list[Chosen]
+    prompts: list[Prompt]
+    notes: list[str]
+    measures: dict[str, Json]
+    turns: dict[str, str]
 
-    Raises:
-        InputError: something in the study file cannot be used, or the folder holds something else.
-        ModelError: a model cannot be used.
-        BudgetSpent: the budget for tokens or money is used up; a rerun goes on from there.
-    """
+
+def _prepare(plan: StudyPlan) -> _Prepared:
     known_names(plan.claim)
-    chosen = scoring.choose(plan.instruments, plan.judge, unsafe_local=plan.unsafe_local)
+    chosen = scoring.choose(_with_function(plan), plan.judge, unsafe_local=plan.unsafe_local)
     axes = {axis for item in chosen for axis in item.axes.values()}
     for name in (plan.claim.metric, *(guard.metric for guard in plan.claim.guards)):
         try:
@@ -47,24 +50,69 @@ def perform(plan: StudyPlan, folder: Path, watchers: Watchers, *, overwrite: boo
     prompts = choose_prompts(plan.prompts, notes.append)
     scoring.hold_gold(chosen, prompts)
     by_axis = {axis: [item.name] for item in chosen for axis in item.axes.values()}
-    measures = measured_by(plan.claim, by_axis, prompts)
-    arms, lessons = gather(plan.arms, watchers)
     turns = {item.instrument.name: item.instrument.follow_up for item in chosen}
-    asked = Answering(
-        arms,
-        prompts,
-        plan.samples,
-        plan.seeds,
+    return _Prepared(
+        chosen, prompts, notes, measured_by(plan.claim, by_axis, prompts),
         {name: said for name, said in turns.items() if said is not None},
-        lessons,
-    )
+    )  # fmt: skip
+
+
+def _with_function(plan: StudyPlan) -> list[str]:
+    """The instruments that are asked for; for a trained arm also those that tell form from function, where they can be had."""
+    wanted = list(plan.instruments)
+    if not plan.function or not any(arm.tune is not None for arm in plan.arms):
+        return wanted
+    known = scoring.choose(wanted, plan.judge, unsafe_local=plan.unsafe_local)
+    axes = {axis for item in known for axis in item.axes.values()}
+    more = {"svr": "score.svr", "recovery": "revised"} if "correct" in axes else {"svr": "score.svr"}
+    return wanted + [name for name, axis in more.items() if axis not in axes]
+
+
+def outline(plan: StudyPlan) -> dict[str, Json]:
+    """What a study would do, after everything that can be refused without a model has been looked at; loads and writes nothing.
+
+    Raises:
+        InputError: something in the study file cannot be used.
+    """
+    ready = _prepare(plan)
+    arms: list[Json] = []
+    answers = 0
+    for arm in plan.arms:
+        adapters = 1 if arm.tune is None else len(arm.tune.seeds)
+        answers += adapters * len(ready.prompts) * plan.samples * len(plan.seeds)
+        arms.append({
+            "arm": arm.name, "model": model_json(arm.model), "decode": to_json(arm.decode),
+            **({} if arm.tune is None else {"tune": to_json(arm.tune), **outline_training(arm.tune)}),
+        })  # fmt: skip
+    return {
+        "study": str(plan.path), "prompts": len(ready.prompts), "arms": arms, "answers": answers,
+        "instruments": [item.name for item in ready.chosen], "follow_ups": sorted(ready.turns),
+        "claim": to_json(plan.claim), "notes": list(ready.notes),
+    }  # fmt: skip
+
+
+def perform(plan: StudyPlan, folder: Path, watchers: Watchers, *, overwrite: bool = False) -> Records:
+    """Everything that a study file asks for, up to the records on which checks and verdict rest.
+
+    What can be refused is refused before a model is loaded.
+
+    Raises:
+        InputError: something in the study file cannot be used, or the folder holds something else.
+        ModelError: a model cannot be used.
+        BudgetSpent: the budget for tokens or money is used up; a rerun goes on from there.
+    """
+    ready = _prepare(plan)
+    arms, lessons = gather(plan.arms, watchers)
+    asked = Answering(arms, ready.prompts, plan.samples, plan.seeds, ready.turns, lessons)
     runtime = replace(plan.runtime, token_ends=bool(plan.budgets))
-    wanted = Scoring(plan.instruments, plan.judge, plan.validate_judge, plan.budgets, plan.unsafe_local)
-    with judging(wanted, chosen, runtime, watchers) as (bench, cards):
+    wanted = Scoring(_with_function(plan), plan.judge, plan.validate_judge, plan.budgets, plan.unsafe_local)
+    with judging(wanted, ready.chosen, runtime, watchers) as (bench, cards):
         work = answer(
-            folder, asked, plan.claim, runtime, watchers, measured_by=measures, overwrite=overwrite
+            folder, asked, plan.claim, runtime, watchers, measured_by=ready.measures, overwrite=overwrite
         )  # fmt: skip
-        records = score(work, {prompt.id: prompt for prompt in prompts}, chosen, plan.budgets, bench, watchers)
+        records = score(
+            work, {prompt.id: prompt for prompt in ready.prompts}, ready.chosen, plan.budgets, bench, watchers
+        )
     records.extras = dict(cards)
     if work.training:
         records.extras["training"] = work.training
@@ -78,11 +126,11 @@ def perform(plan: StudyPlan, folder: Path, watchers: Watchers, *, overwrite: boo
         **work.study,
         **study_json(
             plan.claim,
-            status_of(plan.claim, measures, work.study["frozen"]),
+            status_of(plan.claim, ready.measures, work.study["frozen"]),
             sources_of(records, work.study["began"]),
-            [*notes, *bench.notes, *notes_of(records)],
+            [*ready.notes, *bench.notes, *notes_of(records)],
             records.extras,
-            made_by=["generated", work.study["answers_hash"], instruments_json(chosen), list(plan.budgets)],
+            made_by=["generated", work.study["answers_hash"], instruments_json(ready.chosen), list(plan.budgets)],
         ),
         "finished": True,
     }

@@ -80,6 +80,7 @@ class StudyPlan:
         validate_judge: whether the judge's known-answer cards are run.
         budgets: smaller token budgets, cut from the same answers.
         unsafe_local: run code that a model wrote without the sandbox.
+        function: measure what trained arms do beside what they sound like: self-verification and recovery.
         runtime: how models are run.
         train_data: the treated arm's training data.
         out: run folder.
@@ -96,6 +97,7 @@ class StudyPlan:
     validate_judge: bool
     budgets: tuple[int, ...]
     unsafe_local: bool
+    function: bool
     runtime: Runtime
     train_data: Path | None
     out: Path
@@ -166,6 +168,7 @@ def load_study(path: Path) -> StudyPlan:
         validate_judge=tables.score.validate_judge,
         budgets=tuple(sorted(tables.score.budgets)),
         unsafe_local=tables.score.unsafe_local,
+        function=tables.score.function,
         runtime=Runtime(**tables.runtime.model_dump()),
         train_data=None if tables.train_data is None else Path(_beside(path, tables.train_data)),
         out=Path("runs") / path.stem if tables.out is None else Path(tables.out),
@@ -391,6 +394,7 @@ def _study_schema() -> type[BaseModel]:
         validate_judge: bool = True
         budgets: list[int] = Field(default_factory=list)
         unsafe_local: bool = False
+        function: bool = True
 
     class RuntimeTable(Strict):
         device: str = "auto"
