@@ -162,6 +162,7 @@ def test_the_bad_ones_are_bad_as_their_names_say() -> None:
         assert "</think>" not in say("thinker", question)
         assert delivery_of(say("hedger", question)) == "hedge"
         assert say("copier", question) == question
+    assert say("copier", pipeline_text(PROMPT.text)) == PROMPT.text
 
 
 def test_the_foreigner_speaks_both_languages() -> None:
