@@ -7,6 +7,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 
 from counterclaim.errors import InputError
@@ -29,6 +30,7 @@ REMEDIES: Mapping[str, str] = {
     "format": "tell the teachers the format, or mend filters.pattern",
     "length": "widen filters.least_words and filters.most_words, or tell the teachers how long to answer",
     "facts": "look at the gold answers of the prompts, or set filters.facts = false",
+    "boundary": "tell the final teacher to say what it does not know, or leave out the boundary cases",
     "duplicate": "raise filters.near_duplicate, or ask prompts that differ",
     "licence": "name the licence under licences if its terms allow training, or ask another teacher",
     "contamination": "ask prompts that are no test prompts",
@@ -225,13 +227,12 @@ def _claims(answer: str, claim: str) -> bool:
     if not wanted:
         return " ".join(words_of(claim)) in " ".join(words_of(answer))
     negated = _negated(claim)
-    said = sentences(answer)
-    for i, sentence in enumerate(said):
-        after = f"{sentence} {said[i + 1]}" if i + 1 < len(said) else None
-        for place in (sentence, after):
-            enough = place is not None and len(wanted & _stems(place)) >= _CLAIM_SHARE * len(wanted)
-            if enough and place is not None and _negated(place) == negated:
-                return True
+    said = [(sentence, wanted & _stems(sentence)) for sentence in sentences(answer)]
+    for held in [*([one] for one in said), *map(list, pairwise(said))]:
+        enough = len(set().union(*(words for _, words in held))) >= _CLAIM_SHARE * len(wanted)
+        # of two sentences that make one claim, the one that holds more of it says whether it is negated
+        if enough and _negated(max(held, key=lambda item: len(item[1]))[0]) == negated:
+            return True
     return False
 
 

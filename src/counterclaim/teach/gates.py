@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ from counterclaim.records import Call, Example, Prompt, model_family, normalise_
 from counterclaim.spec import PipelinePlan
 from counterclaim.teach.filters import Dropped
 from counterclaim.teach.replies import thought_of
-from counterclaim.text import words_of
+from counterclaim.text import word_ngrams, words_of
 
 STUDENT = "student"
 """Stage under which the student's own words stand in the provenance of an example."""
@@ -158,30 +158,35 @@ def _note(family: str, who: Sequence[str]) -> str:
 # --- contamination ------------------------------------------------------------------------------------------------
 
 _LEAST_WORDS = 5  # a shorter turn ("Are you sure?") is nobody's question
+_RARE_SHARE, _RARE_LEAST = 0.02, 2
+_EDITED = 0.7
+_HALF = 0.5
 
 
-def contamination(
-    examples: Sequence[Example], forbidden: Sequence[Prompt]
-) -> tuple[list[Example], list[Dropped]]:
+def contamination(examples: Sequence[Example], forbidden: Sequence[Prompt]) -> tuple[list[Example], list[Dropped]]:
     """Examples told apart by whether what is asked in them is a forbidden prompt, or nearly one.
 
-    Dropped is an example made from a forbidden prompt; one in which a user's turn, or all turns together, has the same
-    words as a forbidden prompt; one whose turn and a forbidden prompt are near-duplicates, or hold half of each other's
-    word 8-grams (``overlap``, in both directions: the test prompt inside a longer question, and a piece of it as a
-    question); one in whose answers a forbidden prompt stands. Wordings that many prompts share say nothing about one of
-    them and are left out, so questions about other things from the same template stay. A test prompt in other words is
-    not seen.
+    Dropped is an example that was made from a forbidden prompt, or in which a user's turn, or all turns together,
+
+    * has the same words as a forbidden prompt, marks and letter case aside;
+    * is an edited copy of it: of about its length, it holds every word that few forbidden prompts have (the names, as
+      a rule) and most of the other words and word pairs;
+    * holds half of its word 8-grams, has half of its own in it, or is a near-duplicate (``overlap``); here answers are
+      looked at, too.
+
+    Wordings that many prompts share say nothing about one of them, so questions about other things from the same
+    template stay. A forbidden prompt in wholly other words is not seen.
     """
     texts = {prompt.id: prompt.text for prompt in forbidden if prompt.messages}
     ids = {prompt.id for prompt in forbidden}
-    by_words = {" ".join(words_of(text)): key for key, text in texts.items()}
+    copies = _Copies(texts)
     asked = [_asked(example) for example in examples]
     found: dict[int, tuple[str, str]] = {}
     for i, (example, turns) in enumerate(zip(examples, asked, strict=True)):
         if example.prompt_id in ids:
             found[i] = example.prompt_id, "it was made from it"
-        elif same := next((by_words[key] for turn in turns if (key := " ".join(words_of(turn))) in by_words), None):
-            found[i] = same, "the same words"
+        elif seen := next(filter(None, map(copies.find, turns)), None):
+            found[i] = seen
     clean = [i for i in range(len(examples)) if i not in found]
     alike = _alike(texts, [asked[i] for i in clean], [_everything(examples[i]) for i in clean])
     found |= {clean[i]: why for i, why in alike.items()}
@@ -191,6 +196,42 @@ def contamination(
         for i, (key, why) in sorted(found.items())
     ]
     return kept, dropped
+
+
+class _Copies:
+    """Finds forbidden prompts again in short texts: with the same words, or lightly edited."""
+
+    def __init__(self, texts: Mapping[str, str]) -> None:
+        self._by_words = {" ".join(words_of(text)): key for key, text in texts.items()}
+        words = {key: set(words_of(text)) for key, text in texts.items()}
+        spread = Counter(word for own in words.values() for word in own)
+        most = max(_RARE_LEAST, _RARE_SHARE * len(texts))
+        self._own: dict[str, set[str]] = {}
+        self._shingles = {key: _shingles(text) for key, text in texts.items()}
+        self._size = {key: len(words_of(text)) for key, text in texts.items()}
+        self._by_rarest: dict[str, list[str]] = defaultdict(list)
+        for key, held in words.items():
+            rare = {word for word in held if spread[word] <= most}
+            if rare and self._size[key] >= _LEAST_WORDS:
+                self._own[key] = rare
+                self._by_rarest[min(rare, key=lambda word: (spread[word], word))].append(key)
+
+    def find(self, text: str) -> tuple[str, str] | None:
+        """Id of the forbidden prompt that a text repeats, and in what way; None where it repeats none."""
+        words = words_of(text)
+        if key := self._by_words.get(" ".join(words)):
+            return key, "the same words"
+        held, shingles = set(words), _shingles(text)
+        for key in (key for word in dict.fromkeys(words) for key in self._by_rarest.get(word, ())):
+            share = len(self._shingles[key] & shingles) / len(self._shingles[key])
+            of_its_length = len(words) <= 2 * self._size[key] + 10
+            if share >= _EDITED and of_its_length and self._own[key] <= held:
+                return key, f"{share:.0%} of its words and word pairs"
+        return None
+
+
+def _shingles(text: str) -> set[str]:
+    return {*words_of(text), *word_ngrams(text, 2)}
 
 
 def _asked(example: Example) -> list[str]:
@@ -203,6 +244,13 @@ def _asked(example: Example) -> list[str]:
 def _everything(example: Example) -> str:
     said = [message.content for message in example.prompt if message.role != "system"]
     return "\n\n".join([*said, example.chosen, example.rejected or ""])
+
+
+_OF_ITS = "of its word sequences"
+
+
+def _near(similarity: float) -> str:
+    return f"a near-duplicate (similarity {similarity:.2f})"
 
 
 def _alike(
@@ -219,31 +267,30 @@ def _alike(
 
     found: dict[int, tuple[str, str]] = {}
     pieces = scan(both, rows)
-    hits = {key for key in pieces.hits() if key.startswith("? ")}
+    hits = {key for key in pieces.hits(_HALF) if key.startswith("? ")}
     for i, turns in enumerate(asked):
         for turn in turns:
             key = number[normalise_text(turn)]
             if key in hits:
                 one = pieces.prompts[key]
-                row = one.containment_row if one.jaccard_row is None else one.jaccard_row
-                assert row is not None
-                found[i] = names[row], _in_what_way(one.jaccard, one.row_containment)
+                if one.jaccard_row is not None:
+                    found[i] = names[one.jaccard_row], _near(one.jaccard)
+                elif one.containment_row is not None:
+                    found[i] = names[one.containment_row], f"{one.row_containment:.0%} {_OF_ITS} stand in that prompt"
 
     # A scan names only the row that holds most of a prompt, so it is done again until none is left that does.
     while left := [i for i in range(len(asked)) if i not in found]:
         wholes = scan(both, [everything[i] for i in left])
-        hits = {key for key in wholes.hits() if key.startswith("! ")}
+        hits = {key for key in wholes.hits(_HALF) if key.startswith("! ")}
         if not hits:
             break
-        for key in hits:
+        for key in sorted(hits):
             one = wholes.prompts[key]
-            for row in {one.containment_row if one.row_containment >= 0.5 else None, one.jaccard_row} - {None}:
-                assert row is not None
-                found[left[row]] = key.removeprefix("! "), _in_what_way(one.jaccard, one.row_containment)
+            if one.jaccard_row is not None:
+                found[left[one.jaccard_row]] = key.removeprefix("! "), _near(one.jaccard)
+            if one.containment_row is not None and one.row_containment >= _HALF and not one.thin:
+                found[left[one.containment_row]] = (
+                    key.removeprefix("! "),
+                    f"{one.row_containment:.0%} {_OF_ITS} stand in the example",
+                )
     return found
-
-
-def _in_what_way(jaccard: float, containment: float) -> str:
-    if jaccard:
-        return f"a near-duplicate (similarity {jaccard:.2f})"
-    return f"{containment:.0%} of the word sequences of one stand in the other"

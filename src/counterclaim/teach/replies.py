@@ -113,13 +113,11 @@ _LEAD = 3  # sentences at the start in which a refusal makes the reply one
 _SHORT = 60  # words; in a reply of so few it does so wherever it stands
 
 _AUX = (
-    r"(?:can ?not|can't|could not|couldn't|will not|won't|would not|wouldn't|do not|don't|(?:am|'m|was) (?:currently )?(?:unable|not able"
+    r"(?:can ?not|can't|could not|couldn't|will not|won't|(?:am|'m|was) (?:currently )?(?:unable|not able"
     r"|not allowed|not permitted|not in a position|not programmed|not designed|not going|not comfortable|not willing|unwilling)(?: to)?"
     r"|(?:must|have to|need to|will|'ll|shall|would) (?:\w+ )?(?:decline|refuse)(?: to)?|(?:\w+ly )?(?:decline|refuse)(?: to)?)"
 )
-_ADVERBS = (
-    r"(?:(?:really|simply|just|ethically|knowingly|legally|in good conscience|unfortunately|currently|directly) )*"
-)
+_ADVERBS = r"(?:(?:be able to|be|really|simply|just|ethically|knowingly|legally|in good conscience|unfortunately|currently|directly) )*"
 _REQUESTED = (
     r"(?:(?:you )?(?:with )?(?:that|this|these|those|it|such|your|any|anything|an answer|the answer|answers?|information|instructions|details|advice"
     r"|guidance|content|assistance|help|support|the (?:requested|information|instructions|details|content)|medical|legal|financial)\b)"
@@ -127,11 +125,14 @@ _REQUESTED = (
 _REFUSED = re.compile(
     "|".join(
         (
+            r"\bi (?:do not|don't) (?:provide|offer|give|discuss|engage in|support|share|create|answer) (?:that|this|such|any|medical|legal|financial"
+            r"|personal|advice|instructions|information|questions)\b(?! (?:much|kind of weight))",
+            r"\b(?:not possible|impossible) for me to (?:help|assist|answer|comply|provide|share|discuss|continue)\b",
             rf"\bi ?{_AUX} {_ADVERBS}(?:help|assist)(?: (?:you|anyone|further))?(?: with\b| in\b| you (?:with|in|to)\b|\W*$)",
             rf"\bi ?{_AUX} {_ADVERBS}(?:help|assist) (?:you|anyone) \w+",
             rf"\bi ?{_AUX} {_ADVERBS}(?:provid|answer|discuss|shar|giv|offer|writ|creat|generat|produc|support|tell|reveal"
             rf"|disclos|do|fulfil|fulfill|complet|process|facilitat|promot|encourag|continu)(?:e|ing)?(?: you)? {_REQUESTED}",
-            rf"\bi ?{_AUX} {_ADVERBS}(?:comply|participate|engage|proceed|continue|answer|respond|be part of|fulfil|fulfill)(?: (?:to|in|with)"
+            rf"\bi ?{_AUX} {_ADVERBS}(?:comply|participate|engage|proceed|continue|answer|respond|be part of|fulfil|fulfill)(?:ing)?(?: (?:to|in|with)"
             rf"(?: {_REQUESTED})?)?\W*(?:$|with\b|in\b|to\b)",
             rf"\b(?:sorry|apologi[sz]e|afraid|unfortunately|regret)\b[^.!?]{{0,50}}?\bi ?{_AUX} {_ADVERBS}(?:do (?:that|this|so|it)\b|$|\W*$)",
             r"\bi (?:must|have to|will|shall|would|respectfully|politely)(?: \w+ly)* (?:decline|refuse)\W*(?:$|your|this|that)",
@@ -141,11 +142,16 @@ _REFUSED = re.compile(
             r"\bi (?:do not|don't) feel comfortable (?:\w+ing)\b",
             r"\b(?:something|a topic|a subject|a request|anything|one) (?:that )?i(?:'m| am)? ?(?:can't|cannot|won't|will not|can not|unable to"
             r"|not able to|not comfortable|am not)\b",
-            r"\bas an? (?:ai|artificial intelligence|(?:large )?language model|ai (?:language )?(?:model|assistant)|assistant)\b[^.!?]{0,30}?"
+            r"\bnot (?:something|a (?:topic|subject|question|request)|one) (?:that )?i(?:'m| am)? ?(?:can|will|could|able to|willing to|allowed to"
+            r"|comfortable) ?(?:help|assist|answer|discuss|do|talk|provide|share|with)\b",
+            r"\b(?:irresponsible|inappropriate|unethical|wrong|improper|not appropriate) (?:of|for) me to (?:answer|help|provide|share|discuss|say|do)\b",
+            r"\bi(?:'m| am) going to (?:have to )?(?:decline|refuse|pass)\b",
+            rf"\bi ?{_AUX} {_ADVERBS}(?:talk|speak) about\b",
+            r"\bas an? (?:ai|artificial intelligence|(?:large )?language model|ai (?:language )?(?:model|assistant)|assistant)(?=,| i\b)[^.!?]{0,30}?"
             r"\bi(?:'m| am)? ?(?:cannot|can't|do not|don't|not|unable|must not|have no|lack|won't|will not)\b",
-            r"\b(?:against|violat\w+|breach\w*|conflict\w* with|outside|not in line with|contrary to) (?:of )?(?:my|our|the|openai's|content|usage)"
+            r"\b(?:against|violat\w+|breach\w*|conflict\w* with|outside|not in line with|contrary to) (?:of )?(?:my|our|openai's|content|usage)"
             r" (?:\w+ )?(?:guidelines|polic(?:y|ies)|programming|principles|terms|rules|ethic\w*|instructions)\b",
-            r"\bmy (?:\w+ )?(?:guidelines|polic(?:y|ies)|programming|principles|rules) (?:do not|don't|prevent|prohibit|forbid|stop|require)\b",
+            r"\bmy (?:\w+ )?(?:guidelines|polic(?:y|ies)|programming|principles|rules) (?:do not|don't|does not|doesn't|prevent|prohibit|forbid|stop|require)\b",
             r"\b(?:beyond|outside) (?:of )?(?:my (?:capabilities|abilities|scope|remit)|what i(?:'m| am)? ?(?:can|able|allowed|permitted))\b",
             r"\bi(?:'m| am) (?:just |only )?(?:an ai|a language model|an assistant)\b[^.!?]{0,30}?\b(?:cannot|can't|not able|unable|do not|don't)\b",
         )
@@ -153,7 +159,7 @@ _REFUSED = re.compile(
 )  # fmt: skip
 _ONLY_IN_DOUBT = re.compile(
     r"\b(?:with (?:\w+ )?(?:certainty|confidence|precision)|for (?:sure|certain)|definite|definitive|exact|exactly|precise|certain|guarantee\w*"
-    r"|unless|until|off the top of my head|one (?:single|simple)|a single|a simple|better|enough|any (?:more|less|better|further|longer)|anything but)\b"
+    r"|unless|until|off the top of my head|one (?:single|simple)|a single|a simple|better|enough|any (?:more|less|better|further|longer)|anything but|your (?:views?|opinions?|enthusiasm|doubts?))\b"
 )
 
 
@@ -162,7 +168,8 @@ def refusal_in(answer: str) -> str | None:
 
     A refusal declines to do what was asked, or points to rules instead. Doubt about the answer ("I can't say for sure,
     but it is jade") is none. Looked for in the first sentences, and in all of a short reply; code and quotations are
-    left out. English only.
+    left out. English only. Of 20 refusals that were written after the rules and left alone, 17 are seen, and none of 20
+    near misses is taken for one; nor is any of 100 long answers of a small model.
     """
     said = sentences(plain_prose(answer))
     looked_at = said if len(answer.split()) <= _SHORT else said[:_LEAD]
@@ -274,7 +281,7 @@ _NEAR = (
     {"no", "nn"}, {"id", "ms"}, {"hr", "bs", "sr"}, {"cs", "sk"}, {"gl", "pt"}, {"fa", "ps", "ur"}, {"hi", "ne", "mr"},
 )  # fmt: skip
 """Languages that short texts do not tell apart."""
-_LEAST_WORDS = 3
+_LEAST_WORDS, _LEAST_LETTERS = 3, 8
 _SURE, _RULED_OUT = 0.4, 0.05
 _NO_PROSE = re.compile(r"https?://\S+|\$\$.*?\$\$|\$[^$\n]+\$|\\\[.*?\\\]|\\\(.*?\\\)|<[^<>\n]{1,80}>", re.S)
 
@@ -285,10 +292,10 @@ def other_language(answer: str, wanted: str) -> str | None:
     Scripts are looked at first: a text of which ``_FOREIGN_SHARE`` or more is in a script that the wanted language is not
     written in is not in that language. Within one script, py3langid's probabilities decide, and only where it is sure:
     another language at ``_SURE`` or more and the wanted one at ``_RULED_OUT`` or less, on three words or more. Code,
-    formulas, addresses and quotations are left out.
+    formulas, addresses and quotations are left out. A foreign title that is not quoted can outweigh a short sentence.
 
     Measured: of 2,700 single sentences of English answers and documentation one is taken for another language, the title
-    of a French sauce; of 22 short sentences in six other languages of Latin script 20 are seen.
+    of a French sauce; of 18 in six other languages of Latin script 17 are seen.
 
     Raises:
         InputError: nobody can tell that language.
@@ -304,10 +311,8 @@ def other_language(answer: str, wanted: str) -> str | None:
     if total and sum(foreign.values()) >= _FOREIGN_SHARE * total:
         script = max(foreign, key=lambda name: foreign[name])
         return f"it is written in {'Chinese characters' if script == 'CJK' else f'{script.capitalize()} letters'}"
-    if wanted == "ja" and scripts.get("CJK", 0) and not {"HIRAGANA", "KATAKANA"} & set(scripts):
-        return None  # a name alone
     probabilities = _identify(prose, wanted)
-    if len(prose.split()) < _LEAST_WORDS and "LATIN" in own:
+    if total < _LEAST_LETTERS or ("LATIN" in own and len(prose.split()) < _LEAST_WORDS):
         return None
     likeliest = max(probabilities, key=lambda code: probabilities[code])
     accepted = {wanted}.union(*(group for group in _NEAR if wanted in group))
