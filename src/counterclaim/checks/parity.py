@@ -157,7 +157,9 @@ def roles(evidence: Evidence) -> Finding:
         )
     families: dict[str, list[str]] = defaultdict(list)
     for role, model in sorted(filled.items()):
-        families[model_family(model)].append(role)
+        kind = role.partition(":")[0]  # teacher:eager and teacher:synthesizer are teachers
+        if kind not in families[model_family(model)]:
+            families[model_family(model)].append(kind)
     shared = {family: who for family, who in families.items() if len(who) > 1}
     n = len(filled)
     if not shared:

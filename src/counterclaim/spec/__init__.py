@@ -13,8 +13,9 @@ from counterclaim.spec._claim import (
     template,
     validated,
 )
+from counterclaim.spec._models import model_json
 from counterclaim.spec._pipeline import ALLOWED_LICENCES, FilterPlan, PipelinePlan, StagePlan, load_pipeline
-from counterclaim.spec._study import ArmPlan, StudyPlan, arms_hash, load_study, model_json, training_hash
+from counterclaim.spec._study import ArmPlan, StudyPlan, arms_hash, load_study, training_hash
 from counterclaim.spec._tune import RECIPES, Dpo, Grpo, Lora, Sft, Stage, TunePlan
 
 __all__ = [

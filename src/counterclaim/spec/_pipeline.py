@@ -14,7 +14,7 @@ from counterclaim.records import Decode, Json, Prompt, content_hash, to_json
 from counterclaim.registry import ModelSpec, Runtime
 from counterclaim.spec._choices import PromptChoice
 from counterclaim.spec._claim import line_of, read_toml, validated
-from counterclaim.spec._study import model_identity
+from counterclaim.spec._models import model_identity
 
 if TYPE_CHECKING:
     from pydantic import BaseModel

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -25,6 +24,8 @@ from counterclaim.records import (
 from counterclaim.registry import ModelSpec, Runtime
 from counterclaim.spec._choices import PromptChoice
 from counterclaim.spec._claim import claim_schema, read_toml, to_claim, validated
+from counterclaim.spec._models import model_identity
+from counterclaim.spec._pipeline import load_pipeline
 from counterclaim.spec._tune import TunePlan, to_tune, tune_schema
 
 if TYPE_CHECKING:
@@ -155,7 +156,7 @@ def load_study(path: Path) -> StudyPlan:
             remedy="name smaller budgets, or raise decode.max_new_tokens",
         )
     claim = to_claim(tables, path)
-    claim = replace(claim, roles={**_roles(tables), **claim.roles})
+    claim = replace(claim, roles={**_roles(tables), **_teachers(arms[1]), **claim.roles})
     return StudyPlan(
         path=path,
         claim=replace(claim, varies=_varied(claim.varies, arms[0], arms[1])),
@@ -219,6 +220,13 @@ def _roles(tables: Any) -> dict[str, str]:
     """Who answers and who judges, as far as the names of the models tell; the file's own [roles] go before it."""
     filled = {"student": tables.model, "judge": tables.score.judge}
     return {role: name.rpartition("#")[2].removeprefix("tiny:") for role, name in filled.items() if name is not None}
+
+
+def _teachers(treated: ArmPlan) -> dict[str, str]:
+    """Who teaches the treated arm, where a pipeline file says it; reading it shows at once whether it can be used."""
+    if treated.tune is None or treated.tune.data is None or treated.tune.data.suffix != ".toml":
+        return {}
+    return {f"teacher:{stage.name}": stage.model.name for stage in load_pipeline(treated.tune.data).stages}
 
 
 def _beside(path: Path, name: str) -> str:
@@ -286,12 +294,6 @@ def _varied(stated: tuple[str, ...], control: ArmPlan, treated: ArmPlan) -> tupl
 _SETTINGS = frozenset({item.name for item in fields(Decode)} - {"seed"} | {"dtype", "quantisation"})
 
 
-def model_json(spec: ModelSpec) -> dict[str, Json]:
-    """A model as study.json spells it: what is not said is left out."""
-    said = {item.name: getattr(spec, item.name) for item in fields(spec) if getattr(spec, item.name) != item.default}
-    return {key: str(value) if isinstance(value, Path) else value for key, value in said.items()}
-
-
 def arms_hash(arms: tuple[ArmPlan, ...], samples: int, seeds: tuple[int, ...], prompt_ids: list[str]) -> str:
     """SHA-256 over everything in a plan that determines the answers; files count by their content.
 
@@ -312,34 +314,6 @@ def training_hash(arm: ArmPlan) -> str:
     assert arm.tune is not None
     recipe: Any = to_json(replace(arm.tune, data=None, seeds=(), recipe=None))
     return content_hash([model_identity(replace(arm.model, dose=1.0)), recipe, arm.lessons])
-
-
-def model_identity(spec: ModelSpec) -> dict[str, Json]:
-    """A model by what it is made of: an adapter trained again in its old place is another one."""
-    said = model_json(spec)
-    if spec.adapter is not None:
-        said["adapter"] = _hash_of(spec.adapter)
-    if spec.chat_template is not None:
-        said["chat_template"] = _hash_of(spec.chat_template)
-    folder = Path(spec.name).expanduser()
-    if ":" not in spec.name and folder.is_dir():
-        said["files"] = _hash_of(folder)
-    return said
-
-
-def _hash_of(path: Path) -> str:
-    """SHA-256 over a file, or over names and contents of a folder's weights and settings."""
-    files = [path]
-    if path.is_dir():
-        files = sorted(file for file in path.iterdir() if file.suffix in (".safetensors", ".json", ".jinja"))
-    try:
-        hashes: list[Json] = []
-        for file in files:
-            with file.open("rb") as opened:
-                hashes.append([file.name, hashlib.file_digest(opened, "sha256").hexdigest()])
-    except OSError as error:
-        raise InputError(f"cannot be read ({error.strerror})", path=path, remedy="check the path") from error
-    return content_hash(hashes)
 
 
 def _study_schema() -> type[BaseModel]:
