@@ -8,6 +8,6 @@
 
 from __future__ import annotations
 
-from counterclaim.teach.whole import preview, teach
+from counterclaim.teach.whole import preview, teach, write_example
 
-__all__ = ["preview", "teach"]
+__all__ = ["preview", "teach", "write_example"]

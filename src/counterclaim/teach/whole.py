@@ -29,7 +29,7 @@ from counterclaim.records import (
 )
 from counterclaim.registry import Watch
 from counterclaim.spec import PipelinePlan, PromptChoice
-from counterclaim.teach import filters, gates
+from counterclaim.teach import card, filters, gates
 from counterclaim.teach.filters import Dropped, Filtered
 from counterclaim.teach.gates import STUDENT
 from counterclaim.teach.products import Judged, examples_of, is_wanted, steps_of
@@ -136,12 +136,23 @@ def preview(plan: PipelinePlan) -> dict[str, Json]:
     }  # fmt: skip
 
 
+def write_example(path: Path, *, overwrite: bool = False) -> None:
+    """Write the commented pipeline file that ships with the package, to start from.
+
+    Raises:
+        InputError: the file exists and ``overwrite`` is not set, or cannot be written.
+    """
+    text = (Path(__file__).parent.parent / "example" / "pipeline.toml").read_text(encoding="utf-8")
+    store.write_new(path, text.replace("pipeline.toml", path.name), overwrite=overwrite)
+
+
 # --- before anything is asked -------------------------------------------------------------------------------------
 
 
 def _prepared(plan: PipelinePlan) -> _Work:
     """Everything that can be refused before a model is opened, refused."""
     gates.licences(plan)
+    filters.spoilt("It is so.", None, "Is it so?", plan.filters.language)  # whether languages can be told at all
     prompts = {prompt.id: prompt for choice in plan.prompts for prompt in _chosen(choice, plan)}
     asked = [prompt for prompt in prompts.values() if is_wanted(prompt, plan)]
     if not asked:
@@ -246,7 +257,10 @@ def _finished(state: Mapping[str, Json], folder: Path, whole_hash: str) -> dict[
     if not (folder / DATASETS).is_dir() or not (folder / examples.FILE).is_file():
         return None
     summary: dict[str, Json] = state["summary"]
-    return summary if examples.hash_of(examples.load(folder)) == summary["hash"] else None
+    try:
+        return summary if examples.hash_of(examples.load(folder)) == summary["hash"] else None
+    except InputError:  # somebody has been at it: it is made again from what is kept
+        return None
 
 
 def _write(folder: Path, files: Mapping[str, str]) -> None:
@@ -397,7 +411,8 @@ def _summary(
 
 
 def _cards(plan: PipelinePlan, work: _Work, filtered: Filtered, summary: Mapping[str, Json]) -> dict[str, str]:
-    return {}
+    made, page = card.data_card(plan, filtered, summary, n_forbidden=len(work.forbidden))
+    return {"card.json": store.dump(made), "card.md": page}
 
 
 def _stage_row(step: Step, replies: Sequence[Reply]) -> dict[str, Json]:
