@@ -76,12 +76,11 @@ def teach(
 def _show_planned(planned: dict[str, Any]) -> None:
     """What would be asked of whom."""
     console = terminal()
-    table = table_of("stage", "model", "licence", "calls at most", "after")
+    table = table_of("stage", "calls at most", "licence", "model")
     for row in planned["stages"]:
         table.add_row(
-            plain(row["stage"]), plain(row["model"]), plain(row["licence"] or ""), f"{row['calls_at_most']:,}",
-            plain(", ".join(row["after"])),
-        )  # fmt: skip
+            plain(row["stage"]), f"{row['calls_at_most']:,}", plain(row["licence"] or ""), plain(row["model"])
+        )
     console.print(table)
     left_out = f", {planned['contaminated']} left out as test prompts" if planned["contaminated"] else ""
     console.print(plain(

@@ -182,6 +182,10 @@ class _Work:
                     for number in range(len(self.steps)):
                         if not self._after[number] and not self._flowing[number]:
                             self._prepare(prompt, number)
+                first = self._next_batched()
+            if first is not None:  # before anybody is paid, for it may not be there
+                self._opened(self.steps[first].model)
+            with self._lock:
                 self._admit()
         except BaseException:
             self._close()
