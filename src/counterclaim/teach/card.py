@@ -242,7 +242,7 @@ def _products(card: Mapping[str, Json]) -> str:
         for row in card["products"]
     ]  # fmt: skip
     lengths = [
-        [name, *(number(card["words"][key][at]) for at in ("low", "median", "high"))]
+        [name, *(f"{card['words'][key][at]:,.4g}" for at in ("low", "median", "high"))]
         for name, key in (("answer", "answer"), ("thought before it", "thought"))
     ]
     return (
@@ -278,18 +278,16 @@ def _spent(card: Mapping[str, Json]) -> str:
 
 
 def _loading(card: Mapping[str, Json]) -> str:
-    lines = ["from datasets import load_from_disk", ""]
+    trainers = [name for name, rows in (("DPOTrainer", card["preference"]), ("SFTTrainer", card["sft"])) if rows]
+    lines = ["from datasets import load_from_disk", f"from trl import {', '.join(trainers)}"]
     if card["sft"]:
         lines += [
-            "from trl import SFTTrainer",
             "",
             'sft = load_from_disk("datasets/sft")  # columns prompt and completion, as turns',
             "SFTTrainer(model, train_dataset=sft).train()",
         ]
     if card["preference"]:
-        lines += [""] if card["sft"] else []
         lines += [
-            "from trl import DPOTrainer",
             "",
             'pairs = load_from_disk("datasets/preference")  # columns prompt, chosen and rejected',
             "DPOTrainer(model, train_dataset=pairs, processing_class=tokenizer).train()",
