@@ -303,7 +303,7 @@ def show_outline(told: dict[str, Any]) -> None:
         f"{told['study']}: is it true that {claim['metric']} {_VERBS[claim['direction']]} by at least {claim['margin']:g}?"
     ))  # fmt: skip
     table = table_of("arm", "model", "what is done")
-    treated = next((arm for arm in told["arms"] if arm["arm"] == "treated"), {})
+    treated: dict[str, Any] = next((arm for arm in told["arms"] if arm["arm"] == "treated"), {})
     for arm in told["arms"]:
         alike = arm is not treated and arm.get("tune") is not None and arm["tune"] == treated.get("tune")
         done = f"as treated, at dose {arm['model'].get('dose', 1):g}" if alike else _done_to(arm)
@@ -313,6 +313,10 @@ def show_outline(told: dict[str, Any]) -> None:
         f"{told['prompts']:,} prompts, {told['answers']:,} answers and as many more for each scripted turn "
         f"({', '.join(told['follow_ups']) or 'none'}); scored by {', '.join(name.partition('@')[0] for name in told['instruments'])}."
     ))  # fmt: skip
+    if "pipeline" in treated:
+        pipeline = treated["pipeline"]
+        teachers = ", ".join(f"{stage['stage']} ({stage['model'].rpartition('#')[2]})" for stage in pipeline["stages"])
+        console.print(plain(f"The pipeline asks {teachers}; {pipeline['calls_at_most']:,} calls at most."))
     for note in told["notes"]:
         console.print(plain(f"note: {note}"))
     console.print("Nothing was loaded and nothing was written.")
@@ -333,10 +337,7 @@ def _done_to(arm: dict[str, Any]) -> str:
         told += ["on shuffled data"] if tune.get("placebo") else []
         told += [f"{arm['examples']:,} examples"] if "examples" in arm else []
         told += [f"{arm['training_prompts']:,} training prompts"] if "training_prompts" in arm else []
-        if "pipeline" in arm:
-            told.append(
-                f"taught by {', '.join(stage['model'] for stage in arm['pipeline']['stages'])}, at most {arm['pipeline']['calls_at_most']:,} calls"
-            )
+        told += ["on what the pipeline below teaches"] if "pipeline" in arm else []
     told += [f"adapter {arm['model']['adapter']}"] if "adapter" in arm["model"] else []
     told += [f"dose {arm['model']['dose']:g}"] if "dose" in arm["model"] else []
     told += [f"system prompt {arm['decode']['system_prompt']!r}"] if arm["decode"].get("system_prompt") else []

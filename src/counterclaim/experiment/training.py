@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from counterclaim.errors import InputError, ModelError
 from counterclaim.experiment.watching import Watchers
 from counterclaim.records import Example, Json, Prompt, content_hash, to_json
 from counterclaim.registry import Fitting, Runtime
-from counterclaim.spec import ArmPlan, Grpo, TunePlan, load_pipeline, training_hash
+from counterclaim.spec import ArmPlan, Grpo, PipelinePlan, TunePlan, load_pipeline, training_hash
 
 CARD = "card.json"
 OPERATOR = operators.tune.tune
@@ -62,13 +63,15 @@ def gather(arms: Sequence[ArmPlan], watchers: Watchers) -> tuple[tuple[ArmPlan, 
             continue
         source = replace(arm.tune, placebo=False, seeds=())
         if source not in known:
-            known[source] = _lessons(arm.tune, watchers)
+            known[source] = _lessons(arm, watchers)
         made[arm.name] = known[source]
         out.append(replace(arm, lessons=known[source].hash))
     return tuple(out), made
 
 
-def _lessons(plan: TunePlan, watchers: Watchers) -> Lessons:
+def _lessons(arm: ArmPlan, watchers: Watchers) -> Lessons:
+    plan = arm.tune
+    assert plan is not None
     prompts = [
         prompt
         for stage in plan.stages
@@ -78,8 +81,7 @@ def _lessons(plan: TunePlan, watchers: Watchers) -> Lessons:
     if plan.data is None:
         return Lessons(prompts=prompts)
     source = plan.data
-    if source.suffix == ".toml":
-        pipeline = load_pipeline(source)
+    if (pipeline := _pipeline_of(arm)) is not None:
         if not is_leader():
             _hold_taught(pipeline.out)
         teach.teach(pipeline, pipeline.out, lambda doing, done, total: watchers.part(f"teaching: {doing}", done, total))
@@ -87,19 +89,33 @@ def _lessons(plan: TunePlan, watchers: Watchers) -> Lessons:
     return Lessons(examples.load(source), prompts)
 
 
-def outline_training(plan: TunePlan) -> dict[str, Json]:
+def _pipeline_of(arm: ArmPlan) -> PipelinePlan | None:
+    """The pipeline that teaches an arm, with the arm's own model as its student; None where it learns from a finished set."""
+    if arm.tune is None or arm.tune.data is None or arm.tune.data.suffix != ".toml":
+        return None
+    plan = load_pipeline(arm.tune.data)
+    if plan.student is None or plan.student.name == arm.model.name:
+        return plan
+    own = re.sub(r"[^A-Za-z0-9.]+", "-", arm.model.name).strip("-")
+    return replace(plan, student=replace(arm.model, dose=1.0), out=plan.out.with_name(f"{plan.out.name}-{own}"))
+
+
+def outline_training(arm: ArmPlan) -> dict[str, Json]:
     """What training an arm would take, after everything that can be refused without a model has been looked at.
 
     Raises:
         InputError: the pipeline, a training set, prompts or a reward cannot be used.
     """
+    plan = arm.tune
+    if plan is None:
+        return {"adapters": 0}
     told: dict[str, Json] = {"adapters": len(plan.seeds)}
     for stage in plan.stages:
         if isinstance(stage, Grpo) and stage.prompts is not None:
             registry.reward_named(stage.reward)
             told["training_prompts"] = len(choose_prompts(stage.prompts))
-    if plan.data is not None and plan.data.suffix == ".toml":
-        told["pipeline"] = teach.preview(load_pipeline(plan.data))
+    if (pipeline := _pipeline_of(arm)) is not None:
+        told["pipeline"] = teach.preview(pipeline)
     elif plan.data is not None:
         told["examples"] = len(examples.load(plan.data))
     return told

@@ -82,7 +82,7 @@ def outline(plan: StudyPlan) -> dict[str, Json]:
         answers += adapters * len(ready.prompts) * plan.samples * len(plan.seeds)
         arms.append({
             "arm": arm.name, "model": model_json(arm.model), "decode": to_json(arm.decode),
-            **({} if arm.tune is None else {"tune": to_json(arm.tune), **outline_training(arm.tune)}),
+            **({} if arm.tune is None else {"tune": to_json(arm.tune), **outline_training(arm)}),
         })  # fmt: skip
     return {
         "study": str(plan.path), "prompts": len(ready.prompts), "arms": arms, "answers": answers,
