@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,14 +42,8 @@ def tune(fitting: Fitting, folder: Path) -> Mapping[str, Json]:
         ModelError: a library is missing, the model cannot be trained, or training broke (it says at which step).
         InputError: there is nothing to learn from.
     """
-    try:
-        import datasets  # noqa: F401
-        import peft  # noqa: F401
-        import trl  # noqa: F401
-    except ImportError as error:
-        raise ModelError(
-            f"training needs trl, peft and datasets ({error})", remedy="pip install 'counterclaim[train]'"
-        ) from error
+    if missing := [name for name in ("trl", "peft", "datasets", "accelerate") if importlib.util.find_spec(name) is None]:
+        raise ModelError(f"training needs {' and '.join(missing)}", remedy="pip install 'counterclaim[train]'")
     from counterclaim.operators.training import fit
 
     return fit(fitting, folder)
