@@ -101,6 +101,45 @@ def make_page(verdict: str = "REFUTED", **changes: Any) -> Page:
     return replace(page, **changes)
 
 
+def adapter(arm: str = "treated", seed: int | None = 1, **changes: Any) -> dict[str, Any]:
+    """One trained adapter as extras.json holds it: SFT, then GRPO."""
+    log = {"step": [1, 2, 3], "loss": [3.0, 2.0, 1.25]}
+    outcomes = {"loss": [0.1, 0.2, None], "reward": [0.1, 0.4, 0.6], "accuracy": [0.5, 0.5, 0.6]}
+    return {
+        "arm": arm, "replicate": "" if seed is None else str(seed), "seed": seed, "operator": "tune",
+        "recipe": "paper-sft-dpo", "placebo": arm == "placebo", "data_hash": "8f3ac1" * 10, "n_examples": 160,
+        "model": "tiny:qwen3", "adapter": "adapters/x", "adapter_hash": "ab" * 32, "seconds": 12.34, "parameters": 12345,
+        "stages": [
+            {"method": "sft", "steps": 3, "settings": {"learning_rate": 2e-4}, "log": log},
+            {"method": "grpo", "steps": 3, "settings": {"reward": "outcome"}, "log": {**log, **outcomes}},
+        ],
+        "notes": [], **changes,
+    }  # fmt: skip
+
+
+def rates(**values: float) -> dict[str, Any]:
+    return {name: estimate(value, value - 0.1, value + 0.1) for name, value in values.items()}
+
+
+SPOKEN = {
+    **check("language-to-behaviour", Outcome.FAIL, "cost"),
+    "behaviour": "recovery_rate",
+    "arms": {
+        "control": rates(recovery_rate=0.36, svr=0.33),
+        "treated": {
+            **rates(recovery_rate=0.22, svr=0.69),
+            "language_to_behaviour": Estimate.undefined("the relative change of behaviour may be zero").to_json(),
+        },
+        "dose:0.5": rates(recovery_rate=0.3, svr=0.5, language_to_behaviour=-2.9),
+    },
+}
+
+
+def trained_page(*adapters: Any) -> Page:
+    page = make_page()
+    return replace(page, checks=[*page.checks, SPOKEN], meta={**page.meta, "training": list(adapters)})
+
+
 def hostile_page() -> Page:
     """A page on which every text that can come from outside is hostile."""
     page = make_page()
@@ -118,6 +157,11 @@ def hostile_page() -> Page:
     meta = {key: HOSTILE if isinstance(value, str) else value for key, value in page.meta.items()}
     meta["sources"] = [dict.fromkeys(("arm", "path", "format", "sha256"), HOSTILE)]
     meta |= {"notes": [HOSTILE], "claim": {HOSTILE: [HOSTILE]}, "questions": {"truncation": HOSTILE}}
+    stage = {"method": HOSTILE, "steps": HOSTILE, "settings": {HOSTILE: HOSTILE}}
+    log = {"step": [1, 2], "loss": [1.0, 2.0]}
+    texts = dict.fromkeys(("arm", "replicate", "operator", "recipe", "data_hash", "model", "adapter"), HOSTILE)
+    meta["training"] = [{**texts, "seed": None, "stages": [{**stage, "log": log}], "notes": [HOSTILE]}] * 2
+    checks.append({**SPOKEN, "arms": {HOSTILE: {"svr": Estimate.undefined(HOSTILE).to_json()}}})
     return Page(verdict, checks, [row], 1, meta)
 
 
@@ -370,10 +414,9 @@ def test_markdown_is_one_verdict_one_number_one_table() -> None:
 def test_markdown_neither_links_nor_notifies_nor_breaks_its_table() -> None:
     text = render_markdown(hostile_page())
     assert not re.search(r"@\w|#\d|https?://|www\.|<(?!/?details>|/?summary>)", text)
-    for line in text.splitlines():
-        if line.startswith("|"):
-            assert len(re.findall(r"(?<!\\)\|", line)) in (3, 4, 5)
-        assert not re.search(r"(?<!\\)[`\[]", line)
+    for table in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):
+        assert len({len(re.findall(r"(?<!\\)\|", line)) for line in table.splitlines()}) == 1
+        assert not re.search(r"(?<!\\)[`\[]", table)
 
 
 def test_markdown_fits_a_comment() -> None:
@@ -426,3 +469,62 @@ def test_the_gallery_of_outcomes_is_not_by_colour_alone() -> None:
     text = Reader(render_html(make_page())).text
     for outcome in ("FAIL", "ERROR", "INCONCLUSIVE", "WARN", "PASS"):
         assert outcome in text
+
+
+def test_training_is_told_by_adapter_and_drawn_by_stage() -> None:
+    html = render_html(trained_page(adapter(), adapter(seed=2, notes=["Stopped at step 3."]), adapter("placebo")))
+    section = html.partition('id="h-training"')[2].partition("</section>")[0]
+    words = Reader(f"<section><h2{section}</section>").words
+    for cell in ("8f3ac18f", "12,345", "1.250, 0.200", "sft, grpo", "12.3", "paper-sft-dpo, shuffled pairs"):
+        assert cell in words, cell
+    assert section.count("<svg") == 8, "two arms, with loss, loss, reward and share right each"
+    assert "seed 2 from 3.000 to 1.250" in section
+    assert "treated, seed 2: Stopped at step 3." in section
+    assert "learning_rate" in section
+    assert "0.0002" in section
+    text = render_markdown(trained_page(adapter(), adapter(seed=2, notes=["Stopped at step 3."])))
+    assert "| treated | 2 | paper-sft-dpo | sft, grpo | 8f3ac18f | 160 | 12,345 | 3, 3 | 1.250, 0.200 | 12.3 |" in text
+    assert "* treated, seed 2: Stopped at step 3." in text
+
+
+def test_form_and_function_stand_side_by_side_for_every_arm() -> None:
+    html = render_html(trained_page())
+    section = html.partition('id="h-function"')[2].partition("</section>")[0]
+    table = re.sub(r"<[^>]+>", " ", section)
+    assert (
+        re.sub(r"\s+", " ", table.partition("Every arm")[0]).split("arm", 1)[1].split()
+        == (
+            "recovery rate self-verification rate language-to-behaviour ratio "
+            "control 0.360 0.260 to 0.460 0.330 0.230 to 0.430 — "
+            "treated 0.220 0.120 to 0.320 0.690 0.590 to 0.790 — the relative change of behaviour may be zero "
+            "dose:0.5 0.300 0.200 to 0.400 0.500 0.400 to 0.600 −2.900 −3.000 to −2.800"
+        ).split()
+    )
+    assert "95\u00a0% intervals" in section
+    assert "Training" not in html
+    text = render_markdown(trained_page())
+    assert "| arm | recovery rate | self-verification rate | language-to-behaviour ratio |" in text
+    assert "ruler check failed" not in section
+    invalid = replace(trained_page(), verdict=make_page("INVALID").verdict)
+    assert "ruler check failed" in render_html(invalid).partition('id="h-function"')[2].partition("</section>")[0]
+
+
+@pytest.mark.parametrize("given", [
+    None, 5, "x", {}, [None, 3], [{}], [{"stages": 3, "notes": 4}], [{"stages": [None, {}, {"log": []}]}],
+    [{"arm": ["a"], "seed": {}, "placebo": "yes", "stages": [{"method": 3, "log": {"loss": ["a", None], "step": [1]}}]}],
+    [adapter(), adapter(stages=[])],
+], ids=str)  # fmt: skip
+def test_training_that_cannot_be_read_leaves_the_page_whole(given: Any) -> None:
+    page = make_page()
+    page = replace(page, meta={**page.meta, "training": given})
+    assert "REFUTED" in render_html(page)
+    assert "REFUTED" in render_markdown(page)
+
+
+@pytest.mark.parametrize(
+    "arms", [None, 5, [], {"control": 3}, {"control": {"svr": 3}}, {"control": {"svr": {}}}], ids=str
+)
+def test_rates_that_cannot_be_read_leave_the_page_whole(arms: Any) -> None:
+    page = replace(make_page(), checks=[{**SPOKEN, "arms": arms}])
+    assert "REFUTED" in render_html(page)
+    assert "REFUTED" in render_markdown(page)

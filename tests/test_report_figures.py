@@ -64,6 +64,15 @@ FIGURES: dict[str, dict[str, Any]] = {
             {"name": "b", "x": [0, 1], "y": [0.1, 0.1]},
         ],
     },
+    "curves": {
+        "kind": "curves",
+        "title": "sft: loss",
+        "xlabel": "step",
+        "series": [
+            {"name": "seed 1", "x": [1, 2, 3, 4], "y": [3.0, 2.0, 1.5, 1.2]},
+            {"name": "seed 2", "x": [1, 2, 3, 4], "y": [3.1, None, 1.4, 1.3]},
+        ],
+    },
 }
 
 
@@ -166,6 +175,39 @@ def test_a_long_name_is_cut_and_kept_whole_in_a_tooltip() -> None:
     assert [title.text for text in svg.iter("text") for title in text.iter("title")] == [name]
 
 
+def lengths(svg: ET.Element) -> list[int]:
+    """Points of every curve."""
+    return [path.attrib["d"].count("L") + 1 for path in svg.iter("path")]
+
+
+def test_a_curve_breaks_where_a_value_is_missing_and_says_so() -> None:
+    svg = drawn(FIGURES["curves"])
+    assert lengths(svg) == [4, 2]
+    assert len(list(svg.iter("circle"))) == 1, "a value between two that are missing is a dot"
+    assert "seed 2 from 3.100 to 1.300, 1 values missing" in str(svg[1].text)
+    assert {"seed 1", "seed 2", "sft: loss", "step"} <= set(texts(svg))
+
+
+def test_a_long_log_is_thinned_and_keeps_its_ends_and_its_spike() -> None:
+    n = 5000
+    log = [1.0 + (i % 7) / 100 for i in range(n)]
+    log[0], log[1234], log[-1] = 2.0, 9.0, 0.5
+    svg = drawn({"kind": "curves", "title": "loss", "series": [{"name": "seed 1", "x": list(range(n)), "y": log}]})
+    assert 150 <= lengths(svg)[0] <= 200
+    heights = [float(point.split(" ")[1]) for path in svg.iter("path") for point in path.attrib["d"][1:].split("L")]
+    assert heights[0] == pytest.approx(heights[-1] - (2.0 - 0.5) * (heights[-1] - min(heights)) / (9.0 - 0.5), abs=0.2)
+    assert heights[-1] == max(heights)
+    assert min(heights) < heights[0] - 50, "the spike"
+    assert not any(text.startswith("seed") for text in texts(svg)), "one line needs no legend"
+
+
+def test_more_runs_than_the_eye_tells_apart_are_counted() -> None:
+    series = [{"name": f"seed {i}", "x": [1, 2], "y": [1.0, i]} for i in range(9)]
+    svg = drawn({"kind": "curves", "title": "loss", "series": series})
+    assert len(lengths(svg)) == 6
+    assert "loss (the first 6 of 9)" in texts(svg)
+
+
 BROKEN: list[Any] = [
     None,
     "interval",
@@ -190,6 +232,9 @@ BROKEN: list[Any] = [
     {"kind": "bars", "rows": [{"name": "a"}]},
     {"kind": "lines", "series": [{"name": "a", "x": [1], "y": [1, 2]}]},
     {"kind": "lines", "series": [{"name": "a", "x": [1], "y": [1]}] * 7},
+    {"kind": "curves", "series": [{"name": "a", "x": [1, 2], "y": [None, None]}]},
+    {"kind": "curves", "series": [{"name": "a", "x": [None], "y": [1]}]},
+    {"kind": "curves", "series": [{"name": "a", "x": [1, 2], "y": [1]}]},
 ]
 
 

@@ -155,6 +155,20 @@ def test_judging_is_a_pure_function_of_the_records(tmp_path: Path) -> None:
     assert again.verdict == json.loads(judged.files()["verdict.json"])
 
 
+def test_training_survives_a_check_of_the_run_folder_and_is_not_asked_for(tmp_path: Path) -> None:
+    records = intake.import_study(two_files(tmp_path), Wanted(metric="accuracy"), Options())
+    log = {"step": [1, 2], "loss": [2.0, 1.0]}
+    records.extras["training"] = [{"arm": "treated", "seed": 7, "stages": [{"method": "sft", "steps": 2, "log": log}]}]
+    study.write(tmp_path / "run", records, study.judge(records))
+    pages = [(tmp_path / "run" / name).read_text() for name in ("report.html", "report.md")]
+    assert 'id="h-training"' in pages[0]
+    assert "### Training" in pages[1]
+    study.check(tmp_path / "run")
+    study.report(tmp_path / "run")
+    assert [(tmp_path / "run" / name).read_text() for name in ("report.html", "report.md")] == pages
+    assert store.read_run(tmp_path / "run").extras["training"][0]["seed"] == 7
+
+
 def test_the_example_is_invalid_although_a_naive_test_is_taken_in() -> None:
     files, wanted = study.example(Wanted())
     verdict = study.judge(intake.import_study(files, wanted, Options())).verdict

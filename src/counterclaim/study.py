@@ -205,6 +205,7 @@ def _page(
             "status_because": study["status_because"],
             "notes": study["notes"],
             "arms": _arms_told(study.get("arms", ())),
+            "training": records.extras.get("training", []),
             "questions": {check.name: check.question for check in registered_checks()},
         },
     )

@@ -527,5 +527,5 @@ def _retention_figure(anchor: str, kept: dict[str, Effect]) -> dict[str, Json]:
         for name, change in changes.items()
         if change.estimate is not None
     ]
-    label = f"change of {anchor} by the share of words that answers kept (prompts)"
+    label = f"change of {anchor}, by share of words kept"
     return {"kind": "forest", "label": label, "rows": rows, "pooled": None, "margin": None}

@@ -93,11 +93,11 @@ class Scale:
             spare = (high - low) * pad
         return cls(low - spare, high + spare, start, end)
 
-    def ticks(self, about: int = 5) -> list[tuple[float, str]]:
-        """Round values within the scale, about that many, each with its label."""
+    def ticks(self, about: int = 5, *, least: float = 0.0) -> list[tuple[float, str]]:
+        """Round values within the scale, about that many and at least ``least`` apart, each with its label."""
         raw = (self.high - self.low) / about
         power = 10.0 ** math.floor(math.log10(raw))
-        step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= raw * 0.999)
+        step = max(next(power * factor for factor in (1, 2, 5, 10) if power * factor >= raw * 0.999), least)
         first, last = math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9)
         return [(index * step, tick_label(index * step, step)) for index in range(first, last + 1)]
 
@@ -124,6 +124,7 @@ class Canvas:
 
     height: float
     parts: list[str] = field(default_factory=list)
+    width: float = WIDTH
 
     def line(self, x1: float, y1: float, x2: float, y2: float, style: str) -> None:
         """A straight line."""
@@ -156,10 +157,10 @@ class Canvas:
         look = f' class="{style}"' if style else ""
         self.parts.append(f"<text {where}{look}>{escape(shown)}{tip}</text>")
 
-    def axis(self, scale: Scale, y: float, label: str = "") -> None:
-        """A horizontal axis at height ``y`` with ticks, their labels, and the axis' name below."""
+    def axis(self, scale: Scale, y: float, label: str = "", *, least: float = 0.0) -> None:
+        """A horizontal axis at height ``y`` with ticks (``least`` apart), their labels, and the axis' name below."""
         self.line(scale.start, y, scale.end, y, "axis")
-        for value, shown in scale.ticks():
+        for value, shown in scale.ticks(least=least):
             x = scale(value)
             self.line(x, y, x, y + 4, "axis")
             self.text(x, y + 17, shown, "tick", anchor="middle")
@@ -186,7 +187,7 @@ class Canvas:
 
     def svg(self, title: str, description: str, name: str) -> str:
         """The picture with its accessible title and description; ``name`` makes its ids unique on the page."""
-        box = f'viewBox="0 0 {coordinate(WIDTH)} {coordinate(self.height)}"'
+        box = f'viewBox="0 0 {coordinate(self.width)} {coordinate(self.height)}"'
         head = f'<title id="{name}-t">{escape(title)}</title><desc id="{name}-d">{escape(description)}</desc>'
         named = f'role="img" aria-labelledby="{name}-t {name}-d"'
         return f'<svg class="figure" {box} {named}>{head}{"".join(self.parts)}</svg>'

@@ -28,6 +28,8 @@ _NAMES = 132.0  # room for row names in forests and bars
 _MOST_ROWS = 40
 _MOST_SERIES = 6
 _MOST_POINTS = 400
+_SMALL = 330.0  # width of a picture that stands beside others
+_MOST_STEPS = 200  # points of a curve
 
 
 def draw(figure: Json, name: str) -> str | None:
@@ -375,6 +377,76 @@ def _lines(figure: Mapping[str, Json]) -> Drawing:
     return canvas, f"{ylabel or 'value'} by {xlabel or 'position'}", "; ".join(said) + "."
 
 
+def _curves(figure: Mapping[str, Json]) -> Drawing:
+    """Logs by step: a small picture, one line a run, broken where a value is missing."""
+    given = _mappings(figure.get("series"), None)
+    series = []
+    for row in given[:_MOST_SERIES]:
+        x, y = read_numbers(row.get("x")), [read_optional(value) for value in read_list(row.get("y"))]
+        if len(x) != len(y):
+            raise NoPicture("one y per x")
+        series.append((read_text(row.get("name")), list(zip(x, y, strict=True))))
+    known = [(x, y) for _, points in series for x, y in points if y is not None]
+    if not known:
+        raise NoPicture("no value at all")
+    title, xlabel = read_text(figure.get("title")), read_text(figure.get("xlabel"))
+    shown = f"{title} (the first {_MOST_SERIES} of {len(given)})" if len(given) > _MOST_SERIES else title
+    across_row = 3 if max(text_width(name) for name, _ in series) < 64 else 2
+    entries = [(f"fill-{place}", name) for place, (name, _) in enumerate(series)] if len(series) > 1 else []
+    top = 26.0 + 16 * -(-len(entries) // across_row)
+    floor, left, right = top + 118, 52.0, _SMALL - 10
+    across = Scale.covering([x for x, _ in known], left, right, pad=0.03)
+    up = Scale.covering([y for _, y in known], floor, top)
+    canvas = Canvas(floor + 40, width=_SMALL)
+    canvas.text(0, 14, shown, "strong", room=_SMALL)
+    for row_at, first in enumerate(range(0, len(entries), across_row)):
+        canvas.legend(32 + 16 * row_at, entries[first : first + across_row], x=0)
+    canvas.upright(up, left, right)
+    said = []
+    for place, (name, points) in enumerate(series):
+        for run in _unbroken(_thinned(points)):
+            if len(run) == 1:
+                canvas.circle(across(run[0][0]), up(run[0][1]), 2.5, f"fill-{place}")
+            else:
+                canvas.path([(across(x), up(y)) for x, y in run], f"curve stroke-{place}")
+        values = [y for _, y in points if y is not None]
+        missing = len(points) - len(values)
+        ends = f"from {number(values[0])} to {number(values[-1])}" if values else "no value"
+        said.append(f"{name} {ends}" + (f", {missing} values missing" if missing and values else ""))
+    canvas.axis(across, floor, xlabel, least=1.0)
+    return canvas, f"{title or 'value'} by {xlabel or 'position'}", "; ".join(said) + "."
+
+
+def _thinned(points: list[tuple[float, float | None]]) -> list[tuple[float, float | None]]:
+    """At most ``_MOST_STEPS`` points: the first, the last, and of each stretch between them the lowest and the highest.
+
+    A spike stays to be seen; a missing value stands for its stretch where the stretch has no other.
+    """
+    if len(points) <= _MOST_STEPS:
+        return points
+    inner, stretches = points[1:-1], (_MOST_STEPS - 2) // 2
+    kept = [points[0]]
+    for at in range(stretches):
+        stretch = inner[at * len(inner) // stretches : (at + 1) * len(inner) // stretches]
+        known = [(y, place) for place, (_, y) in enumerate(stretch) if y is not None]
+        chosen = {min(known)[1], max(known)[1]} if known else {0}
+        kept += [stretch[place] for place in sorted(chosen)]
+    return [*kept, points[-1]]
+
+
+def _unbroken(points: list[tuple[float, float | None]]) -> Iterator[list[tuple[float, float]]]:
+    """Stretches of points without a missing value."""
+    run: list[tuple[float, float]] = []
+    for x, y in points:
+        if y is not None:
+            run.append((x, y))
+        elif run:
+            yield run
+            run = []
+    if run:
+        yield run
+
+
 def _mappings(value: Json, most: int | None) -> Sequence[Mapping[str, Json]]:
     """A list of at least one and at most ``most`` JSON objects; raises NoPicture on anything else."""
     rows = [read_mapping(item) for item in read_list(value)]
@@ -392,4 +464,5 @@ _DRAWERS: Mapping[str, Callable[[Mapping[str, Json]], Drawing]] = {
     "forest": _forest,
     "bars": _bars,
     "lines": _lines,
+    "curves": _curves,
 }

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from counterclaim.records import FinishReason, Json, Outcome, Provenance, VerdictOutcome
+from counterclaim.report import trained
 from counterclaim.report.figures import draw
 from counterclaim.report.page import (
     GROUPS,
@@ -95,6 +96,12 @@ _GLOSSARY: Sequence[tuple[str, str, str]] = (
         "assertion asymmetry",
         "how much more often a wrong answer is asserted than a right one; below 0 is good",
     ),
+    (
+        r"language-to-behaviour",
+        "language-to-behaviour ratio",
+        "relative change of how often answers speak of checking themselves, over that of how often they are right",
+    ),
+    (r"recovery", "recovery rate", "share of wrong answers that are right after a next turn says that they were wrong"),
     (r"hedg", "hedge", "an answer that says it may be wrong; the opposite is to assert"),
 )
 
@@ -157,7 +164,9 @@ def _view(page: Page) -> dict[str, Any]:
         "tally": _tally(checks),
         "effect": _effect(page),
         "guards": [_guard(guard) for guard in _mappings(verdict.get("guards"))],
+        "function": _function(page),
         "next": [one_line(step) for step in verdict.get("next") or ()],
+        "training": _training(page),
         "groups": [
             {"name": group, "question": asks, "checks": [check for check in ran if check["group"] == group]}
             for group, asks in _groups(ran)
@@ -295,6 +304,50 @@ def _guard(guard: Mapping[str, Json]) -> dict[str, str]:
     }
 
 
+def _function(page: Page) -> dict[str, Any] | None:
+    """Form beside function for control and every trained arm; None where none of it was scored."""
+    headings, rows = trained.form_and_function(page)
+    if not rows:
+        return None
+    estimates = [estimate for _, row in rows for estimate in row]
+    return {
+        "headings": headings,
+        "level": next((percent(given["level"]) for given in estimates if given.get("level")), ""),
+        "rows": [{"arm": name, "cells": [_rate(given) for given in row]} for name, row in rows],
+        "is_silent": page.verdict.get("verdict") == VerdictOutcome.INVALID,
+    }
+
+
+def _rate(estimate: Mapping[str, Json]) -> dict[str, str]:
+    """A table cell of an estimate: its value, and under it the interval or why there is none."""
+    if estimate.get("low") is None or estimate.get("high") is None:
+        return {"value": number(estimate.get("estimate")), "under": one_line(estimate.get("reason"))}
+    return {"value": number(estimate["estimate"]), "under": f"{number(estimate['low'])} to {number(estimate['high'])}"}
+
+
+def _training(page: Page) -> dict[str, Any] | None:
+    """How adapters were trained: a table, a small picture for each thing that was logged, and all settings."""
+    rows = trained.adapters(page)
+    if not rows:
+        return None
+    plots = [
+        (arm, [draw(figure, f"training-{at}-{which}") for which, figure in enumerate(figures)])
+        for at, (arm, figures) in enumerate(trained.curves(page))
+    ]
+    return {
+        "columns": trained.COLUMNS,
+        "rows": rows,
+        "plots": plots,
+        "notes": trained.notes(page),
+        "settings": _at_most(trained.settings(page), "extras.json"),
+    }
+
+
+def _at_most(text: str, file: str) -> str:
+    """The first of a long text, with the file that holds the rest."""
+    return text if len(text) <= _MOST_DETAILS else f"{text[:_MOST_DETAILS]}\n… cut here; {file} holds the rest"
+
+
 _CONTRACT = frozenset(
     {
         "check",
@@ -316,6 +369,8 @@ def _check(page: Page, index: int, check: Mapping[str, Json], anchors: Mapping[s
     outcome = one_line(check.get("outcome"))
     more = {key: value for key, value in check.items() if key not in _CONTRACT}
     arms = _cut_rows(more.pop("arms", None)) if check.get("check") == "truncation" else []
+    if check.get("check") == "language-to-behaviour":
+        more.pop("arms", None)  # a section of its own shows them
     picture = draw(check.get("figure"), f"check-{index}")
     details = json.dumps(more, ensure_ascii=False, indent=1) if more else ""
     return {
@@ -342,8 +397,7 @@ def _check(page: Page, index: int, check: Mapping[str, Json], anchors: Mapping[s
         "picture": picture,
         "has_no_picture": picture is None and check.get("figure") is not None,
         "arms": arms,
-        "details": details[:_MOST_DETAILS]
-        + ("\n… cut here; checks.jsonl holds the rest" if len(details) > _MOST_DETAILS else ""),
+        "details": _at_most(details, "checks.jsonl"),
     }
 
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 
 from counterclaim.records import Json, Outcome
+from counterclaim.report import trained
 from counterclaim.report.page import Page, claim_line, clean_page, in_reading_order, meaning
 from counterclaim.report.words import estimate_line, number, one_line, p_span, p_value, visible
 
@@ -42,6 +43,7 @@ def render_markdown(page: Page) -> str:
     parts.append(" ".join(fact for fact in facts if fact))
     parts += [f"{escaped(name)}: {escaped(one_line(told))}." for name, told in shown.meta.get("arms") or ()]
     parts.append(_effect(verdict.get("effect")))
+    parts.append(_function(shown))
     ordered = in_reading_order(shown.checks)
     ran = [check for check in ordered if check.get("outcome") != Outcome.NOT_RUN]
     missing = [check for check in ordered if check.get("outcome") == Outcome.NOT_RUN]
@@ -55,6 +57,7 @@ def render_markdown(page: Page) -> str:
         rows = ([_name(check), _cell(check, "because"), _cell(check, "remedy")] for check in missing[:_MOST_ROWS])
         table = _table(("check", "why not", "what would let it run"), rows) + _more(len(missing))
         parts.append(f"<details><summary>{len(missing)} not run</summary>\n\n{table}\n\n</details>")
+    parts.append(_training(shown))
     steps = [f"{place}. {escaped(step)}" for place, step in enumerate((verdict.get("next") or [])[:_MOST_STEPS], 1)]
     if steps:
         parts.append("### What to do next\n\n" + "\n".join(steps))
@@ -77,6 +80,26 @@ def _effect(effect: Json) -> str:
         f"p {p} · {number(effect.get('n_paired'))} paired prompts · margin that matters {number(effect.get('margin'))}"
     )
     return _table(("", "estimate"), rows) + f"\n\n{tail}"
+
+
+def _function(page: Page) -> str:
+    headings, rows = trained.form_and_function(page)
+    if not rows:
+        return ""
+    cells = (
+        [escaped(name, 60), *(escaped(estimate_line(given)) if given else "—" for given in row)]
+        for name, row in rows[:_MOST_ROWS]
+    )
+    return "### Function, not form\n\n" + _table(("arm", *headings), cells)
+
+
+def _training(page: Page) -> str:
+    rows = trained.adapters(page)
+    if not rows:
+        return ""
+    table = _table(trained.COLUMNS, ([escaped(cell, 120) for cell in row] for row in rows[:_MOST_ROWS]))
+    said = "".join(f"\n* {escaped(note)}" for note in trained.notes(page)[:_MOST_STEPS])
+    return f"### Training\n\n{table}{_more(len(rows))}" + (f"\n{said}" if said else "")
 
 
 def _cell(check: Mapping[str, Json], key: str) -> str:

@@ -56,7 +56,8 @@ class Page:
         n_items_total: how many paired items the run holds; ``items`` may be a part of them.
         meta: ``title``, ``claim``, ``sources`` (arm, path, format, rows, sha256), ``pairing`` (paired, only_control,
             only_treated), ``version``, ``study_hash``, ``notes``; optionally ``questions`` (check name to the question
-            that it asks) and ``arms`` (pairs of an arm's name and what was done in it).
+            that it asks), ``arms`` (pairs of an arm's name and what was done in it) and ``training`` (one object for
+            every trained adapter, with its stages and their logs).
     """
 
     verdict: dict[str, Any]

@@ -1,0 +1,136 @@
+"""Trained arms for the pages: how their adapters were trained, and form beside function. Words and figure data, no markup."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from itertools import zip_longest
+from typing import Any
+
+from counterclaim.records import Json
+from counterclaim.report.page import Page
+from counterclaim.report.words import number, one_line
+
+COLUMNS = ("arm", "seed", "recipe", "stages", "data", "examples", "parameters", "steps", "final loss", "seconds")
+"""Of the table of adapters, in order; from the sixth on they are numbers."""
+
+_HASH = 8
+_DRAWN = {"loss": "loss", "reward": "reward", "accuracy": "share right", "assertion_rate": "share asserted"}
+_RATES = {
+    "recovery_rate": "recovery rate",
+    "capitulation_rate": "capitulation rate",
+    "svr": "self-verification rate",
+    "accuracy": "accuracy",
+    "language_to_behaviour": "language-to-behaviour ratio",
+}
+
+
+def adapters(page: Page) -> list[list[str]]:
+    """A row of ``COLUMNS`` for every trained adapter; stages of one training stand side by side in a cell."""
+    rows = []
+    for entry in _entries(page):
+        stages = _stages(entry)
+        recipe = one_line(entry.get("recipe"), 60) or one_line(entry.get("operator"), 60)
+        rows.append([
+            one_line(entry.get("arm"), 60), _seed(entry),
+            f"{recipe}, shuffled pairs" if entry.get("placebo") is True else recipe,
+            ", ".join(_method(stage) for stage in stages), one_line(entry.get("data_hash"))[:_HASH],
+            number(entry.get("n_examples")), number(entry.get("parameters")),
+            ", ".join(number(stage.get("steps")) for stage in stages),
+            ", ".join(number(_last(_column(stage, "loss"))) for stage in stages), number(entry.get("seconds")),
+        ])  # fmt: skip
+    return rows
+
+
+def curves(page: Page) -> list[tuple[str, list[dict[str, Json]]]]:
+    """(arm, figures) of every trained arm: what each of its stages logged by step, one line for each seed."""
+    by_arm: dict[str, list[Mapping[str, Json]]] = {}
+    for entry in _entries(page):
+        by_arm.setdefault(one_line(entry.get("arm"), 60), []).append(entry)
+    out = []
+    for arm, entries in by_arm.items():
+        figures: list[dict[str, Json]] = []
+        for stages in zip_longest(*(_stages(entry) for entry in entries)):
+            logged = [(_seed(entry), stage) for entry, stage in zip(entries, stages, strict=True) if stage is not None]
+            for key, label in _DRAWN.items():
+                series = [
+                    {"name": f"seed {seed}", "x": _column(stage, "step"), "y": _column(stage, key)}
+                    for seed, stage in logged
+                    if _column(stage, key)
+                ]
+                title = f"{_method(logged[0][1])}: {label}"
+                if series:
+                    figures.append({"kind": "curves", "title": title, "xlabel": "step", "series": series})
+        if figures:
+            out.append((arm, figures))
+    return out
+
+
+def notes(page: Page) -> list[str]:
+    """What the trainings noted, each said once, with the arm that it is about."""
+    said = [
+        f"{one_line(entry.get('arm'), 60)}, seed {_seed(entry)}: {one_line(note)}"
+        for entry in _entries(page)
+        for note in (entry["notes"] if isinstance(entry.get("notes"), list) else [])
+    ]
+    return list(dict.fromkeys(said))
+
+
+def settings(page: Page) -> str:
+    """Everything that is known of the trainings but their logs, as indented JSON; "" where nothing was trained."""
+    bare = [
+        {
+            **{key: value for key, value in entry.items() if key != "stages"},
+            "stages": [{key: value for key, value in stage.items() if key != "log"} for stage in _stages(entry)],
+        }
+        for entry in _entries(page)
+    ]
+    return json.dumps(bare, ensure_ascii=False, indent=1) if bare else ""
+
+
+def form_and_function(page: Page) -> tuple[list[str], list[tuple[str, list[Mapping[str, Json]]]]]:
+    """(headings, rows) of the rates of control and of every trained arm; a row is an arm's name and one estimate a heading.
+
+    Empty where the check ``language-to-behaviour`` found none of them scored.
+    """
+    found = next((check for check in page.checks if check.get("check") == "language-to-behaviour"), {})
+    arms = found.get("arms")
+    given = {name: arm for name, arm in arms.items() if isinstance(arm, Mapping)} if isinstance(arms, Mapping) else {}
+    shown = [key for key in _RATES if any(isinstance(arm.get(key), Mapping) for arm in given.values())]
+    rows = [
+        (one_line(name, 60), [_mapping(arm.get(key)) for key in shown])
+        for name, arm in given.items()
+    ]  # fmt: skip
+    return [_RATES[key] for key in shown], rows if shown else []
+
+
+def _entries(page: Page) -> list[Mapping[str, Json]]:
+    given = page.meta.get("training")
+    return [entry for entry in given if isinstance(entry, Mapping)] if isinstance(given, list) else []
+
+
+def _stages(entry: Mapping[str, Json]) -> list[Mapping[str, Json]]:
+    given = entry.get("stages")
+    return [stage for stage in given if isinstance(stage, Mapping)] if isinstance(given, list) else []
+
+
+def _column(stage: Mapping[str, Json], key: str) -> list[Json]:
+    column = _mapping(stage.get("log")).get(key)
+    return column if isinstance(column, list) else []
+
+
+def _method(stage: Mapping[str, Json]) -> str:
+    return one_line(stage.get("method"), 40) or "training"
+
+
+def _seed(entry: Mapping[str, Json]) -> str:
+    seed = entry.get("seed")
+    return one_line(entry.get("replicate") if seed is None else seed, 20)
+
+
+def _last(column: Sequence[Json]) -> Any:
+    return next((value for value in reversed(column) if value is not None), None)
+
+
+def _mapping(value: Json) -> Mapping[str, Json]:
+    return value if isinstance(value, Mapping) else {}
