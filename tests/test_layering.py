@@ -17,7 +17,11 @@ PACKAGE = ROOT / "src" / "counterclaim"
 ROW = re.compile(r"^\| (\d+) \| `(\w+)` \|", re.MULTILINE)
 WRITERS = {"store", "kit", "sandbox"}
 TORCH = ("torch", "transformers", "peft", "trl", "accelerate", "safetensors", "tokenizers")
-TORCH_ROOMS = (("models", "hf"), ("models", "tiny"), ("operators", "training.py"), ("operators", "tokens.py"))
+TORCH_ROOMS = (
+    ("models", "hf"),
+    ("models", "tiny"),
+    *(("operators", name) for name in ("apollo.py", "tokens.py", "training.py")),
+)
 HEAVY = (
     "numpy", "scipy", "pandas", "statsmodels", "sklearn", "pyarrow", "pydantic", "datasketch", "typer", "rich", "jinja2",
 )  # fmt: skip
