@@ -1,22 +1,31 @@
-"""Training examples as tokens and labels: which tokens of a conversation are learnt, and which are only read."""
+"""Training examples as tokens and labels: which tokens of a conversation are learnt, and which are only read.
+
+A conversation is laid out by the chat template of the model with none of its switches set, in SFT, in DPO and in the
+prompts of GRPO alike, and as answers are asked for with ``thinking`` left out. A study that generates with
+``thinking = true`` or ``false`` asks in a layout that the adapter has not been trained in, where the template knows the
+switch.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
+from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from counterclaim.errors import InputError, ModelError
-from counterclaim.records import Example
+from counterclaim.records import Example, Message
 from counterclaim.spec import Sft
 
 IGNORED = -100
 """The label of a token that is not learnt."""
 
 _THOUGHT = re.compile(r"<think>.*?(</think>\s*|\Z)", re.DOTALL)
+_REST_OF_THOUGHT = re.compile(r"\A.*?(</think>\s*|\Z)", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,22 +41,36 @@ class Row:
     labels: list[int]
 
 
-def rows_of(
-    examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase, plan: Sft, template: str | None
-) -> tuple[list[Row], int]:
-    """Examples as tokens and labels, and how many were left out because they are longer than ``max_length``.
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Examples as the model sees them, and what became of the others.
 
-    An example that is cut would teach to stop in the middle, so it is left out instead.
+    Attributes:
+        kept: those that are learnt; each has at least one token that is.
+        too_long: how many are longer than ``max_length``. One that is cut would teach to stop in the middle.
+        unlearnt: how many have no token that is learnt, such as an answer that is nothing but a thought.
+    """
+
+    kept: list[Row]
+    too_long: int
+    unlearnt: int
+
+
+def rows_of(
+    examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase, plan: Sft, template: str | None = None
+) -> Rows:
+    """Examples as tokens and labels.
 
     Args:
         examples: what is learnt.
-        tokenizer: a fast tokenizer.
+        tokenizer: of the model; a fast one where thoughts are left out of the loss.
         plan: what the loss is on.
-        template: a chat template that marks the turns of the assistant, for ``loss_on = "assistant"``; else the tokenizer's own.
+        template: a chat template that marks the turns of the assistant, for ``loss_on = "assistant"``; the tokenizer's own
+            when None.
 
     Raises:
         InputError: no example is left, or none has a token that is learnt.
-        ModelError: the tokenizer does not say where its tokens stand.
+        ModelError: the chat template does not take a conversation, or the tokenizer does not say where its tokens stand.
     """
     if plan.mask_think and not tokenizer.is_fast:
         raise ModelError(
@@ -68,34 +91,67 @@ def rows_of(
             f"none of the {len(fitting)} examples has a token that is learnt: their answers are nothing but thoughts",
             remedy="set tune.sft.mask_think = false, or give examples with answers",
         )
-    return learnt, len(rows) - len(learnt)
+    return Rows(learnt, len(rows) - len(fitting), len(fitting) - len(learnt))
+
+
+def asked(prompt: Sequence[Message], tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Token ids of a prompt, up to where the answer begins.
+
+    Raises:
+        ModelError: the chat template does not take the conversation.
+    """
+    return _ids(_text(_turns(prompt), tokenizer, None, asking=True), tokenizer)
+
+
+def answered(prompt: Sequence[Message], answer: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Token ids of a prompt and an answer to it.
+
+    Raises:
+        ModelError: the chat template does not take the conversation.
+    """
+    return _ids(_text([*_turns(prompt), {"role": "assistant", "content": answer}], tokenizer, None), tokenizer)
 
 
 def _row(example: Example, tokenizer: PreTrainedTokenizerBase, plan: Sft, template: str | None) -> Row:
-    turns = [{"role": turn.role, "content": turn.content} for turn in example.prompt]
-    whole = [*turns, {"role": "assistant", "content": example.chosen}]
+    whole = [*_turns(example.prompt), {"role": "assistant", "content": example.chosen}]
+    text = _text(whole, tokenizer, template if plan.loss_on == "assistant" else None)
+    ids = _ids(text, tokenizer)
+    learnt = [True] * len(ids)
     if plan.loss_on == "assistant":
         marked: Any = tokenizer.apply_chat_template(
             whole, tokenize=True, return_dict=True, return_assistant_tokens_mask=True, chat_template=template
         )
-        ids, learnt = list(marked["input_ids"]), [bool(mark) for mark in marked["assistant_masks"]]
-        text = str(tokenizer.apply_chat_template(whole, tokenize=False, chat_template=template))
-    else:
-        text = str(tokenizer.apply_chat_template(whole, tokenize=False))
-        ids = list(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
-        learnt = [True] * len(ids)
-        if plan.loss_on == "completion":
-            head = str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
-            asked = tokenizer(head, add_special_tokens=False, verbose=False)["input_ids"]
-            learnt = [at >= _common(asked, ids) for at in range(len(ids))]
+        learnt = [bool(mark) for mark in marked["assistant_masks"]]
+    elif plan.loss_on == "completion":
+        begins = _common(asked(example.prompt, tokenizer), ids)
+        learnt = [at >= begins for at in range(len(ids))]
     if plan.mask_think:
-        ends = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)["offset_mapping"]
-        thoughts = [match.span() for match in _THOUGHT.finditer(text)]
+        spans = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)["offset_mapping"]
+        thoughts = list(_thoughts(text, spans, learnt))
         learnt = [
             mark and not any(start < end and first <= start and end <= last for first, last in thoughts)
-            for mark, (start, end) in zip(learnt, ends, strict=True)
+            for mark, (start, end) in zip(learnt, spans, strict=True)
         ]
     return Row(ids, [token if mark else IGNORED for token, mark in zip(ids, learnt, strict=True)])
+
+
+def _thoughts(text: str, spans: Sequence[tuple[int, int]], learnt: Sequence[bool]) -> Iterator[tuple[int, int]]:
+    """Where in the text thoughts stand, looked for in each stretch of learnt tokens by itself.
+
+    So what a user says about ``<think>`` opens no thought in the answer. Where the template has opened one before the
+    answer begins, the answer begins with the rest of it.
+    """
+    for mark, stretch in groupby(zip(spans, learnt, strict=True), key=lambda pair: pair[1]):
+        if not mark:
+            continue
+        ends = [span for span, _ in stretch]
+        begin, end = ends[0][0], ends[-1][1]
+        said = text[begin:end]
+        if text[:begin].rstrip().endswith("<think>") and (rest := _REST_OF_THOUGHT.match(said)):
+            yield begin, begin + rest.end()
+            begin, said = begin + rest.end(), said[rest.end() :]
+        for thought in _THOUGHT.finditer(said):
+            yield begin + thought.start(), begin + thought.end()
 
 
 def _common(asked: Sequence[int], whole: Sequence[int]) -> int:
@@ -106,3 +162,25 @@ def _common(asked: Sequence[int], whole: Sequence[int]) -> int:
     """
     pairs = zip(asked, whole, strict=False)
     return next((at for at, (a, b) in enumerate(pairs) if a != b), min(len(asked), len(whole)))
+
+
+def _turns(messages: Sequence[Message]) -> list[dict[str, str]]:
+    return [{"role": message.role, "content": message.content} for message in messages]
+
+
+def _text(
+    turns: list[dict[str, str]], tokenizer: PreTrainedTokenizerBase, template: str | None, asking: bool = False
+) -> str:
+    try:
+        return str(
+            tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=asking, chat_template=template)
+        )
+    except (TemplateError, ValueError, TypeError) as error:
+        raise ModelError(
+            f"the chat template does not take the conversation that begins with {turns[0]['content'][:60]!r} ({error})",
+            remedy="change its roles, leave it out, or use another template",
+        ) from error
+
+
+def _ids(text: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    return list(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import logging
 import math
@@ -15,15 +16,16 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate import PartialState
 from datasets import Dataset
 from datasets.utils.logging import disable_progress_bar, enable_progress_bar, is_progress_bar_enabled
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import PrinterCallback, TrainerCallback
-from transformers.trainer_utils import get_last_checkpoint
+from transformers.trainer import TRAINER_STATE_NAME
 from transformers.utils import logging as transformers_logging
-from trl.chat_template_utils import get_training_chat_template
+from trl.chat_template_utils import get_training_chat_template, has_generation_markers
 from trl.trainer.dpo_config import DPOConfig
 from trl.trainer.dpo_trainer import DPOTrainer
 from trl.trainer.grpo_config import GRPOConfig
@@ -34,16 +36,21 @@ from trl.trainer.sft_trainer import SFTTrainer
 from counterclaim import store
 from counterclaim.errors import InputError, ModelError
 from counterclaim.models import open_model
-from counterclaim.models.hf.devices import is_out_of_memory
+from counterclaim.models.hf.devices import device_named, is_out_of_memory
 from counterclaim.models.hf.fingerprint import adapter_hash
+from counterclaim.operators.apollo import ApolloMini
 from counterclaim.operators.rewards import Scorer, conversations
-from counterclaim.operators.tokens import rows_of
+from counterclaim.operators.tokens import answered, asked, rows_of
 from counterclaim.records import Decode, Example, FinishReason, Json, Message, Prompt
 from counterclaim.registry import Answer, Ask, Fitting, Watch, reward_named
 from counterclaim.spec import Dpo, Grpo, Lora, Sft, Stage, TunePlan
 
 _SMALL = 20_000_000  # parameters below which a second thread costs more than it gives
 _ADAPTER = ("adapter_config.json", "adapter_model.safetensors")
+_COMPONENTS = (
+    "cut", "unreadable", "assertion_rate", "accuracy", "assertion_asymmetry", "recovery_rate", "capitulation_rate",
+)  # fmt: skip
+"""What ``Scorer.components`` tells of answers beside their reward."""
 
 Log = dict[str, list[float]]
 
@@ -52,20 +59,25 @@ def fit(fitting: Fitting, folder: Path) -> dict[str, Json]:
     """Train an adapter stage by stage.
 
     A folder that an earlier attempt left when it was killed is gone on with from its last checkpoint, and ends with the
-    adapter of an attempt that was not killed.
+    adapter of an attempt that was not killed. So an attempt that broke on a loss that is no number breaks again, at the
+    same step, unless it is given other settings and another folder.
+
+    Conversations are laid out as ``tokens`` says: by the chat template, with none of its switches set.
 
     Args:
         fitting: model, plan (``TunePlan``), seed and what is learnt from.
         folder: where; afterwards it holds the adapter and nothing else.
 
     Returns:
-        the card (of the first process; others return nothing): stages with their settings and logs, trainable parameters, hash of the adapter, seconds, notes.
+        the card (of the first process; others return nothing): stages with their settings and logs, trainable parameters,
+        hash of the adapter, seconds, notes.
 
     Raises:
         ModelError: the model cannot be trained, memory is too small, or a loss is no number.
         InputError: there is nothing to learn from.
     """
     plan: TunePlan = fitting.plan
+    _hold_optimiser(plan, fitting.runtime.device)
     started = time.monotonic()
     place = PartialState()
     runtime = fitting.runtime if place.num_processes == 1 else replace(fitting.runtime, device="cpu")
@@ -92,11 +104,7 @@ class _Job:
     """One adapter in the making: the model with the adapter of the last stage over it."""
 
     def __init__(self, fitting: Fitting, opened: Any, folder: Path, notes: list[str]) -> None:
-        if not hasattr(opened, "network"):
-            raise ModelError(
-                f"{fitting.model.name} cannot be trained: its weights are not here",
-                remedy="name a model of transformers: a folder, a repository, or tiny:NAME",
-            )
+        _hold_model(fitting, opened)
         self.fitting = fitting
         self.plan: TunePlan = fitting.plan
         self.folder = folder
@@ -125,11 +133,18 @@ class _Job:
         watched = _Watched(self.fitting.watch, method, len(self.fitting.plan.stages), number)
         trainer.remove_callback(PrinterCallback)
         trainer.add_callback(watched)
-        find: Any = get_last_checkpoint
-        last = find(str(work)) if work.is_dir() else None
+        if (
+            stage.optimiser == "apollo-mini"
+        ):  # read when training begins; the trainer of GRPO does not take it as an argument
+            trainer.optimizer_cls_and_kwargs = (
+                ApolloMini, {"lr": stage.learning_rate, "weight_decay": stage.weight_decay, "seed": self.fitting.seed}
+            )  # fmt: skip
+        last = _last_checkpoint(work)
         began = time.monotonic()
         try:
-            trainer.train(resume_from_checkpoint=last)
+            trainer.train(resume_from_checkpoint=None if last is None else str(last))
+        except _NoNumber as error:
+            raise self._broken(watched.name, error, work) from error
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -142,12 +157,28 @@ class _Job:
         state = trainer.state
         told: dict[str, Json] = {
             "method": method, "steps": state.global_step, "settings": _settings(stage), "log": _log_of(state.log_history),
-            "seconds": round(time.monotonic() - began, 1), "resumed_at": None if last is None else Path(last).name,
+            "seconds": round(time.monotonic() - began, 1), "resumed_at": None if last is None else _step_of(last),
         }  # fmt: skip
         self._settle(trainer, done, told)
         if PartialState().is_main_process:
             store.remove_folder(work)
         return told
+
+    def _broken(self, name: str, error: _NoNumber, work: Path) -> ModelError:
+        """What to say of a loss that is no number; the last checkpoint whose own loss was one is kept."""
+        kept: list[int] = []
+        for checkpoint in _checkpoints(work):
+            if _step_of(checkpoint) <= error.sound:
+                kept.append(_step_of(checkpoint))
+            elif PartialState().is_main_process:
+                store.remove_folder(checkpoint)
+        saved = f"the checkpoint of step {max(kept)} is kept" if kept else "no sound checkpoint had been written"
+        return ModelError(
+            f"{name} broke at step {error.step} of {error.steps}: its {error.what} is no number ({error.value}); {saved}",
+            path=work,
+            remedy="lower the learning_rate, raise warmup, lower clip, or load the model in another dtype, and begin anew in "
+            "another --out: with these settings it breaks again",
+        )
 
     def _lay(self, number: int) -> None:
         """Lay the adapter of the stage before over the base, a new one for the first; always from the disk or the seed, so
@@ -192,7 +223,7 @@ def _arguments(job: _Job, stage: Stage, work: Path, **more: Any) -> dict[str, An
             f"{stage.effective_batch} rows per step cannot be made of {stage.batch_size} at once on {processes} processes",
             remedy="make effective_batch a multiple of batch_size times the number of processes",
         )
-    optimiser = {"adamw": "adamw_torch_fused", "adamw-8bit": "adamw_bnb_8bit", "apollo-mini": "adamw_torch"}
+    optimiser = {"adamw": "adamw_torch_fused", "adamw-8bit": "adamw_bnb_8bit", "apollo-mini": "adamw_torch_fused"}
     return {
         "output_dir": str(work),
         "learning_rate": stage.learning_rate,
@@ -214,7 +245,7 @@ def _arguments(job: _Job, stage: Stage, work: Path, **more: Any) -> dict[str, An
         "logging_steps": 1,
         "logging_nan_inf_filter": False,
         "save_steps": stage.checkpoint_every,
-        "save_total_limit": 1,
+        "save_total_limit": 2,  # where a loss is no number, the newest is not sound
         "report_to": "none",
         "disable_tqdm": True,
         **more,
@@ -227,14 +258,21 @@ def _sft(job: _Job, stage: Sft, work: Path, tools: ExitStack) -> Any:
         raise InputError("there are no examples to learn from", remedy="name a training set under tune.data")
     if job.fitting.placebo:
         examples = _exchanged(examples, job.fitting.seed)
-    rows, left_out = rows_of(examples, job.tokenizer, stage, job.template)
-    if left_out:
+    rows = rows_of(examples, job.tokenizer, stage, job.template)
+    if rows.too_long:
         job.notes.append(
-            f"sft left out {left_out} of {len(examples)} examples: longer than {stage.max_length} tokens, or nothing in them is learnt"
+            f"sft left out {rows.too_long} of {len(examples)} examples: they are longer than {stage.max_length} tokens"
         )
-    data = Dataset.from_dict({"input_ids": [row.input_ids for row in rows], "labels": [row.labels for row in rows]})
+    if rows.unlearnt:
+        job.notes.append(f"sft left out {rows.unlearnt} of {len(examples)} examples: nothing in them is learnt")
+    data = Dataset.from_dict(
+        {"input_ids": [row.input_ids for row in rows.kept], "labels": [row.labels for row in rows.kept]}
+    )
     settings = SFTConfig(**_arguments(job, stage, work, max_length=stage.max_length, packing=stage.packing))
-    return SFTTrainer(job.model, settings, train_dataset=data, processing_class=job.tokenizer)
+    trainer = SFTTrainer(job.model, settings, train_dataset=data, processing_class=job.tokenizer)
+    if stage.packing:
+        _hold_packing(job, trainer.data_collator)
+    return trainer
 
 
 def _dpo(job: _Job, stage: Dpo, work: Path, tools: ExitStack) -> Any:
@@ -250,6 +288,21 @@ def _dpo(job: _Job, stage: Dpo, work: Path, tools: ExitStack) -> Any:
             replace(pair, chosen=pair.rejected, rejected=pair.chosen) if pair.rejected and toss.random() < 0.5 else pair
             for pair in pairs
         ]
+
+    def length(pair: Example) -> int:
+        return max(len(answered(pair.prompt, side, job.tokenizer)) for side in (pair.chosen, pair.rejected or ""))
+
+    lengths = [length(pair) for pair in pairs]
+    fitting = [pair for pair, tokens in zip(pairs, lengths, strict=True) if tokens <= stage.max_length]
+    if not fitting:
+        raise InputError(
+            f"none of the {len(pairs)} pairs has at most {stage.max_length} tokens; the shortest has {min(lengths)}",
+            remedy=f"raise tune.dpo.max_length to {min(lengths)} or more",
+        )
+    if left_out := len(pairs) - len(fitting):
+        job.notes.append(
+            f"dpo left out {left_out} of {len(pairs)} pairs: they are longer than {stage.max_length} tokens"
+        )
     data = Dataset.from_list(
         [
             {
@@ -257,7 +310,7 @@ def _dpo(job: _Job, stage: Dpo, work: Path, tools: ExitStack) -> Any:
                 "chosen": [{"role": "assistant", "content": pair.chosen}],
                 "rejected": [{"role": "assistant", "content": pair.rejected}],
             }
-            for pair in pairs
+            for pair in fitting
         ]
     )
     settings = DPOConfig(**_arguments(job, stage, work, beta=stage.beta, max_length=stage.max_length))
@@ -275,9 +328,9 @@ def _grpo(job: _Job, stage: Grpo, work: Path, tools: ExitStack) -> Any:
         )
     if (said := reward_named(stage.reward).follow_up) is not None:
         prompts = conversations(prompts, _own_answers(job, stage, prompts), said)
-    head = [] if stage.system_prompt is None else [{"role": "system", "content": stage.system_prompt}]
+    prompts = _answerable(job, stage, prompts)
     data = Dataset.from_list(
-        [{"prompt": [*head, *_turns(prompt.messages)], "prompt_id": prompt.id} for prompt in prompts]
+        [{"prompt": _turns((*_head(stage), *prompt.messages)), "prompt_id": prompt.id} for prompt in prompts]
     )
     settings = GRPOConfig(
         **_arguments(
@@ -296,10 +349,33 @@ def _grpo(job: _Job, stage: Grpo, work: Path, tools: ExitStack) -> Any:
     return trainer
 
 
+def _head(stage: Grpo) -> tuple[Message, ...]:
+    return () if stage.system_prompt is None else (Message("system", stage.system_prompt),)
+
+
+def _answerable(job: _Job, stage: Grpo, prompts: Sequence[Prompt]) -> list[Prompt]:
+    """The prompts that leave room for an answer in the model's context; enough of them for a step."""
+    context = getattr(job.base.config.get_text_config(), "max_position_embeddings", None) or math.inf
+    room = context - stage.max_new_tokens
+    kept = [prompt for prompt in prompts if len(asked((*_head(stage), *prompt.messages), job.tokenizer)) <= room]
+    if left_out := len(prompts) - len(kept):
+        job.notes.append(
+            f"grpo left out {left_out} of {len(prompts)} prompts: with {stage.max_new_tokens} new tokens they are longer than "
+            f"the model's context of {context}"
+        )
+    per_step = stage.effective_batch // stage.generations
+    if len(kept) < per_step:
+        raise InputError(
+            f"a step of grpo takes {per_step} prompts ({stage.effective_batch} rows in groups of {stage.generations}), and there "
+            f"are {len(kept)}" + (f", {left_out} being too long" if left_out else ""),
+            remedy="lower tune.grpo.effective_batch, or name more prompts under tune.grpo.prompts",
+        )
+    return kept
+
+
 def _own_answers(job: _Job, stage: Grpo, prompts: Sequence[Prompt]) -> list[Answer]:
     """What the untrained model says to the prompts, greedily."""
-    head = () if stage.system_prompt is None else (Message("system", stage.system_prompt),)
-    asks = [Ask(prompt.id, (*head, *prompt.messages)) for prompt in prompts]
+    asks = [Ask(prompt.id, (*_head(stage), *prompt.messages)) for prompt in prompts]
     made = [Answer(None, FinishReason.ERROR, error="no answer was given")] * len(asks)
     with job.model.disable_adapter():
         for batch in job.opened.answer(asks, Decode(stage.max_new_tokens)):
@@ -347,6 +423,8 @@ class _Rewarded:
 
 def _exchanged(examples: list[Example], seed: int) -> list[Example]:
     """Every prompt with the answer to another: the same texts, and nothing that joins them."""
+    if len(examples) < 2:
+        raise InputError("a placebo exchanges the answers of examples, and there is one", remedy="give more examples")
     order = list(range(len(examples)))
     random.Random(f"placebo {seed}").shuffle(order)
     after = dict(zip(order, [*order[1:], order[0]], strict=True))  # one cycle: nobody keeps his own
@@ -372,6 +450,8 @@ def _marking_template(tokenizer: Any, plan: TunePlan) -> str | None:
     """A chat template that marks the assistant's turns, where a stage needs one and the tokenizer's own does not."""
     if not any(isinstance(stage, Sft) and stage.loss_on == "assistant" for stage in plan.stages):
         return None
+    if has_generation_markers(tokenizer.chat_template):
+        return None
     try:
         return get_training_chat_template(tokenizer)
     except ValueError as error:
@@ -395,33 +475,128 @@ def _lora_config(network: Any, lora: Lora, name: str) -> Any:
     )  # fmt: skip
 
 
+class _NoNumber(Exception):
+    """A loss or a gradient was no number.
+
+    Attributes:
+        what: which of them, in a word.
+        value: what it was.
+        step: at which step.
+        steps: of how many.
+        sound: the last step after which the weights still gave a loss that was one.
+    """
+
+    def __init__(self, what: str, value: float, step: int, steps: int) -> None:
+        super().__init__(f"{what} is {value}")
+        self.what, self.value, self.step, self.steps = what, value, step, steps
+        self.sound = step - 2 if what == "loss" else step - 1
+
+
 class _Watched(TrainerCallback):
-    """Tells how far training is, and ends it when a loss or a gradient is no number any more."""
+    """Tells how far training is, and ends it when a loss or a gradient is no number any more.
+
+    Attributes:
+        name: the stage, for messages.
+    """
 
     def __init__(self, watch: Watch, method: str, stages: int, number: int) -> None:
         self._watch = watch
-        self._name = method if stages == 1 else f"{method} ({number + 1} of {stages})"
+        self.name = method if stages == 1 else f"{method} ({number + 1} of {stages})"
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **rest: Any) -> None:
-        for what in ("loss", "grad_norm"):
-            value = (logs or {}).get(what)
+        for key, what in (("loss", "loss"), ("grad_norm", "gradient")):
+            value = (logs or {}).get(key)
             if value is not None and not math.isfinite(value):
-                kept = state.global_step - state.global_step % max(state.save_steps, 1)
-                if kept == state.global_step:
-                    kept -= state.save_steps
-                saved = f"the checkpoint of step {kept} is kept" if kept > 0 else "no checkpoint had been written"
-                raise ModelError(
-                    f"{self._name} broke at step {state.global_step} of {state.max_steps}: its {_WORDS[what]} is no number ({value}); {saved}",
-                    remedy="lower the learning_rate, raise warmup, or train in another dtype; begin anew in another --out",
-                )
+                raise _NoNumber(what, value, state.global_step, state.max_steps)
         if (logs or {}).get("loss") is not None:
-            self._watch(f"{self._name} (loss {logs['loss']:.3g})", state.global_step, state.max_steps)
+            self._watch(f"{self.name} (loss {logs['loss']:.3g})", state.global_step, state.max_steps)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
+        if state.global_step >= state.max_steps:
+            control.should_save = False  # the trainer would take one step too many from a checkpoint of its last one
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
-        self._watch(self._name, state.global_step, state.max_steps)
+        self._watch(self.name, state.global_step, state.max_steps)
 
 
-_WORDS = {"loss": "loss", "grad_norm": "gradient"}
+def _checkpoints(work: Path) -> list[Path]:
+    """Checkpoints in a folder, oldest first; one that was being written when the process died lacks its last file."""
+    found = [folder for folder in work.glob("checkpoint-*") if _is_whole(folder / TRAINER_STATE_NAME)]
+    return sorted(found, key=_step_of)
+
+
+def _last_checkpoint(work: Path) -> Path | None:
+    found = _checkpoints(work)
+    return found[-1] if found else None
+
+
+def _step_of(checkpoint: Path) -> int:
+    return int(checkpoint.name.rpartition("-")[2])
+
+
+def _is_whole(file: Path) -> bool:
+    try:
+        json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def _hold_optimiser(plan: TunePlan, device: str) -> None:
+    """Raise ModelError, before the model is loaded, where an optimiser cannot run here."""
+    if not any(stage.optimiser == "adamw-8bit" for stage in plan.stages):
+        return
+    if device_named(device).type != "cuda":
+        raise ModelError(
+            f"adamw-8bit needs a CUDA GPU, and training would run on {device_named(device)}",
+            remedy='set optimiser = "adamw", or "apollo-mini", whose states are smaller still',
+        )
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise ModelError("adamw-8bit needs bitsandbytes", remedy='pip install bitsandbytes, or set optimiser = "adamw"')
+
+
+def _hold_model(fitting: Fitting, opened: Any) -> None:
+    """Raise ModelError where a model cannot be trained."""
+    name = fitting.model.name
+    if not hasattr(opened, "network"):
+        raise ModelError(
+            f"{name} cannot be trained: its weights are not here",
+            remedy="name a model of transformers: a folder, a repository, or tiny:NAME",
+        )
+    if fitting.model.raw:
+        raise ModelError(
+            f"{name} cannot be trained where prompts are put to it raw: examples are conversations",
+            remedy="leave raw out, and name a file with its chat_template where it has none",
+        )
+    if fitting.model.adapter is not None:
+        raise ModelError(
+            f"{name} has an adapter already, and a second one is not laid over it",
+            remedy="merge the adapter into the model first, or leave it out",
+        )
+
+
+def _hold_packing(job: _Job, collator: Any) -> None:
+    """Raise ModelError where examples that share a row see each other.
+
+    It is tried out, since it depends on the architecture and on the attention that is installed: what the model computes
+    for an example must not change with the one before it in the row.
+    """
+    ids = torch.randperm(len(job.tokenizer), generator=torch.Generator().manual_seed(0))[:24].tolist()
+    seen = []
+    for before in (ids[:8], ids[8:16]):
+        row = {"input_ids": before + ids[16:], "labels": before + ids[16:], "seq_lengths": [8, 8]}
+        batch = {key: value.to(job.device) if hasattr(value, "to") else value for key, value in collator([row]).items()}
+        batch.pop("labels")
+        training = job.model.training
+        with torch.no_grad():
+            seen.append(job.model.eval()(**batch, use_cache=False).logits[0, 8:].float())
+        job.model.train(training)
+    apart, scale = (seen[0] - seen[1]).abs().max(), seen[0].abs().max()
+    if apart > 1e-2 * scale:
+        raise ModelError(
+            f"{job.fitting.model.name} cannot be trained on packed rows here: its examples would see each other",
+            remedy="set tune.sft.packing = false, or install flash-attn (and flash-linear-attention) on a GPU",
+        )
 
 
 def _settings(stage: Stage) -> dict[str, Json]:
@@ -442,8 +617,8 @@ def _log_of(history: Sequence[Mapping[str, float]]) -> dict[str, list[float | No
     rows = [row for row in history if "loss" in row]
     names = {
         "loss": "loss", "learning_rate": "learning_rate", "grad_norm": "grad_norm", "reward": "reward", "reward_std": "reward_std",
-        "kl": "kl", "completions/clipped_ratio": "cut", "rewards/accuracies": "preferred", "rewards/margins": "preference_margin",
-        "accuracy": "accuracy", "assertion_rate": "assertion_rate", "assertion_asymmetry": "assertion_asymmetry",
+        "kl": "kl", "completions/mean_length": "answer_tokens", "rewards/accuracies": "preferred",
+        "rewards/margins": "preference_margin", **{name: name for name in _COMPONENTS},
     }  # fmt: skip
     out: dict[str, list[float | None]] = {"step": [row["step"] for row in rows]}
     for name, short in names.items():
@@ -455,21 +630,38 @@ def _log_of(history: Sequence[Mapping[str, float]]) -> dict[str, list[float | No
 @contextmanager
 def _steady(fitting: Fitting, opened: Any) -> Iterator[list[str]]:
     """Random numbers, threads and voices as training wants them; the caller's own are put back."""
-    threads = torch.get_num_threads()
-    chatter: Any = transformers_logging
-    level, bars = chatter.get_verbosity(), is_progress_bar_enabled()
+    threads, numbers = torch.get_num_threads(), (random.getstate(), np.random.get_state())  # noqa: NPY002  it is what set_seed seeds
     weights = sum(value.numel() for value in opened.network.parameters()) if hasattr(opened, "network") else 0
-    with torch.random.fork_rng(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        logging.getLogger("trl").setLevel(logging.ERROR)
-        chatter.set_verbosity_error()
-        disable_progress_bar()
+    with torch.random.fork_rng(), _quiet():
         if weights < _SMALL and str(opened.device) == "cpu":
             torch.set_num_threads(1)
         try:
             yield []
         finally:
             torch.set_num_threads(threads)
-            chatter.set_verbosity(level)
+            random.setstate(numbers[0])
+            np.random.set_state(numbers[1])  # noqa: NPY002
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Only errors from the libraries that train."""
+    chatter: Any = transformers_logging
+    bars, own_bars = is_progress_bar_enabled(), chatter.is_progress_bar_enabled()
+    loggers = [logging.getLogger(name) for name in ("trl", "transformers", "accelerate", "peft", "datasets")]
+    levels = [logger.level for logger in loggers]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        disable_progress_bar()
+        chatter.disable_progress_bar()
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
             if bars:
                 enable_progress_bar()
+            if own_bars:
+                chatter.enable_progress_bar()
