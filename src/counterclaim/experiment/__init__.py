@@ -12,11 +12,11 @@ from counterclaim.asking import choose_prompts
 from counterclaim.experiment.answering import Answering, Work, answer, cut_to_budgets
 from counterclaim.experiment.scores import Scoring, judging, score
 from counterclaim.experiment.steps import generate_run, judge_report, score_run, score_table, scripted_turns, take_in
-from counterclaim.experiment.training import follow, is_leader
+from counterclaim.experiment.training import follow
 from counterclaim.experiment.watching import Watchers
 from counterclaim.experiment.whole import outline, perform
 
 __all__ = [
-    "Answering", "Scoring", "Watchers", "Work", "answer", "choose_prompts", "cut_to_budgets", "follow", "generate_run", "is_leader", "judge_report",
+    "Answering", "Scoring", "Watchers", "Work", "answer", "choose_prompts", "cut_to_budgets", "follow", "generate_run", "judge_report",
     "judging", "outline", "perform", "score", "score_run", "score_table", "scripted_turns", "take_in",
 ]  # fmt: skip

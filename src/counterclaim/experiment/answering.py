@@ -24,7 +24,7 @@ from counterclaim.records import (
     to_json,
 )
 from counterclaim.registry import Runtime
-from counterclaim.spec import ArmPlan, arms_hash, model_json
+from counterclaim.spec import ArmPlan, arms_hash, model_json, tune_json
 from counterclaim.store import Journal, Records
 
 
@@ -125,7 +125,7 @@ def answer(
                     "arm": arm.name,
                     "model": model_json(arm.model),
                     "decode": to_json(arm.decode),
-                    **({} if arm.tune is None else {"tune": to_json(arm.tune), "lessons": arm.lessons}),
+                    **({} if arm.tune is None else {"tune": tune_json(arm.tune), "lessons": arm.lessons}),
                 }
                 for arm in asked.arms
             ],

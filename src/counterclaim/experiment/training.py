@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,8 +10,9 @@ from pathlib import Path
 
 from counterclaim import examples, operators, registry, store, teach
 from counterclaim.asking import choose_prompts
-from counterclaim.errors import InputError, ModelError
+from counterclaim.errors import ModelError
 from counterclaim.experiment.watching import Watchers
+from counterclaim.operators import processes
 from counterclaim.records import Example, Json, Prompt, content_hash, to_json
 from counterclaim.registry import Fitting, Runtime
 from counterclaim.spec import ArmPlan, Grpo, PipelinePlan, TunePlan, load_pipeline, training_hash
@@ -50,7 +50,7 @@ def gather(arms: Sequence[ArmPlan], watchers: Watchers) -> tuple[tuple[ArmPlan, 
     """What every arm that is trained learns from; the arms with the hash of it. Teachers are asked where that is still to do.
 
     Raises:
-        InputError: a training set or prompts cannot be used.
+        InputError: a training set or prompts cannot be used, or the rows of a step cannot be dealt out to the processes.
         ModelError: a teacher or the student cannot be used.
         BudgetSpent: the budget of the pipeline is used up; a rerun goes on from there.
     """
@@ -61,6 +61,7 @@ def gather(arms: Sequence[ArmPlan], watchers: Watchers) -> tuple[tuple[ArmPlan, 
         if arm.tune is None:
             out.append(arm)
             continue
+        operators.tune.hold_batches(arm.tune)
         source = replace(arm.tune, placebo=False, seeds=())
         if source not in known:
             known[source] = _lessons(arm, watchers)
@@ -82,9 +83,10 @@ def _lessons(arm: ArmPlan, watchers: Watchers) -> Lessons:
         return Lessons(prompts=prompts)
     source = plan.data
     if (pipeline := _pipeline_of(arm)) is not None:
-        if not is_leader():
-            _hold_taught(pipeline.out)
-        teach.teach(pipeline, pipeline.out, lambda doing, done, total: watchers.part(f"teaching: {doing}", done, total))
+        if processes.is_first():
+            teach.teach(
+                pipeline, pipeline.out, lambda doing, done, total: watchers.part(f"teaching: {doing}", done, total)
+            )
         source = pipeline.out
     return Lessons(examples.load(source), prompts)
 
@@ -181,8 +183,14 @@ def train(
         InputError: there is nothing to learn from, or the disk is full.
     """
     jobs = _jobs(arms, folder)
-    for job in {job.identity: job for job in jobs.values() if not job.is_done}.values():
-        _fit(job, lessons[job.arm.name], runtime, watchers)
+    if jobs:
+        wanted = {job.identity: job for job in jobs.values() if not job.is_done}
+        with processes.losses_told():
+            processes.meet(runtime.device)
+            processes.agree(lambda: list(wanted))
+            for job in wanted.values():
+                _fit(job, lessons[job.arm.name], runtime, watchers)
+            processes.part()
     out: list[ArmPlan] = []
     told: dict[str, Json] = {}
     for arm in arms:
@@ -216,7 +224,7 @@ def _fit(job: _Job, lessons: Lessons, runtime: Runtime, watchers: Watchers) -> N
     )  # fmt: skip
     store.make_folder(work)
     card = dict(OPERATOR.fit(fitting, work))
-    if not is_leader():
+    if not processes.is_first():
         return
     card |= {
         "identity": job.identity, "arm": job.arm.name, "data": None if plan.data is None else str(plan.data.name),
@@ -249,26 +257,24 @@ def _entry(job: _Job, many: bool) -> dict[str, Json]:
 # --- several processes, under accelerate launch or torchrun
 
 
-def is_leader() -> bool:
-    """Whether this process is the first, which does everything; the others only train along."""
-    return os.environ.get("RANK", "0") == "0"
-
-
 def follow(arms: Sequence[ArmPlan], folder: Path, runtime: Runtime, watchers: Watchers) -> None:
-    """Train along in a process that is not the first: the same adapters in the same order, and nothing else.
+    """Train along in a process that is not the first: the adapters that the first trains, in its order, and nothing else.
 
     Raises:
-        InputError, ModelError: as ``train``.
+        InputError, ModelError: as ``train``; or this process does not find what the first one found.
     """
-    arms, lessons = gather(arms, watchers)
-    for job in {job.identity: job for job in _jobs(arms, folder).values() if not job.is_done}.values():
-        _fit(job, lessons[job.arm.name], runtime, watchers)
-
-
-def _hold_taught(folder: Path) -> None:
-    if not (folder / examples.FILE).is_file():
-        raise InputError(
-            "the training set is not there yet, and several processes cannot ask teachers at once",
-            path=folder,
-            remedy="make it first with counterclaim teach, in one process",
-        )
+    if all(arm.tune is None for arm in arms):
+        return
+    with processes.losses_told():
+        processes.meet(runtime.device)
+        wanted: list[str] = processes.agree(list)
+        arms, lessons = gather(arms, watchers)  # only now: the first process may have had to ask teachers
+        jobs = {job.identity: job for job in _jobs(arms, folder).values()}
+        if set(wanted) - set(jobs):
+            raise ModelError(
+                "this process reads other training data or another model than the first one",
+                remedy="give all machines one shared folder with the study, its data and its models",
+            )
+        for job in (jobs[identity] for identity in wanted):
+            _fit(job, lessons[job.arm.name], runtime, watchers)
+        processes.part()

@@ -18,7 +18,7 @@ from counterclaim.intake import known_names, scan_training, study_json
 from counterclaim.metrics import resolve
 from counterclaim.records import TREATED, Json, Prompt, to_json
 from counterclaim.scoring import Chosen
-from counterclaim.spec import StudyPlan, model_json
+from counterclaim.spec import StudyPlan, model_json, tune_json
 from counterclaim.store import Records
 
 
@@ -82,7 +82,7 @@ def outline(plan: StudyPlan) -> dict[str, Json]:
         answers += adapters * len(ready.prompts) * plan.samples * len(plan.seeds)
         arms.append({
             "arm": arm.name, "model": model_json(arm.model), "decode": to_json(arm.decode),
-            **({} if arm.tune is None else {"tune": to_json(arm.tune), **outline_training(arm)}),
+            **({} if arm.tune is None else {"tune": tune_json(arm.tune), **outline_training(arm)}),
         })  # fmt: skip
     return {
         "study": str(plan.path), "prompts": len(ready.prompts), "arms": arms, "answers": answers,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from counterclaim.errors import InputError
+from counterclaim.records import Json, to_json
 from counterclaim.spec._choices import PromptChoice
 
 if TYPE_CHECKING:
@@ -154,6 +155,12 @@ class TunePlan:
     recipe: str | None = None
     gradient_checkpointing: bool = False
     placebo: bool = False
+
+
+def tune_json(plan: TunePlan) -> dict[str, Json]:
+    """How an arm is trained, as study.json spells it."""
+    said: Any = to_json(replace(plan, data=None))
+    return said if plan.data is None else {**said, "data": str(plan.data)}
 
 
 @dataclass(frozen=True, slots=True)
