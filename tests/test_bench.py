@@ -60,10 +60,10 @@ def test_an_audit_is_timed_whole(table: dict[str, Any]) -> None:
 
 def test_programs_and_requests_are_timed_beside_their_peers() -> None:
     told: list[str] = []
-    result = bench.run_bench(quick=True, progress=told.append, only={"endpoint", "sandbox"})
-    assert len(told) == 2 - len(result["skipped"])
+    result = bench.run_bench(quick=True, progress=told.append, only={"endpoint", "pipeline", "sandbox"})
+    assert len(told) == 3 - len(result["skipped"])
     assert {row["group"] for row in result["rows"]} | {skip["name"] for skip in result["skipped"]} == {
-        "endpoint", "sandbox",
+        "endpoint", "pipeline", "sandbox",
     }  # fmt: skip
     for row in result["rows"]:
         assert list(row) == ROW
@@ -113,7 +113,7 @@ def test_an_unknown_group_is_named(run_cli: Callable[..., tuple[int, str, str]])
         bench.run_bench(only=["speed"])
     code, _, err = run_cli("bench", "--only", "speed")
     assert code == 2
-    assert "--only 'speed' is not one of audits, sandbox, endpoint, statistics, generation" in err
+    assert "--only 'speed' is not one of audits, sandbox, endpoint, pipeline, statistics, generation" in err
 
 
 def test_importing_the_statistics_leaves_scipy_alone() -> None:

@@ -91,6 +91,13 @@ def _endpoint(quick: bool, progress: Progress) -> Rows:
     return [endpoint_duel(quick)]
 
 
+def _pipeline(quick: bool, progress: Progress) -> Rows:
+    from counterclaim.teach.speed import pipeline_duel
+
+    progress("a teacher pipeline on a local endpoint")
+    return [pipeline_duel(quick)]
+
+
 def _generation(quick: bool, progress: Progress) -> Rows:
     from counterclaim.models.hf.speed import generation_duels
 
@@ -114,6 +121,7 @@ GROUPS: dict[str, Group] = {
     "audits": Group(audit_costs, lambda: None),
     "sandbox": Group(_execution, sandbox.available),
     "endpoint": Group(_endpoint, _lacks("openai", "tenacity", extra="endpoints")),
+    "pipeline": Group(_pipeline, _lacks("openai", "tenacity", "py3langid", extra="endpoints,train")),
     "statistics": Group(statistics_duels, lambda: None),
     "generation": Group(_generation, _lacks("torch", "transformers", extra="models")),
 }

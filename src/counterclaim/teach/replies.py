@@ -9,11 +9,10 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal
-
-import numpy as np
 
 from counterclaim.errors import InputError, ModelError
 from counterclaim.instruments.reading import plain_prose, sentences
@@ -223,6 +222,9 @@ def leak_in(answer: str, character_prompt: str | None, prompt_text: str) -> str 
 # --- loops --------------------------------------------------------------------------------------------------------
 
 _LONGEST_PERIOD = 60  # words
+_LEAST_TIMES = {1: 8, 2: 5, 3: 5, 4: 5}  # by period in words
+_LEAST_TIMES_OF_LONGER = 3
+_IN_EVERY_LOOP = 7  # words that every loop repeats at least: one word 8 times
 _STUTTER = re.compile(r"((?:[^\W\d_]){1,6}?)\1{14,}")
 _CLOSED_FENCE = re.compile(r"```.*?```", re.S)
 _DIGITS = re.compile(r"\d+")
@@ -240,10 +242,9 @@ def loop_in(answer: str) -> str | None:
     if stutter := _STUTTER.search(prose):
         return f"“{_excerpt(stutter[0], 40)}”"
     words = words_of(prose)
-    codes = np.unique(np.array(words, dtype=object), return_inverse=True)[1] if words else np.empty(0, np.int64)
-    for period in range(1, min(_LONGEST_PERIOD, len(words) // 3) + 1):
-        least = 8 if period == 1 else 5 if period < 5 else 3
-        run, end = _longest_run(codes[period:] == codes[:-period])
+    for period in _possible_periods(words):
+        least = _LEAST_TIMES.get(period, _LEAST_TIMES_OF_LONGER)
+        run, end = _longest_run(words, period)
         unit = words[end : end + period]
         if run // period + 1 >= least and not all(word.isdecimal() for word in unit):
             return f"“{_excerpt(' '.join(unit))}” {run // period + 1} times in a row"
@@ -256,12 +257,25 @@ def loop_in(answer: str) -> str | None:
     return None
 
 
-def _longest_run(same: np.ndarray[Any, np.dtype[np.bool_]]) -> tuple[int, int]:
-    """Length of the longest run of True, and the index behind it."""
-    ends = np.flatnonzero(np.concatenate([~same, [True]]))
-    lengths = np.diff(ends, prepend=-1) - 1
-    longest = int(np.argmax(lengths))
-    return int(lengths[longest]), int(ends[longest])
+def _possible_periods(words: Sequence[str]) -> list[int]:
+    """Distances at which so many words recur as every loop repeats; in most texts there are none."""
+    found: set[int] = set()
+    latest: dict[tuple[str, ...], int] = {}
+    for at, run in enumerate(zip(*(words[i:] for i in range(_IN_EVERY_LOOP)), strict=False)):
+        if run in latest:
+            found.add(at - latest[run])
+        latest[run] = at
+    return sorted(period for period in found if period <= _LONGEST_PERIOD)
+
+
+def _longest_run(words: Sequence[str], period: int) -> tuple[int, int]:
+    """Number of words in the longest run of words that equal those ``period`` before them, and where that run began."""
+    longest = start = run = 0
+    for at in range(period, len(words)):
+        run = run + 1 if words[at] == words[at - period] else 0
+        if run > longest:
+            longest, start = run, at - period + 1 - run
+    return longest, start
 
 
 # --- languages ----------------------------------------------------------------------------------------------------

@@ -158,6 +158,7 @@ class _Work:
         self._models: dict[tuple[ModelSpec, float, float], Model] = {}
         self._local: tuple[ModelSpec, Model] | None = None
         self._rows: queue.SimpleQueue[dict[str, Json] | None] = queue.SimpleQueue()
+        self._unread: queue.SimpleQueue[tuple[_Task, dict[str, Json]] | None] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
 
     def _ranked(self) -> list[int]:
@@ -191,7 +192,7 @@ class _Work:
             self._close()
             raise
         workers = [self._work] * (self._runtime.concurrency if not all(self._batched) else 0)
-        self._threads = [threading.Thread(target=target, daemon=True) for target in (self._write, *workers)]
+        self._threads = [threading.Thread(target=target, daemon=True) for target in (self._write, self._read, *workers)]
         for thread in self._threads:
             thread.start()
         return self
@@ -202,6 +203,7 @@ class _Work:
             self._lock.notify_all()
             if kind is None or issubclass(kind, Exception):
                 self._lock.wait_for(lambda: not self._in_flight)
+        self._unread.put(None)
         self._rows.put(None)
         self._threads[0].join()  # what was answered is on the disk before anything else happens
         self._close()
@@ -306,12 +308,16 @@ class _Work:
             "prompt_tokens": answer.prompt_tokens, "n_tokens": answer.n_tokens, "cost": cost, "error": answer.error,
         }  # fmt: skip
 
-    def _keep(self, task: _Task, answer: Answer, model: Model) -> None:
-        """Settle a call that was made, and have it written down unless it failed; without the lock, as reading takes time."""
+    def _kept_row(self, task: _Task, answer: Answer, model: Model) -> dict[str, Json]:
+        """The row of a call that was made; it is written down unless the call failed."""
         row = self._row(task, answer, model)
-        reply = self._reply(task.prompt, task.step, row)
         if answer.error is None:
             self._rows.put(row)
+        return row
+
+    def _take_in(self, task: _Task, row: Mapping[str, Json]) -> None:
+        """Settle a call that was made; without the lock, as it takes time to see whether a reply can be used."""
+        reply = self._reply(task.prompt, task.step, row)
         with self._lock:
             self._settle(task.prompt, task.step, reply)
 
@@ -333,7 +339,7 @@ class _Work:
             try:
                 step = self.steps[task.step]
                 model = self._models[step.model, step.price_in, step.price_out]
-                self._keep(task, _answer(model, self._ask(task), step.decode), model)
+                self._unread.put((task, self._kept_row(task, _answer(model, self._ask(task), step.decode), model)))
             except BaseException as error:
                 with self._lock:
                     self._fail(error)
@@ -341,6 +347,15 @@ class _Work:
                 with self._lock:
                     self._in_flight -= 1
                     self._lock.notify_all()
+
+    def _read(self) -> None:
+        """Take in what workers were answered, so that none of them reads where it could ask."""
+        while (heard := self._unread.get()) is not None:
+            try:
+                self._take_in(*heard)
+            except BaseException as error:
+                with self._lock:
+                    self._fail(error)
 
     def _write(self) -> None:
         """Put rows on the disk, all that have come in at once: a disk is waited for once, and by no worker."""
@@ -396,7 +411,7 @@ class _Work:
         done = {i for i, task in enumerate(tasks) if self._settled[task.prompt][number]}
         for batch in model.answer([self._ask(task) for task in tasks], step.decode, done):
             for i, answer in batch:
-                self._keep(tasks[i], answer, model)
+                self._take_in(tasks[i], self._kept_row(tasks[i], answer, model))
             self._tell(watch)
             if self._failure is not None:
                 return
