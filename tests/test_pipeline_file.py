@@ -158,6 +158,16 @@ def test_what_determines_the_calls_is_told_from_what_determines_the_set(tmp_path
     assert first.training_set_hash(prompts, []) == quicker.training_set_hash(prompts, [])
 
 
+def test_the_pipeline_that_ships_is_read_and_needs_no_network() -> None:
+    from counterclaim.teach import preview
+
+    planned = preview(load_pipeline(PAPER.with_name("pipeline.toml")))
+    assert (planned["prompts"], planned["contaminated"]) == (160, 0)
+    assert [row["stage"] for row in planned["stages"]] == [
+        "eager", "deliberate", "adversarial", "synthesizer", "student", "style_1", "style_2", "length",
+    ]  # fmt: skip
+
+
 def test_the_pipeline_of_the_paper_is_read_and_held_to_its_gates_without_a_network() -> None:
     from counterclaim.teach import preview
 

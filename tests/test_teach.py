@@ -588,6 +588,31 @@ def test_a_licence_that_is_not_allowed_is_refused_before_anybody_is_asked(tmp_pa
     assert PLANTED.asked == []
 
 
+def test_one_key_for_several_hosts_is_pointed_out(tmp_path: Path) -> None:
+    file = pipeline(tmp_path, "remote:eager => https://a.example/v1#m", "remote:deliberate => https://a.example/v1#n")
+    assert teach.preview(load_pipeline(file))["notes"] == []
+    file = pipeline(tmp_path, "remote:eager => https://a.example/v1#m", "remote:deliberate => https://b.example/v1#n")
+    (note,) = teach.preview(load_pipeline(file))["notes"]
+    assert "a.example and b.example are all sent the same API key" in note
+
+
+def test_a_free_teacher_beside_paid_ones_needs_no_price(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: dict[str, float | None] = {}
+
+    def opened(spec: ModelSpec, runtime: Runtime) -> Model:
+        seen[spec.name] = runtime.most_cost
+        return _opened(spec, runtime)
+
+    monkeypatch.setattr(stages, "open_model", opened)
+    file = pipeline(
+        tmp_path,
+        'character = "You are warm." => price_out = 3.0',
+        "concurrency = 3 => concurrency = 3\nmost_cost = 2.0",
+    )
+    taught(file, tmp_path / "out")
+    assert (seen["remote:eager"], seen["remote:deliberate"]) == (2.0, None)
+
+
 def test_without_the_package_datasets_nobody_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("counterclaim.teach.whole.find_spec", lambda name: None)
     with pytest.raises(ModelError, match=r"counterclaim\[train\]"):

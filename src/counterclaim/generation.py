@@ -137,7 +137,7 @@ def generate(
                 _Wanted(
                     prompt.id,
                     seed,
-                    Ask(prompt.id, _conversation(prompt, plan.decode), number * samples + i),
+                    Ask(prompt.id, conversation(prompt, plan.decode), number * samples + i),
                     plan.first_sample,
                 )
                 for number, seed in enumerate(seeds)
@@ -171,7 +171,7 @@ class _Wanted:
         return self.ask.sample + self.shift
 
 
-def _conversation(prompt: Prompt, decode: Decode) -> tuple[Message, ...]:
+def conversation(prompt: Prompt, decode: Decode) -> tuple[Message, ...]:
     """The prompt's messages with the arm's system prompt in front; one that the prompt brings along comes after it."""
     if decode.system_prompt is None:
         return prompt.messages

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from counterclaim.generation import conversation
 from counterclaim.instruments.delivery import ASSERT, HEDGE, delivery_of
 from counterclaim.records import Call, Decode, Example, ExampleKind, Message, Prompt, Variant
 from counterclaim.spec import PipelinePlan, StagePlan
@@ -164,12 +165,9 @@ def _sections(question: str, seen: Mapping[str, str]) -> str:
 
 
 def _conversation(prompt: Prompt, last: str, decode: Decode) -> tuple[Message, ...]:
-    """The prompt with another last turn, and the character prompt before the system prompt that it brings along."""
-    own = [turn.content for turn in prompt.messages[:-1] if turn.role == "system"]
-    said = ([] if decode.system_prompt is None else [decode.system_prompt]) + own
-    system = (Message("system", "\n\n".join(said)),) if said else ()
-    rest = tuple(turn for turn in prompt.messages[:-1] if turn.role != "system")
-    return (*system, *rest, Message(prompt.messages[-1].role, last))
+    """The prompt with another last turn, and the character prompt before it."""
+    turns = (*prompt.messages[:-1], Message(prompt.messages[-1].role, last))
+    return conversation(replace(prompt, messages=turns), decode)
 
 
 def _rewording(prompt: Prompt, replies: Replies, how: str, stage: StagePlan) -> tuple[Message, ...]:

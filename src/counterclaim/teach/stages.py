@@ -211,9 +211,13 @@ class _Work:
             raise self._failure
 
     def _open_endpoints(self) -> None:
+        """Open every model that several threads may ask; one without a price is free where another has one."""
+        priced = any(step.price_in or step.price_out for step in self.steps)
         for number, step in enumerate(self.steps):
             if not self._batched[number]:
                 runtime = replace(self._runtime, price_in=step.price_in, price_out=step.price_out)
+                if priced and not (step.price_in or step.price_out):
+                    runtime = replace(runtime, most_cost=None)
                 key = (step.model, step.price_in, step.price_out)
                 if key not in self._models:
                     self._models[key] = open_model(step.model, runtime)

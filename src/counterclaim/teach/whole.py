@@ -9,6 +9,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from counterclaim import __version__, examples, scoring, store
 from counterclaim.asking import choose_prompts
@@ -132,8 +133,16 @@ def preview(plan: PipelinePlan) -> dict[str, Json]:
         "products": list(plan.products),
         "variants": dict(plan.variants),
         "roles": {role: list(families) for role, families in roles.families.items()},
-        "notes": list(roles.notes),
+        "notes": [*roles.notes, *_hosts_note(work.steps)],
     }  # fmt: skip
+
+
+def _hosts_note(steps: Sequence[Step]) -> list[str]:
+    """That several hosts would be shown one key, where that is so: it may belong to one of them only."""
+    hosts = sorted({urlsplit(step.model.name).netloc for step in steps if "://" in step.model.name})
+    if len(hosts) < 2:
+        return []
+    return [f"{', '.join(hosts[:-1])} and {hosts[-1]} are all sent the same API key; one gateway keeps keys apart."]
 
 
 def write_example(path: Path, *, overwrite: bool = False) -> None:
