@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from typing import Annotated, NoReturn
 
 import typer
@@ -78,5 +79,9 @@ def main() -> None:
 
 def _complain(sentence: str) -> NoReturn:
     """One sentence on standard error, control characters of a terminal taken out; then exit."""
+    if os.environ.get("RANK", "0") != "0":  # one of several processes
+        from counterclaim.operators import processes
+
+        time.sleep(processes.GRACE_S)
     print("counterclaim: " + "".join(c if c.isprintable() else "�" for c in sentence), file=sys.stderr)
     sys.exit(BAD_INPUT)

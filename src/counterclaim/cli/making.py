@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -68,6 +69,7 @@ def run(
     Killed at any moment and run again, it goes on where it stopped.
     """
     from counterclaim import experiment, study
+    from counterclaim.operators import processes
     from counterclaim.spec import load_study
 
     if new is not None:
@@ -83,6 +85,12 @@ def run(
         raise InputError("no study file was given", remedy="write one with counterclaim run --new study.toml")
     plan = load_study(study.find(file))
     folder = out or plan.out
+    if launched := processes.count() > 1:  # by accelerate launch or torchrun
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # read once, when torch is imported
+    if not processes.is_first():
+        if not dry_run:
+            experiment.follow(plan.arms, folder, plan.runtime, experiment.Watchers())
+        return
     if dry_run:
         told = experiment.outline(plan)
         if as_json:
@@ -90,12 +98,15 @@ def run(
         else:
             show_outline(told)
         return
-    if not experiment.is_leader():  # one of several processes under accelerate launch or torchrun
-        experiment.follow(plan.arms, folder, plan.runtime, experiment.Watchers())
-        return
     with watching(quiet=as_json) as watchers:
         judged = study.run(plan, folder, watchers, overwrite=overwrite)
-    show_verdict(judged.verdict, folder, as_json)
+    try:
+        show_verdict(judged.verdict, folder, as_json)
+    except typer.Exit:
+        if (
+            not launched
+        ):  # a launcher takes every other code than 0 for a crash, and answers 1, which would read as REFUTED
+            raise
 
 
 @app.command(

@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate import PartialState
 from datasets import Dataset
 from datasets.utils.logging import disable_progress_bar, enable_progress_bar, is_progress_bar_enabled
 from peft import LoraConfig, PeftModel, get_peft_model
@@ -36,12 +35,14 @@ from trl.trainer.sft_trainer import SFTTrainer
 from counterclaim import store
 from counterclaim.errors import InputError, ModelError
 from counterclaim.models import open_model
-from counterclaim.models.hf.devices import device_named, is_out_of_memory
+from counterclaim.models.hf.devices import device_named, dtype_named, is_out_of_memory
 from counterclaim.models.hf.fingerprint import adapter_hash
+from counterclaim.operators import processes
 from counterclaim.operators.apollo import ApolloMini
 from counterclaim.operators.rewards import Scorer, conversations
 from counterclaim.operators.tokens import answered, asked, rows_of
-from counterclaim.records import Decode, Example, FinishReason, Json, Message, Prompt
+from counterclaim.operators.tune import hold_batches
+from counterclaim.records import Decode, Example, FinishReason, Json, Message, Prompt, prompt_from_json, to_json
 from counterclaim.registry import Answer, Ask, Fitting, Watch, reward_named
 from counterclaim.spec import Dpo, Grpo, Lora, Sft, Stage, TunePlan
 
@@ -77,27 +78,39 @@ def fit(fitting: Fitting, folder: Path) -> dict[str, Json]:
         InputError: there is nothing to learn from.
     """
     plan: TunePlan = fitting.plan
+    hold_batches(plan)
     _hold_optimiser(plan, fitting.runtime.device)
     started = time.monotonic()
-    place = PartialState()
-    runtime = fitting.runtime if place.num_processes == 1 else replace(fitting.runtime, device="cpu")
-    with closing(open_model(fitting.model, runtime)) as opened, _steady(fitting, opened) as notes:
+    with closing(_open(fitting)) as opened, _steady(fitting, opened) as notes:
         job = _Job(fitting, opened, folder, notes)
         stages = [job.run(number, stage) for number, stage in enumerate(plan.stages)]
         parameters = sum(value.numel() for value in job.model.parameters() if value.requires_grad)
         base = opened.ref
-    if place.is_main_process:
-        store.keep_at_top(folder, folder / f"stage-{len(stages) - 1}", _ADAPTER)
-    place.wait_for_everyone()
-    if not place.is_main_process:
+    processes.wait()
+    if not processes.is_first():
         return {}
+    store.keep_at_top(folder, folder / f"stage-{len(stages) - 1}", _ADAPTER)
     return {
         "operator": "tune", "recipe": plan.recipe, "seed": fitting.seed, "placebo": fitting.placebo,
         "model": fitting.model.name, "base": base.revision, "lora": _lora_json(plan.lora), "parameters": parameters,
         "adapter_hash": adapter_hash(folder), "seconds": round(time.monotonic() - started, 1), "stages": stages,
-        "processes": place.num_processes, "notes": notes,
+        "processes": processes.count(), "notes": notes,
         "libraries": {name: version(name) for name in ("torch", "transformers", "peft", "trl", "accelerate")},
     }  # fmt: skip
+
+
+def _open(fitting: Fitting) -> Any:
+    """The model, with its weights where training wants them."""
+    spec, device = fitting.model, processes.device_of(fitting.runtime.device)
+    if processes.shares_weights():
+        if spec.quantisation is not None:
+            raise ModelError(
+                "4bit weights cannot be shared out among processes",
+                remedy="leave the quantisation out, or train without FSDP and DeepSpeed",
+            )
+        if spec.dtype == "auto" and processes.computes_on_gpu(fitting.runtime.device):  # loaded here, computed there
+            spec = replace(spec, dtype=str(dtype_named("auto", torch.device("cuda"))).removeprefix("torch."))
+    return open_model(spec, replace(fitting.runtime, device=device))
 
 
 class _Job:
@@ -121,8 +134,10 @@ class _Job:
         done = self.folder / f"stage-{number}"
         record = done / "stage.json"
         self._lay(number)
-        if record.is_file():
-            kept: dict[str, Json] = json.loads(record.read_text(encoding="utf-8"))
+        kept: dict[str, Json] | None = processes.agree(
+            lambda: json.loads(record.read_text(encoding="utf-8")) if record.is_file() else None
+        )
+        if kept is not None:
             return kept
         work = self.folder / f"work-{number}"
         with ExitStack() as tools:
@@ -139,10 +154,10 @@ class _Job:
             trainer.optimizer_cls_and_kwargs = (
                 ApolloMini, {"lr": stage.learning_rate, "weight_decay": stage.weight_decay, "seed": self.fitting.seed}
             )  # fmt: skip
-        last = _last_checkpoint(work)
+        last: str | None = processes.agree(lambda: _last_checkpoint(work))
         began = time.monotonic()
         try:
-            trainer.train(resume_from_checkpoint=None if last is None else str(last))
+            trainer.train(resume_from_checkpoint=last)
         except _NoNumber as error:
             raise self._broken(watched.name, error, work) from error
         except (RuntimeError, MemoryError) as error:
@@ -157,10 +172,10 @@ class _Job:
         state = trainer.state
         told: dict[str, Json] = {
             "method": method, "steps": state.global_step, "settings": _settings(stage), "log": _log_of(state.log_history),
-            "seconds": round(time.monotonic() - began, 1), "resumed_at": None if last is None else _step_of(last),
+            "seconds": round(time.monotonic() - began, 1), "resumed_at": None if last is None else _step_of(Path(last)),
         }  # fmt: skip
         self._settle(trainer, done, told)
-        if PartialState().is_main_process:
+        if processes.is_first():
             store.remove_folder(work)
         return told
 
@@ -170,7 +185,7 @@ class _Job:
         for checkpoint in _checkpoints(work):
             if _step_of(checkpoint) <= error.sound:
                 kept.append(_step_of(checkpoint))
-            elif PartialState().is_main_process:
+            elif processes.is_first():
                 store.remove_folder(checkpoint)
         saved = f"the checkpoint of step {max(kept)} is kept" if kept else "no sound checkpoint had been written"
         return ModelError(
@@ -184,7 +199,7 @@ class _Job:
         """Lay the adapter of the stage before over the base, a new one for the first; always from the disk or the seed, so
         that a resumed attempt begins where the first one did."""
         if self.model is not None:
-            self.base = self.model.unload()
+            self.base = self._reopened() if processes.shares_weights() else self.model.unload()
         if number:
             self.model = PeftModel.from_pretrained(
                 self.base, str(self.folder / f"stage-{number - 1}"), is_trainable=True, torch_device=str(self.device)
@@ -193,17 +208,24 @@ class _Job:
         torch.manual_seed(self.fitting.seed)
         self.model = get_peft_model(self.base, _lora_config(self.base, self.plan.lora, self.fitting.model.name))
 
+    def _reopened(self) -> Any:
+        """The base anew: what FSDP and DeepSpeed have shared out is not put together again."""
+        self.model = self.base = None
+        self.opened.close()
+        self.opened = _open(self.fitting)
+        return self.opened.network
+
     def _settle(self, trainer: Any, done: Path, told: Mapping[str, Json]) -> None:
         """Write the stage's adapter, its record last: with it, the stage counts as finished."""
-        state = PartialState()
-        state.wait_for_everyone()
-        weights = trainer.accelerator.get_state_dict(trainer.model)
-        if state.is_main_process:
+        processes.wait()
+        laid: Any = trainer.model_wrapped if trainer.is_deepspeed_enabled else trainer.model
+        weights = trainer.accelerator.get_state_dict(laid)  # of shared weights: put together in the first process
+        if processes.is_first():
             model = trainer.accelerator.unwrap_model(trainer.model)
             model.save_pretrained(str(done), selected_adapters=["default"], state_dict=weights)
             self._say_plainly(done / "adapter_config.json")
             store.write_new(done / "stage.json", store.dump(dict(told)), overwrite=True)
-        state.wait_for_everyone()
+        processes.wait()
 
     def _say_plainly(self, file: Path) -> None:
         """The adapter's settings with the model's own name, and in one order, so that equal adapters have equal hashes."""
@@ -215,14 +237,8 @@ class _Job:
 
 def _arguments(job: _Job, stage: Stage, work: Path, **more: Any) -> dict[str, Any]:
     """What the three trainers take alike."""
-    processes = PartialState().num_processes
-    on_gpu = torch.device(job.device).type == "cuda" or (processes > 1 and torch.cuda.is_available())
-    per_step = stage.batch_size * processes
-    if stage.effective_batch % per_step:
-        raise InputError(
-            f"{stage.effective_batch} rows per step cannot be made of {stage.batch_size} at once on {processes} processes",
-            remedy="make effective_batch a multiple of batch_size times the number of processes",
-        )
+    on_gpu = torch.device(job.device).type == "cuda" or processes.computes_on_gpu(job.fitting.runtime.device)
+    per_step = stage.batch_size * processes.count()
     optimiser = {"adamw": "adamw_torch_fused", "adamw-8bit": "adamw_bnb_8bit", "apollo-mini": "adamw_torch_fused"}
     return {
         "output_dir": str(work),
@@ -246,6 +262,7 @@ def _arguments(job: _Job, stage: Stage, work: Path, **more: Any) -> dict[str, An
         "logging_nan_inf_filter": False,
         "save_steps": stage.checkpoint_every,
         "save_total_limit": 2,  # where a loss is no number, the newest is not sound
+        "log_level_replica": "error",
         "report_to": "none",
         "disable_tqdm": True,
         **more,
@@ -321,13 +338,12 @@ def _grpo(job: _Job, stage: Grpo, work: Path, tools: ExitStack) -> Any:
     prompts = list(job.fitting.prompts)
     if not prompts:
         raise InputError("there are no prompts to learn from", remedy="name them under tune.grpo.prompts")
-    if stage.effective_batch % stage.generations:
-        raise InputError(
-            f"{stage.effective_batch} rows per step hold no whole number of groups of {stage.generations} answers",
-            remedy="make tune.grpo.effective_batch a multiple of tune.grpo.generations",
-        )
     if (said := reward_named(stage.reward).follow_up) is not None:
-        prompts = conversations(prompts, _own_answers(job, stage, prompts), said)
+        asking = prompts
+        challenged = processes.agree(
+            lambda: [to_json(made) for made in conversations(asking, _own_answers(job, stage, asking), said)]
+        )
+        prompts = [prompt_from_json(row) for row in challenged]
     prompts = _answerable(job, stage, prompts)
     data = Dataset.from_list(
         [{"prompt": _turns((*_head(stage), *prompt.messages)), "prompt_id": prompt.id} for prompt in prompts]
@@ -525,9 +541,9 @@ def _checkpoints(work: Path) -> list[Path]:
     return sorted(found, key=_step_of)
 
 
-def _last_checkpoint(work: Path) -> Path | None:
+def _last_checkpoint(work: Path) -> str | None:
     found = _checkpoints(work)
-    return found[-1] if found else None
+    return str(found[-1]) if found else None
 
 
 def _step_of(checkpoint: Path) -> int:

@@ -8,9 +8,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from counterclaim.errors import ModelError
+from counterclaim.errors import InputError, ModelError
+from counterclaim.operators import processes
 from counterclaim.records import Json
 from counterclaim.registry import Fitting, Model, operator
+from counterclaim.spec import Grpo, TunePlan
 
 
 @contextmanager
@@ -29,6 +31,24 @@ def adapted(model: Model, folder: Path, dose: float) -> Iterator[None]:
         yield
 
 
+def hold_batches(plan: TunePlan) -> None:
+    """Raise InputError where the rows of a step cannot be dealt out evenly to the processes that train together."""
+    many = processes.count()
+    for stage in plan.stages:
+        if stage.effective_batch % (stage.batch_size * many):
+            raise InputError(
+                f"{stage.effective_batch} rows per step cannot be made of {stage.batch_size} at once on {many} processes",
+                remedy="make effective_batch a multiple of batch_size times the number of processes",
+            )
+        if isinstance(stage, Grpo) and stage.effective_batch % (stage.generations * many):
+            raise InputError(
+                f"{stage.effective_batch} rows per step hold no whole number of groups of {stage.generations} answers"
+                + (f" for each of {many} processes" if many > 1 else ""),
+                remedy="make tune.grpo.effective_batch a multiple of tune.grpo.generations"
+                + (" times the number of processes" if many > 1 else ""),
+            )
+
+
 @operator(
     "tune",
     about="Trains a LoRA adapter: SFT and DPO on examples, GRPO on rewards from oracles.",
@@ -42,7 +62,9 @@ def tune(fitting: Fitting, folder: Path) -> Mapping[str, Json]:
         ModelError: a library is missing, the model cannot be trained, or training broke (it says at which step).
         InputError: there is nothing to learn from.
     """
-    if missing := [name for name in ("trl", "peft", "datasets", "accelerate") if importlib.util.find_spec(name) is None]:
+    if missing := [
+        name for name in ("trl", "peft", "datasets", "accelerate") if importlib.util.find_spec(name) is None
+    ]:
         raise ModelError(f"training needs {' and '.join(missing)}", remedy="pip install 'counterclaim[train]'")
     from counterclaim.operators.training import fit
 
