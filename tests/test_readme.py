@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 import pytest
 from pydantic import BaseModel
@@ -24,6 +24,7 @@ from counterclaim.instruments.asking import material_of
 from counterclaim.records import Json, Message
 from counterclaim.registry import Instrument
 from counterclaim.spec import load_study
+from counterclaim.spec._pipeline import _pipeline_schema
 from counterclaim.spec._study import _study_schema
 from test_instruments_delivery import LEFT_ALONE, MENDED_ON, confusion
 
@@ -63,7 +64,9 @@ def test_generated_pages_are_current(generator: ModuleType, page: str) -> None:
     assert generator.make()[page] == committed, "run: python scripts/generate_docs.py"
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/study.md", "docs/instruments.md"])
+@pytest.mark.parametrize(
+    "page", ["README.md", "docs/study.md", "docs/training.md", "docs/teach.md", "docs/instruments.md"]
+)
 def test_every_command_and_option_that_a_page_names_exists(generator: ModuleType, page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")
     reference = generator.cli_page()
@@ -131,7 +134,7 @@ def keys_of(schema: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, st
         if key in ("control", "arms"):
             continue
         if inner:
-            yield from keys_of(inner[0], f"{key}[]." if get_args(info.annotation) else f"{key}.")
+            yield from keys_of(inner[0], f"{key}[]." if get_origin(info.annotation) is list else f"{key}.")
             continue
         default: Any = info.get_default(call_default_factory=True)
         yield key, "required" if info.is_required() else "—" if default is None else f"`{json.dumps(default)}`"
@@ -147,6 +150,13 @@ def test_the_page_on_study_files_has_every_key_with_its_default() -> None:
     assert sorted(re.findall(r"^\| `([^`]+)` \| (required|—|`[^`]+`) \|", told, re.MULTILINE)) == sorted(
         keys_of(schema)
     )
+
+
+def test_the_page_on_teachers_has_every_key_with_its_default() -> None:
+    page = (ROOT / "docs" / "teach.md").read_text(encoding="utf-8")
+    told = page.partition("\n## Keys\n")[2]
+    keys = [(key, default) for key, default in keys_of(_pipeline_schema()) if not key.startswith("student.")]
+    assert sorted(re.findall(r"^\| `([^`]+)` \| (required|—|`[^`]+`) \|", told, re.MULTILINE)) == sorted(keys)
 
 
 @pytest.mark.parametrize(("mark", "sentences"), [("mended", MENDED_ON), ("left alone", LEFT_ALONE)])

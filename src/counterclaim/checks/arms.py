@@ -61,6 +61,10 @@ def identity(evidence: Evidence) -> Finding:
         "figure": _forest(evidence, {DO_NOTHING: drift, TREATED: effect}),
     }
     remedy = "Find what else changed between the two runs (budget, template, judge, library), mend it, run both again."
+    if pairs and copies == pairs:
+        return Finding(
+            Outcome.PASS, f"All {pairs} answers of the do-nothing arm are the control's, word for word.", **common
+        )
     interval, moved = drift.difference.interval, drift.difference.estimate
     if interval is None or moved is None:
         return Finding(Outcome.INCONCLUSIVE, f"{text}.", remedy, **common)

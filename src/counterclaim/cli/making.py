@@ -364,7 +364,9 @@ def serve(
     _serve({model: ""}, port, fault, latency, when_asked=False)
 
 
-@app.command(epilog="Example: `counterclaim serve-tiny --port 8000 --latency 0.5 --fault too-many-requests=3`")
+@app.command(
+    "serve-tiny", epilog="Example: `counterclaim serve-tiny --port 8000 --latency 0.5 --fault too-many-requests=3`"
+)
 def serve_tiny(port: Port = 8000, fault: FaultOption = None, latency: Latency = 0.0) -> None:
     """Serve every tiny model and scripted teacher as one OpenAI-compatible endpoint: a dry run of your pipeline before you pay for tokens.
 
