@@ -122,6 +122,7 @@ def generate(
     tag: Annotated[list[str] | None, typer.Option(help="Only prompts with this tag; repeat.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="At most so many prompts.")] = None,
     adapter: Annotated[Path | None, typer.Option(help="Folder of a PEFT adapter.")] = None,
+    dose: Annotated[float, typer.Option(help="Scale the adapter: 1 as it was trained, 0 not at all.")] = 1.0,
     system_prompt: Annotated[str | None, typer.Option(help="System prompt.")] = None,
     thinking: Annotated[
         bool | None, typer.Option("--thinking/--no-thinking", help="The template's thinking switch.")
@@ -180,12 +181,14 @@ def generate(
         share("--top-p", top_p)
     spec = ModelSpec(
         model, revision, choice("--dtype", dtype, ("auto", "float32", "bfloat16", "float16")) or "auto",
-        choice("--quantisation", quantisation, ("4bit",)), adapter, chat_template, raw,
+        choice("--quantisation", quantisation, ("4bit",)), adapter, chat_template, raw, dose,
     )  # fmt: skip
     decode = Decode(
         max_new_tokens, temperature=temperature, top_p=top_p, top_k=top_k, stop=tuple(stop) if stop else None,
         system_prompt=system_prompt, thinking=thinking,
     )  # fmt: skip
+    if adapter is None and dose != 1:
+        raise InputError("there is no adapter that --dose could scale", remedy="name one with --adapter")
     part = choice("--split", split, ("train", "dev", "test", "fresh", "all"))
     chosen = experiment.choose_prompts(PromptChoice(prompts, None if part == "all" else part, tuple(tag or ()), limit))
     runtime = Runtime(
