@@ -43,7 +43,7 @@ from counterclaim.operators.rewards import Scorer, conversations
 from counterclaim.operators.tokens import answered, asked, rows_of
 from counterclaim.operators.tune import hold_batches
 from counterclaim.records import Decode, Example, FinishReason, Json, Message, Prompt, prompt_from_json, to_json
-from counterclaim.registry import Answer, Ask, Fitting, Watch, reward_named
+from counterclaim.registry import Answer, Ask, Fitting, Watch, backend_of, reward_named
 from counterclaim.spec import Dpo, Grpo, Lora, Sft, Stage, TunePlan
 
 _SMALL = 20_000_000  # parameters below which a second thread costs more than it gives
@@ -79,6 +79,7 @@ def fit(fitting: Fitting, folder: Path) -> dict[str, Json]:
     """
     plan: TunePlan = fitting.plan
     hold_batches(plan)
+    _hold_model(fitting)
     _hold_optimiser(plan, fitting.runtime.device)
     started = time.monotonic()
     with closing(_open(fitting)) as opened, _steady(fitting, opened) as notes:
@@ -117,7 +118,6 @@ class _Job:
     """One adapter in the making: the model with the adapter of the last stage over it."""
 
     def __init__(self, fitting: Fitting, opened: Any, folder: Path, notes: list[str]) -> None:
-        _hold_model(fitting, opened)
         self.fitting = fitting
         self.plan: TunePlan = fitting.plan
         self.folder = folder
@@ -571,10 +571,10 @@ def _hold_optimiser(plan: TunePlan, device: str) -> None:
         raise ModelError("adamw-8bit needs bitsandbytes", remedy='pip install bitsandbytes, or set optimiser = "adamw"')
 
 
-def _hold_model(fitting: Fitting, opened: Any) -> None:
-    """Raise ModelError where a model cannot be trained."""
+def _hold_model(fitting: Fitting) -> None:
+    """Raise ModelError, before the model is loaded, where it cannot be trained."""
     name = fitting.model.name
-    if not hasattr(opened, "network"):
+    if "train" not in backend_of(name).can:
         raise ModelError(
             f"{name} cannot be trained: its weights are not here",
             remedy="name a model of transformers: a folder, a repository, or tiny:NAME",
@@ -655,7 +655,7 @@ def _log_of(history: Sequence[Mapping[str, float]]) -> dict[str, list[float | No
 def _steady(fitting: Fitting, opened: Any) -> Iterator[list[str]]:
     """Random numbers, threads and voices as training wants them; the caller's own are put back."""
     threads, numbers = torch.get_num_threads(), (random.getstate(), np.random.get_state())  # noqa: NPY002  it is what set_seed seeds
-    weights = sum(value.numel() for value in opened.network.parameters()) if hasattr(opened, "network") else 0
+    weights = sum(value.numel() for value in opened.network.parameters())
     with torch.random.fork_rng(), _quiet():
         if weights < _SMALL and str(opened.device) == "cpu":
             torch.set_num_threads(1)
