@@ -219,6 +219,10 @@ class _Handler(BaseHTTPRequestHandler):
     wbufsize = -1  # head and body of a reply leave together
     server: _Http
 
+    def parse_request(self) -> bool:
+        self.arrived = time.monotonic()  # its first line is there
+        return super().parse_request()
+
     def do_GET(self) -> None:
         self._handle(self._get)
 
@@ -246,7 +250,6 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _post(self) -> None:
         owner = self.server.owner
-        arrived = time.monotonic()
         body = self._body()
         fault = owner.saw(self.path, body, self._key() is not None)
         if fault is not None and not self._misbehave(fault, body):
@@ -258,8 +261,7 @@ class _Handler(BaseHTTPRequestHandler):
             what = f"The model `{body.get('model')}` does not exist."
             raise _Refused(404, what, parameter="model", code="model_not_found")
         reply = self._reply(body)
-        owner.closing.wait(owner.latency_s - (time.monotonic() - arrived))
-        self._send(200, reply if fault is None else spoil(fault.kind, reply), fault)
+        self._send(200, reply if fault is None else spoil(fault.kind, reply), fault, latency_s=owner.latency_s)
 
     def _misbehave(self, fault: Fault, body: Mapping[str, Json]) -> bool:
         """Strike before the model is asked; whether there is anything left to answer."""
@@ -315,10 +317,20 @@ class _Handler(BaseHTTPRequestHandler):
         if wanted is not None and not hmac.compare_digest((self._key() or "").encode(), wanted.encode()):
             raise _Refused(401, "Incorrect API key provided.")
 
-    def _send(self, status: int, reply: Json, fault: Fault | None = None, *, retry_after: str | None = None) -> None:
+    def _send(
+        self,
+        status: int,
+        reply: Json,
+        fault: Fault | None = None,
+        *,
+        retry_after: str | None = None,
+        latency_s: float = 0.0,
+    ) -> None:
+        """Send a reply, not before its request was here for ``latency_s``."""
         content = json.dumps(reply, ensure_ascii=False).encode("utf-8", "replace")
         if fault is not None:
             content = garble(fault.kind, content)
+        self.server.owner.closing.wait(latency_s - (time.monotonic() - self.arrived))
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(content)))
