@@ -6,19 +6,24 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from accelerate.commands.config.config_args import load_config_from_file
 from accelerate.commands.launch import _validate_launch_command, launch_command_parser
+from accelerate.utils.launch import prepare_multi_gpu_env
+from safetensors.torch import load_file
 
 import counterclaim
 from conftest import write_rows
 from counterclaim.cli import application
 from counterclaim.errors import InputError, ModelError
 from counterclaim.operators import processes
+from counterclaim.operators.training import fit
 from counterclaim.operators.tune import hold_batches
+from counterclaim.registry import Fitting, ModelSpec
 from counterclaim.spec import Dpo, Grpo, Sft, TunePlan
 from hf_models import save
 
@@ -191,6 +196,49 @@ def test_one_that_fails_alone_says_why_and_ends_the_others(folder: Path) -> None
     assert "bug in counterclaim" not in err
 
 
+ON_CPU = """\
+from accelerate import state, accelerator
+import torch
+begin, prepare = state.PartialState.__init__, accelerator.fsdp2_prepare_model
+
+def claim_gpus(self, *args, **rest):  # accelerate shares weights out among GPUs only; torch does so on the processor too
+    begin(self, *args, **rest)
+    if self.distributed_type == state.DistributedType.MULTI_CPU:
+        self.distributed_type = state.DistributedType.MULTI_GPU
+
+def prepared(accelerator, model):
+    made = prepare(accelerator, model)
+    assert all(isinstance(value, torch.distributed.tensor.DTensor) for value in made.parameters())
+    return made
+
+state.PartialState.__init__ = claim_gpus
+state.PartialState.wait_for_everyone = lambda self: torch.distributed.barrier()
+accelerator.fsdp2_prepare_model = prepared
+from counterclaim import cli
+cli.main()
+"""
+
+
+def test_weights_that_are_shared_out_are_put_together_again(
+    folder: Path, together: tuple[Path, str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    args, _, _ = _validate_launch_command(
+        launch_command_parser().parse_args(["--config_file", str(CONFIGS / "fsdp.yaml"), "-m", "counterclaim"])
+    )
+    for name, value in prepare_multi_gpu_env(args).items():
+        if "FSDP" in name:
+            monkeypatch.setenv(name, value)
+    started = launch("run", study(folder, "shared"), script=[script(folder, ON_CPU)])
+    _, err = started.communicate(timeout=300)
+    assert started.returncode == 0, err
+    shared, whole = card_of(folder / "shared"), card_of(together[0])
+    assert shared["parameters"] == whole["parameters"]
+    for one, two in zip(shared["stages"][:2], whole["stages"][:2], strict=True):
+        assert one["log"]["loss"] == pytest.approx(two["log"]["loss"], rel=1e-3, abs=1e-4)
+    one, two = (load_file(next(at.glob("run/adapters/*/*.safetensors"))) for at in (folder / "shared", together[0]))
+    assert {name: value.shape for name, value in one.items()} == {name: value.shape for name, value in two.items()}
+
+
 # what needs no second process
 
 
@@ -267,6 +315,17 @@ def test_weights_wait_where_training_takes_them_from(monkeypatch: pytest.MonkeyP
     assert processes.device_of("auto") == "cpu"
     monkeypatch.setenv("WORLD_SIZE", "1")
     assert not processes.shares_weights()
+
+
+def test_what_needs_whole_weights_is_refused_where_they_are_shared_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first_of_two: None
+) -> None:
+    monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
+    plan = TunePlan((Sft(batch_size=2, effective_batch=8, optimiser="apollo-mini"),))
+    with pytest.raises(ModelError, match="apollo-mini and adamw-8bit need whole weights"):
+        fit(Fitting(ModelSpec("nowhere"), plan, 0), tmp_path)
+    with pytest.raises(ModelError, match="4bit weights cannot be shared out among processes"):
+        fit(Fitting(ModelSpec("nowhere", quantisation="4bit"), replace(plan, stages=(Sft(),)), 0), tmp_path)
 
 
 @pytest.mark.parametrize("file", sorted(CONFIGS.glob("*.yaml")), ids=lambda file: file.stem)

@@ -560,6 +560,11 @@ def _is_whole(file: Path) -> bool:
 
 def _hold_optimiser(plan: TunePlan, device: str) -> None:
     """Raise ModelError, before the model is loaded, where an optimiser cannot run here."""
+    if processes.shares_weights() and any(stage.optimiser != "adamw" for stage in plan.stages):
+        raise ModelError(
+            "apollo-mini and adamw-8bit need whole weights, and FSDP and DeepSpeed share them out",
+            remedy='set optimiser = "adamw": of an adapter its states are small, and they are shared out too',
+        )
     if not any(stage.optimiser == "adamw-8bit" for stage in plan.stages):
         return
     if device_named(device).type != "cuda":
