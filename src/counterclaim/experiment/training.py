@@ -10,11 +10,11 @@ from pathlib import Path
 
 from counterclaim import examples, operators, registry, store, teach
 from counterclaim.asking import choose_prompts
-from counterclaim.errors import ModelError
+from counterclaim.errors import InputError, ModelError
 from counterclaim.experiment.watching import Watchers
 from counterclaim.operators import processes
 from counterclaim.records import Example, Json, Prompt, content_hash, to_json
-from counterclaim.registry import Fitting, Runtime
+from counterclaim.registry import Fitting, ModelSpec, Runtime
 from counterclaim.spec import ArmPlan, Grpo, PipelinePlan, TunePlan, load_pipeline, training_hash
 
 CARD = "card.json"
@@ -46,23 +46,58 @@ class Lessons:
         return told + [prompt.text for prompt in self.prompts]
 
 
+def hold(arms: Sequence[ArmPlan], tested: Sequence[Prompt] = ()) -> None:
+    """Refuse, before teachers are asked and a model is loaded, what cannot be trained or may not be learnt.
+
+    Args:
+        arms: of the study.
+        tested: what the claim is tested on.
+
+    Raises:
+        InputError: the rows of a step cannot be dealt out, answers to the prompts cannot be paid for, or a prompt is one of
+            the test.
+        ModelError: the backend of a model does not train.
+    """
+    barred = {prompt.id for prompt in tested}
+    for arm in arms:
+        if arm.tune is None:
+            continue
+        operators.tune.hold_batches(arm.tune)
+        _hold_backend(arm, OPERATOR)
+        for stage in arm.tune.stages:
+            if isinstance(stage, Grpo) and stage.prompts is not None:
+                prompts = choose_prompts(stage.prompts)
+                if other := next((prompt for prompt in prompts if prompt.split != stage.prompts.split), None):
+                    raise InputError(
+                        f"tune.grpo.prompts: {stage.prompts.source} holds prompts of the split {other.split}, and "
+                        f"{stage.prompts.split} is to be learnt",
+                        remedy="name a source that has this split",
+                    )
+                if leaked := sum(prompt.id in barred for prompt in prompts):
+                    raise InputError(
+                        f"tune.grpo.prompts: {leaked} of the {len(prompts)} prompts that are learnt are also those on which "
+                        "the claim is tested",
+                        remedy="name another split or other tags, here or under [prompts]",
+                    )
+                operators.rewards.hold_payable(registry.reward_named(stage.reward), stage.oracle, prompts)
+
+
 def gather(arms: Sequence[ArmPlan], watchers: Watchers) -> tuple[tuple[ArmPlan, ...], dict[str, Lessons]]:
     """What every arm that is trained learns from; the arms with the hash of it. Teachers are asked where that is still to do.
 
     Raises:
-        InputError: a training set or prompts cannot be used, or the rows of a step cannot be dealt out to the processes.
+        InputError: a training set or prompts cannot be used.
         ModelError: a teacher or the student cannot be used.
         BudgetSpent: the budget of the pipeline is used up; a rerun goes on from there.
     """
     made: dict[str, Lessons] = {}
-    known: dict[TunePlan, Lessons] = {}
+    known: dict[tuple[ModelSpec, TunePlan], Lessons] = {}  # by the model, too: it is the student of a pipeline
     out = []
     for arm in arms:
         if arm.tune is None:
             out.append(arm)
             continue
-        operators.tune.hold_batches(arm.tune)
-        source = replace(arm.tune, placebo=False, seeds=())
+        source = replace(arm.model, dose=1.0), replace(arm.tune, placebo=False, seeds=())
         if source not in known:
             known[source] = _lessons(arm, watchers)
         made[arm.name] = known[source]
@@ -103,10 +138,10 @@ def _pipeline_of(arm: ArmPlan) -> PipelinePlan | None:
 
 
 def outline_training(arm: ArmPlan) -> dict[str, Json]:
-    """What training an arm would take, after everything that can be refused without a model has been looked at.
+    """What training an arm would take.
 
     Raises:
-        InputError: the pipeline, a training set, prompts or a reward cannot be used.
+        InputError: the pipeline or a training set cannot be used.
     """
     plan = arm.tune
     if plan is None:
@@ -114,7 +149,6 @@ def outline_training(arm: ArmPlan) -> dict[str, Json]:
     told: dict[str, Json] = {"adapters": len(plan.seeds)}
     for stage in plan.stages:
         if isinstance(stage, Grpo) and stage.prompts is not None:
-            registry.reward_named(stage.reward)
             told["training_prompts"] = len(choose_prompts(stage.prompts))
     if (pipeline := _pipeline_of(arm)) is not None:
         told["pipeline"] = teach.preview(pipeline)
@@ -215,7 +249,6 @@ def _fit(job: _Job, lessons: Lessons, runtime: Runtime, watchers: Watchers) -> N
     """Train one adapter in a folder beside its place, which it takes when it is whole."""
     plan = job.arm.tune
     assert plan is not None
-    _hold_backend(job.arm, OPERATOR)
     what = f"training {job.arm.name}, seed {job.seed}"
     work = job.folder.with_name(f".{job.folder.name}-{job.identity[:12]}")
     fitting = Fitting(

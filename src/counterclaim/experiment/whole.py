@@ -12,7 +12,7 @@ from counterclaim.errors import InputError
 from counterclaim.experiment.answering import Answering, answer
 from counterclaim.experiment.freezing import instruments_json, measured_by, notes_of, sources_of, status_of
 from counterclaim.experiment.scores import Scoring, judging, score
-from counterclaim.experiment.training import gather, outline_training
+from counterclaim.experiment.training import gather, hold, outline_training
 from counterclaim.experiment.watching import Watchers
 from counterclaim.intake import known_names, scan_training, study_json
 from counterclaim.metrics import resolve
@@ -49,6 +49,7 @@ def _prepare(plan: StudyPlan) -> _Prepared:
     notes: list[str] = []
     prompts = choose_prompts(plan.prompts, notes.append)
     scoring.hold_gold(chosen, prompts)
+    hold(plan.arms, prompts)
     by_axis = {axis: [item.name] for item in chosen for axis in item.axes.values()}
     turns = {item.instrument.name: item.instrument.follow_up for item in chosen}
     return _Prepared(

@@ -252,6 +252,20 @@ def answered(prompt: Prompt, completion: str, finished: bool) -> Item:
     )
 
 
+def hold_payable(reward: Reward, oracle_name: str | None, prompts: Sequence[Prompt]) -> None:
+    """See, before a model is loaded, that answers to these prompts can be paid for; no program is run for it.
+
+    Raises:
+        InputError: as ``Scorer``, before its sandbox is opened.
+    """
+    if reward.follow_up is not None:
+        prompts = conversations(prompts, [Answer("?", FinishReason.STOP)] * len(prompts), reward.follow_up)
+    scorer = Scorer(reward, oracle_name, prompts)
+    if not scorer.runs_programs:
+        with scorer:
+            pass
+
+
 class Scorer:
     """What completions of training prompts are worth, by a reward.
 
@@ -296,10 +310,15 @@ class Scorer:
     def oracle_name(self) -> str | None:
         return None if self._oracle is None else instruments.full_name(self._oracle)
 
+    @property
+    def runs_programs(self) -> bool:
+        """Whether entering it opens the sandbox."""
+        return "sandbox" in self.reward.needs | (self._oracle.needs if self._oracle else frozenset())
+
     def __enter__(self) -> Self:
         with ExitStack() as opening:
             pool = None
-            if "sandbox" in self.reward.needs | (self._oracle.needs if self._oracle else frozenset()):
+            if self.runs_programs:
                 from counterclaim.sandbox import Pool
 
                 pool = opening.enter_context(Pool(self._workers))

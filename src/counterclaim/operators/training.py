@@ -44,7 +44,7 @@ from counterclaim.operators.tokens import answered, asked, rows_of
 from counterclaim.operators.tune import hold_batches
 from counterclaim.records import Decode, Example, FinishReason, Json, Message, Prompt, prompt_from_json, to_json
 from counterclaim.registry import Answer, Ask, Fitting, Watch, backend_of, reward_named
-from counterclaim.spec import Dpo, Grpo, Lora, Sft, Stage, TunePlan
+from counterclaim.spec import Dpo, Grpo, Lora, PromptChoice, Sft, Stage, TunePlan
 
 _SMALL = 20_000_000  # parameters below which a second thread costs more than it gives
 _ADAPTER = ("adapter_config.json", "adapter_model.safetensors")
@@ -633,7 +633,7 @@ def _settings(stage: Stage) -> dict[str, Json]:
     out: dict[str, Json] = {}
     for item in fields(stage):
         value = getattr(stage, item.name)
-        out[item.name] = asdict(value) if hasattr(value, "__dataclass_fields__") else value
+        out[item.name] = {**asdict(value), "source": value.name} if isinstance(value, PromptChoice) else value
     return out
 
 

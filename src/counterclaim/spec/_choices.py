@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 
@@ -20,3 +21,8 @@ class PromptChoice:
     split: str | None = "test"
     tags: tuple[str, ...] = ()
     limit: int | None = None
+
+    @property
+    def name(self) -> str:
+        """The source without the folders that it lies in: they say where somebody works, and change from machine to machine."""
+        return re.split(r"[/\\]", self.source)[-1]

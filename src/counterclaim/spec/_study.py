@@ -26,7 +26,7 @@ from counterclaim.spec._choices import PromptChoice
 from counterclaim.spec._claim import claim_schema, read_toml, to_claim, validated
 from counterclaim.spec._models import model_identity
 from counterclaim.spec._pipeline import load_pipeline
-from counterclaim.spec._tune import TunePlan, to_tune, tune_schema
+from counterclaim.spec._tune import Extras, Grpo, TunePlan, to_tune, tune_schema
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -184,6 +184,8 @@ def _brought_along(arms: Sequence[ArmPlan], treatment: Any, path: Path) -> list[
     _, extras = to_tune(treatment.tune, path, "treatment.tune")
     made = []
     for dose in extras.doses:
+        if dose == treated.model.dose:
+            continue  # the treated arm itself
         name = DO_NOTHING if dose == 0 else f"dose:{dose:g}"
         tune = replace(treated.tune, seeds=treated.tune.seeds[:1]) if dose == 0 else treated.tune
         made.append(replace(treated, name=name, model=replace(treated.model, dose=dose), tune=tune))
@@ -256,7 +258,13 @@ def _arm(name: str, table: Any, tables: Any, path: Path) -> ArmPlan:
         raw=said.get("raw", tables.raw),
         dose=said.get("dose", 1.0),
     )
-    tune = None if table.tune is None else to_tune(table.tune, path, _where(name))[0]
+    tune, extras = (None, Extras()) if table.tune is None else to_tune(table.tune, path, f"{_where(name)}.tune")
+    if extras != Extras() and name != TREATED:
+        raise InputError(
+            f"{_where(name)}.tune: doses and placebo are those of the treatment, and this is another arm",
+            path=path,
+            remedy="leave them out; a further arm with the same tune table and another dose shares its adapters",
+        )
     if tune is not None and model.adapter is not None:
         raise InputError(
             f"{_where(name)}: an adapter is named, and another is to be trained",
@@ -310,9 +318,13 @@ def arms_hash(arms: tuple[ArmPlan, ...], samples: int, seeds: tuple[int, ...], p
 
 
 def training_hash(arm: ArmPlan) -> str:
-    """SHA-256 over what determines an arm's adapters beside their seeds: the model, the recipe, and what is learnt."""
+    """SHA-256 over what determines an arm's adapters beside their seeds: the model, the recipe, and what is learnt.
+
+    What is learnt counts by its content (``lessons``) and not by where it lies.
+    """
     assert arm.tune is not None
-    recipe: Any = to_json(replace(arm.tune, data=None, seeds=(), recipe=None))
+    stages = tuple(replace(stage, prompts=None) if isinstance(stage, Grpo) else stage for stage in arm.tune.stages)
+    recipe: Any = to_json(replace(arm.tune, stages=stages, data=None, seeds=(), recipe=None))
     return content_hash([model_identity(replace(arm.model, dose=1.0)), recipe, arm.lessons])
 
 

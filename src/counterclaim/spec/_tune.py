@@ -82,7 +82,7 @@ class Sft(Stage):
         loss_on: the completion that is to be learnt; every turn of the assistant; or everything.
         mask_think: leave thoughts (``<think>...</think>``) out of the loss.
         packing: several examples in one row.
-        max_length: tokens of an example; longer ones are cut at the end.
+        max_length: tokens of an example; longer ones are left out.
     """
 
     loss_on: LossOn = "completion"
@@ -168,7 +168,7 @@ class Extras:
     """Arms that a trained arm brings along.
 
     Attributes:
-        doses: scales of the adapter beside 1; 0 is the arm ``do-nothing``, others are ``dose:VALUE``.
+        doses: scales of the adapter; 0 is the arm ``do-nothing``, others are ``dose:VALUE``.
         placebo: an arm ``placebo``, trained by the same recipe on shuffled data.
     """
 
@@ -264,7 +264,7 @@ def to_tune(table: Any, path: Path, where: str) -> tuple[TunePlan, Extras]:
             path=path,
             remedy="name different seeds",
         )
-    return plan, Extras(tuple(sorted(set(whole.get("doses", ())) - {1.0})), whole.get("placebo", False))
+    return plan, Extras(tuple(sorted(set(whole.get("doses", ())))), whole.get("placebo", False))
 
 
 def _merged(recipe: Mapping[str, Any], said: Mapping[str, Any]) -> dict[str, Any]:

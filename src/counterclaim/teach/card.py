@@ -77,7 +77,7 @@ def _card(plan: PipelinePlan, filtered: Filtered, summary: Mapping[str, Json], n
         "preference": sum(example.rejected is not None for example in filtered.kept),
         "prompts": {
             "asked": summary["prompts"],
-            "sources": [{**asdict(choice), "source": _file_name(choice.source)} for choice in plan.prompts],
+            "sources": [{**asdict(choice), "source": choice.name} for choice in plan.prompts],
             "forbidden": n_forbidden,
         },
         "products": list(summary["products"]),
@@ -140,11 +140,6 @@ def _shown(item: Dropped) -> dict[str, Json]:
 
 def _cut(text: str) -> str:
     return text if len(text) <= _EXCERPT else text[: _EXCERPT - 1].rstrip() + "…"
-
-
-def _file_name(source: str) -> str:
-    """A prompt source without the folders it lies in: they say where somebody works, and change from machine to machine."""
-    return re.split(r"[/\\]", source)[-1]
 
 
 def _without_secrets(model: str) -> str:

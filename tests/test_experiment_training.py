@@ -1,0 +1,169 @@
+"""Arms that are trained, from the study file to their answers: what is refused first, what is learnt, what is known of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from counterclaim.errors import InputError, ModelError
+from counterclaim.experiment import Watchers, training
+from counterclaim.records import Decode, Json, Prompt
+from counterclaim.registry import ModelSpec
+from counterclaim.spec import ArmPlan, Dpo, Grpo, PipelinePlan, PromptChoice, Sft, TunePlan, load_study, training_hash
+
+TINY = ModelSpec("tiny:qwen3-small")
+GRPO = Grpo(prompts=PromptChoice("tiny", "train", limit=16))
+
+
+def arm(*stages: Any, name: str = "treated", model: ModelSpec = TINY, **more: Any) -> ArmPlan:
+    return ArmPlan(name, model, Decode(8), TunePlan(stages or (Sft(),), **more))
+
+
+def rows(path: Path, *rows: Mapping[str, Json]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+# refused before anything is asked or loaded ---------------------------------------------------------------------------
+
+
+def test_a_reward_is_found_wanting_before_anything_is_trained() -> None:
+    training.hold([arm(GRPO), arm(replace(GRPO, reward="recovery"))])
+    with pytest.raises(InputError, match="no reward 'ordred-outcome'"):
+        training.hold([arm(Sft(), replace(GRPO, reward="ordred-outcome"))])
+    with pytest.raises(InputError, match="no instrument"):
+        training.hold([arm(replace(GRPO, oracle="exakt"))])
+    with pytest.raises(InputError, match="needs the tests of each prompt"):
+        training.hold([arm(replace(GRPO, reward="code", oracle="code"))])
+
+
+def test_prompts_whose_gold_the_oracle_cannot_read_are_refused(tmp_path: Path) -> None:
+    file = rows(tmp_path / "p.jsonl", {"prompt": "What is 2 + 2?", "split": "train"})
+    with pytest.raises(InputError, match="cannot say whether an answer"):
+        training.hold([arm(replace(GRPO, prompts=PromptChoice(str(file), "train")))])
+
+
+def test_a_model_that_does_not_train_is_refused() -> None:
+    with pytest.raises(ModelError, match="cannot be trained: its backend"):
+        training.hold([arm(model=ModelSpec("world:clean/control"))])
+
+
+def test_nothing_is_trained_on_what_the_claim_is_tested_on(tmp_path: Path) -> None:
+    asked: dict[str, Json] = {"prompt": "What is 2 + 2?", "answer": "4", "split": "train"}
+    choice = PromptChoice(str(rows(tmp_path / "p.jsonl", asked)), "train")
+    training.hold([arm(replace(GRPO, prompts=choice))], [Prompt.of_text("What is 3 + 3?")])
+    with pytest.raises(
+        InputError, match="1 of the 1 prompts that are learnt are also those on which the claim is tested"
+    ):
+        training.hold([arm(replace(GRPO, prompts=choice))], [Prompt.of_text("What is 2 + 2?")])
+    world = PromptChoice("world:clean", "train")  # planted worlds know no other split than their own
+    with pytest.raises(InputError, match="holds prompts of the split test"):
+        training.hold([arm(replace(GRPO, prompts=world))])
+
+
+# what is learnt ---------------------------------------------------------------------------------------------------
+
+
+def test_every_model_is_taught_with_its_own_mistakes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pipeline = tmp_path / "pipeline.toml"
+    pipeline.write_text(
+        'student = { model = "tiny:qwen3" }\nproducts = ["gold", "failure"]\noracle = "exact"\n'
+        'prompts = [{ set = "tiny" }]\n[decode]\nmax_new_tokens = 8\n'
+        '[stages.one]\nmodel = "character:eager"\nlicence = "Apache-2.0"\n'
+    )
+
+    def teach(plan: PipelinePlan, folder: Path, watch: Any) -> None:
+        assert plan.student is not None
+        folder.mkdir(parents=True)
+        answer = {"prompt": [{"role": "user", "content": "Who?"}], "chosen": f"taught {plan.student.name}"}
+        rows(folder / "examples.jsonl", answer)
+
+    monkeypatch.setattr(training.teach, "teach", teach)
+    monkeypatch.chdir(tmp_path)
+    small, other = arm(data=pipeline), arm(name="other", model=ModelSpec("tiny:llama"), data=pipeline)
+    half = arm(name="half", model=replace(TINY, dose=0.5), data=pipeline)
+    arms, lessons = training.gather([small, other, half], Watchers())
+    assert {name: [item.chosen for item in found.examples] for name, found in lessons.items()} == {
+        "treated": ["taught tiny:qwen3-small"], "other": ["taught tiny:llama"], "half": ["taught tiny:qwen3-small"],
+    }  # fmt: skip
+    assert arms[0].lessons == arms[2].lessons != arms[1].lessons
+
+
+# what an adapter is known by -----------------------------------------------------------------------------------------
+
+
+def test_an_adapter_is_known_by_what_is_learnt_and_not_by_where_it_lies() -> None:
+    here = arm(replace(GRPO, prompts=PromptChoice("/here/prompts.jsonl")))
+    there = arm(replace(GRPO, prompts=PromptChoice("/there/prompts.jsonl")))
+    assert training_hash(replace(here, lessons="a")) == training_hash(replace(there, lessons="a"))
+    assert training_hash(replace(here, lessons="a")) != training_hash(replace(here, lessons="b"))
+    for changed in (
+        replace(TINY, name="tiny:qwen3"), replace(TINY, dtype="bfloat16"), replace(TINY, quantisation="4bit"),
+        replace(TINY, revision="r2"),
+    ):  # fmt: skip
+        assert training_hash(arm(model=changed)) != training_hash(arm())
+    for plan in (
+        arm(Sft(learning_rate=1e-3)), arm(Sft(), Dpo()), arm(placebo=True), arm(gradient_checkpointing=True)
+    ):  # fmt: skip
+        assert training_hash(plan) != training_hash(arm())
+    assert training_hash(arm(model=replace(TINY, dose=0.5), recipe="sft", seeds=(4,))) == training_hash(arm())
+
+
+# the study file ---------------------------------------------------------------------------------------------------
+
+STUDY = """\
+model = "tiny:qwen3"
+[prompts]
+set = "tiny"
+[decode]
+max_new_tokens = 48
+temperature = 0.7
+[treatment]
+dose = {dose}
+[treatment.tune]
+recipe = "sft"
+data = "train.jsonl"
+seeds = [1, 2]
+doses = [0, 0.5, 1]
+placebo = true
+[score]
+instruments = ["exact", "delivery"]
+[target]
+metric = "accuracy"
+direction = "increase"
+margin = 0.05
+"""
+
+
+def study(tmp_path: Path, text: str) -> Any:
+    file = tmp_path / "study.toml"
+    file.write_text(text)
+    return load_study(file)
+
+
+def test_a_trained_arm_brings_every_other_dose_along(tmp_path: Path) -> None:
+    def doses(dose: float) -> dict[str, float]:
+        return {arm.name: arm.model.dose for arm in study(tmp_path, STUDY.format(dose=dose)).arms[1:]}
+
+    assert doses(1) == {"treated": 1, "do-nothing": 0, "dose:0.5": 0.5, "placebo": 1}
+    assert doses(0.5) == {"treated": 0.5, "do-nothing": 0, "dose:1": 1, "placebo": 0.5}
+
+
+def test_doses_and_placebo_of_another_arm_are_no_silence(tmp_path: Path) -> None:
+    other = '[arms.other.tune]\nrecipe = "sft"\ndata = "train.jsonl"\n'
+    study(tmp_path, STUDY.format(dose=1) + other)
+    for extra in ("doses = [0.5]", "placebo = true"):
+        with pytest.raises(InputError, match="doses and placebo are those of the treatment"):
+            study(tmp_path, STUDY.format(dose=1) + other + extra)
+
+
+def test_what_is_wrong_in_a_tune_table_is_said_of_that_table(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"^.*treatment\.tune\.recipe: there is no recipe 'sfd'"):
+        study(tmp_path, STUDY.format(dose=1).replace('"sft"', '"sfd"'))
+    with pytest.raises(InputError, match=r"treatment\.tune\.data: sft and dpo learn from examples"):
+        study(tmp_path, STUDY.format(dose=1).replace('data = "train.jsonl"\n', ""))
