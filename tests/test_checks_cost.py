@@ -212,6 +212,10 @@ def test_both_lengths_stand_beside_those_of_the_training_texts() -> None:
     plain = compression.run(evidence_of(*arms, train_sample=["What is it?\n\nOil it,\n\nthen wait."]))
     assert plain.details["words"]["answers"]["training"] == 4
     assert "training" not in plain.details["words"]["think blocks"]
+    known = compression.run(evidence_of(*arms, train_sample=["What is it?"] * 20, train_words=(9.0, 7.0)))
+    assert [known.details["words"][name]["training"] for name in ("think blocks", "answers")] == [9, 7]
+    rewarded = compression.run(evidence_of(*arms, train_sample=["What is it?"] * 20, train_words=()))
+    assert not any("training" in lengths for lengths in rewarded.details["words"].values())
 
 
 def test_accuracy_is_shown_by_how_much_of_its_length_an_answer_kept() -> None:

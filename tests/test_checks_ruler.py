@@ -337,7 +337,7 @@ def test_prompts_must_not_be_in_the_training_data() -> None:
     assert trained_on(0).outcome is PASS
     leaky = trained_on(60)
     assert leaky.outcome is FAIL
-    assert "60 of 200 prompts (30 %) occur in the 110 training rows" in leaky.because
+    assert "60 of 200 prompts (30 %) occur in the 110 training texts" in leaky.because
     few = trained_on(3)
     assert few.outcome is WARN
     assert len(few.evidence) == 3

@@ -12,7 +12,8 @@ import pytest
 
 from counterclaim.errors import InputError, ModelError
 from counterclaim.experiment import Watchers, training
-from counterclaim.records import Decode, Json, Prompt
+from counterclaim.overlap import scan
+from counterclaim.records import Decode, Example, Json, Message, Prompt
 from counterclaim.registry import ModelSpec
 from counterclaim.spec import ArmPlan, Dpo, Grpo, PipelinePlan, PromptChoice, Sft, TunePlan, load_study, training_hash
 
@@ -92,6 +93,36 @@ def test_every_model_is_taught_with_its_own_mistakes(tmp_path: Path, monkeypatch
         "treated": ["taught tiny:qwen3-small"], "other": ["taught tiny:llama"], "half": ["taught tiny:qwen3-small"],
     }  # fmt: skip
     assert arms[0].lessons == arms[2].lessons != arms[1].lessons
+
+
+LONG = " ".join(["and so on, as one says"] * 40)
+
+
+def pair(question: str, rejected: str | None = None) -> Example:
+    return Example((Message("user", question),), f"<think>one two three</think> {LONG}", rejected)
+
+
+def test_a_test_prompt_is_found_wherever_it_was_learnt_from() -> None:
+    asked = [
+        Prompt.of_text(
+            f"Which of the {i} old mills beside the quiet river burnt down in the winter of the year {i} and why?"
+        )
+        for i in (1871, 1902, 1915)
+    ]
+    lessons = training.Lessons(
+        [
+            pair("What is known?", f"You ask: {asked[0].text} Nobody knows."),  # in the worse side of a pair
+            pair(asked[1].text.replace("quiet", "silent")),  # edited, beside a long answer
+        ],
+        [asked[2]],  # answered for a reward
+    )
+    found = scan({prompt.id: prompt.text for prompt in asked}, lessons.texts)
+    assert set(found.hits()) == {prompt.id for prompt in asked}
+
+
+def test_what_is_to_be_imitated_is_measured_without_questions_and_worse_sides() -> None:
+    assert training.Lessons([pair("Who?", "Nobody, " * 99), pair("Why?")]).words == [3, 240]
+    assert training.Lessons(prompts=[Prompt.of_text("Who?")]).words == []
 
 
 # what an adapter is known by -----------------------------------------------------------------------------------------

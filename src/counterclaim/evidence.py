@@ -177,6 +177,8 @@ class Evidence:
         quotes: numbers that the claim or the files state.
         overlap: what the scan of the training data found; None when there was none.
         train_sample: some training texts, for telling test prompts from training prompts.
+        train_words: median words of the thoughts and of the answers that were to be imitated; empty where none were, None
+            where it is not known.
         cards: a judge's known-answer cards with what it returned.
         counts: set instead of responses when only counts are known.
         notes: what the importers noticed.
@@ -194,6 +196,7 @@ class Evidence:
         quotes: Sequence[Quote] = (),
         overlap: OverlapReport | None = None,
         train_sample: Sequence[str] = (),
+        train_words: Sequence[float] | None = None,
         cards: Sequence[Mapping[str, Json]] = (),
         counts: Counts | None = None,
         notes: Sequence[str] = (),
@@ -206,6 +209,7 @@ class Evidence:
         self.quotes = (*claim.quotes, *quotes)
         self.overlap = overlap
         self.train_sample = tuple(train_sample)
+        self.train_words = None if train_words is None else tuple(train_words)
         self.cards = tuple(cards)
         self.counts = counts
         self.notes = tuple(notes)

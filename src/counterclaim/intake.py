@@ -255,29 +255,45 @@ def _is_fraction(records: Records, axis: str) -> bool:
 
 
 def scan_training(records: Records, trained_on: Iterable[str], progress: Progress) -> tuple[Json, list[str]]:
-    """What training texts share with the prompts, and a uniform sample of them (reservoir, seeded)."""
-    random = np.random.default_rng(0)
-    kept: list[str] = []
-    seen = 0
-
-    def texts() -> Iterator[str]:
-        nonlocal seen
-        for text in trained_on:
-            seen += 1
-            if len(kept) < TRAIN_SAMPLE:
-                kept.append(text[:4000])
-            elif (slot := int(random.integers(seen))) < TRAIN_SAMPLE:
-                kept[slot] = text[:4000]
-            yield text
-
+    """What training texts share with the prompts, and a uniform sample of them."""
+    kept = _Sample()
     prompts = {prompt.id: prompt.text for prompt in records.prompts.values() if prompt.messages}
     if not prompts:
         raise InputError(
             "the results hold no prompt texts to look for in the training data",
             remedy="map the prompt column with --map prompt=COLUMN, or leave out --train-data",
         )
-    report = scan(prompts, texts(), progress=lambda done: progress("scanning training data", done))
-    return report.to_json(), kept
+    report = scan(prompts, kept.through(trained_on), progress=lambda done: progress("scanning training data", done))
+    return report.to_json(), kept.texts
+
+
+def sample_of(texts: Iterable[str]) -> list[str]:
+    """A uniform sample of texts, the beginning of each."""
+    kept = _Sample()
+    for _ in kept.through(texts):
+        pass
+    return kept.texts
+
+
+class _Sample:
+    """A uniform sample of texts that stream by (reservoir, seeded).
+
+    Attributes:
+        texts: the sample so far.
+    """
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+        self._random = np.random.default_rng(0)
+
+    def through(self, texts: Iterable[str]) -> Iterator[str]:
+        """The texts themselves, one by one."""
+        for seen, text in enumerate(texts, 1):
+            if len(self.texts) < TRAIN_SAMPLE:
+                self.texts.append(text[:4000])
+            elif (slot := int(self._random.integers(seen))) < TRAIN_SAMPLE:
+                self.texts[slot] = text[:4000]
+            yield text
 
 
 def _load_cards(path: Path) -> list[Json]:
@@ -403,6 +419,7 @@ def evidence_of(records: Records) -> Evidence:
         quotes=[Quote(**quote) for quote in study["quotes"]],
         overlap=None if overlap is None else OverlapReport.from_json(overlap),
         train_sample=extras.get("train_sample", ()),
+        train_words=extras.get("train_words"),
         cards=extras.get("cards", ()),
         counts=None if study["counts"] is None else as_counts(study["counts"]),
         notes=study["notes"],

@@ -422,7 +422,7 @@ def compression(evidence: Evidence) -> Finding:
     if not all(any(text is not None for text in arm.texts) for arm in evidence.pair):
         return not_run("The files keep no response texts.", "Map the text column with --map response=COLUMN.")
     lengths = [_lengths(evidence, arm) for arm in evidence.pair]
-    trained = _training_lengths(evidence.train_sample)
+    trained = _training_lengths(evidence.train_sample) if evidence.train_words is None else evidence.train_words
     told, collapsed = [], []
     words: dict[str, Json] = {}
     n = 0
@@ -437,7 +437,7 @@ def compression(evidence: Evidence) -> Finding:
         medians = {"control": float(np.median(c[usable])), "treated": float(np.median(t[usable]))}
         part = f"{name} have {np.exp(ratio.estimate):.2f} times the words ({medians['control']:.0f} in the median of control, "
         part += f"{medians['treated']:.0f} of treated"
-        if trained is not None and trained[at] > 0:
+        if trained and trained[at] > 0:
             medians["training"] = trained[at]
             part += f", {trained[at]:.0f} of the training texts"
         told.append(f"{part})")
@@ -482,14 +482,14 @@ def _lengths(evidence: Evidence, arm: Arm) -> tuple[Floats, Floats]:
     return thought, answer
 
 
-def _training_lengths(texts: Sequence[str]) -> tuple[float, float] | None:
-    """Median words of a training text's think block and of its answer; None without texts.
+def _training_lengths(texts: Sequence[str]) -> Sequence[float]:
+    """Median words of a training text's think block and of its answer, where nobody said which is which; empty without texts.
 
     A training text is its turns, joined by blank lines: what stands before the first think block is the question. Where
     there is none, the question ends at the first blank line; a pair of answers counts as half of both.
     """
     if not texts:
-        return None
+        return ()
     rows = []
     for text in texts:
         before, mark, rest = text.partition("<think")

@@ -194,11 +194,9 @@ def contamination(evidence: Evidence) -> Finding:
     estimate = stats.wilson(len(leaked), n, evidence.claim.level)
     common: dict[str, Json] = {"estimate": estimate, "n": n, "evidence": tuple(hits[:20])}
     if not leaked:
-        because = f"None of {n} prompts occurs in {report.n_training_rows} training rows."
+        because = f"None of {n} prompts occurs in {report.n_training_rows} training texts."
         return Finding(Outcome.PASS, because, **common)
-    text = (
-        f"{len(leaked)} of {n} prompts ({percent(len(leaked) / n)}) occur in the {report.n_training_rows} training rows"
-    )
+    text = f"{len(leaked)} of {n} prompts ({percent(len(leaked) / n)}) occur in the {report.n_training_rows} training texts"
     remedy = "Take these prompts out of the test set (or out of the training data, and train again)."
     if len(evidence.pair) < 2 or len(leaked) / n > 0.05:
         return Finding(Outcome.FAIL, f"{text}.", remedy, **common)

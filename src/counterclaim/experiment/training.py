@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from counterclaim import examples, operators, registry, store, teach
 from counterclaim.asking import choose_prompts
 from counterclaim.errors import InputError, ModelError
@@ -16,6 +18,7 @@ from counterclaim.operators import processes
 from counterclaim.records import Example, Json, Prompt, content_hash, to_json
 from counterclaim.registry import Fitting, ModelSpec, Runtime
 from counterclaim.spec import ArmPlan, Grpo, PipelinePlan, TunePlan, load_pipeline, training_hash
+from counterclaim.text import split_think
 
 CARD = "card.json"
 OPERATOR = operators.tune.tune
@@ -40,10 +43,31 @@ class Lessons:
         return content_hash([examples.hash_of(list(self.examples)), golds])
 
     @property
+    def questions(self) -> list[str]:
+        """What is asked in every example, and every prompt that is answered while training."""
+        asked = ["\n\n".join(turn.content for turn in item.prompt) for item in self.examples]
+        return asked + [prompt.text for prompt in self.prompts]
+
+    @property
     def texts(self) -> list[str]:
-        """One text per example and prompt, for the search for test prompts among them."""
-        told = ["\n\n".join([*(turn.content for turn in item.prompt), item.chosen]) for item in self.examples]
-        return told + [prompt.text for prompt in self.prompts]
+        """Everything that is learnt from, for the search for test prompts among it.
+
+        Each example whole, with both sides of a pair, and each question by itself: beside a long answer an edited copy of
+        a short test prompt would not be seen.
+        """
+        told = [
+            "\n\n".join([*(turn.content for turn in item.prompt), item.chosen, item.rejected or ""]).strip()
+            for item in self.examples
+        ]
+        return told + list(dict.fromkeys(self.questions))
+
+    @property
+    def words(self) -> list[float]:
+        """Median words of the thought and of the answer that are to be imitated; empty where nothing is."""
+        if not self.examples:
+            return []
+        said = [split_think(item.chosen) for item in self.examples]
+        return [float(np.median([len(parts[at].split()) for parts in said])) for at in (0, 1)]
 
 
 def hold(arms: Sequence[ArmPlan], tested: Sequence[Prompt] = ()) -> None:

@@ -12,9 +12,9 @@ from counterclaim.errors import InputError
 from counterclaim.experiment.answering import Answering, answer
 from counterclaim.experiment.freezing import instruments_json, measured_by, notes_of, sources_of, status_of
 from counterclaim.experiment.scores import Scoring, judging, score
-from counterclaim.experiment.training import gather, hold, outline_training
+from counterclaim.experiment.training import Lessons, gather, hold, outline_training
 from counterclaim.experiment.watching import Watchers
-from counterclaim.intake import known_names, scan_training, study_json
+from counterclaim.intake import known_names, sample_of, scan_training, study_json
 from counterclaim.metrics import resolve
 from counterclaim.records import TREATED, Json, Prompt, to_json
 from counterclaim.scoring import Chosen
@@ -117,12 +117,7 @@ def perform(plan: StudyPlan, folder: Path, watchers: Watchers, *, overwrite: boo
     records.extras = dict(cards)
     if work.training:
         records.extras["training"] = work.training
-    learnt = [] if TREATED not in lessons else lessons[TREATED].texts
-    if learnt or plan.train_data is not None:
-        named = [] if plan.train_data is None else importers.load_training_texts(plan.train_data)
-        records.extras["overlap"], records.extras["train_sample"] = scan_training(
-            records, chain(learnt, named), watchers.stage
-        )
+    _look_at_training(records, plan, lessons.get(TREATED), watchers)
     records.study = {
         **work.study,
         **study_json(
@@ -136,3 +131,17 @@ def perform(plan: StudyPlan, folder: Path, watchers: Watchers, *, overwrite: boo
         "finished": True,
     }
     return records
+
+
+def _look_at_training(records: Records, plan: StudyPlan, learnt: Lessons | None, watchers: Watchers) -> None:
+    """What checks know of the treated arm's training data: of what it was trained on here, and of what the file names."""
+    if learnt is None and plan.train_data is None:
+        return
+    named = [] if plan.train_data is None else importers.load_training_texts(plan.train_data)
+    own = [] if learnt is None else learnt.texts
+    extras = records.extras
+    extras["overlap"], extras["train_sample"] = scan_training(records, chain(own, named), watchers.stage)
+    if learnt is not None:
+        extras["train_words"] = learnt.words
+        if plan.train_data is None:  # questions are told from questions, and not by the answers beside them
+            extras["train_sample"] = sample_of(learnt.questions)
