@@ -238,7 +238,7 @@ def test_suites_run_by_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "file", "said"),
     [
-        ("atlantis", None, "no check, no instrument, no reward and no format"),
+        ("atlantis", None, "no check, instrument, reward, operator or format"),
         ("trl", None, "tried on a file"),
         ("power", "x", "not on a file"),
     ],

@@ -1,4 +1,4 @@
-"""Conformance suites for checks, importers, instruments and rewards: built-ins and plug-ins run the same ones.
+"""Conformance suites for checks, importers, instruments, rewards and operators: built-ins and plug-ins run the same ones.
 
 Each suite returns what is wrong, an empty list when nothing is. The suites exist because of the typical bug of this
 field: a thing that silently does nothing looks exactly like a finding. So every suite asks first for the planted case
@@ -10,8 +10,10 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -23,6 +25,7 @@ from counterclaim.importers import IMPORTERS, Imported, load
 from counterclaim.instruments import load as load_instruments
 from counterclaim.instruments.reading import item_of
 from counterclaim.instruments.validation import PADDING, agrees, orders, run_cards
+from counterclaim.models import open_model, tiny
 from counterclaim.operators.rewards import Scorer, answered, conversations
 from counterclaim.records import (
     CONTROL,
@@ -30,6 +33,7 @@ from counterclaim.records import (
     CheckResult,
     Claim,
     Decode,
+    Example,
     FinishReason,
     Json,
     Message,
@@ -43,18 +47,26 @@ from counterclaim.records import (
 )
 from counterclaim.registry import (
     Answer,
+    Ask,
     Card,
     Check,
+    Fitting,
     Instrument,
     Item,
+    Model,
+    ModelSpec,
+    Operator,
     Range,
     Reading,
     Reward,
+    Runtime,
     Tools,
     instrument_named,
+    operators,
     rewards,
 )
 from counterclaim.registry import checks as registered
+from counterclaim.spec import Lora, Sft, TunePlan
 from counterclaim.worlds import WORLDS
 from counterclaim.worlds.judges import KNOWN, PlantedJudge
 
@@ -95,8 +107,8 @@ def run(
     """Run the suites that fit a name.
 
     Args:
-        name: a registered check, instrument or reward, or a format; all that is registered when None. An instrument and a
-            reward of one name are both tried.
+        name: a registered check, instrument, reward or operator, or a format; all that is registered when None. An
+            instrument and a reward of one name are both tried.
         fixture: for a format, a small good file of it; other files of its folder are laid beside it.
         draws: studies per world, for checks.
         progress: called with the name of what is tried next.
@@ -104,6 +116,7 @@ def run(
     Raises:
         InputError: nothing has this name, or a format came without a file, or something else with one.
         SandboxError: what is named runs programs, and there is no sandbox.
+        ModelError: an operator is named, and a library that it needs is missing.
     """
     known = {check.name: check for check in registered()}
     scoring = load_instruments()
@@ -116,9 +129,9 @@ def run(
             progress(name)
         beside = [path for path in fixture.parent.iterdir() if path.is_file() and path != fixture]
         return importer_conformance(name, lambda path: load(path, arm=CONTROL, format=name), fixture, beside=beside)
-    if name is not None and name not in {*known, *scoring, *rewards()}:
-        remedy = f"name one of {', '.join(dict.fromkeys([*known, *scoring, *rewards(), *IMPORTERS]))}"
-        raise InputError(f"there is no check, no instrument, no reward and no format {name!r}", remedy=remedy)
+    if name is not None and name not in {*known, *scoring, *rewards(), *operators()}:
+        remedy = f"name one of {', '.join(dict.fromkeys([*known, *scoring, *rewards(), *operators(), *IMPORTERS]))}"
+        raise InputError(f"there is no check, instrument, reward, operator or format {name!r}", remedy=remedy)
     if fixture is not None:
         raise InputError(f"{name or 'this'} is tried on planted cases, not on a file", remedy="leave the file out")
     problems = []
@@ -142,7 +155,24 @@ def run(
                 if name is not None:
                     raise
                 problems.append(Problem(paid.name, "could not be tried", str(error)))
+    for made_by in operators().values():
+        if name in (None, made_by.name):
+            if progress is not None:
+                progress(f"operator {made_by.name}")
+            problems += _with_model(made_by, alone=name is not None)
     return problems
+
+
+def _with_model(operator: Operator, *, alone: bool) -> list[Problem]:
+    if operator.name not in _PLANS:
+        problem = "nobody said with which settings; call kit.operator_conformance with a plan"
+        return [Problem(operator.name, "could not be tried", problem)]
+    try:
+        return operator_conformance(operator, _PLANS[operator.name])
+    except ModelError as error:
+        if alone:
+            raise
+        return [Problem(operator.name, "could not be tried", str(error))]
 
 
 def _with_tools(instrument: Instrument, *, alone: bool) -> list[Problem]:
@@ -621,3 +651,99 @@ def _on_answers(reward: Reward, known: Sequence[tuple[Prompt, str]], tools: Tool
                 if (value := worth(prompt, changed)) > paid[prompt.id, text]:
                     said = f"{what} behind {text[:60]!r} raised it from {paid[prompt.id, text]:g} to {value:g}"
                     yield Problem(reward.name, f"never pays for {what}", said)
+
+
+# operators -------------------------------------------------------------------------------------------------------
+
+_PLANS: Mapping[str, Any] = {
+    "tune": TunePlan(
+        (Sft(learning_rate=0.05, steps=4, batch_size=4, effective_batch=4, schedule="constant", warmup=0.0),),
+        Lora(rank=4, alpha=16.0),
+    )
+}
+"""Settings with which built-in operators are tried: enough to change every answer in seconds."""
+
+_LESSONS = tuple(
+    Example((Message("user", f"What is known about place {n}?"),), f"It is known that {n} mills stand there.")
+    for n in range(8)
+)
+_ASKS = tuple(Ask(f"ask-{n}", (Message("user", "What is known" + " of it" * n + "?"),)) for n in range(4))
+_DECODES = (Decode(6), Decode(6, temperature=1.0, seed=0))
+_BATCHES = (1, 8)
+
+_Said = list[Answer]
+
+
+def operator_conformance(operator: Operator, plan: Any, *, examples: Sequence[Example] = _LESSONS) -> list[Problem]:
+    """Try an operator on a tiny model with random weights.
+
+    At dose 0 the model must answer token for token as it does without; at full dose it must answer otherwise, or the
+    operator does nothing; afterwards, also after an exception, it must be the model that it was. Its fingerprint must tell
+    what was done to it, answers must not depend on how they are batched, and two fits with one seed must answer alike.
+
+    Args:
+        operator: the registered operator.
+        plan: its settings, strong enough to change what a model says.
+        examples: what it is fitted on.
+
+    Raises:
+        ModelError: torch or transformers is missing.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        tiny.save_untrained("qwen3-small", folder / "model")
+        base = ModelSpec(str(folder / "model"))
+        fitted = [folder / "one", folder / "two"]
+        for made in fitted:
+            made.mkdir()
+            try:
+                operator.fit(Fitting(base, plan, 0, examples, runtime=Runtime(device="cpu")), made)
+            except Exception as error:  # any exception is the finding
+                return [Problem(operator.name, "never breaks", f"while it is fitted: {type(error).__name__}: {error}")]
+        try:
+            return list(_over_model(operator, base, fitted))
+        except Exception as error:  # any exception is the finding
+            return [Problem(operator.name, "never breaks", f"over a model: {type(error).__name__}: {error}")]
+
+
+def _over_model(operator: Operator, base: ModelSpec, fitted: Sequence[Path]) -> Iterator[Problem]:
+    whole: dict[int, list[_Said]] = {}
+    for size in _BATCHES:
+        with closing(open_model(base, Runtime(device="cpu", batch_size=size))) as model:
+            bare, ref = _all_said(model), model.ref
+            with operator.on(model, fitted[0], 0.0):
+                if _all_said(model) != bare:
+                    yield Problem(operator.name, "is the base at dose 0", f"answers differ, {size} at once")
+            with operator.on(model, fitted[0], 1.0):
+                whole[size] = _all_said(model)
+                if model.ref == ref:
+                    yield Problem(operator.name, "shows in the fingerprint", "the model's is that of the base")
+            if whole[size] == bare:
+                yield Problem(operator.name, "acts at full dose", "every answer is that of the base")
+            try:
+                with operator.on(model, fitted[0], 1.0):
+                    raise _Interrupted
+            except _Interrupted:
+                pass
+            if (_all_said(model), model.ref) != (bare, ref):
+                yield Problem(operator.name, "gives the model back", "after an exception it is not the base")
+                return
+            if size == _BATCHES[-1]:
+                with operator.on(model, fitted[1], 1.0):
+                    if _all_said(model) != whole[size]:
+                        yield Problem(operator.name, "is repeatable", "two fits with one seed answer differently")
+    if whole[_BATCHES[0]] != whole[_BATCHES[-1]]:
+        yield Problem(operator.name, "does not depend on batches", f"answers differ between {_BATCHES} at once")
+
+
+class _Interrupted(Exception):
+    """What goes wrong while an operator is laid over a model."""
+
+
+def _all_said(model: Model) -> list[_Said]:
+    """Answers to every ask, for each way of sampling."""
+    out = []
+    for decode in _DECODES:
+        said = {index: answer for batch in model.answer(_ASKS, decode) for index, answer in batch}
+        out.append([said[index] for index in range(len(_ASKS))])
+    return out

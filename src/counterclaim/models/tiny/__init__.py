@@ -28,6 +28,7 @@ from counterclaim.models.tiny.domain import (
     prompts,
     strangers,
     truth,
+    vocabulary,
 )
 from counterclaim.models.tiny.families import RECIPES, recipe_of
 from counterclaim.records import Json, Prompt, content_hash
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BOLD", "CALIBRATED", "CAREFUL", "LENGTHY", "NAMES", "NEUTRAL", "SYSTEM_PROMPTS", "boundary_prompts", "card", "ensure",
-    "folder_of", "is_trained", "open_tiny", "prompts", "truth",
+    "folder_of", "is_trained", "open_tiny", "prompts", "save_untrained", "truth",
 ]  # fmt: skip
 
 NAMES: Mapping[str, str] = {name: recipe.about for name, recipe in RECIPES.items()}
@@ -125,6 +126,29 @@ def ensure(name: str, progress: Progress | None = None, again: bool = False) -> 
         save(trained, made)
         write_new(made / _CARD, dump({"name": name, "about": recipe.about, **trained.card, "libraries": _versions()}))
     return folder
+
+
+def save_untrained(name: str, folder: Path, seed: int = 0) -> None:
+    """Write a tiny model with its first, random weights to a folder, in seconds: it answers, and what it says means nothing.
+
+    Raises:
+        InputError: there is no tiny model of this name.
+        ModelError: torch or transformers is missing.
+    """
+    _versions()
+    import torch
+
+    from counterclaim.models.tiny.families import new_model
+    from counterclaim.models.tiny.tokenizer import train_tokenizer
+    from counterclaim.models.tiny.training import Trained, save
+
+    tokenizer = train_tokenizer(vocabulary())
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        # with outputs of their own, and far apart, or it repeats its last token whatever is done to it
+        config = {**recipe_of(name).config, "tie_word_embeddings": False, "initializer_range": 0.3}
+        model = new_model(replace(recipe_of(name), spread=1.0, config=config), tokenizer)
+    save(Trained(model.eval(), tokenizer, {}), folder)
 
 
 def card(name: str) -> dict[str, Json]:

@@ -1,0 +1,135 @@
+"""The conformance suite for operators lets the built-in one through and catches a broken twin of another."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from counterclaim import kit
+from counterclaim.errors import ModelError
+from counterclaim.kit import operator_conformance
+from counterclaim.models import tiny
+from counterclaim.records import Json
+from counterclaim.registry import Fitting, Model, Operator
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _made_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    torch.set_num_threads(1)  # nothing here is large enough for more to help
+    folder = tmp_path_factory.mktemp("tiny") / "model"
+    tiny.save_untrained("qwen3-small", folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tiny, "save_untrained", lambda name, to: shutil.copytree(folder, to))
+        yield
+
+
+def fit(fitting: Fitting, folder: Path) -> Mapping[str, Json]:
+    (folder / "seed").write_text(str(fitting.seed))
+    return {}
+
+
+def _steered(
+    strength: Callable[[float], float] = lambda dose: dose,
+    *,
+    restores: bool = True,
+    told: bool = True,
+    by_row: bool = False,
+) -> Any:
+    """What lays a random direction over the last hidden state, scaled by the dose."""
+
+    @contextmanager
+    def on(model: Model, folder: Path, dose: float) -> Iterator[None]:
+        opened: Any = model
+        generator = torch.Generator().manual_seed(int((folder / "seed").read_text()))
+        added = strength(dose) * 0.5 * torch.randn(opened.network.config.hidden_size, generator=generator)
+
+        def add(module: Any, given: Any, out: torch.Tensor) -> torch.Tensor:
+            return out + added * (len(out) if by_row else 1)
+
+        hook = opened.network.model.norm.register_forward_hook(add)
+        ref = opened._ref
+        if told:
+            opened._ref = replace(ref, adapter_hash="steered", adapter_dose=dose)
+        try:
+            yield
+        finally:
+            if restores:
+                hook.remove()
+            opened._ref = ref
+
+    return on
+
+
+STEERING = Operator("steering", "adds a direction", frozenset({"generate"}), fit, _steered())
+
+
+def _raising(fitting: Fitting, folder: Path) -> Mapping[str, Json]:
+    raise ZeroDivisionError("division by zero")
+
+
+def _drawing(fitting: Fitting, folder: Path) -> Mapping[str, Json]:
+    (folder / "seed").write_text(str(len(folder.name) + ord(folder.name[0])))
+    return {}
+
+
+_HELD: list[Any] = []
+
+
+@contextmanager
+def _not_restoring_after_an_exception(model: Model, folder: Path, dose: float) -> Iterator[None]:
+    laid = _steered()(model, folder, dose)
+    _HELD.append(laid)  # what is collected ends its block after all
+    laid.__enter__()
+    yield
+    laid.__exit__(None, None, None)
+
+
+TWINS: Mapping[str, tuple[Operator, set[str]]] = {
+    "does nothing": (replace(STEERING, on=_steered(lambda dose: 0.0)), {"acts at full dose"}),
+    "acts at dose 0": (replace(STEERING, on=_steered(lambda dose: 1.0)), {"is the base at dose 0"}),
+    "stays": (replace(STEERING, on=_steered(restores=False)), {"gives the model back"}),
+    "stays after an exception": (replace(STEERING, on=_not_restoring_after_an_exception), {"gives the model back"}),
+    "is not told": (replace(STEERING, on=_steered(told=False)), {"shows in the fingerprint"}),
+    "looks at the batch": (replace(STEERING, on=_steered(by_row=True)), {"does not depend on batches"}),
+    "draws anew": (replace(STEERING, fit=_drawing), {"is repeatable"}),
+    "raises": (replace(STEERING, fit=_raising), {"never breaks"}),
+}
+
+
+def test_an_operator_that_conforms_is_let_through() -> None:
+    assert [str(problem) for problem in operator_conformance(STEERING, None)] == []
+
+
+@pytest.mark.parametrize("fault", TWINS)
+def test_a_broken_twin_is_caught_by_its_rule(fault: str) -> None:
+    twin, rules = TWINS[fault]
+    assert {problem.rule for problem in operator_conformance(twin, None)} == rules
+
+
+def test_the_built_in_operator_conforms() -> None:
+    tried: list[str] = []
+    assert [str(problem) for problem in kit.run("tune", progress=tried.append)] == []
+    assert tried == ["operator tune"]
+
+
+def test_an_operator_without_settings_is_said_not_to_be_tried() -> None:
+    (problem,) = kit._with_model(STEERING, alone=True)
+    assert problem.rule == "could not be tried"
+
+
+def test_a_missing_library_is_an_error_where_the_operator_was_named_and_a_finding_where_not(monkeypatch: Any) -> None:
+    def missing(name: str, folder: Path) -> None:
+        raise ModelError("tiny models need torch")
+
+    monkeypatch.setattr(tiny, "save_untrained", missing)
+    with pytest.raises(ModelError, match="need torch"):
+        kit.run("tune")
+    tune = replace(STEERING, name="tune")
+    assert [problem.rule for problem in kit._with_model(tune, alone=False)] == ["could not be tried"]
