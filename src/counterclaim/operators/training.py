@@ -35,7 +35,7 @@ from trl.trainer.sft_trainer import SFTTrainer
 from counterclaim import store
 from counterclaim.errors import InputError, ModelError
 from counterclaim.models import open_model
-from counterclaim.models.hf.devices import device_named, dtype_named, is_out_of_memory
+from counterclaim.models.hf.devices import device_named, dtype_named, is_out_of_memory, threads_for
 from counterclaim.models.hf.fingerprint import adapter_hash
 from counterclaim.operators import processes
 from counterclaim.operators.apollo import ApolloMini
@@ -46,7 +46,6 @@ from counterclaim.records import Decode, Example, FinishReason, Json, Message, P
 from counterclaim.registry import Answer, Ask, Fitting, Watch, backend_of, reward_named
 from counterclaim.spec import Dpo, Grpo, Lora, PromptChoice, Sft, Stage, TunePlan
 
-_SMALL = 20_000_000  # parameters below which a second thread costs more than it gives
 _ADAPTER = ("adapter_config.json", "adapter_model.safetensors")
 _COMPONENTS = (
     "cut", "unreadable", "assertion_rate", "accuracy", "assertion_asymmetry", "recovery_rate", "capitulation_rate",
@@ -85,7 +84,6 @@ def fit(fitting: Fitting, folder: Path) -> dict[str, Json]:
     with closing(_open(fitting)) as opened, _steady(fitting, opened) as notes:
         job = _Job(fitting, opened, folder, notes)
         stages = [job.run(number, stage) for number, stage in enumerate(plan.stages)]
-        parameters = sum(value.numel() for value in job.model.parameters() if value.requires_grad)
         base = opened.ref
     processes.wait()
     if not processes.is_first():
@@ -93,7 +91,7 @@ def fit(fitting: Fitting, folder: Path) -> dict[str, Json]:
     store.keep_at_top(folder, folder / f"stage-{len(stages) - 1}", _ADAPTER)
     return {
         "operator": "tune", "recipe": plan.recipe, "seed": fitting.seed, "placebo": fitting.placebo,
-        "model": fitting.model.name, "base": base.revision, "lora": _lora_json(plan.lora), "parameters": parameters,
+        "model": fitting.model.name, "base": base.revision, "lora": _lora_json(plan.lora), "parameters": job.parameters,
         "adapter_hash": adapter_hash(folder), "seconds": round(time.monotonic() - started, 1), "stages": stages,
         "processes": processes.count(), "notes": notes,
         "libraries": {name: version(name) for name in ("torch", "transformers", "peft", "trl", "accelerate")},
@@ -128,6 +126,7 @@ class _Job:
         self.device = opened.device
         self.template = _marking_template(self.tokenizer, self.plan)
         self.model: Any = None
+        self.parameters = 0  # that are trained; counted before anything is shared out
 
     def run(self, number: int, stage: Sft | Dpo | Grpo) -> dict[str, Json]:
         """Train one stage, or take over what an earlier attempt finished of it; its settings and log."""
@@ -207,6 +206,7 @@ class _Job:
             return
         torch.manual_seed(self.fitting.seed)
         self.model = get_peft_model(self.base, _lora_config(self.base, self.plan.lora, self.fitting.model.name))
+        self.parameters = sum(value.numel() for value in self.model.parameters() if value.requires_grad)
 
     def _reopened(self) -> Any:
         """The base anew: what FSDP and DeepSpeed have shared out is not put together again."""
@@ -659,15 +659,11 @@ def _log_of(history: Sequence[Mapping[str, float]]) -> dict[str, list[float | No
 @contextmanager
 def _steady(fitting: Fitting, opened: Any) -> Iterator[list[str]]:
     """Random numbers, threads and voices as training wants them; the caller's own are put back."""
-    threads, numbers = torch.get_num_threads(), (random.getstate(), np.random.get_state())  # noqa: NPY002  it is what set_seed seeds
-    weights = sum(value.numel() for value in opened.network.parameters())
-    with torch.random.fork_rng(), _quiet():
-        if weights < _SMALL and str(opened.device) == "cpu":
-            torch.set_num_threads(1)
+    numbers = random.getstate(), np.random.get_state()  # noqa: NPY002  it is what set_seed seeds
+    with torch.random.fork_rng(), _quiet(), threads_for(opened.network, torch.device(opened.device)):
         try:
             yield []
         finally:
-            torch.set_num_threads(threads)
             random.setstate(numbers[0])
             np.random.set_state(numbers[1])  # noqa: NPY002
 

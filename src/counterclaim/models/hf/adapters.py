@@ -88,8 +88,9 @@ def with_adapter(network: Any, spec: ModelSpec) -> Any:
             remedy="lay it over the model that it was trained on",
         )
     for module in adapted.modules():
-        if spec.dose != 1 and isinstance(getattr(module, "scaling", None), dict):
-            module.scaling = {name: scale * spec.dose for name, scale in module.scaling.items()}
+        layer: Any = module
+        if spec.dose != 1 and isinstance(getattr(layer, "scaling", None), dict):
+            layer.scaling = {name: scale * spec.dose for name, scale in layer.scaling.items()}
     return adapted.eval()
 
 

@@ -3,12 +3,36 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import torch
 
 from counterclaim.errors import ModelError
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+_SMALL = 20_000_000  # parameters
+
+
+@contextmanager
+def threads_for(network: Any, device: torch.device) -> Iterator[None]:
+    """As many threads as a model deserves: one for a small one on the processor, else as many as there were.
+
+    The threads of one operation wait for each other busily. Where other work holds the processors, a small model of many
+    short operations is several times slower with two of them than with one.
+    """
+    threads = torch.get_num_threads()
+    small = device.type == "cpu" and sum(value.numel() for value in network.parameters()) < _SMALL
+    if small:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        if small:
+            torch.set_num_threads(threads)
 
 
 def device_named(name: str) -> torch.device:

@@ -26,7 +26,7 @@ from counterclaim.errors import ModelError
 from counterclaim.models.hf.adapters import check_adapter, with_adapter
 from counterclaim.models.hf.batching import footprint, halves, plan
 from counterclaim.models.hf.detokenize import Detokenizer, decoder_of, detokenized
-from counterclaim.models.hf.devices import give_back, is_out_of_memory
+from counterclaim.models.hf.devices import give_back, is_out_of_memory, threads_for
 from counterclaim.models.hf.fingerprint import adapter_hash, hash_of_text
 from counterclaim.models.hf.loading import Loaded, settings
 from counterclaim.models.hf.sampling import KeyedSampler, PresencePenalty, row_key
@@ -164,7 +164,8 @@ class HfModel:
     def _answered_if_it_fits(self, part: list[int], work: _Work) -> Answered | None:
         """Answers of a batch; None where it did not fit into memory and can be halved."""
         try:
-            return self._generated(part, work)
+            with threads_for(self.network, self.device):
+                return self._generated(part, work)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
