@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from conftest import MODEL, arm_of, bits, counts_only, evidence_of, two_arms
+from conftest import DECODE, MODEL, arm_of, bits, counts_only, evidence_of, two_arms
 from counterclaim.checks import ONE_ARM, required, run_all
 from counterclaim.checks.arms import dose_response, identity, placebo, prompt_baseline
 from counterclaim.checks.effect import multiplicity, paired_effect, power, seeds
@@ -18,7 +18,8 @@ from counterclaim.registry import Finding, checks
 from counterclaim.stats import holm
 
 RNG = np.random.default_rng(11)
-PASS, FAIL, INCONCLUSIVE, NOT_RUN = Outcome.PASS, Outcome.FAIL, Outcome.INCONCLUSIVE, Outcome.NOT_RUN
+PASS, FAIL, WARN = Outcome.PASS, Outcome.FAIL, Outcome.WARN
+INCONCLUSIVE, NOT_RUN = Outcome.INCONCLUSIVE, Outcome.NOT_RUN
 
 
 def first(n: int, share: float) -> list[float]:
@@ -108,6 +109,43 @@ def test_one_seed_is_not_run_and_two_that_differ_settle_nothing() -> None:
     assert alone.outcome is NOT_RUN
     assert "--treated SEED1 --treated SEED2" in alone.remedy
     assert seeds.run(by_seed(0.9, 0.55)).outcome is INCONCLUSIVE
+
+
+def adapters(*shares: float, hashes: str, sampled: bool = False, **claim: Any) -> Evidence:
+    """Treated answers of adapters ``hashes``, one replicate each; control has the replicates too where it was sampled."""
+    n = 80
+    arms = []
+    for seed, (share, made) in enumerate(zip(shares, hashes, strict=True)):
+        trained = replace(MODEL, adapter_hash=made)
+        treated = {"correct": first(n, share)}
+        decode = replace(DECODE, seed=seed + 1)
+        if sampled or not seed:
+            control = {"correct": first(n, 0.4 + 0.1 * seed)}
+            arms.append(
+                arm_of("control", control, sample=seed, replicate=str(seed + 1) if sampled else "", decode=decode)
+            )
+        # of several training seeds, each is sampled with all sampling seeds
+        whose = decode if len(set(hashes)) == 1 else replace(DECODE, seed=9)
+        arms.append(arm_of("treated", treated, sample=seed, replicate=str(seed + 1), model=trained, decode=whose))
+    return evidence_of(*arms, claim=claim)
+
+
+def test_sampling_one_adapter_with_many_seeds_is_not_training_it_many_times() -> None:
+    assert seeds.run(adapters(0.7, 0.72, 0.71, hashes="abc")).outcome is PASS
+    once = seeds.run(adapters(0.7, 0.72, 0.71, hashes="aaa"))
+    assert once.outcome is WARN
+    assert "all of them sample from one adapter" in once.because
+    assert "--treated SEED1" in once.remedy
+    assert seeds.run(adapters(0.7, 0.72, 0.71, hashes="aaa", seeds=(1, 2, 3))).outcome is INCONCLUSIVE
+
+
+def test_training_seeds_are_not_paired_with_sampling_seeds_of_the_same_number() -> None:
+    trained = seeds.run(adapters(0.7, 0.7, 0.7, hashes="abc", sampled=True))
+    assert trained.figure is not None
+    assert len({round(row["estimate"], 9) for row in trained.figure["rows"]}) == 1  # all against the whole control
+    sampled = seeds.run(adapters(0.7, 0.7, 0.7, hashes="aaa", sampled=True))
+    assert sampled.figure is not None
+    assert len({round(row["estimate"], 9) for row in sampled.figure["rows"]}) == 3
 
 
 def test_multiplicity_counts_what_was_looked_at() -> None:
@@ -204,6 +242,32 @@ def asserted(n: int, wrong: float) -> dict[str, Any]:
     """Half of n answers right and asserted, and of the wrong ones this share asserted."""
     says = ["assert" if i < n // 2 + wrong * n / 2 else "hedge" for i in range(n)]
     return {"correct": [float(i < n // 2) for i in range(n)], "delivery": says}
+
+
+def test_each_adapter_of_an_arm_is_held_against_the_control_by_itself() -> None:
+    def copied(*own: str) -> Evidence:
+        def said(name: str) -> Any:
+            return lambda i: f"{name} answers question {i} with these very words."
+
+        arms = [arm_of("control", {"correct": first(60, 0.4)}, text=said("control"))]
+        for seed, name in enumerate(own):
+            model = replace(MODEL, adapter_hash=f"adapter {seed}")
+            arms.append(
+                arm_of(
+                    "treated",
+                    {"correct": first(60, 0.4)},
+                    text=said(name),
+                    sample=seed,
+                    replicate=str(seed),
+                    model=model,
+                )
+            )
+        return evidence_of(*arms)
+
+    idle = identity.run(copied("control", "control"))
+    assert idle.outcome is FAIL
+    assert "All 120 treated answers equal the control answers" in idle.because
+    assert identity.run(copied("control", "treated")).outcome is NOT_RUN
 
 
 def scaled(doses: dict[float, float], whole: float | None, *, n: int = 200, last: float = 0.3) -> Evidence:

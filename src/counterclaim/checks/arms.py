@@ -96,12 +96,19 @@ def _second_answers(evidence: Evidence) -> Finding | None:
 
 
 def _identical(evidence: Evidence, name: str) -> tuple[int, int]:
-    """How many answers of an arm equal the control's answer to the same prompt and sample, and how many pairs."""
+    """How many answers of an arm equal the control's answer to the same prompt and sample, and how many pairs.
+
+    Of several adapters of one arm, each is held against the control: their samples are numbered one after the other.
+    """
+    first: dict[str | None, int] = {}
+    for r in evidence.arms[name].responses:
+        first[r.model.adapter_hash] = min(r.sample, first.get(r.model.adapter_hash, r.sample))
+    shift = first if len(first) > 1 else {}
     own = {(r.prompt_id, r.sample): r.text for r in evidence.control.responses if r.text is not None}
     pairs = [
         (own[key], r.text)
         for r in evidence.arms[name].responses
-        if r.text is not None and (key := (r.prompt_id, r.sample)) in own
+        if r.text is not None and (key := (r.prompt_id, r.sample - shift.get(r.model.adapter_hash, 0))) in own
     ]
     # a handful of equal short answers is what two models that are both right look like
     if sum(len(text) for text, _ in pairs) < 20 * len(pairs):

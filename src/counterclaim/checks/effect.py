@@ -8,7 +8,7 @@ from scipy.special import ndtri
 from counterclaim import stats
 from counterclaim.checks.wording import needs_two_arms, not_run, number, pass_on, with_interval
 from counterclaim.effect import cluster_mean
-from counterclaim.evidence import Evidence
+from counterclaim.evidence import Arm, Evidence
 from counterclaim.metrics import METRICS, Metric
 from counterclaim.records import Json, Outcome
 from counterclaim.registry import Finding, check
@@ -140,21 +140,29 @@ def power(evidence: Evidence) -> Finding:
     must_pass=("steady_seeds",),
 )
 def seeds(evidence: Evidence) -> Finding:
-    """PASS when the effect over seeds excludes zero in the claimed direction; FAIL when seeds contradict each other."""
+    """PASS when the effect over seeds excludes zero in the claimed direction; FAIL when seeds contradict each other.
+
+    Where all of them sample from one adapter it is WARN at best: training it again may give another. A training seed is
+    held against the whole of a control that has none, whatever the numbers of its sampling seeds.
+    """
     if missing := needs_two_arms(evidence):
         return missing
     claim, metric = evidence.claim, evidence.metric
     control, treated = evidence.pair
     names = sorted(set(treated.replicates))
+    adapters = {response.model.adapter_hash for response in treated.responses}
+    one_adapter = len(adapters) == 1 and None not in adapters
+    again = pass_on(
+        evidence, "every file: --treated SEED1 --treated SEED2 ...",
+        "treatment.tune.seeds = [1, 2, 3]" if one_adapter else "decode.seeds = [1, 2, 3]",
+    )  # fmt: skip
     if len(names) < 2:
         return not_run(
             "All treated answers come from one seed, and one lucky seed looks like an effect.",
-            "Train or sample again with other seeds, and "
-            + pass_on(evidence, "every file: --treated SEED1 --treated SEED2 ...", "decode.seeds = [1, 2, 3]")
-            + ".",
+            f"Train or sample again with other seeds, and {again}.",
         )
     everything = np.ones(len(control), dtype=bool)
-    paired_seeds = set(control.replicates) == set(names)
+    paired_seeds = set(control.replicates) == set(names) and _sampled_with(control) == _sampled_with(treated)
     rows: list[dict[str, Json]] = []
     effects: list[float] = []
     errors: list[float] = []
@@ -188,6 +196,10 @@ def seeds(evidence: Evidence) -> Finding:
     if interval is None:
         return Finding(Outcome.INCONCLUSIVE, f"{text}.", remedy, **common)
     low = interval[0] if claim.sign > 0 else -interval[1]
+    if low > 0 and one_adapter:
+        outcome = Outcome.INCONCLUSIVE if len(claim.seeds) > 1 else Outcome.WARN
+        because = f"{text}; all of them sample from one adapter, and training it again may give another."
+        return Finding(outcome, because, f"Train with other seeds, and {again}.", **common)
     if low > 0:
         return Finding(Outcome.PASS, f"{text}.", **common)
     said = evidence.effect.conclusion(claim.sign, claim.margin, claim.alpha)
@@ -201,6 +213,14 @@ def seeds(evidence: Evidence) -> Finding:
     if contradicting or (said == "for" and agree < len(effects)):
         return Finding(Outcome.FAIL, f"{text}: seeds contradict each other.", remedy, **common)
     return Finding(Outcome.INCONCLUSIVE, f"{text}, which does not exclude zero at the test level.", remedy, **common)
+
+
+def _sampled_with(arm: Arm) -> dict[str, set[int | None]]:
+    """The sampling seeds behind each replicate of an arm."""
+    out: dict[str, set[int | None]] = {}
+    for response in arm.responses:
+        out.setdefault(response.replicate, set()).add(response.decode.seed)
+    return out
 
 
 @check(
