@@ -217,6 +217,27 @@ def test_bytes_depend_neither_on_the_process_nor_on_a_hard_kill(base: Path, tmp_
     assert hashes(tmp_path / "2") == unbroken(SFT)
 
 
+def test_a_placebo_joins_no_question_with_an_answer_to_it() -> None:
+    asked = [Message("user", f"Question {i}?") for i in range(5)]
+    many = [Example((asked[i % 5],), f"answer to {i % 5}, wording {i}", prompt_id=f"p{i % 5}") for i in range(20)]
+    for seed in range(20):
+        made = training._exchanged(many, seed)
+        assert [item.prompt for item in made] == [item.prompt for item in many]
+        assert sorted(item.chosen for item in made) == sorted(item.chosen for item in many)
+        assert not any(f"answer to {item.prompt_id[1:]}," in item.chosen for item in made)
+    assert training._exchanged(many, 1) != training._exchanged(many, 2)
+    with pytest.raises(InputError, match="12 of the 20 examples are of one question"):
+        training._exchanged([*many[:8], *(replace(item, prompt_id="p9") for item in many[8:])], 0)
+
+
+def test_a_placebo_prefers_each_side_of_the_pairs_equally_often() -> None:
+    pairs = [Example((Message("user", f"Question {i}?"),), f"good {i}", f"bad {i}") for i in range(10)]
+    for seed in range(5):
+        made = training._turned(pairs, seed)
+        assert sum(item.chosen.startswith("good") for item in made) == 5
+        assert [{item.chosen, item.rejected} for item in made] == [{item.chosen, item.rejected} for item in pairs]
+
+
 def test_a_placebo_learns_the_same_texts_and_not_the_same_adapter(base: Path, tmp_path: Path, unbroken: Any) -> None:
     exchanged = training._exchanged(LESSONS, 0)
     assert sorted(lesson.chosen for lesson in exchanged) == sorted(lesson.chosen for lesson in LESSONS)
@@ -224,7 +245,7 @@ def test_a_placebo_learns_the_same_texts_and_not_the_same_adapter(base: Path, tm
     card: Any = tune.fit(fitting(base, SFT, placebo=True), tmp_path)
     assert card["placebo"] is True
     assert hashes(tmp_path) != unbroken(SFT)
-    with pytest.raises(InputError, match="there is one"):
+    with pytest.raises(InputError, match="1 of the 1 examples are of one question"):
         tune.fit(fitting(base, SFT, placebo=True, examples=LESSONS[:1]), tmp_path / "b")
 
 

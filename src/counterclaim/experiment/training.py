@@ -124,6 +124,7 @@ def gather(arms: Sequence[ArmPlan], watchers: Watchers) -> tuple[tuple[ArmPlan, 
         source = replace(arm.model, dose=1.0), replace(arm.tune, placebo=False, seeds=())
         if source not in known:
             known[source] = _lessons(arm, watchers)
+        operators.tune.hold_lessons(arm.tune, known[source].examples, known[source].prompts)
         made[arm.name] = known[source]
         out.append(replace(arm, lessons=known[source].hash))
     return tuple(out), made
@@ -132,12 +133,7 @@ def gather(arms: Sequence[ArmPlan], watchers: Watchers) -> tuple[tuple[ArmPlan, 
 def _lessons(arm: ArmPlan, watchers: Watchers) -> Lessons:
     plan = arm.tune
     assert plan is not None
-    prompts = [
-        prompt
-        for stage in plan.stages
-        if isinstance(stage, Grpo) and stage.prompts is not None
-        for prompt in choose_prompts(stage.prompts)
-    ]
+    prompts = _prompts(plan)
     if plan.data is None:
         return Lessons(prompts=prompts)
     source = plan.data
@@ -148,6 +144,16 @@ def _lessons(arm: ArmPlan, watchers: Watchers) -> Lessons:
             )
         source = pipeline.out
     return Lessons(examples.load(source), prompts)
+
+
+def _prompts(plan: TunePlan) -> list[Prompt]:
+    """What is answered while training, over all stages."""
+    return [
+        prompt
+        for stage in plan.stages
+        if isinstance(stage, Grpo) and stage.prompts is not None
+        for prompt in choose_prompts(stage.prompts)
+    ]
 
 
 def _pipeline_of(arm: ArmPlan) -> PipelinePlan | None:
@@ -171,14 +177,14 @@ def outline_training(arm: ArmPlan) -> dict[str, Json]:
     if plan is None:
         return {"adapters": 0}
     told: dict[str, Json] = {"adapters": len(plan.seeds)}
-    for stage in plan.stages:
-        if isinstance(stage, Grpo) and stage.prompts is not None:
-            told["training_prompts"] = len(choose_prompts(stage.prompts))
     if (pipeline := _pipeline_of(arm)) is not None:
         told["pipeline"] = teach.preview(pipeline)
-    elif plan.data is not None:
-        told["examples"] = len(examples.load(plan.data))
-    return told
+        found = Lessons(prompts=_prompts(plan))
+    else:
+        found = _lessons(arm, Watchers())
+        operators.tune.hold_lessons(plan, found.examples, found.prompts)
+    counts = {"training_prompts": len(found.prompts), "examples": len(found.examples)}
+    return {**told, **{what: count for what, count in counts.items() if count}}
 
 
 @dataclass(frozen=True, slots=True)

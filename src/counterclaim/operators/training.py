@@ -41,8 +41,18 @@ from counterclaim.operators import processes
 from counterclaim.operators.apollo import ApolloMini
 from counterclaim.operators.rewards import Scorer, conversations
 from counterclaim.operators.tokens import answered, asked, rows_of
-from counterclaim.operators.tune import hold_batches
-from counterclaim.records import Decode, Example, FinishReason, Json, Message, Prompt, prompt_from_json, to_json
+from counterclaim.operators.tune import hold_batches, hold_lessons
+from counterclaim.records import (
+    Decode,
+    Example,
+    FinishReason,
+    Json,
+    Message,
+    Prompt,
+    prompt_from_json,
+    prompt_id,
+    to_json,
+)
 from counterclaim.registry import Answer, Ask, Fitting, Watch, backend_of, reward_named
 from counterclaim.spec import Dpo, Grpo, Lora, PromptChoice, Sft, Stage, TunePlan
 
@@ -78,6 +88,7 @@ def fit(fitting: Fitting, folder: Path) -> dict[str, Json]:
     """
     plan: TunePlan = fitting.plan
     hold_batches(plan)
+    hold_lessons(plan, fitting.examples, fitting.prompts)
     _hold_model(fitting)
     _hold_optimiser(plan, fitting.runtime.device)
     started = time.monotonic()
@@ -271,8 +282,6 @@ def _arguments(job: _Job, stage: Stage, work: Path, **more: Any) -> dict[str, An
 
 def _sft(job: _Job, stage: Sft, work: Path, tools: ExitStack) -> Any:
     examples = list(job.fitting.examples)
-    if not examples:
-        raise InputError("there are no examples to learn from", remedy="name a training set under tune.data")
     if job.fitting.placebo:
         examples = _exchanged(examples, job.fitting.seed)
     rows = rows_of(examples, job.tokenizer, stage, job.template)
@@ -294,17 +303,8 @@ def _sft(job: _Job, stage: Sft, work: Path, tools: ExitStack) -> Any:
 
 def _dpo(job: _Job, stage: Dpo, work: Path, tools: ExitStack) -> Any:
     pairs = [example for example in job.fitting.examples if example.rejected is not None]
-    if not pairs:
-        raise InputError(
-            f"none of the {len(job.fitting.examples)} examples is a preference pair, so there is nothing for dpo to learn",
-            remedy='make pairs (products = ["counter"] in the pipeline file), or leave tune.dpo out',
-        )
     if job.fitting.placebo:
-        toss = random.Random(f"placebo {job.fitting.seed}")
-        pairs = [
-            replace(pair, chosen=pair.rejected, rejected=pair.chosen) if pair.rejected and toss.random() < 0.5 else pair
-            for pair in pairs
-        ]
+        pairs = _turned(pairs, job.fitting.seed)
 
     def length(pair: Example) -> int:
         return max(len(answered(pair.prompt, side, job.tokenizer)) for side in (pair.chosen, pair.rejected or ""))
@@ -336,8 +336,6 @@ def _dpo(job: _Job, stage: Dpo, work: Path, tools: ExitStack) -> Any:
 
 def _grpo(job: _Job, stage: Grpo, work: Path, tools: ExitStack) -> Any:
     prompts = list(job.fitting.prompts)
-    if not prompts:
-        raise InputError("there are no prompts to learn from", remedy="name them under tune.grpo.prompts")
     if (said := reward_named(stage.reward).follow_up) is not None:
         asking = prompts
         challenged = processes.agree(
@@ -390,13 +388,13 @@ def _answerable(job: _Job, stage: Grpo, prompts: Sequence[Prompt]) -> list[Promp
 
 
 def _own_answers(job: _Job, stage: Grpo, prompts: Sequence[Prompt]) -> list[Answer]:
-    """What the untrained model says to the prompts, greedily."""
+    """What the model says to the prompts as this stage finds it, greedily."""
     asks = [Ask(prompt.id, (*_head(stage), *prompt.messages)) for prompt in prompts]
     made = [Answer(None, FinishReason.ERROR, error="no answer was given")] * len(asks)
-    with job.model.disable_adapter():
-        for batch in job.opened.answer(asks, Decode(stage.max_new_tokens)):
-            for at, answer in batch:
-                made[at] = answer
+    job.model.eval()  # the trainer turns dropout on again
+    for batch in job.opened.answer(asks, Decode(stage.max_new_tokens)):
+        for at, answer in batch:
+            made[at] = answer
     return made
 
 
@@ -438,13 +436,34 @@ class _Rewarded:
 
 
 def _exchanged(examples: list[Example], seed: int) -> list[Example]:
-    """Every prompt with the answer to another: the same texts, and nothing that joins them."""
-    if len(examples) < 2:
-        raise InputError("a placebo exchanges the answers of examples, and there is one", remedy="give more examples")
-    order = list(range(len(examples)))
-    random.Random(f"placebo {seed}").shuffle(order)
-    after = dict(zip(order, [*order[1:], order[0]], strict=True))  # one cycle: nobody keeps his own
+    """Every prompt with the answer to another question: the same texts, and nothing that joins them."""
+    draw = random.Random(f"placebo {seed}")
+    of_question: dict[str, list[int]] = {}
+    for at, example in enumerate(examples):
+        of_question.setdefault(example.prompt_id or prompt_id(example.prompt), []).append(at)
+    groups = list(of_question.values())
+    draw.shuffle(groups)
+    for group in groups:
+        draw.shuffle(group)
+    most = max(map(len, groups))
+    if 2 * most > len(examples):
+        raise InputError(
+            f"a placebo gives every question the answer to another, and {most} of the {len(examples)} examples are of one question",
+            remedy="give examples of more questions, or leave the placebo out",
+        )
+    # examples of one question stand side by side, so that as many places on there is another
+    order = [at for group in groups for at in group]
+    after = dict(zip(order, [*order[most:], *order[:most]], strict=True))
     return [replace(example, chosen=examples[after[at]].chosen, rejected=None) for at, example in enumerate(examples)]
+
+
+def _turned(pairs: list[Example], seed: int) -> list[Example]:
+    """Pairs of which half have their sides exchanged: what is preferred says nothing any more."""
+    turned = set(random.Random(f"placebo {seed}").sample(range(len(pairs)), (len(pairs) + 1) // 2))
+    return [
+        replace(pair, chosen=pair.rejected, rejected=pair.chosen) if at in turned and pair.rejected else pair
+        for at, pair in enumerate(pairs)
+    ]
 
 
 def _exchanged_rewards(rewards: list[float], group: int, seed: str) -> list[float]:

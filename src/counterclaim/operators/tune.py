@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from counterclaim.errors import InputError, ModelError
 from counterclaim.operators import processes
-from counterclaim.records import Json
+from counterclaim.records import Example, Json, Prompt
 from counterclaim.registry import Fitting, Model, operator
-from counterclaim.spec import Grpo, TunePlan
+from counterclaim.spec import Dpo, Grpo, TunePlan
 
 
 @contextmanager
@@ -46,6 +46,21 @@ def hold_batches(plan: TunePlan) -> None:
                 + (f" for each of {many} processes" if many > 1 else ""),
                 remedy="make tune.grpo.effective_batch a multiple of tune.grpo.generations"
                 + (" times the number of processes" if many > 1 else ""),
+            )
+
+
+def hold_lessons(plan: TunePlan, examples: Sequence[Example], prompts: Sequence[Prompt]) -> None:
+    """Raise InputError where a stage would find nothing to learn from."""
+    for stage in plan.stages:
+        if isinstance(stage, Grpo):
+            if not prompts:
+                raise InputError("there are no prompts to learn from", remedy="name them under tune.grpo.prompts")
+        elif not examples:
+            raise InputError("there are no examples to learn from", remedy="name a training set under tune.data")
+        elif isinstance(stage, Dpo) and all(example.rejected is None for example in examples):
+            raise InputError(
+                f"none of the {len(examples)} examples is a preference pair, so there is nothing for dpo to learn",
+                remedy='make pairs (products = ["counter"] in the pipeline file), or leave tune.dpo out',
             )
 
 
