@@ -138,3 +138,13 @@ def test_a_file_that_the_user_asked_for_is_not_replaced_silently(tmp_path: Path)
     with pytest.raises(InputError, match="cannot be written"):
         store.write_new(path / "below", "x")
     assert listing(tmp_path) == ["new", "new/claim.toml"]
+
+
+def test_a_move_to_the_top_that_was_killed_is_done_again(tmp_path: Path) -> None:
+    inner = tmp_path / "inner"
+    inner.mkdir()
+    (tmp_path / "a").write_text("moved before")
+    (inner / "b").write_text("moved now")
+    (inner / "c").write_text("of no use any more")
+    store.keep_at_top(tmp_path, inner, ("a", "b"))
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"a": "moved before", "b": "moved now"}

@@ -81,7 +81,7 @@ class Sft(Stage):
     Attributes:
         loss_on: the completion that is to be learnt; every turn of the assistant; or everything.
         mask_think: leave thoughts (``<think>...</think>``) out of the loss.
-        packing: several examples in one row.
+        packing: several examples in one row, where the model keeps them apart (it is tried out before training).
         max_length: tokens of an example; longer ones are left out.
     """
 
@@ -97,7 +97,7 @@ class Dpo(Stage):
 
     Attributes:
         beta: how strongly the model is held to what it was.
-        max_length: tokens of prompt and answer.
+        max_length: tokens of prompt and answer; longer pairs are left out.
     """
 
     beta: float = 0.1

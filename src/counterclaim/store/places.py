@@ -58,9 +58,10 @@ def remove_folder(folder: Path) -> None:
 
 
 def keep_at_top(folder: Path, inner: Path, names: Iterable[str]) -> None:
-    """Move files of an inner folder to the top of ``folder``, and delete every folder in it."""
+    """Move files of an inner folder to the top of ``folder``, and delete every folder in it; killed, it can be done again."""
     for name in names:
-        (inner / name).replace(folder / name)
+        if (inner / name).exists():
+            (inner / name).replace(folder / name)
     for left in folder.iterdir():
         if left.is_dir():
             shutil.rmtree(left)
