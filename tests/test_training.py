@@ -217,6 +217,34 @@ def test_bytes_depend_neither_on_the_process_nor_on_a_hard_kill(base: Path, tmp_
     assert hashes(tmp_path / "2") == unbroken(SFT)
 
 
+def test_feedback_is_learnt_on_the_answers_of_the_stage_before(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: list[str | None] = []
+
+    def listening(prompts: Any, answers: Sequence[Answer], said: str) -> list[Prompt]:
+        heard.extend(answer.text for answer in answers)
+        ended = [replace(answer, finish_reason=FinishReason.STOP, text=answer.text or "?") for answer in answers]
+        return conversations(prompts, ended, said)
+
+    monkeypatch.setattr(training, "conversations", listening)
+    whole = [replace(prompt, gold={"answer": "river"}) for prompt in PROMPTS]
+    recovery = replace(GRPO, reward="recovery", steps=1)
+    tune.fit(fitting(base, SFT, recovery, prompts=whole), tmp_path / "both")
+    card: Any = tune.fit(fitting(base, SFT), tmp_path / "sft")
+    assert card["stages"][0]["steps"] == SFT.steps
+    asks = [Ask(prompt.id, prompt.messages) for prompt in whole]
+
+    def said(model: ModelSpec) -> list[str | None]:
+        opened = open_model(model, CPU)
+        made = {at: answer.text for batch in opened.answer(asks, Decode(GRPO.max_new_tokens)) for at, answer in batch}
+        opened.close()
+        return [made[at] for at in range(len(asks))]
+
+    learnt, untrained = said(ModelSpec(str(base), adapter=tmp_path / "sft")), said(ModelSpec(str(base)))
+    assert heard == learnt != untrained
+
+
 def test_a_placebo_joins_no_question_with_an_answer_to_it() -> None:
     asked = [Message("user", f"Question {i}?") for i in range(5)]
     many = [Example((asked[i % 5],), f"answer to {i % 5}, wording {i}", prompt_id=f"p{i % 5}") for i in range(20)]
