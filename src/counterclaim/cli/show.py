@@ -327,14 +327,11 @@ _VERBS = {"increase": "increases", "decrease": "decreases"}
 
 def _done_to(arm: dict[str, Any]) -> str:
     """An arm's treatment in a phrase."""
+    from counterclaim.spec import training_told
+
     told = []
     if "tune" in arm:
-        tune = arm["tune"]
-        stages = [_stage_told(stage) for stage in tune["stages"]]
-        told.append(
-            f"{arm['adapters']} adapter{'s' * (arm['adapters'] > 1)} (rank {tune['lora']['rank']} on {len(tune['lora']['targets'])} modules): {', then '.join(stages)}"
-        )
-        told += ["on shuffled data"] if tune.get("placebo") else []
+        told.append(training_told(arm["tune"]))
         told += [f"{arm['examples']:,} examples"] if "examples" in arm else []
         told += [f"{arm['training_prompts']:,} training prompts"] if "training_prompts" in arm else []
         told += ["on what the pipeline below teaches"] if "pipeline" in arm else []
@@ -342,9 +339,3 @@ def _done_to(arm: dict[str, Any]) -> str:
     told += [f"dose {arm['model']['dose']:g}"] if "dose" in arm["model"] else []
     told += [f"system prompt {arm['decode']['system_prompt']!r}"] if arm["decode"].get("system_prompt") else []
     return "; ".join(told) or "as it is"
-
-
-def _stage_told(stage: dict[str, Any]) -> str:
-    method = "grpo" if "reward" in stage else "sft" if "loss_on" in stage else "dpo"
-    size = f"{stage['steps']} steps" if stage.get("steps") else f"{stage['epochs']:g} epochs"
-    return f"{method} {size}" + (f" on {stage['reward']}" if method == "grpo" else "")

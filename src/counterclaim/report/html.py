@@ -321,7 +321,8 @@ def _function(page: Page) -> dict[str, Any] | None:
 def _rate(estimate: Mapping[str, Json]) -> dict[str, str]:
     """A table cell of an estimate: its value, and under it the interval or why there is none."""
     if estimate.get("low") is None or estimate.get("high") is None:
-        return {"value": number(estimate.get("estimate")), "under": one_line(estimate.get("reason"))}
+        why = one_line(estimate.get("reason")) if estimate.get("estimate") is None else "no interval"
+        return {"value": number(estimate.get("estimate")), "under": why}
     return {"value": number(estimate["estimate"]), "under": f"{number(estimate['low'])} to {number(estimate['high'])}"}
 
 

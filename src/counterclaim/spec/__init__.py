@@ -16,7 +16,7 @@ from counterclaim.spec._claim import (
 from counterclaim.spec._models import model_json
 from counterclaim.spec._pipeline import ALLOWED_LICENCES, FilterPlan, PipelinePlan, StagePlan, load_pipeline
 from counterclaim.spec._study import ArmPlan, StudyPlan, arms_hash, load_study, training_hash
-from counterclaim.spec._tune import RECIPES, Dpo, Grpo, Lora, Sft, Stage, TunePlan, tune_json
+from counterclaim.spec._tune import RECIPES, Dpo, Grpo, Lora, Sft, Stage, TunePlan, training_told, tune_json
 
 __all__ = [
     "ALLOWED_LICENCES",
@@ -44,7 +44,7 @@ __all__ = [
     "read_lock",
     "read_toml",
     "template",
-    "training_hash",
+    "training_hash", "training_told",
     "tune_json",
     "validated",
 ]  # fmt: skip

@@ -163,6 +163,20 @@ def tune_json(plan: TunePlan) -> dict[str, Json]:
     return said if plan.data is None else {**said, "data": str(plan.data)}
 
 
+def training_told(said: Mapping[str, Any]) -> str:
+    """How an arm is trained, in a phrase, from what ``tune_json`` spelt."""
+    seeds, targets = len(said["seeds"]), len(said["lora"]["targets"])
+    adapters = f"{seeds} adapter{'s' if seeds > 1 else ''} of rank {said['lora']['rank']} on {targets} kinds of modules"
+    stages = [_stage_told(stage) for stage in said["stages"]]
+    return f"{adapters}, trained by {', then '.join(stages)}" + (" on shuffled data" if said.get("placebo") else "")
+
+
+def _stage_told(stage: Mapping[str, Any]) -> str:
+    method = "GRPO" if "reward" in stage else "SFT" if "loss_on" in stage else "DPO"
+    size = f"{stage['steps']} steps" if stage.get("steps") else f"{stage['epochs']:g} epochs"
+    return f"{method} ({size}, reward {stage['reward']})" if "reward" in stage else f"{method} ({size})"
+
+
 @dataclass(frozen=True, slots=True)
 class Extras:
     """Arms that a trained arm brings along.
