@@ -198,3 +198,32 @@ def test_what_is_wrong_in_a_tune_table_is_said_of_that_table(tmp_path: Path) -> 
         study(tmp_path, STUDY.format(dose=1).replace('"sft"', '"sfd"'))
     with pytest.raises(InputError, match=r"treatment\.tune\.data: sft and dpo learn from examples"):
         study(tmp_path, STUDY.format(dose=1).replace('data = "train.jsonl"\n', ""))
+
+
+def test_epochs_of_the_file_go_before_steps_of_the_recipe(tmp_path: Path) -> None:
+    outcome = STUDY.format(dose=1).replace('recipe = "sft"\ndata = "train.jsonl"', 'recipe = "outcome"')
+    prompts = '[treatment.tune.grpo]\nprompts = { set = "tiny" }\n'
+    (stage,) = study(tmp_path, outcome + prompts).arms[1].tune.stages
+    assert stage.steps == 200
+    (stage,) = study(tmp_path, outcome + prompts + "epochs = 2\n").arms[1].tune.stages
+    assert (stage.steps, stage.epochs) == (None, 2)
+
+
+def test_what_can_never_be_trained_is_refused_in_the_file(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"treatment\.tune: examples are conversations"):
+        study(tmp_path, STUDY.format(dose="1\nraw = true"))
+    with pytest.raises(InputError, match=r"treatment\.tune\.lora\.targets"):
+        study(tmp_path, STUDY.format(dose=1) + "[treatment.tune.lora]\ntargets = []\n")
+
+
+def test_the_card_of_a_training_set_says_who_taught(tmp_path: Path) -> None:
+    taught = tmp_path / "taught"
+    taught.mkdir()
+    text = STUDY.format(dose=1).replace("train.jsonl", "taught")
+    assert set(study(tmp_path, text).claim.roles) == {"student"}
+    roles = {"teacher": ["glm-5", "kimi-k2"], "prompt_writer": ["glm-5"], "student": ["tiny:qwen3"]}
+    (taught / "card.json").write_text(json.dumps({"roles": roles}))
+    found = dict(study(tmp_path, text).claim.roles)
+    assert found == {"teacher:1": "glm-5", "teacher:2": "kimi-k2", "prompt_writer": "glm-5", "student": "qwen3"}
+    (taught / "card.json").write_text("[")
+    assert set(study(tmp_path, text).claim.roles) == {"student"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -225,10 +226,25 @@ def _roles(tables: Any) -> dict[str, str]:
 
 
 def _teachers(treated: ArmPlan) -> dict[str, str]:
-    """Who teaches the treated arm, where a pipeline file says it; reading it shows at once whether it can be used."""
-    if treated.tune is None or treated.tune.data is None or treated.tune.data.suffix != ".toml":
+    """Who made what the treated arm learns, where a pipeline file or the card of a training set says it.
+
+    Reading a pipeline file shows at once whether it can be used; a folder is looked at when it is learnt from.
+    """
+    data = None if treated.tune is None else treated.tune.data
+    if data is not None and data.suffix == ".toml":
+        pipeline = load_pipeline(data)
+        return {**pipeline.roles, **{f"teacher:{stage.name}": stage.model.name for stage in pipeline.stages}}
+    try:
+        card = {} if data is None else json.loads((data / "card.json").read_text(encoding="utf-8"))
+        said: dict[str, list[str]] = {
+            role: models for role, models in card.get("roles", {}).items() if role != "student"
+        }
+        return {
+            **{role: models[0] for role, models in said.items() if role in ("prompt_writer", "checklist_author")},
+            **{f"teacher:{number}": model for number, model in enumerate(said.get("teacher", ()), 1)},
+        }
+    except (OSError, ValueError, TypeError, AttributeError, LookupError):
         return {}
-    return {f"teacher:{stage.name}": stage.model.name for stage in load_pipeline(treated.tune.data).stages}
 
 
 def _beside(path: Path, name: str) -> str:
@@ -270,6 +286,12 @@ def _arm(name: str, table: Any, tables: Any, path: Path) -> ArmPlan:
             f"{_where(name)}: an adapter is named, and another is to be trained",
             path=path,
             remedy="merge the first into the model and name that, or leave one of them out",
+        )
+    if tune is not None and model.raw:
+        raise InputError(
+            f"{_where(name)}.tune: examples are conversations, and prompts are put to the model raw",
+            path=path,
+            remedy="leave raw out, and name a chat_template where the model has none",
         )
     if "dose" in said and tune is None and model.adapter is None:
         raise InputError(

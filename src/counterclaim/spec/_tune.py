@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from counterclaim.errors import InputError
 from counterclaim.records import Json, to_json
@@ -285,7 +285,13 @@ def _merged(recipe: Mapping[str, Any], said: Mapping[str, Any]) -> dict[str, Any
     """The recipe with what the file says itself laid over it, table by table."""
     whole = {key: dict(value) if isinstance(value, Mapping) else value for key, value in recipe.items()}
     for key, value in said.items():
-        whole[key] = {**whole.get(key, {}), **value} if isinstance(value, Mapping) else value
+        if not isinstance(value, Mapping):
+            whole[key] = value
+            continue
+        below = whole.get(key, {})
+        if "epochs" in value:
+            below.pop("steps", None)  # they would go before the epochs that the file asks for
+        whole[key] = {**below, **value}
     return whole
 
 
@@ -301,8 +307,8 @@ def _stage(method: str, said: Mapping[str, Any], path: Path, where: str) -> Sft 
         settings["prompts"] = PromptChoice(
             source, chosen.get("split", "train"), tuple(chosen.get("tags", ())), chosen.get("limit")
         )
-    if "steps" in settings and "epochs" in said and settings["steps"] is not None:
-        settings.pop("epochs")
+    if {"steps", "epochs"} <= settings.keys():
+        settings.pop("epochs")  # they are not counted, and two files that differ in them alone are one recipe
     return kind(**{item.name: settings[item.name] for item in fields(kind) if item.name in settings})
 
 
@@ -314,7 +320,7 @@ def tune_schema() -> type[BaseModel]:
         model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     class LoraTable(Strict):
-        targets: Literal["attention", "all-linear"] | list[str] | None = None
+        targets: Literal["attention", "all-linear"] | Annotated[list[str], Field(min_length=1)] | None = None
         rank: int | None = Field(default=None, ge=1)
         alpha: float | None = Field(default=None, gt=0)
         rslora: bool | None = None
