@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
 import logging
@@ -67,6 +68,15 @@ def bases(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 @pytest.fixture(scope="module")
 def base(bases: Callable[[str], Path]) -> Path:
     return bases("qwen3")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _cheap_collections() -> Iterator[None]:
+    """What was imported is no garbage: looking through it takes half of the time of training a tiny model."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -139,7 +149,6 @@ def unbroken(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[.
     ("stages", "kill", "resumed"),
     [
         ((SFT,), ("sft", 3), 2),
-        ((SFT,), ("sft", 1), None),
         ((SFT,), ("sft", 6), 4),
         ((replace(SFT, steps=None, epochs=2.0, optimiser="apollo-mini"),), ("sft", 5), 4),
         ((SFT, DPO), ("sft (1 of 2)", 5), 4),
@@ -149,7 +158,6 @@ def unbroken(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[.
     ],
     ids=[
         "sft",
-        "sft-before-a-checkpoint",
         "sft-at-the-end",
         "apollo-over-an-epoch",
         "in-sft",
@@ -279,8 +287,8 @@ def test_a_placebo_learns_the_same_texts_and_not_the_same_adapter(base: Path, tm
 
 # --- the dose
 
-ASKS = [Ask(f"k{n}", (Message("user", f"Where is mill {n}?"),)) for n in range(10)]
-GREEDY, SAMPLED = Decode(8), Decode(8, temperature=1.0, seed=3)
+ASKS = [Ask(f"k{n}", (Message("user", f"Where is mill {n}?"),)) for n in range(8)]
+GREEDY, SAMPLED = Decode(6), Decode(6, temperature=1.0, seed=3)
 
 
 @pytest.fixture(scope="module", params=hf_models.FAMILIES)
