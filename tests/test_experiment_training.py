@@ -70,7 +70,9 @@ def test_nothing_is_trained_on_what_the_claim_is_tested_on(tmp_path: Path) -> No
 # what is learnt ---------------------------------------------------------------------------------------------------
 
 
-def test_every_model_is_taught_with_its_own_mistakes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_model_is_taught_with_its_own_mistakes_and_without_the_test(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pipeline = tmp_path / "pipeline.toml"
     pipeline.write_text(
         'student = { model = "tiny:qwen3" }\nproducts = ["gold", "failure"]\noracle = "exact"\n'
@@ -80,6 +82,7 @@ def test_every_model_is_taught_with_its_own_mistakes(tmp_path: Path, monkeypatch
 
     def teach(plan: PipelinePlan, folder: Path, watch: Any) -> None:
         assert plan.student is not None
+        assert plan.forbidden == (PromptChoice("python"),)
         folder.mkdir(parents=True)
         answer = {"prompt": [{"role": "user", "content": "Who?"}], "chosen": f"taught {plan.student.name}"}
         rows(folder / "examples.jsonl", answer)
@@ -88,7 +91,7 @@ def test_every_model_is_taught_with_its_own_mistakes(tmp_path: Path, monkeypatch
     monkeypatch.chdir(tmp_path)
     small, other = arm(data=pipeline), arm(name="other", model=ModelSpec("tiny:llama"), data=pipeline)
     half = arm(name="half", model=replace(TINY, dose=0.5), data=pipeline)
-    arms, lessons = training.gather([small, other, half], Watchers())
+    arms, lessons = training.gather([small, other, half], Watchers(), PromptChoice("python"))
     assert {name: [item.chosen for item in found.examples] for name, found in lessons.items()} == {
         "treated": ["taught tiny:qwen3-small"], "other": ["taught tiny:llama"], "half": ["taught tiny:qwen3-small"],
     }  # fmt: skip

@@ -17,7 +17,7 @@ from counterclaim.experiment.watching import Watchers
 from counterclaim.operators import processes
 from counterclaim.records import Example, Json, Prompt, content_hash, to_json
 from counterclaim.registry import Fitting, ModelSpec, Runtime
-from counterclaim.spec import ArmPlan, Grpo, PipelinePlan, TunePlan, load_pipeline, training_hash
+from counterclaim.spec import ArmPlan, Grpo, PipelinePlan, PromptChoice, TunePlan, load_pipeline, training_hash
 from counterclaim.text import split_think
 
 CARD = "card.json"
@@ -106,8 +106,15 @@ def hold(arms: Sequence[ArmPlan], tested: Sequence[Prompt] = ()) -> None:
                 operators.rewards.hold_payable(registry.reward_named(stage.reward), stage.oracle, prompts)
 
 
-def gather(arms: Sequence[ArmPlan], watchers: Watchers) -> tuple[tuple[ArmPlan, ...], dict[str, Lessons]]:
+def gather(
+    arms: Sequence[ArmPlan], watchers: Watchers, tested: PromptChoice | None = None
+) -> tuple[tuple[ArmPlan, ...], dict[str, Lessons]]:
     """What every arm that is trained learns from; the arms with the hash of it. Teachers are asked where that is still to do.
+
+    Args:
+        arms: of the study.
+        watchers: told how far things are.
+        tested: what the claim is tested on, which no teacher may be asked.
 
     Raises:
         InputError: a training set or prompts cannot be used.
@@ -123,21 +130,21 @@ def gather(arms: Sequence[ArmPlan], watchers: Watchers) -> tuple[tuple[ArmPlan, 
             continue
         source = replace(arm.model, dose=1.0), replace(arm.tune, placebo=False, seeds=())
         if source not in known:
-            known[source] = _lessons(arm, watchers)
+            known[source] = _lessons(arm, watchers, tested)
         operators.tune.hold_lessons(arm.tune, known[source].examples, known[source].prompts)
         made[arm.name] = known[source]
         out.append(replace(arm, lessons=known[source].hash))
     return tuple(out), made
 
 
-def _lessons(arm: ArmPlan, watchers: Watchers) -> Lessons:
+def _lessons(arm: ArmPlan, watchers: Watchers, tested: PromptChoice | None = None) -> Lessons:
     plan = arm.tune
     assert plan is not None
     prompts = _prompts(plan)
     if plan.data is None:
         return Lessons(prompts=prompts)
     source = plan.data
-    if (pipeline := _pipeline_of(arm)) is not None:
+    if (pipeline := _pipeline_of(arm, tested)) is not None:
         if processes.is_first():
             teach.teach(
                 pipeline, pipeline.out, lambda doing, done, total: watchers.part(f"teaching: {doing}", done, total)
@@ -156,18 +163,23 @@ def _prompts(plan: TunePlan) -> list[Prompt]:
     ]
 
 
-def _pipeline_of(arm: ArmPlan) -> PipelinePlan | None:
-    """The pipeline that teaches an arm, with the arm's own model as its student; None where it learns from a finished set."""
+def _pipeline_of(arm: ArmPlan, tested: PromptChoice | None) -> PipelinePlan | None:
+    """The pipeline that teaches an arm; None where it learns from a finished set.
+
+    Its student is the arm's own model, and what the claim is tested on may not occur in it.
+    """
     if arm.tune is None or arm.tune.data is None or arm.tune.data.suffix != ".toml":
         return None
     plan = load_pipeline(arm.tune.data)
+    if tested is not None:
+        plan = replace(plan, forbidden=(*plan.forbidden, tested))
     if plan.student is None or plan.student.name == arm.model.name:
         return plan
     own = re.sub(r"[^A-Za-z0-9.]+", "-", arm.model.name).strip("-")
     return replace(plan, student=replace(arm.model, dose=1.0), out=plan.out.with_name(f"{plan.out.name}-{own}"))
 
 
-def outline_training(arm: ArmPlan) -> dict[str, Json]:
+def outline_training(arm: ArmPlan, tested: PromptChoice | None = None) -> dict[str, Json]:
     """What training an arm would take.
 
     Raises:
@@ -177,7 +189,7 @@ def outline_training(arm: ArmPlan) -> dict[str, Json]:
     if plan is None:
         return {"adapters": 0}
     told: dict[str, Json] = {"adapters": len(plan.seeds)}
-    if (pipeline := _pipeline_of(arm)) is not None:
+    if (pipeline := _pipeline_of(arm, tested)) is not None:
         told["pipeline"] = teach.preview(pipeline)
         found = Lessons(prompts=_prompts(plan))
     else:

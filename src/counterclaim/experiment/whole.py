@@ -83,7 +83,7 @@ def outline(plan: StudyPlan) -> dict[str, Json]:
         answers += adapters * len(ready.prompts) * plan.samples * len(plan.seeds)
         arms.append({
             "arm": arm.name, "model": model_json(arm.model), "decode": to_json(arm.decode),
-            **({} if arm.tune is None else {"tune": tune_json(arm.tune), **outline_training(arm)}),
+            **({} if arm.tune is None else {"tune": tune_json(arm.tune), **outline_training(arm, plan.prompts)}),
         })  # fmt: skip
     return {
         "study": str(plan.path), "prompts": len(ready.prompts), "arms": arms, "answers": answers,
@@ -103,7 +103,7 @@ def perform(plan: StudyPlan, folder: Path, watchers: Watchers, *, overwrite: boo
         BudgetSpent: the budget for tokens or money is used up; a rerun goes on from there.
     """
     ready = _prepare(plan)
-    arms, lessons = gather(plan.arms, watchers)
+    arms, lessons = gather(plan.arms, watchers, plan.prompts)
     asked = Answering(arms, ready.prompts, plan.samples, plan.seeds, ready.turns, lessons)
     runtime = replace(plan.runtime, token_ends=bool(plan.budgets))
     wanted = Scoring(_with_function(plan), plan.judge, plan.validate_judge, plan.budgets, plan.unsafe_local)
