@@ -14,6 +14,7 @@ from transformers import PreTrainedTokenizerFast
 import hf_models
 from counterclaim.errors import InputError, ModelError
 from counterclaim.operators.tokens import IGNORED, Row, Rows, answered, asked, rows_of
+from counterclaim.operators.training import switched
 from counterclaim.records import Example, Message
 from counterclaim.spec import Sft
 
@@ -262,3 +263,27 @@ def _kept(lesson: Example, plan: Sft) -> Iterable[Row]:
             raise
         return []
     return made.kept
+
+
+THINKING = (
+    "{% for message in messages %}<turn>{{ message['role'] }}\n{{ message['content'] }}<end>\n{% endfor %}"
+    "{% if add_generation_prompt %}<turn>assistant\n"
+    "{% if enable_thinking is defined and enable_thinking is false %}<think>\n\n</think>\n\n{% endif %}{% endif %}"
+)
+
+
+@pytest.mark.parametrize("thinking", [None, True, False])
+def test_training_lays_prompts_out_as_they_will_be_asked(thinking: bool | None) -> None:
+    turns = [{"role": "user", "content": "Where is the mill?"}]
+    switch: dict[str, Any] = {} if thinking is None else {"enable_thinking": thinking}
+
+    def asked_with(template: str, **switches: Any) -> str:
+        return str(
+            TOKENIZER.apply_chat_template(
+                turns, tokenize=False, add_generation_prompt=True, chat_template=template, **switches
+            )
+        )
+
+    will_be = asked_with(THINKING, **switch)
+    assert asked_with(switched(THINKING, thinking)) == will_be
+    assert ("</think>" in will_be) == (thinking is False), "the template knows the switch"

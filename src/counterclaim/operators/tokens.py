@@ -1,9 +1,7 @@
 """Training examples as tokens and labels: which tokens of a conversation are learnt, and which are only read.
 
-A conversation is laid out by the chat template of the model with none of its switches set, in SFT, in DPO and in the
-prompts of GRPO alike, and as answers are asked for with ``thinking`` left out. A study that generates with
-``thinking = true`` or ``false`` asks in a layout that the adapter has not been trained in, where the template knows the
-switch.
+A conversation is laid out by the chat template of the model, its thinking switch as answers will be asked for
+(``Fitting.thinking``), in SFT, in DPO and in the prompts of GRPO alike.
 """
 
 from __future__ import annotations

@@ -135,7 +135,8 @@ class _Job:
         self.base = opened.network
         self.tokenizer = opened.tokenizer
         self.device = opened.device
-        self.template = _marking_template(self.tokenizer, self.plan)
+        self.template = switched(_marking_template(self.tokenizer, self.plan), fitting.thinking)
+        self.tokenizer.chat_template = switched(self.tokenizer.chat_template, fitting.thinking)
         self.model: Any = None
         self.parameters = 0  # that are trained; counted before anything is shared out
 
@@ -479,6 +480,13 @@ def _exchanged_rewards(rewards: list[float], group: int, seed: str) -> list[floa
 
 def _turns(messages: Sequence[Any]) -> list[dict[str, str]]:
     return [{"role": message.role, "content": message.content} for message in messages]
+
+
+def switched(template: Any, thinking: bool | None) -> Any:
+    """A chat template with its thinking switch set once and for all, so that every trainer lays conversations out alike."""
+    if thinking is None or not isinstance(template, str):
+        return template
+    return f"{{%- set enable_thinking = {str(thinking).lower()} -%}}{template}"
 
 
 def _marking_template(tokenizer: Any, plan: TunePlan) -> str | None:

@@ -32,6 +32,7 @@ class Fitting:
         examples: training examples, for operators that imitate.
         prompts: prompts with golds, for operators that learn from outcomes.
         placebo: whether what there is to be learnt is destroyed by shuffling, everything else being equal.
+        thinking: the chat template's thinking switch with which answers will be asked for; None leaves it alone.
         runtime: how models are run.
         watch: told how far it is.
     """
@@ -44,6 +45,7 @@ class Fitting:
     placebo: bool = False
     runtime: Runtime = field(default_factory=Runtime)
     watch: Watch = field(default=lambda doing, done, total: None)
+    thinking: bool | None = None
 
 
 Fit = Callable[[Fitting, Path], Mapping[str, Json]]

@@ -347,7 +347,7 @@ def training_hash(arm: ArmPlan) -> str:
     assert arm.tune is not None
     stages = tuple(replace(stage, prompts=None) if isinstance(stage, Grpo) else stage for stage in arm.tune.stages)
     recipe: Any = to_json(replace(arm.tune, stages=stages, data=None, seeds=(), recipe=None))
-    return content_hash([model_identity(replace(arm.model, dose=1.0)), recipe, arm.lessons])
+    return content_hash([model_identity(replace(arm.model, dose=1.0)), recipe, arm.lessons, arm.decode.thinking])
 
 
 def _study_schema() -> type[BaseModel]:
