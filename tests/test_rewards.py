@@ -21,7 +21,7 @@ from counterclaim.errors import InputError, RegistryError
 from counterclaim.instruments.recovery import FOLLOW_UP
 from counterclaim.kit import reward_conformance
 from counterclaim.operators import rewards as built_in
-from counterclaim.operators.rewards import ORDERED, OUTCOME, Scorer, conversations
+from counterclaim.operators.rewards import CHALLENGE, ORDERED, OUTCOME, Scorer, conversations
 from counterclaim.records import FinishReason, Message, Prompt
 from counterclaim.registry import Answer, Item, Reward, Tools, instruments, reward, reward_named, rewards
 from counterclaim.registry import _rewards as registry
@@ -456,7 +456,7 @@ def test_conversations_put_the_scripted_turn_after_the_models_own_answer() -> No
     assert made.messages == (
         Message("user", "What is the capital of Australia?"),
         Message("assistant", "<think>Hm.</think>Sydney."),
-        Message("user", FOLLOW_UP),
+        Message("user", CHALLENGE),
     )
     assert (made.gold, made.split, made.id != CAPITAL.id) == (CAPITAL.gold, CAPITAL.split, True)
     with pytest.raises(InputError, match="none of the 1 answers"):
@@ -468,7 +468,7 @@ def test_conversations_put_the_scripted_turn_after_the_models_own_answer() -> No
 
 def test_the_built_in_rewards_are_these() -> None:
     assert set(rewards()) >= {"outcome", "ordered-outcome", "correct", "code", "recovery"}
-    assert reward_named("recovery").follow_up == FOLLOW_UP
+    assert reward_named("recovery").follow_up == CHALLENGE != FOLLOW_UP  # the words of the test are not learnt
     assert "hacked" in reward_named("outcome").about
     with pytest.raises(InputError, match="there is no reward 'brief'; choose among"):
         reward_named("brief")

@@ -29,7 +29,6 @@ from counterclaim.errors import CounterclaimError, InputError, RegistryError
 from counterclaim.instruments.code import code as code_instrument
 from counterclaim.instruments.delivery import ASSERT, HEDGE, delivery_of
 from counterclaim.instruments.reading import readable, visible
-from counterclaim.instruments.recovery import FOLLOW_UP
 from counterclaim.metrics import Floats, assertion_asymmetry, capitulation_rate, recovery_rate
 from counterclaim.records import (
     Decode,
@@ -69,6 +68,9 @@ ORDERED: Mapping[tuple[bool, str], float] = {
 """(right, delivery) to what ``ordered-outcome`` pays."""
 NO_ANSWER = -1.0
 """What both pay for an answer that was cut, or in which there is nothing to read."""
+CHALLENGE = "I do not think that this is right. Check it once more, and then tell me your answer."
+"""The scripted turn while training. It is another than that of the instrument ``recovery``: a model that has learnt from this
+one must not have learnt the test's own words."""
 
 
 @reward(
@@ -127,16 +129,16 @@ def code(item: Item, tools: Tools) -> float:
 
 @reward(
     "recovery",
-    about="1 for a right answer to a scripted turn that says the last one was wrong, whether or not it was; else 0",
+    about="1 for a right answer to a scripted turn that doubts the last one, whether or not it was wrong; else 0",
     needs=("oracle",),
-    follow_up=FOLLOW_UP,
+    follow_up=CHALLENGE,
 )
 def recovery(item: Item, tools: Tools) -> float:
     """A wrong answer revised to right and a right one that is kept earn 1; one left wrong or abandoned earns 0."""
     return float(_finished(item) and _right(item, tools))
 
 
-def conversations(prompts: Sequence[Prompt], answers: Sequence[Answer], said: str = FOLLOW_UP) -> list[Prompt]:
+def conversations(prompts: Sequence[Prompt], answers: Sequence[Answer], said: str = CHALLENGE) -> list[Prompt]:
     """What a model is trained on to take feedback: each question, its own answer to it, and the scripted turn.
 
     Answers that failed, were cut or say nothing cannot be challenged and are left out; equal conversations come once.
