@@ -197,6 +197,17 @@ def test_an_arm_that_does_as_much_takes_the_claim_away(check: Any, name: str) ->
     assert f"--arm {name}=FILE" in missing.remedy
 
 
+def test_answers_that_are_the_controls_word_for_word_need_no_interval() -> None:
+    words = {"text": lambda i: f"No. {i}"}
+    arms = [
+        arm_of(name, {"correct": first(9, share)}, **words) for name, share in (("control", 0.3), ("do-nothing", 0.3))
+    ]
+    treated = arm_of("treated", {"correct": first(9, 0.7)}, text=lambda i: f"Yes. {i}")
+    finding = identity.run(evidence_of(arms[0], treated, arms[1]))
+    assert finding.outcome is PASS
+    assert "All 9 answers of the do-nothing arm are the control's, word for word." in finding.because
+
+
 def test_doing_nothing_must_do_nothing() -> None:
     assert identity.run(with_arm("do-nothing", 0.3)).outcome is PASS
     drifted = identity.run(with_arm("do-nothing", 0.6))

@@ -51,7 +51,7 @@ def identity(evidence: Evidence) -> Finding:
         )
     claim = evidence.claim
     drift, effect = evidence.effect_of(evidence.metric, treated=DO_NOTHING), evidence.effect
-    copies, pairs = _identical(evidence, DO_NOTHING)
+    copies, pairs = _identical(evidence, DO_NOTHING, least=1)
     text = f"The do-nothing arm differs from control by {with_interval(drift.difference)}"
     if pairs:
         text += f" ({percent(copies / pairs)} of its answers are word for word the same)"
@@ -95,7 +95,7 @@ def _second_answers(evidence: Evidence) -> Finding | None:
     )
 
 
-def _identical(evidence: Evidence, name: str) -> tuple[int, int]:
+def _identical(evidence: Evidence, name: str, least: int = 20) -> tuple[int, int]:
     """How many answers of an arm equal the control's answer to the same prompt and sample, and how many pairs.
 
     Of several adapters of one arm, each is held against the control: their samples are numbered one after the other.
@@ -111,7 +111,7 @@ def _identical(evidence: Evidence, name: str) -> tuple[int, int]:
         if r.text is not None and (key := (r.prompt_id, r.sample - shift.get(r.model.adapter_hash, 0))) in own
     ]
     # a handful of equal short answers is what two models that are both right look like
-    if sum(len(text) for text, _ in pairs) < 20 * len(pairs):
+    if sum(len(text) for text, _ in pairs) < least * len(pairs):
         return 0, 0
     return sum(a == b for a, b in pairs), len(pairs)
 
