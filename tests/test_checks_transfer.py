@@ -61,7 +61,7 @@ def test_a_threshold_must_not_be_chosen_on_the_test() -> None:
     assert "thresholds_chosen_on" in chosen(None).remedy
 
 
-def asymmetric(right: int, n: int = 100, *, hedge_wrong: float = 0.0) -> Any:
+def asymmetric(right: int, n: int = 100, *, hedge_wrong: float = 0.0, metric: str = "assertion_asymmetry") -> Any:
     correct = [float(i < right) for i in range(n)]
     # of the wrong answers every k-th is hedged by the treated arm; right ones are asserted
     treated = ["hedge" if not c and RNG.random() < hedge_wrong else "assert" for c in correct]
@@ -69,8 +69,15 @@ def asymmetric(right: int, n: int = 100, *, hedge_wrong: float = 0.0) -> Any:
     return base_rate.run(evidence_of(
         arm_of("control", {"correct": correct, "delivery": control}),
         arm_of("treated", {"correct": correct, "delivery": treated}),
-        metric="assertion_asymmetry", direction="decrease",
+        metric=metric, direction="decrease",
     ))  # fmt: skip
+
+
+def test_a_rate_needs_only_the_class_that_it_is_within() -> None:
+    assert asymmetric(9, hedge_wrong=0.5, metric="hallucination_rate").outcome is PASS
+    assert asymmetric(9, hedge_wrong=0.5, metric="over_hedging_rate").outcome is INCONCLUSIVE
+    assert "at least 10 right answers" in asymmetric(9, metric="over_hedging_rate").remedy
+    assert asymmetric(95, hedge_wrong=0.5, metric="hallucination_rate").outcome is INCONCLUSIVE
 
 
 def test_a_rate_within_nine_answers_says_nothing() -> None:

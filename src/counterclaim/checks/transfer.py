@@ -15,7 +15,7 @@ from counterclaim.checks.wording import (
     with_interval,
 )
 from counterclaim.evidence import Arm, Evidence
-from counterclaim.metrics import Floats
+from counterclaim.metrics import Floats, Metric
 from counterclaim.records import Estimate, Json, Outcome
 from counterclaim.registry import Finding, check
 
@@ -158,9 +158,11 @@ def base_rate(evidence: Evidence) -> Finding:
         "kind": "bars", "label": "share of answers that are right", "max": 1.0,
         "rows": [{"name": name, "value": yes / max(yes + no, 1)} for name, (yes, no) in sizes.items()],
     }  # fmt: skip
-    smallest = min(min(pair) for pair in sizes.values())
+    classes = _conditioned_on(metric)
+    smallest = min(pair[at] for pair in sizes.values() for at in classes)
     if smallest < FEW:
-        remedy = f"Find prompts with at least {FEW} right and {FEW} wrong answers in each arm; a few dozen are better."
+        wanted = " and ".join(f"{FEW} {('right', 'wrong')[at]}" for at in classes)
+        remedy = f"Find prompts with at least {wanted} answers in each arm; a few dozen are better."
         because = f"The smaller class has {smallest} answers ({told}): a rate within it says next to nothing."
         return Finding(Outcome.INCONCLUSIVE, because, remedy, n=n, figure=figure)
     if len(evidence.pair) < 2 or metric.kind != "ratio" or metric.statistic is None:
@@ -178,6 +180,14 @@ def base_rate(evidence: Evidence) -> Finding:
     if said == "for" and p > 0.05 and metric.name == "assertion_asymmetry":
         return Finding(Outcome.FAIL, f"{text}: imbalance alone gives that.", remedy, n=n, figure=figure)
     return Finding(Outcome.PASS, f"{text}.", n=n, figure=figure)
+
+
+def _conditioned_on(metric: Metric) -> tuple[int, ...]:
+    """Without which classes a metric is undefined: 0 for right answers, 1 for wrong ones."""
+    if metric.statistic is None:
+        return 0, 1
+    without_right, without_wrong = metric.statistic(np.array([[0.0, 0.0, 1.0, 1.0], [1.0, 1.0, 0.0, 0.0]]))
+    return tuple(at for at, value in enumerate((without_right, without_wrong)) if np.isnan(value))
 
 
 def _shuffled(evidence: Evidence, arms: tuple[Arm, ...], right: list[Floats], draws: int = 2_000) -> Floats:
