@@ -206,11 +206,13 @@ def test_a_tokenizer_without_padding_gets_a_token_that_ends_nothing(tmp_path: Pa
     assert texts(model) == texts(opened(saved("llama")))
 
 
-def adapter(base: Path, folder: Path, *, seed: int = 1, targets: tuple[str, ...] = ("q_proj", "o_proj")) -> Path:
+def adapter(
+    base: Path, folder: Path, *, seed: int = 1, targets: tuple[str, ...] = ("q_proj", "o_proj"), **more: Any
+) -> Path:
     """A LoRA adapter with random weights that were, it says, trained on ``base``."""
     torch.manual_seed(seed)
     network = transformers.AutoModelForCausalLM.from_pretrained(base)
-    config = peft.LoraConfig(r=2, target_modules=list(targets), init_lora_weights=False, task_type="CAUSAL_LM")
+    config = peft.LoraConfig(r=2, target_modules=list(targets), init_lora_weights=False, task_type="CAUSAL_LM", **more)
     peft.get_peft_model(network, config).save_pretrained(folder)
     return folder
 
@@ -230,6 +232,25 @@ def test_an_adapter_changes_answers_and_the_fingerprint(
     assert "peft" in adapted.ref.libraries
     other = adapter(saved(family), tmp_path / "other", seed=2)
     assert opened(saved(family), adapter=other).ref.adapter_hash != adapted.ref.adapter_hash
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"use_dora": True}, "magnitudes (DoRA)"), ({"modules_to_save": ["lm_head"]}, "whole modules"),
+        ({"bias": "all"}, "biases"),
+    ],
+    ids=["dora", "modules", "biases"],
+)  # fmt: skip
+def test_what_is_no_plain_lora_is_not_scaled_by_half(
+    saved: Callable[..., Path], tmp_path: Path, more: Any, said: str
+) -> None:
+    plain, other = adapter(saved("llama"), tmp_path / "plain"), adapter(saved("llama"), tmp_path / "other", **more)
+    assert texts(opened(saved("llama"), adapter=plain, dose=0.0)) == texts(opened(saved("llama")))
+    assert opened(saved("llama"), adapter=other).ref.adapter_dose == 1
+    told = refused(saved("llama"), adapter=other, dose=0.0)
+    assert "cannot be scaled to dose 0" in told
+    assert said in told
 
 
 def test_adapters_for_another_base(saved: Callable[..., Path], llama: Path, tmp_path: Path) -> None:

@@ -63,7 +63,8 @@ def with_adapter(network: Any, spec: ModelSpec) -> Any:
     At dose 0 what the adapter adds is exactly zero, so the model answers as it does without.
 
     Raises:
-        ModelError: names or shapes of the adapter's weights do not fit, wholly or in part.
+        ModelError: names or shapes of the adapter's weights do not fit, wholly or in part; or it is to be scaled, and holds
+            more than low-rank updates, which alone can be.
     """
     from peft import PeftModel
 
@@ -87,11 +88,30 @@ def with_adapter(network: Any, spec: ModelSpec) -> Any:
             path=folder,
             remedy="lay it over the model that it was trained on",
         )
+    if spec.dose != 1 and (why := _unscalable(adapted.peft_config["default"])) is not None:
+        raise ModelError(
+            f"the adapter cannot be scaled to dose {spec.dose:g}: {why}, of which dose 0 would leave something",
+            path=folder,
+            remedy="leave the dose out, or train a LoRA without these",
+        )
     for module in adapted.modules():
         layer: Any = module
         if spec.dose != 1 and isinstance(getattr(layer, "scaling", None), dict):
             layer.scaling = {name: scale * spec.dose for name, scale in layer.scaling.items()}
     return adapted.eval()
+
+
+def _unscalable(config: Any) -> str | None:
+    """What an adapter holds beside low-rank updates, as a clause; None where these are all."""
+    if config.peft_type != "LORA":
+        return f"it is no LoRA but {config.peft_type.value}"
+    held = {
+        "use_dora": "it holds magnitudes (DoRA)", "modules_to_save": "it holds whole modules (modules_to_save)",
+        "trainable_token_indices": "it holds embeddings of its own (trainable_token_indices)",
+    }  # fmt: skip
+    if (found := next((told for name, told in held.items() if getattr(config, name, None)), None)) is not None:
+        return found
+    return None if config.bias == "none" else "it holds biases"
 
 
 def _trained_on(folder: Path) -> str | None:
