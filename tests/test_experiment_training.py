@@ -12,6 +12,7 @@ import pytest
 
 from counterclaim.errors import InputError, ModelError
 from counterclaim.experiment import Watchers, training
+from counterclaim.models.hf.fingerprint import adapter_hash
 from counterclaim.overlap import scan
 from counterclaim.records import Decode, Example, Json, Message, Prompt
 from counterclaim.registry import ModelSpec
@@ -146,6 +147,23 @@ def test_an_adapter_is_known_by_what_is_learnt_and_not_by_where_it_lies() -> Non
     ):  # fmt: skip
         assert training_hash(plan) != training_hash(arm())
     assert training_hash(arm(model=replace(TINY, dose=0.5), recipe="sft", seeds=(4,))) == training_hash(arm())
+
+
+def test_an_adapter_that_was_lost_or_changed_counts_as_not_trained(tmp_path: Path) -> None:
+    ((_, job),) = training._jobs([arm()], tmp_path).items()
+    assert not job.is_done
+    job.folder.mkdir(parents=True)
+    weights = job.folder / "adapter_model.safetensors"
+    weights.write_bytes(b"trained")
+    (job.folder / "adapter_config.json").write_text("{}")
+    card = {"identity": job.identity, "adapter_hash": adapter_hash(job.folder)}
+    (job.folder / "card.json").write_text(json.dumps(card))
+    assert job.is_done
+    assert not replace(job, identity="of another recipe").is_done
+    weights.write_bytes(b"touched")
+    assert not job.is_done
+    weights.unlink()
+    assert not job.is_done
 
 
 # the study file ---------------------------------------------------------------------------------------------------

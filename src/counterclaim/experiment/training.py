@@ -14,6 +14,7 @@ from counterclaim import examples, operators, registry, store, teach
 from counterclaim.asking import choose_prompts
 from counterclaim.errors import InputError, ModelError
 from counterclaim.experiment.watching import Watchers
+from counterclaim.models.hf.fingerprint import adapter_hash
 from counterclaim.operators import processes
 from counterclaim.records import Example, Json, Prompt, content_hash, to_json
 from counterclaim.registry import Fitting, ModelSpec, Runtime
@@ -210,11 +211,12 @@ class _Job:
 
     @property
     def is_done(self) -> bool:
+        """Whether the adapter is there, and is the one that was trained: weights that were lost or changed are made anew."""
         try:
             card = json.loads((self.folder / CARD).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            return bool(card["identity"] == self.identity and card["adapter_hash"] == adapter_hash(self.folder))
+        except (OSError, ValueError, LookupError, TypeError):
             return False
-        return bool(card.get("identity") == self.identity)
 
 
 def _jobs(arms: Sequence[ArmPlan], folder: Path) -> dict[tuple[str, int], _Job]:
