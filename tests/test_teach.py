@@ -474,7 +474,7 @@ def test_a_reply_to_other_words_is_not_taken_for_an_answer_to_these(tmp_path: Pa
 def test_another_pipeline_does_not_take_the_folder_unless_told_to(tmp_path: Path) -> None:
     taught(pipeline(tmp_path), tmp_path / "out")
     other = pipeline(tmp_path, "You are warm. => You are cold.")
-    with pytest.raises(InputError, match="holds the training set of another pipeline"):
+    with pytest.raises(InputError, match=r"holds the training set of another pipeline .*out in the pipeline file"):
         taught(other, tmp_path / "out")
     PLANTED.asked.clear()
     taught(other, tmp_path / "out", overwrite=True)

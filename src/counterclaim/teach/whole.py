@@ -254,7 +254,7 @@ def _state(folder: Path, calls_hash: str, overwrite: bool) -> dict[str, Json] | 
         raise InputError(
             "the folder holds the training set of another pipeline (other models, prompts or settings)",
             path=folder,
-            remedy="choose another --out, or replace it with --overwrite",
+            remedy="name another one (out in the pipeline file), or give this one up: delete it, or counterclaim teach --overwrite",
         )
     return state if same else None
 
