@@ -71,6 +71,15 @@ def test_programs_and_requests_are_timed_beside_their_peers() -> None:
     assert result["audits"] == []
 
 
+def test_steps_of_training_are_timed_beside_a_bare_script() -> None:
+    rows = bench.run_bench(quick=True, only=["training"])["rows"]
+    assert [row["peer"] for row in rows] == ["a bare SFTTrainer of TRL", "a bare DPOTrainer of TRL"]
+    for row in rows:
+        assert list(row) == ROW
+        assert row["ours"] > 0
+        assert row["agreement"] < 1e-5  # the same model, adapter, rows and order, to the rounding of logged losses
+
+
 def test_what_cannot_run_here_is_skipped_with_the_reason(
     monkeypatch: pytest.MonkeyPatch, run_cli: Callable[..., tuple[int, str, str]]
 ) -> None:
@@ -113,7 +122,7 @@ def test_an_unknown_group_is_named(run_cli: Callable[..., tuple[int, str, str]])
         bench.run_bench(only=["speed"])
     code, _, err = run_cli("bench", "--only", "speed")
     assert code == 2
-    assert "--only 'speed' is not one of audits, sandbox, endpoint, pipeline, statistics, generation" in err
+    assert "--only 'speed' is not one of audits, sandbox, endpoint, pipeline, statistics, generation, training" in err
 
 
 def test_importing_the_statistics_leaves_scipy_alone() -> None:

@@ -19,7 +19,7 @@ from counterclaim.bench.statistics import statistics_duels
 from counterclaim.errors import InputError
 from counterclaim.records import Json
 
-_PACKAGES = ("numpy", "scipy", "scikit-learn", "torch", "transformers", "openai")
+_PACKAGES = ("numpy", "scipy", "scikit-learn", "torch", "transformers", "peft", "trl", "openai")
 
 Progress = Callable[[str], None]
 Rows = list[dict[str, Json]]
@@ -105,6 +105,13 @@ def _generation(quick: bool, progress: Progress) -> Rows:
     return generation_duels(quick)
 
 
+def _training(quick: bool, progress: Progress) -> Rows:
+    from counterclaim.operators.speed import training_duels
+
+    progress("steps of training on this machine's processor")
+    return training_duels(quick)
+
+
 def _lacks(*packages: str, extra: str) -> Callable[[], str | None]:
     """What a group that needs some packages lacks."""
 
@@ -124,6 +131,7 @@ GROUPS: dict[str, Group] = {
     "pipeline": Group(_pipeline, _lacks("openai", "tenacity", "py3langid", extra="endpoints,train")),
     "statistics": Group(statistics_duels, lambda: None),
     "generation": Group(_generation, _lacks("torch", "transformers", extra="models")),
+    "training": Group(_training, _lacks("torch", "transformers", "peft", "trl", "datasets", extra="train")),
 }
 """In the order in which they run: those that start processes come before those that fill this one's memory."""
 

@@ -687,7 +687,7 @@ def _log_of(history: Sequence[Mapping[str, float]]) -> dict[str, list[float | No
 def _steady(fitting: Fitting, opened: Any) -> Iterator[list[str]]:
     """Random numbers, threads and voices as training wants them; the caller's own are put back."""
     numbers = random.getstate(), np.random.get_state()  # noqa: NPY002  it is what set_seed seeds
-    with torch.random.fork_rng(), _quiet(), threads_for(opened.network, torch.device(opened.device)):
+    with torch.random.fork_rng(), quiet(), threads_for(opened.network, torch.device(opened.device)):
         try:
             yield []
         finally:
@@ -696,7 +696,7 @@ def _steady(fitting: Fitting, opened: Any) -> Iterator[list[str]]:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Only errors from the libraries that train."""
     chatter: Any = transformers_logging
     bars, own_bars = is_progress_bar_enabled(), chatter.is_progress_bar_enabled()
