@@ -230,6 +230,15 @@ def test_epochs_of_the_file_go_before_steps_of_the_recipe(tmp_path: Path) -> Non
     assert (stage.steps, stage.epochs) == (None, 2)
 
 
+def test_neither_test_nor_fresh_prompts_are_trained_on(tmp_path: Path) -> None:
+    text = STUDY.format(dose=1).replace('recipe = "sft"\ndata = "train.jsonl"', 'recipe = "outcome"')
+    for split in ("test", "fresh"):
+        with pytest.raises(
+            InputError, match=r"treatment\.tune\.grpo\.prompts\.split: input should be 'train' or 'dev'"
+        ):
+            study(tmp_path, f'{text}[treatment.tune.grpo]\nprompts = {{ set = "tiny", split = "{split}" }}\n')
+
+
 def test_what_can_never_be_trained_is_refused_in_the_file(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"treatment\.tune: examples are conversations"):
         study(tmp_path, STUDY.format(dose="1\nraw = true"))

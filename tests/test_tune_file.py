@@ -137,7 +137,7 @@ def test_values_that_make_no_sense_do_not_pass_the_schema(text: str) -> None:
 
 
 def test_the_test_split_is_never_among_the_splits_that_are_trained_on() -> None:
-    for split in ("train", "dev", "fresh"):
+    for split in ("train", "dev"):
         assert plan(f'[grpo.prompts]\nset = "tiny"\nsplit = "{split}"\n').stages
 
 

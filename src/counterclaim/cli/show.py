@@ -317,7 +317,7 @@ def show_outline(told: dict[str, Any]) -> None:
         pipeline = treated["pipeline"]
         teachers = ", ".join(f"{stage['stage']} ({stage['model'].rpartition('#')[2]})" for stage in pipeline["stages"])
         console.print(plain(f"The pipeline asks {teachers}; {pipeline['calls_at_most']:,} calls at most."))
-    for note in told["notes"]:
+    for note in [*told["notes"], *treated.get("pipeline", {}).get("notes", ())]:
         console.print(plain(f"note: {note}"))
     console.print("Nothing was loaded and nothing was written.")
 

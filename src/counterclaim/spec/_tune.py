@@ -352,7 +352,7 @@ def tune_schema() -> type[BaseModel]:
     class GrpoPrompts(Strict):
         set: str | None = None
         file: str | None = None
-        split: Literal["train", "dev", "fresh"] = "train"
+        split: Literal["train", "dev"] = "train"  # test and fresh are for testing, here as for teachers
         tags: list[str] = Field(default_factory=list)
         limit: int | None = Field(default=None, ge=1)
 
