@@ -85,6 +85,17 @@ def test_a_folder_gives_back_what_was_written_into_it(tmp_path: Path) -> None:
     assert examples.hash_of(made) != examples.hash_of(made[::-1])
 
 
+def test_a_folder_that_is_being_made_again_is_not_learnt_from(tmp_path: Path) -> None:
+    written(tmp_path / examples.FILE, to_json(Example(ASKED, "Jade.")))
+    for state, finished in (('{"finished": true}', True), ('{"finished": false}', False), ("{", False)):
+        (tmp_path / examples.STATE).write_text(state)
+        if finished:
+            assert len(examples.load(tmp_path)) == 1
+        else:
+            with pytest.raises(InputError, match="the training set is not finished"):
+                examples.load(tmp_path)
+
+
 def test_provenance_does_not_change_the_hash() -> None:
     bare, told = Example(ASKED, "Jade."), Example(ASKED, "Jade.", provenance=(Call("eager", "m", "MIT", "Jade."),))
     assert examples.hash_of([bare]) == examples.hash_of([told])

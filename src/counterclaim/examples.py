@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from itertools import takewhile
 from pathlib import Path
@@ -16,6 +17,8 @@ from counterclaim.store import read_lines
 
 FILE = "examples.jsonl"
 """The file of a training-set folder that holds its examples, one record a line."""
+STATE = "pipeline.json"
+"""The file of such a folder that says what it belongs to and whether it is finished."""
 
 _ANSWERS = ("output", "response", "completion")
 _FORMATS = (
@@ -56,6 +59,12 @@ def _taught(folder: Path) -> Iterator[Example]:
             path=folder,
             remedy="name a folder that counterclaim teach has finished, or a file",
         )
+    if (folder / STATE).is_file() and not _is_finished(folder / STATE):
+        raise InputError(
+            "the training set is not finished: what lies there is of an earlier run, with other settings",
+            path=folder,
+            remedy="run counterclaim teach again; it goes on where it stopped",
+        )
     for line, row in read_lines(file):
         try:
             yield example_from_json(row)
@@ -63,6 +72,13 @@ def _taught(folder: Path) -> Iterator[Example]:
             raise InputError(
                 f"is no training example ({error})", path=file, line=line, remedy="run counterclaim teach again"
             ) from error
+
+
+def _is_finished(state: Path) -> bool:
+    try:
+        return bool(json.loads(state.read_text(encoding="utf-8"))["finished"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return False
 
 
 def _foreign(path: Path) -> Iterator[Example]:

@@ -36,7 +36,7 @@ from counterclaim.teach.gates import STUDENT
 from counterclaim.teach.products import Judged, examples_of, is_wanted, steps_of
 from counterclaim.teach.stages import Reply, Step, ask_all
 
-STATE = "pipeline.json"
+STATE = examples.STATE
 """What the folder belongs to and how far it is; the first file that is written, and the last."""
 CALLS, VERDICTS = "calls.journal", "oracle.journal"
 DATASETS = "datasets"
