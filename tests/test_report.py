@@ -475,7 +475,7 @@ def test_training_is_told_by_adapter_and_drawn_by_stage() -> None:
     html = render_html(trained_page(adapter(), adapter(seed=2, notes=["Stopped at step 3."]), adapter("placebo")))
     section = html.partition('id="h-training"')[2].partition("</section>")[0]
     words = Reader(f"<section><h2{section}</section>").words
-    for cell in ("8f3ac18f", "12,345", "1.250, 0.200", "sft, grpo", "12.3", "paper-sft-dpo, shuffled pairs"):
+    for cell in ("8f3ac18f", "12,345", "1.250, 0.200", "sft, grpo", "12.3", "paper-sft-dpo, shuffled"):
         assert cell in words, cell
     assert section.count("<svg") == 8, "two arms, with loss, loss, reward and share right each"
     assert "seed 2 from 3.000 to 1.250" in section

@@ -33,7 +33,7 @@ def adapters(page: Page) -> list[list[str]]:
         recipe = one_line(entry.get("recipe"), 60) or one_line(entry.get("operator"), 60)
         rows.append([
             one_line(entry.get("arm"), 60), _seed(entry),
-            f"{recipe}, shuffled pairs" if entry.get("placebo") is True else recipe,
+            f"{recipe}, shuffled" if entry.get("placebo") is True else recipe,
             ", ".join(_method(stage) for stage in stages), one_line(entry.get("data_hash"))[:_HASH],
             number(entry.get("n_examples")), number(entry.get("parameters")),
             ", ".join(number(stage.get("steps")) for stage in stages),
