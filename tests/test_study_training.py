@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
@@ -147,6 +148,19 @@ def test_run_again_nothing_is_trained_and_the_bytes_are_the_same(home: Path, run
     study.run(load(home), run, Watchers(part=lambda doing, done, total: said.append(doing)))
     assert not [doing for doing in said if doing.startswith("training")]
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+
+
+def test_a_finished_run_needs_its_adapters_no_more(home: Path, run: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy, ignore=shutil.ignore_patterns("adapters"))
+    study.run(load(home), copy, Watchers())
+    assert not (copy / "adapters").exists()
+    assert {name: (copy / name).read_bytes() for name in RECORDS} == {
+        name: (run / name).read_bytes() for name in RECORDS
+    }
+    more = load(home, STUDY.replace('["length"]', '["length", "svr"]'))
+    study.run(more, copy, Watchers())
+    assert not (copy / "adapters").exists()
 
 
 def test_killed_while_it_trains_it_goes_on_with_the_adapters_that_it_has(home: Path, run: Path) -> None:

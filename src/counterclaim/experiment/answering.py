@@ -135,12 +135,22 @@ def answer(
         if earlier is None:
             store.begin_run(folder, study, asked.prompts)
         _train_tiny(asked.arms, watchers)
-        arms, training = train(asked.arms, asked.lessons, folder, asked.samples * len(asked.seeds), runtime, watchers)
+        arms, training = train(
+            asked.arms, asked.lessons, folder, asked.samples * len(asked.seeds), runtime, watchers,
+            None if earlier is None or not _is_whole(earlier, asked) else earlier.extras.get("training"),
+        )  # fmt: skip
         responses = generation.generate(
             arms, asked.prompts, journal, known=known, samples=asked.samples, seeds=asked.seeds,
             follow_ups=asked.follow_ups, runtime=runtime, watch=watchers.answers,
         )  # fmt: skip
     return Work(folder, study, earlier, responses, training)
+
+
+def _is_whole(earlier: Records, asked: Answering) -> bool:
+    """Whether a finished run lacks no answer: none failed, and every scripted next turn was put to every arm."""
+    answered = {response.arm for response in earlier.responses}
+    turns = {follow_up_arm(arm.name, name) for arm in asked.arms for name in asked.follow_ups}
+    return turns <= answered and all(response.error is None for response in earlier.responses)
 
 
 def _train_tiny(arms: Sequence[ArmPlan], watchers: Watchers) -> None:

@@ -242,6 +242,7 @@ def train(
     samples: int,
     runtime: Runtime,
     watchers: Watchers,
+    finished: list[Json] | None = None,
 ) -> tuple[list[ArmPlan], list[Json]]:
     """Train every adapter that is not there yet, and put one arm per adapter in the place of those that are trained.
 
@@ -252,6 +253,7 @@ def train(
         samples: answers per prompt and arm of one adapter, by which those of the next are shifted.
         runtime: how models are run.
         watchers: told how far things are.
+        finished: the trainings of a run that has every answer already, so that no adapter is needed any more; else None.
 
     Returns:
         arms that can answer, and the training of each adapter for the page.
@@ -262,7 +264,7 @@ def train(
     """
     jobs = _jobs(arms, folder)
     if jobs:
-        wanted = {job.identity: job for job in jobs.values() if not job.is_done}
+        wanted = {job.identity: job for job in jobs.values() if finished is None and not job.is_done}
         with processes.losses_told():
             processes.meet(runtime.device)
             processes.agree(lambda: list(wanted))
@@ -284,9 +286,9 @@ def train(
                     arm, model=adapted, tune=None, replicate=str(seed) if many else "", first_sample=number * samples
                 )
             )
-            if job.identity not in told:
+            if finished is None and job.identity not in told:
                 told[job.identity] = _entry(job, many)
-    return out, list(told.values())
+    return out, list(told.values()) if finished is None else finished
 
 
 def _fit(job: _Job, lessons: Lessons, runtime: Runtime, watchers: Watchers) -> None:
