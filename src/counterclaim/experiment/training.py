@@ -14,6 +14,7 @@ from counterclaim import examples, operators, registry, store, teach
 from counterclaim.asking import choose_prompts
 from counterclaim.errors import InputError, ModelError
 from counterclaim.experiment.watching import Watchers
+from counterclaim.models import tiny
 from counterclaim.models.hf.fingerprint import adapter_hash
 from counterclaim.operators import processes
 from counterclaim.records import Example, Json, Prompt, content_hash, to_json
@@ -22,6 +23,8 @@ from counterclaim.spec import ArmPlan, Grpo, PipelinePlan, PromptChoice, TunePla
 from counterclaim.text import split_think
 
 CARD = "card.json"
+VERSION = 1
+"""Changes whenever the same recipe and seed would make another adapter, so that an older one is not taken for it."""
 OPERATOR = operators.tune.tune
 
 
@@ -228,11 +231,16 @@ def _jobs(arms: Sequence[ArmPlan], folder: Path) -> dict[tuple[str, int], _Job]:
             continue
         recipe = training_hash(arm)
         for seed in arm.tune.seeds:
-            identity = content_hash([recipe, seed])
+            identity = content_hash([OPERATOR.name, VERSION, recipe, seed, _weights_of(arm.model.name)])
             name = f"{arm.name.replace(':', '-')}-seed{seed}"
             job = _Job(arm, seed, folder / "adapters" / name, identity)
             out[arm.name, seed] = by_identity.setdefault(identity, job)
     return out
+
+
+def _weights_of(model: str) -> str | None:
+    """What tells the weights under a name apart that always is the same: a tiny model is trained anew with new libraries."""
+    return tiny.folder_of(model.removeprefix(tiny.SCHEME)).name if model.startswith(tiny.SCHEME) else None
 
 
 def train(

@@ -335,7 +335,7 @@ class Collector:
             known = self._decodes[key] = Decode(**{"max_new_tokens": None, **given})
         return known
 
-    def _model(self, given: Mapping[str, str | None]) -> ModelRef:
+    def _model(self, given: Mapping[str, Any]) -> ModelRef:
         key = tuple(sorted(given.items(), key=lambda pair: pair[0]))
         known = self._models.get(key)
         if known is None:
