@@ -23,6 +23,7 @@ from counterclaim.errors import InputError, ModelError
 from counterclaim.operators import processes
 from counterclaim.operators.training import fit
 from counterclaim.operators.tune import hold_batches
+from counterclaim.records import Example, Message
 from counterclaim.registry import Fitting, ModelSpec
 from counterclaim.spec import Dpo, Grpo, Sft, TunePlan
 from hf_models import save
@@ -322,10 +323,11 @@ def test_what_needs_whole_weights_is_refused_where_they_are_shared_out(
 ) -> None:
     monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
     plan = TunePlan((Sft(batch_size=2, effective_batch=8, optimiser="apollo-mini"),))
+    examples = [Example((Message("user", "What is two and two?"),), "Four.")]
     with pytest.raises(ModelError, match="apollo-mini and adamw-8bit need whole weights"):
-        fit(Fitting(ModelSpec("nowhere"), plan, 0), tmp_path)
+        fit(Fitting(ModelSpec("nowhere"), plan, 0, examples), tmp_path)
     with pytest.raises(ModelError, match="4bit weights cannot be shared out among processes"):
-        fit(Fitting(ModelSpec("nowhere", quantisation="4bit"), replace(plan, stages=(Sft(),)), 0), tmp_path)
+        fit(Fitting(ModelSpec("nowhere", quantisation="4bit"), replace(plan, stages=(Sft(),)), 0, examples), tmp_path)
 
 
 @pytest.mark.parametrize("file", sorted(CONFIGS.glob("*.yaml")), ids=lambda file: file.stem)
