@@ -23,7 +23,7 @@ import transformers
 import hf_models
 from counterclaim.errors import CounterclaimError, InputError, ModelError
 from counterclaim.models import open_model
-from counterclaim.operators import training
+from counterclaim.operators import placebo, trainers, training
 from counterclaim.operators.rewards import Scorer, conversations
 from counterclaim.operators.tune import tune
 from counterclaim.records import Decode, Example, FinishReason, Json, Message, Prompt
@@ -235,7 +235,7 @@ def test_feedback_is_learnt_on_the_answers_of_the_stage_before(
         ended = [replace(answer, finish_reason=FinishReason.STOP, text=answer.text or "?") for answer in answers]
         return conversations(prompts, ended, said)
 
-    monkeypatch.setattr(training, "conversations", listening)
+    monkeypatch.setattr(trainers, "conversations", listening)
     whole = [replace(prompt, gold={"answer": "river"}) for prompt in PROMPTS]
     recovery = replace(GRPO, reward="recovery", steps=1)
     tune.fit(fitting(base, SFT, recovery, prompts=whole), tmp_path / "both")
@@ -257,25 +257,25 @@ def test_a_placebo_joins_no_question_with_an_answer_to_it() -> None:
     asked = [Message("user", f"Question {i}?") for i in range(5)]
     many = [Example((asked[i % 5],), f"answer to {i % 5}, wording {i}", prompt_id=f"p{i % 5}") for i in range(20)]
     for seed in range(20):
-        made = training._exchanged(many, seed)
+        made = placebo.exchanged(many, seed)
         assert [item.prompt for item in made] == [item.prompt for item in many]
         assert sorted(item.chosen for item in made) == sorted(item.chosen for item in many)
         assert not any(f"answer to {item.prompt_id[1:]}," in item.chosen for item in made)
-    assert training._exchanged(many, 1) != training._exchanged(many, 2)
+    assert placebo.exchanged(many, 1) != placebo.exchanged(many, 2)
     with pytest.raises(InputError, match="12 of the 20 examples are of one question"):
-        training._exchanged([*many[:8], *(replace(item, prompt_id="p9") for item in many[8:])], 0)
+        placebo.exchanged([*many[:8], *(replace(item, prompt_id="p9") for item in many[8:])], 0)
 
 
 def test_a_placebo_prefers_each_side_of_the_pairs_equally_often() -> None:
     pairs = [Example((Message("user", f"Question {i}?"),), f"good {i}", f"bad {i}") for i in range(10)]
     for seed in range(5):
-        made = training._turned(pairs, seed)
+        made = placebo.turned(pairs, seed)
         assert sum(item.chosen.startswith("good") for item in made) == 5
         assert [{item.chosen, item.rejected} for item in made] == [{item.chosen, item.rejected} for item in pairs]
 
 
 def test_a_placebo_learns_the_same_texts_and_not_the_same_adapter(base: Path, tmp_path: Path, unbroken: Any) -> None:
-    exchanged = training._exchanged(LESSONS, 0)
+    exchanged = placebo.exchanged(LESSONS, 0)
     assert sorted(lesson.chosen for lesson in exchanged) == sorted(lesson.chosen for lesson in LESSONS)
     assert all(a.chosen != b.chosen for a, b in zip(exchanged, LESSONS, strict=True))
     card: Any = tune.fit(fitting(base, SFT, placebo=True), tmp_path)

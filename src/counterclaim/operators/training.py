@@ -9,7 +9,7 @@ import math
 import random
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, fields, replace
 from importlib.metadata import version
@@ -18,42 +18,26 @@ from typing import Any
 
 import numpy as np
 import torch
-from datasets import Dataset
 from datasets.utils.logging import disable_progress_bar, enable_progress_bar, is_progress_bar_enabled
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import PrinterCallback, TrainerCallback
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.utils import logging as transformers_logging
 from trl.chat_template_utils import get_training_chat_template, has_generation_markers
-from trl.trainer.dpo_config import DPOConfig
-from trl.trainer.dpo_trainer import DPOTrainer
-from trl.trainer.grpo_config import GRPOConfig
-from trl.trainer.grpo_trainer import GRPOTrainer
-from trl.trainer.sft_config import SFTConfig
-from trl.trainer.sft_trainer import SFTTrainer
 
 from counterclaim import store
-from counterclaim.errors import InputError, ModelError
+from counterclaim.errors import ModelError
 from counterclaim.models import open_model
 from counterclaim.models.hf.devices import device_named, dtype_named, is_out_of_memory, threads_for
 from counterclaim.models.hf.fingerprint import adapter_hash
 from counterclaim.operators import processes
 from counterclaim.operators.apollo import ApolloMini
-from counterclaim.operators.rewards import Scorer, conversations
-from counterclaim.operators.tokens import answered, asked, rows_of
+from counterclaim.operators.trainers import TRAINERS
 from counterclaim.operators.tune import hold_batches, hold_lessons
 from counterclaim.records import (
-    Decode,
-    Example,
-    FinishReason,
     Json,
-    Message,
-    Prompt,
-    prompt_from_json,
-    prompt_id,
-    to_json,
 )
-from counterclaim.registry import Answer, Ask, Fitting, Watch, backend_of, reward_named
+from counterclaim.registry import Fitting, Watch, backend_of
 from counterclaim.spec import Dpo, Grpo, Lora, PromptChoice, Sft, Stage, TunePlan
 
 _ADAPTER = ("adapter_config.json", "adapter_model.safetensors")
@@ -152,7 +136,7 @@ class _Job:
             return kept
         work = self.folder / f"work-{number}"
         with ExitStack() as tools:
-            return self._train(_TRAINERS[type(stage)](self, stage, work, tools), number, stage, work, done)
+            return self._train(TRAINERS[type(stage)](self, stage, work, tools), number, stage, work, done)
 
     def _train(self, trainer: Any, number: int, stage: Sft | Dpo | Grpo, work: Path, done: Path) -> dict[str, Json]:
         method = type(stage).__name__.lower()
@@ -245,241 +229,6 @@ class _Job:
         said["base_model_name_or_path"] = self.fitting.model.name
         said["target_modules"] = sorted(said["target_modules"])
         store.write_new(file, store.dump(dict(sorted(said.items()))), overwrite=True)
-
-
-def _arguments(job: _Job, stage: Stage, work: Path, **more: Any) -> dict[str, Any]:
-    """What the three trainers take alike."""
-    on_gpu = torch.device(job.device).type == "cuda" or processes.computes_on_gpu(job.fitting.runtime.device)
-    per_step = stage.batch_size * processes.count()
-    optimiser = {"adamw": "adamw_torch_fused", "adamw-8bit": "adamw_bnb_8bit", "apollo-mini": "adamw_torch_fused"}
-    return {
-        "output_dir": str(work),
-        "learning_rate": stage.learning_rate,
-        "num_train_epochs": stage.epochs,
-        "max_steps": -1 if stage.steps is None else stage.steps,
-        "per_device_train_batch_size": stage.batch_size,
-        "gradient_accumulation_steps": stage.effective_batch // per_step,
-        "lr_scheduler_type": stage.schedule,
-        "warmup_steps": stage.warmup,
-        "optim": optimiser[stage.optimiser],
-        "weight_decay": stage.weight_decay,
-        "max_grad_norm": stage.clip,
-        "seed": job.fitting.seed,
-        "data_seed": job.fitting.seed,
-        "use_cpu": not on_gpu,
-        "bf16": on_gpu and job.base.dtype == torch.bfloat16,
-        "gradient_checkpointing": job.plan.gradient_checkpointing,
-        "dataloader_pin_memory": on_gpu,
-        "logging_steps": 1,
-        "logging_nan_inf_filter": False,
-        "save_steps": stage.checkpoint_every,
-        "save_total_limit": 2,  # where a loss is no number, the newest is not sound
-        "log_level_replica": "error",
-        "report_to": "none",
-        "disable_tqdm": True,
-        **more,
-    }
-
-
-def _sft(job: _Job, stage: Sft, work: Path, tools: ExitStack) -> Any:
-    examples = list(job.fitting.examples)
-    if job.fitting.placebo:
-        examples = _exchanged(examples, job.fitting.seed)
-    rows = rows_of(examples, job.tokenizer, stage, job.template)
-    if rows.too_long:
-        job.notes.append(
-            f"sft left out {rows.too_long} of {len(examples)} examples: they are longer than {stage.max_length} tokens"
-        )
-    if rows.unlearnt:
-        job.notes.append(f"sft left out {rows.unlearnt} of {len(examples)} examples: nothing in them is learnt")
-    data = Dataset.from_dict(
-        {"input_ids": [row.input_ids for row in rows.kept], "labels": [row.labels for row in rows.kept]}
-    )
-    settings = SFTConfig(**_arguments(job, stage, work, max_length=stage.max_length, packing=stage.packing))
-    trainer = SFTTrainer(job.model, settings, train_dataset=data, processing_class=job.tokenizer)
-    if stage.packing:
-        _hold_packing(job, trainer.data_collator)
-    return trainer
-
-
-def _dpo(job: _Job, stage: Dpo, work: Path, tools: ExitStack) -> Any:
-    pairs = [example for example in job.fitting.examples if example.rejected is not None]
-    if job.fitting.placebo:
-        pairs = _turned(pairs, job.fitting.seed)
-
-    def length(pair: Example) -> int:
-        return max(len(answered(pair.prompt, side, job.tokenizer)) for side in (pair.chosen, pair.rejected or ""))
-
-    lengths = [length(pair) for pair in pairs]
-    fitting = [pair for pair, tokens in zip(pairs, lengths, strict=True) if tokens <= stage.max_length]
-    if not fitting:
-        raise InputError(
-            f"none of the {len(pairs)} pairs has at most {stage.max_length} tokens; the shortest has {min(lengths)}",
-            remedy=f"raise tune.dpo.max_length to {min(lengths)} or more",
-        )
-    if left_out := len(pairs) - len(fitting):
-        job.notes.append(
-            f"dpo left out {left_out} of {len(pairs)} pairs: they are longer than {stage.max_length} tokens"
-        )
-    data = Dataset.from_list(
-        [
-            {
-                "prompt": _turns(pair.prompt),
-                "chosen": [{"role": "assistant", "content": pair.chosen}],
-                "rejected": [{"role": "assistant", "content": pair.rejected}],
-            }
-            for pair in fitting
-        ]
-    )
-    settings = DPOConfig(**_arguments(job, stage, work, beta=stage.beta, max_length=stage.max_length))
-    return DPOTrainer(job.model, args=settings, train_dataset=data, processing_class=job.tokenizer)
-
-
-def _grpo(job: _Job, stage: Grpo, work: Path, tools: ExitStack) -> Any:
-    prompts = list(job.fitting.prompts)
-    if (said := reward_named(stage.reward).follow_up) is not None:
-        asking = prompts
-        challenged = processes.agree(
-            lambda: [to_json(made) for made in conversations(asking, _own_answers(job, stage, asking), said)]
-        )
-        prompts = [prompt_from_json(row) for row in challenged]
-    prompts = _answerable(job, stage, prompts)
-    data = Dataset.from_list(
-        [{"prompt": _turns((*_head(stage), *prompt.messages)), "prompt_id": prompt.id} for prompt in prompts]
-    )
-    settings = GRPOConfig(
-        **_arguments(
-            job, stage, work, num_generations=stage.generations, temperature=stage.temperature, beta=stage.beta,
-            scale_rewards=stage.scale,
-            max_completion_length=stage.max_new_tokens,
-        )
-    )  # fmt: skip
-    scorer = tools.enter_context(Scorer(reward_named(stage.reward), stage.oracle, prompts))
-    reward: Any = _Rewarded(job, stage, scorer)
-    job.tokenizer.padding_side = "left"
-    trainer = GRPOTrainer(
-        job.model, reward_funcs=reward, args=settings, train_dataset=data, processing_class=job.tokenizer
-    )
-    reward.ends = frozenset(trainer.eos_token_ids)
-    return trainer
-
-
-def _head(stage: Grpo) -> tuple[Message, ...]:
-    return () if stage.system_prompt is None else (Message("system", stage.system_prompt),)
-
-
-def _answerable(job: _Job, stage: Grpo, prompts: Sequence[Prompt]) -> list[Prompt]:
-    """The prompts that leave room for an answer in the model's context; enough of them for a step."""
-    context = getattr(job.base.config.get_text_config(), "max_position_embeddings", None) or math.inf
-    room = context - stage.max_new_tokens
-    kept = [prompt for prompt in prompts if len(asked((*_head(stage), *prompt.messages), job.tokenizer)) <= room]
-    if left_out := len(prompts) - len(kept):
-        job.notes.append(
-            f"grpo left out {left_out} of {len(prompts)} prompts: with {stage.max_new_tokens} new tokens they are longer than "
-            f"the model's context of {context}"
-        )
-    per_step = stage.effective_batch // stage.generations
-    if len(kept) < per_step:
-        raise InputError(
-            f"a step of grpo takes {per_step} prompts ({stage.effective_batch} rows in groups of {stage.generations}), and there "
-            f"are {len(kept)}" + (f", {left_out} being too long" if left_out else ""),
-            remedy="lower tune.grpo.effective_batch, or name more prompts under tune.grpo.prompts",
-        )
-    return kept
-
-
-def _own_answers(job: _Job, stage: Grpo, prompts: Sequence[Prompt]) -> list[Answer]:
-    """What the model says to the prompts as this stage finds it, greedily."""
-    asks = [Ask(prompt.id, (*_head(stage), *prompt.messages)) for prompt in prompts]
-    made = [Answer(None, FinishReason.ERROR, error="no answer was given")] * len(asks)
-    job.model.eval()  # the trainer turns dropout on again
-    for batch in job.opened.answer(asks, Decode(stage.max_new_tokens)):
-        for at, answer in batch:
-            made[at] = answer
-    return made
-
-
-_TRAINERS: Mapping[type, Callable[[_Job, Any, Path, ExitStack], Any]] = {Sft: _sft, Dpo: _dpo, Grpo: _grpo}
-
-
-class _Rewarded:
-    """A registered reward as TRL calls one.
-
-    Attributes:
-        ends: ids of tokens that end an answer; one that does not end was cut.
-    """
-
-    def __init__(self, job: _Job, stage: Grpo, scorer: Scorer) -> None:
-        self.__name__ = stage.reward
-        self.ends: frozenset[int] = frozenset()
-        self._scorer = scorer
-        self._group = stage.generations
-        self._seed = job.fitting.seed if job.fitting.placebo else None
-
-    def __call__(
-        self,
-        *,
-        completions: Any,
-        completion_ids: Any,
-        prompt_id: list[str],
-        trainer_state: Any,
-        log_metric: Any,
-        **rest: Any,
-    ) -> list[float]:
-        texts = [turns[0]["content"] for turns in completions]
-        finished = [bool(ids) and ids[-1] in self.ends for ids in completion_ids]
-        rewards = self._scorer.score(prompt_id, texts, finished)
-        for name, value in self._scorer.components(prompt_id, texts, finished).items():
-            log_metric(name, value)
-        if self._seed is not None:
-            rewards = _exchanged_rewards(rewards, self._group, f"{self._seed} {trainer_state.global_step}")
-        return rewards
-
-
-def _exchanged(examples: list[Example], seed: int) -> list[Example]:
-    """Every prompt with the answer to another question: the same texts, and nothing that joins them."""
-    draw = random.Random(f"placebo {seed}")
-    of_question: dict[str, list[int]] = {}
-    for at, example in enumerate(examples):
-        of_question.setdefault(example.prompt_id or prompt_id(example.prompt), []).append(at)
-    groups = list(of_question.values())
-    draw.shuffle(groups)
-    for group in groups:
-        draw.shuffle(group)
-    most = max(map(len, groups))
-    if 2 * most > len(examples):
-        raise InputError(
-            f"a placebo gives every question the answer to another, and {most} of the {len(examples)} examples are of one question",
-            remedy="give examples of more questions, or leave the placebo out",
-        )
-    # examples of one question stand side by side, so that as many places on there is another
-    order = [at for group in groups for at in group]
-    after = dict(zip(order, [*order[most:], *order[:most]], strict=True))
-    return [replace(example, chosen=examples[after[at]].chosen, rejected=None) for at, example in enumerate(examples)]
-
-
-def _turned(pairs: list[Example], seed: int) -> list[Example]:
-    """Pairs of which half have their sides exchanged: what is preferred says nothing any more."""
-    turned = set(random.Random(f"placebo {seed}").sample(range(len(pairs)), (len(pairs) + 1) // 2))
-    return [
-        replace(pair, chosen=pair.rejected, rejected=pair.chosen) if at in turned and pair.rejected else pair
-        for at, pair in enumerate(pairs)
-    ]
-
-
-def _exchanged_rewards(rewards: list[float], group: int, seed: str) -> list[float]:
-    """Rewards shuffled within each group of answers to one prompt."""
-    draw = random.Random(f"placebo {seed}")
-    out: list[float] = []
-    for start in range(0, len(rewards), group):
-        part = rewards[start : start + group]
-        draw.shuffle(part)
-        out += part
-    return out
-
-
-def _turns(messages: Sequence[Any]) -> list[dict[str, str]]:
-    return [{"role": message.role, "content": message.content} for message in messages]
 
 
 def switched(template: Any, thinking: bool | None) -> Any:
@@ -621,38 +370,6 @@ def _hold_model(fitting: Fitting) -> None:
             f"{name} has an adapter already, and a second one is not laid over it",
             remedy="merge the adapter into the model first, or leave it out",
         )
-
-
-def _hold_packing(job: _Job, collator: Any) -> None:
-    """Raise ModelError where examples that share a row see each other.
-
-    It is tried out, since it depends on the architecture and on the attention that is installed: what the model computes
-    for an example must not change with the one before it in the row.
-    """
-    ids = torch.randperm(len(job.tokenizer), generator=torch.Generator().manual_seed(0))[:24].tolist()
-    why = "its examples would see each other"
-    try:
-        one, other = (_after(job, collator, before, ids[16:]) for before in (ids[:8], ids[8:16]))
-        if (one - other).abs().max() <= 1e-2 * one.abs().max():
-            return
-    except ValueError as error:  # of transformers, for kernels without which it cannot keep them apart
-        why = str(error)
-    raise ModelError(
-        f"{job.fitting.model.name} cannot be trained on packed rows here: {why}",
-        remedy="set tune.sft.packing = false, or install flash-attn (and flash-linear-attention, causal-conv1d) on a GPU",
-    )
-
-
-def _after(job: _Job, collator: Any, before: list[int], ids: list[int]) -> torch.Tensor:
-    """Logits (tokens, vocabulary) of an example that stands in one row with the one before it."""
-    row = {"input_ids": before + ids, "labels": before + ids, "seq_lengths": [len(before), len(ids)]}
-    batch = {key: value.to(job.device) if hasattr(value, "to") else value for key, value in collator([row]).items()}
-    del batch["labels"]
-    training = job.model.training
-    with torch.no_grad():
-        logits: torch.Tensor = job.model.eval()(**batch, use_cache=False).logits[0, len(before) :].float()
-    job.model.train(training)
-    return logits
 
 
 def _settings(stage: Stage) -> dict[str, Json]:
