@@ -5,10 +5,14 @@ from __future__ import annotations
 import hashlib
 from dataclasses import fields
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from counterclaim.errors import InputError
 from counterclaim.records import Json, content_hash
 from counterclaim.registry import ModelSpec
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
 
 
 def model_json(spec: ModelSpec) -> dict[str, Json]:
@@ -43,3 +47,22 @@ def _hash_of(path: Path) -> str:
     except OSError as error:
         raise InputError(f"cannot be read ({error.strerror})", path=path, remedy="check the path") from error
     return content_hash(hashes)
+
+
+def runtime_schema() -> type[BaseModel]:
+    """The schema of ``[runtime]``: how models are run, in every file that runs some."""
+    from pydantic import BaseModel, ConfigDict, Field
+
+    class RuntimeTable(BaseModel):
+        model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+        device: str = "auto"
+        batch_size: int | None = Field(default=None, ge=1)
+        concurrency: int = Field(default=8, ge=1)
+        timeout_s: float = Field(default=120.0, gt=0)
+        most_tokens: int | None = Field(default=None, ge=1)
+        most_cost: float | None = Field(default=None, gt=0)
+        price_in: float = Field(default=0.0, ge=0)
+        price_out: float = Field(default=0.0, ge=0)
+
+    return RuntimeTable

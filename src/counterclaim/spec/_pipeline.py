@@ -14,7 +14,7 @@ from counterclaim.records import Decode, Json, Prompt, content_hash, to_json
 from counterclaim.registry import ModelSpec, Runtime
 from counterclaim.spec._choices import PromptChoice
 from counterclaim.spec._claim import line_of, read_toml, validated
-from counterclaim.spec._models import model_identity
+from counterclaim.spec._models import model_identity, runtime_schema
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -324,6 +324,8 @@ def _pipeline_schema() -> type[BaseModel]:
     """The schema of a pipeline file. Built on call, because importing pydantic costs more than most commands need."""
     from pydantic import BaseModel, ConfigDict, Field, create_model
 
+    runtime = runtime_schema()
+
     class Strict(BaseModel):
         model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
@@ -376,16 +378,6 @@ def _pipeline_schema() -> type[BaseModel]:
         near_duplicate: float = Field(default=0.95, gt=0, le=1)
         facts: bool = True
 
-    class RuntimeTable(Strict):
-        device: str = "auto"
-        batch_size: int | None = Field(default=None, ge=1)
-        concurrency: int = Field(default=8, ge=1)
-        timeout_s: float = Field(default=120.0, gt=0)
-        most_tokens: int | None = Field(default=None, ge=1)
-        most_cost: float | None = Field(default=None, gt=0)
-        price_in: float = Field(default=0.0, ge=0)
-        price_out: float = Field(default=0.0, ge=0)
-
     tables: dict[str, Any] = {
         "prompts": (list[Prompts], Field(min_length=1)),
         "forbidden": (list[Forbidden], Field(default_factory=list)),
@@ -401,7 +393,7 @@ def _pipeline_schema() -> type[BaseModel]:
         "roles": (dict[str, str], Field(default_factory=dict)),
         "decode": (DecodeTable, DecodeTable()),
         "seed": (int, 0),
-        "runtime": (RuntimeTable, RuntimeTable()),
+        "runtime": (runtime, runtime()),
         "out": (str | None, None),
     }
     return create_model("PipelineFile", __base__=Strict, **tables)

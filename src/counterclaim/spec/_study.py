@@ -25,7 +25,7 @@ from counterclaim.records import (
 from counterclaim.registry import ModelSpec, Runtime
 from counterclaim.spec._choices import PromptChoice
 from counterclaim.spec._claim import claim_schema, read_toml, to_claim, validated
-from counterclaim.spec._models import model_identity
+from counterclaim.spec._models import model_identity, runtime_schema
 from counterclaim.spec._pipeline import load_pipeline
 from counterclaim.spec._tune import Extras, Grpo, TunePlan, to_tune, tune_schema
 
@@ -356,7 +356,7 @@ def _study_schema() -> type[BaseModel]:
 
     from pydantic import BaseModel, ConfigDict, Field, create_model
 
-    Tune = tune_schema()
+    Tune, runtime = tune_schema(), runtime_schema()
 
     class Strict(BaseModel):
         model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
@@ -404,16 +404,6 @@ def _study_schema() -> type[BaseModel]:
         unsafe_local: bool = False
         function: bool = True
 
-    class RuntimeTable(Strict):
-        device: str = "auto"
-        batch_size: int | None = Field(default=None, ge=1)
-        concurrency: int = Field(default=8, ge=1)
-        timeout_s: float = Field(default=120.0, gt=0)
-        most_tokens: int | None = Field(default=None, ge=1)
-        most_cost: float | None = Field(default=None, gt=0)
-        price_in: float = Field(default=0.0, ge=0)
-        price_out: float = Field(default=0.0, ge=0)
-
     more: dict[str, Any] = {
         "model": (str, ...),
         "revision": (str | None, None),
@@ -428,6 +418,6 @@ def _study_schema() -> type[BaseModel]:
         "treatment": (ArmTable, ...),
         "arms": (dict[str, ArmTable], Field(default_factory=dict)),
         "score": (ScoreTable, ...),
-        "runtime": (RuntimeTable, RuntimeTable()),
+        "runtime": (runtime, runtime()),
     }
     return create_model("StudyFile", __base__=claim_schema(), **more)
