@@ -94,7 +94,7 @@ def test_comments_of_a_template_parse_when_uncommented(tmp_path: Path) -> None:
 
 
 MISTAKES = [
-    ("unknown key", GOOD.replace("alpha = 0.02", "alhpa = 0.02"), 16, "test.alhpa: there is no such key"),
+    ("unknown key", GOOD.replace("alpha = 0.02", "alhpa = 0.02"), 16, "test.alhpa: there is no such key; alpha may be meant"),
     ("unknown table", GOOD + "\n[extra]\nx = 1\n", 33, "extra: there is no such key"),
     ("missing key", GOOD.replace("margin = 0.05\n", ""), 1, "target.margin: is missing"),
     ("missing table", GOOD.partition("[[guards]]")[2].partition("[test]")[1] + "\nalpha = 0.01\n", None, "target: is missing"),

@@ -11,7 +11,7 @@ import pydantic
 import pytest
 
 from counterclaim.errors import InputError
-from counterclaim.spec import Dpo, Grpo, Lora, Sft, TunePlan
+from counterclaim.spec import Dpo, Grpo, Lora, Sft, TunePlan, training_told, tune_json
 from counterclaim.spec._tune import ATTENTION, MLP, RECIPES, Extras, to_tune, tune_schema
 
 HERE = Path("/studies/mine.toml")
@@ -147,3 +147,12 @@ def test_every_setting_can_be_said_and_every_key_is_one(table: str, kind: Any) -
     annotation = tune_schema().model_fields[table].annotation
     schema = next(part for part in annotation.__args__ if part is not type(None))  # type: ignore[union-attr]
     assert set(schema.model_fields) == {item.name for item in fields(kind)}
+
+
+def test_a_training_is_told_with_what_it_was_trained_on() -> None:
+    said = tune_json(plan('recipe = "sft"\ndata = "taught/own.jsonl"\nlora = { targets = ["q_proj"], rank = 4 }\n'))
+    assert training_told(said) == "1 adapter of rank 4 on 1 kind of modules, trained by SFT (3 epochs) on own.jsonl"
+    assert training_told({**said, "placebo": True}).endswith("(3 epochs) on own.jsonl, shuffled")
+    paid = tune_json(plan('recipe = "outcome"\n' + GRPO))
+    assert training_told({**paid, "placebo": True}).endswith(" on shuffled data")
+    assert not training_told(paid).endswith("data")

@@ -51,7 +51,8 @@ def paired_effect(evidence: Evidence) -> Finding:
     if interval is not None and (interval[0] > 0 if claim.sign > 0 else interval[1] < 0):
         because = f"{text}: suggestive, but not at the test level {claim.alpha:g} that a claim needs."
         return Finding(Outcome.INCONCLUSIVE, because, remedy, **common)
-    because = f"{text}: the interval leaves room for no change and for a change that matters ({number(claim.margin)})."
+    open_to = "the interval leaves" if interval is not None else "without an interval there is"
+    because = f"{text}: {open_to} room for no change and for a change that matters ({number(claim.margin)})."
     return Finding(Outcome.INCONCLUSIVE, because, remedy, **common)
 
 

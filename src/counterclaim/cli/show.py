@@ -309,9 +309,10 @@ def show_outline(told: dict[str, Any]) -> None:
         done = f"as treated, at dose {arm['model'].get('dose', 1):g}" if alike else _done_to(arm)
         table.add_row(plain(arm["arm"]), plain(arm["model"]["name"]), plain(done))
     console.print(table)
+    turns = ", ".join(told["follow_ups"])
     console.print(plain(
-        f"{told['prompts']:,} prompts, {told['answers']:,} answers and as many more for each scripted turn "
-        f"({', '.join(told['follow_ups']) or 'none'}); scored by {', '.join(name.partition('@')[0] for name in told['instruments'])}."
+        f"{told['prompts']:,} prompts, {told['answers']:,} answers"
+        f"{f' and as many more for each scripted turn ({turns})' if turns else ''}; scored by {', '.join(name.partition('@')[0] for name in told['instruments'])}."
     ))  # fmt: skip
     if "pipeline" in treated:
         pipeline = treated["pipeline"]
@@ -334,7 +335,6 @@ def _done_to(arm: dict[str, Any]) -> str:
         told.append(training_told(arm["tune"]))
         told += [f"{arm['examples']:,} examples"] if "examples" in arm else []
         told += [f"{arm['training_prompts']:,} training prompts"] if "training_prompts" in arm else []
-        told += ["on what the pipeline below teaches"] if "pipeline" in arm else []
     told += [f"adapter {arm['model']['adapter']}"] if "adapter" in arm["model"] else []
     told += [f"dose {arm['model']['dose']:g}"] if "dose" in arm["model"] else []
     told += [f"system prompt {arm['decode']['system_prompt']!r}"] if arm["decode"].get("system_prompt") else []

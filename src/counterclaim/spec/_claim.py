@@ -6,6 +6,7 @@ import json
 import re
 import tomllib
 from datetime import UTC, datetime
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -115,11 +116,20 @@ def validated(schema: type[BaseModel], data: dict[str, Any], text: str, path: Pa
         key = ".".join(str(part) for part in loc)
         said = f"{first['msg'][0].lower()}{first['msg'][1:]}".removeprefix("value error, ")
         problem, remedy = {
-            "extra_forbidden": ("there is no such key", keys_are_in),
+            "extra_forbidden": ("there is no such key", f"{_meant(schema, loc)}{keys_are_in}"),
             "missing": ("is missing", "add that key"),
         }.get(first["type"], (said, "mend that key"))
         where = f"{key}: {problem}" if key else problem
         raise InputError(where, path=path, line=line_of(loc, text), remedy=remedy) from error
+
+
+def _meant(schema: type[BaseModel], loc: tuple[int | str, ...]) -> str:
+    """The key that an unknown one looks like, as the beginning of a remedy; "" where it looks like none."""
+    said = schema.model_json_schema()
+    tables = [said, *said.get("$defs", {}).values()]
+    keys = {name for table in tables for name in table.get("properties", {})} - {loc[-1]}
+    near = get_close_matches(str(loc[-1]), sorted(keys), 1, cutoff=0.65)
+    return f"{near[0]} may be meant; " if near else ""
 
 
 def to_claim(tables: Any, path: Path) -> Claim:

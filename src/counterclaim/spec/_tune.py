@@ -166,9 +166,13 @@ def tune_json(plan: TunePlan) -> dict[str, Json]:
 def training_told(said: Mapping[str, Any]) -> str:
     """How an arm is trained, in a phrase, from what ``tune_json`` spelt."""
     seeds, targets = len(said["seeds"]), len(said["lora"]["targets"])
-    adapters = f"{seeds} adapter{'s' if seeds > 1 else ''} of rank {said['lora']['rank']} on {targets} kinds of modules"
+    adapters = f"{seeds} adapter{'s' if seeds > 1 else ''} of rank {said['lora']['rank']}"
+    modules = f"{targets} kind{'s' if targets > 1 else ''} of modules"
     stages = [_stage_told(stage) for stage in said["stages"]]
-    return f"{adapters}, trained by {', then '.join(stages)}" + (" on shuffled data" if said.get("placebo") else "")
+    data = f" on {Path(said['data']).name}" if said.get("data") else ""
+    if said.get("placebo"):
+        data = f"{data}, shuffled" if data else " on shuffled data"
+    return f"{adapters} on {modules}, trained by {', then '.join(stages)}{data}"
 
 
 def _stage_told(stage: Mapping[str, Any]) -> str:
