@@ -77,7 +77,10 @@ def identity(evidence: Evidence) -> Finding:
 
 
 def _pass_arm(evidence: Evidence, name: str) -> str:
-    return pass_on(evidence, f"--arm {name}=FILE", f'[arms."{name}"]')
+    """How to hand in an arm; a study that trains makes some of them without being given one."""
+    trained = {DO_NOTHING: "doses = [0]", PLACEBO: "placebo = true", "dose:0.5": "doses = [0.5]"}.get(name)
+    table = f'[arms."{name}"]' + (f", or {trained} under [treatment.tune]," if trained else "")
+    return pass_on(evidence, f"--arm {name}=FILE", table)
 
 
 def _second_answers(evidence: Evidence) -> Finding | None:
