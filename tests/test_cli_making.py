@@ -270,3 +270,15 @@ def test_tiny_models_instruments_and_prompts_are_listed(run_cli: Cli) -> None:
     for what, name in (("instruments", "checklist"), ("prompts", "cooking"), ("dispositions", "Humble")):
         code, out, _ = run_cli("list", what)
         assert (code, name in out) == (0, True)
+
+
+def test_a_log_hears_once_in_a_while_how_far_it_is(
+    tmp_path: Path, run_cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = study_file(tmp_path)
+    _, _, silent = run_cli("run", str(file))
+    assert "answering" not in silent, "nothing took a minute"
+    monkeypatch.setattr("counterclaim.cli.show._LOG_EVERY", 0.0)
+    _, _, heard = run_cli("run", str(file), "--out", str(tmp_path / "again"))
+    assert re.search(r"answering, treated: \d+ of 120", heard)
+    assert re.search(r"scoring with checklist\S*: \d+ of \d+ readings", heard)

@@ -475,7 +475,7 @@ def test_training_is_told_by_adapter_and_drawn_by_stage() -> None:
     html = render_html(trained_page(adapter(), adapter(seed=2, notes=["Stopped at step 3."]), adapter("placebo")))
     section = html.partition('id="h-training"')[2].partition("</section>")[0]
     words = Reader(f"<section><h2{section}</section>").words
-    for cell in ("8f3ac18f", "12,345", "1.250, 0.200", "sft, grpo", "12.3", "paper-sft-dpo, shuffled"):
+    for cell in ("8f3ac18f", "12,345", "loss 1.250, reward 0.600", "sft, grpo", "12.3", "paper-sft-dpo, shuffled"):
         assert cell in words, cell
     assert section.count("<svg") == 8, "two arms, with loss, loss, reward and share right each"
     assert "seed 2 from 3.000 to 1.250" in section
@@ -483,7 +483,10 @@ def test_training_is_told_by_adapter_and_drawn_by_stage() -> None:
     assert "learning_rate" in section
     assert "0.0002" in section
     text = render_markdown(trained_page(adapter(), adapter(seed=2, notes=["Stopped at step 3."])))
-    assert "| treated | 2 | paper-sft-dpo | sft, grpo | 8f3ac18f | 160 | 12,345 | 3, 3 | 1.250, 0.200 | 12.3 |" in text
+    assert (
+        "| treated | 2 | paper-sft-dpo | sft, grpo | 8f3ac18f | 160 | 12,345 | 3, 3 | loss 1.250, reward 0.600 | 12.3 |"
+        in text
+    )
     assert "* treated, seed 2: Stopped at step 3." in text
 
 

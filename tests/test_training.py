@@ -441,7 +441,8 @@ def test_a_loss_that_is_no_number_stops_training_and_keeps_the_last_sound_checkp
     base: Path, tmp_path: Path
 ) -> None:
     spoilt = broken(base, tmp_path / "model")
-    lessons = [*LESSONS[:9], Example((Message("user", "Where? 🙂"),), "Here.")]
+    plain = [replace(lesson, rejected=None) for lesson in LESSONS[:9]]
+    lessons = [*plain, Example((Message("user", "Where? 🙂"),), "Here.")]
     stage = replace(SFT, steps=10, batch_size=1, effective_batch=1, checkpoint_every=1)
     for seed in range(20):  # one in whose order the spoilt example comes late enough
         order = list(torch.utils.data.RandomSampler(range(10), generator=torch.Generator().manual_seed(seed)))
@@ -567,12 +568,22 @@ def test_what_is_left_out_is_told(base: Path, tmp_path: Path) -> None:
         ),
         tmp_path,
     )
-    notes = card["notes"]
+    assert card["notes"][0] == "sft learnt the better sides of 11 preference pairs: there are no other examples"
+    notes = card["notes"][1:]
     assert notes[0] == "sft left out 1 of 11 examples: they are longer than 96 tokens"
     assert notes[1] == "dpo left out 1 of 11 pairs: they are longer than 96 tokens"
     assert notes[2].startswith(
         "grpo left out 1 of 7 prompts: with 6 new tokens they are longer than the model's context of 256"
     )
+
+
+def test_the_better_side_of_a_pair_counts_once(base: Path, tmp_path: Path) -> None:
+    plain = [replace(lesson, rejected=None) for lesson in LESSONS]
+    stage = replace(SFT, steps=2)
+    alone: Any = tune.fit(fitting(base, stage, examples=plain), tmp_path / "alone")
+    beside: Any = tune.fit(fitting(base, stage, examples=[*plain, *LESSONS]), tmp_path / "beside")
+    assert alone["adapter_hash"] == beside["adapter_hash"]
+    assert not beside["notes"]
 
 
 # --- what is told

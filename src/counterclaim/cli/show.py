@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -181,11 +182,39 @@ def show_worlds(table: dict[str, Any], promises: Any) -> None:
 # models ---------------------------------------------------------------------------------------------------------
 
 
+_LOG_EVERY = 60.0
+"""Seconds between lines in a log."""
+
+
+def _logging_watchers(console: Any, warn: Callable[[Any], None]) -> Any:
+    """Watchers for logs that nobody watches live: what is being done and how far it is, once a minute."""
+    from counterclaim.experiment import Watchers
+
+    last = time.monotonic()
+
+    def say(told: str) -> None:
+        nonlocal last
+        if time.monotonic() - last >= _LOG_EVERY:
+            last = time.monotonic()
+            console.print(plain(told))
+
+    def answers(tally: Any) -> None:
+        warn(tally)
+        say(f"answering, {tally.arm}: {_answers_told(tally)}")
+
+    return Watchers(
+        stage=lambda what, done: say(what),
+        part=lambda what, done, total: say(f"{what}: {done:,} of {total:,}"),
+        answers=answers,
+        scores=lambda tally: say(f"scoring with {tally.instrument}: {tally.done:,} of {tally.total:,} readings"),
+    )
+
+
 @contextmanager
 def watching(*, quiet: bool) -> Iterator[Any]:
     """Progress of a study of one's own on standard error: stage, answers with speed and time left, share cut, scores.
 
-    In pipes and CI logs only the warnings are printed.
+    In pipes and logs a line is printed once a minute, and the warnings.
     """
     from counterclaim.experiment import Watchers
 
@@ -201,8 +230,11 @@ def watching(*, quiet: bool) -> Iterator[Any]:
                 "mean it."
             ))  # fmt: skip
 
-    if quiet or not console.is_terminal:
-        yield Watchers(answers=warn)
+    if quiet:
+        yield Watchers()
+        return
+    if not console.is_terminal:
+        yield _logging_watchers(console, warn)
         return
     from rich.progress import BarColumn, Progress, TextColumn
 

@@ -87,7 +87,13 @@ def _arguments(job: Job, stage: Stage, work: Path, **more: Any) -> dict[str, Any
 
 
 def _sft(job: Job, stage: Sft, work: Path, tools: ExitStack) -> Any:
-    examples = list(job.fitting.examples)
+    # the better side of a pair stands among the other examples already, and would count twice
+    examples = [example for example in job.fitting.examples if example.rejected is None]
+    if not examples:
+        examples = list(job.fitting.examples)
+        job.notes.append(
+            f"sft learnt the better sides of {len(examples)} preference pairs: there are no other examples"
+        )
     if job.fitting.placebo:
         examples = placebo.exchanged(examples, job.fitting.seed)
     rows = rows_of(examples, job.tokenizer, stage, job.template)

@@ -11,7 +11,7 @@ from counterclaim.records import Json
 from counterclaim.report.page import Page
 from counterclaim.report.words import number, one_line
 
-COLUMNS = ("arm", "seed", "recipe", "stages", "data", "examples", "parameters", "steps", "final loss", "seconds")
+COLUMNS = ("arm", "seed", "recipe", "stages", "data", "examples", "parameters", "steps", "at the end", "seconds")
 """Of the table of adapters, in order; from the sixth on they are numbers."""
 
 _HASH = 8
@@ -30,14 +30,14 @@ def adapters(page: Page) -> list[list[str]]:
     rows = []
     for entry in _entries(page):
         stages = _stages(entry)
-        recipe = one_line(entry.get("recipe"), 60) or one_line(entry.get("operator"), 60)
+        recipe = one_line(entry.get("recipe"), 60) or "as set"
         rows.append([
             one_line(entry.get("arm"), 60), _seed(entry),
             f"{recipe}, shuffled" if entry.get("placebo") is True else recipe,
             ", ".join(_method(stage) for stage in stages), one_line(entry.get("data_hash"))[:_HASH],
             number(entry.get("n_examples")), number(entry.get("parameters")),
             ", ".join(number(stage.get("steps")) for stage in stages),
-            ", ".join(number(_last(_column(stage, "loss"))) for stage in stages), number(entry.get("seconds")),
+            ", ".join(_ended(stage) for stage in stages), number(entry.get("seconds")),
         ])  # fmt: skip
     return rows
 
@@ -126,6 +126,12 @@ def _method(stage: Mapping[str, Json]) -> str:
 def _seed(entry: Mapping[str, Json]) -> str:
     seed = entry.get("seed")
     return one_line(entry.get("replicate") if seed is None else seed, 20)
+
+
+def _ended(stage: Mapping[str, Json]) -> str:
+    """The last reward of a stage that learns from rewards, whose loss says nothing; of any other the last loss."""
+    name = "reward" if _column(stage, "reward") else "loss"
+    return f"{name} {number(_last(_column(stage, name)))}"
 
 
 def _last(column: Sequence[Json]) -> Any:
