@@ -117,8 +117,13 @@ def test_another_study_is_not_written_over(tmp_path: Path) -> None:
     study.run(load_study(study_file(tmp_path)), tmp_path / "run")
     before = records_of(tmp_path / "run")
     other = load_study(study_file(tmp_path, STUDY.replace("limit = 60", "limit = 50")))
-    with pytest.raises(InputError, match="holds another study"):
+    with pytest.raises(InputError, match="holds another study: what differs is the prompts, the samples, the seeds"):
         study.run(other, tmp_path / "run")
+    warmer = STUDY.replace("max_new_tokens = 512", "max_new_tokens = 500")
+    with pytest.raises(
+        InputError, match=r"differs is control\.decode\.max_new_tokens, treated\.decode\.max_new_tokens"
+    ):
+        study.run(load_study(study_file(tmp_path, warmer)), tmp_path / "run")
     assert records_of(tmp_path / "run") == before
     study.run(other, tmp_path / "run", overwrite=True)
     assert len(read_run(tmp_path / "run").prompts) == 50

@@ -103,8 +103,12 @@ def answer(
     old = store.read_study(folder)
     if old is None or old.get("answers_hash") != identity:
         if old is not None and not overwrite and not _empty(folder, old):
+            differ = _differences(old.get("arms", []), _arms_json(asked.arms)) or [
+                "the prompts, the samples, the seeds, or what is in a file that an arm names"
+            ]
+            more = f" and {len(differ) - _SHOWN} more" if len(differ) > _SHOWN else ""
             raise InputError(
-                "the folder holds another study (another model, other prompts or settings)",
+                f"the folder holds another study: what differs is {', '.join(differ[:_SHOWN])}{more}",
                 path=folder,
                 remedy="choose another --out, or replace it with --overwrite",
             )
@@ -120,15 +124,7 @@ def answer(
             "began": now if old is None else old["began"],
             "frozen": None if claim is None else {"claim_hash": claim.hash, "measured_by": measured_by, "at": now},
             "claim": None if claim is None else to_json(claim),
-            "arms": [
-                {
-                    "arm": arm.name,
-                    "model": model_json(arm.model),
-                    "decode": to_json(arm.decode),
-                    **({} if arm.tune is None else {"tune": tune_json(arm.tune), "lessons": arm.lessons}),
-                }
-                for arm in asked.arms
-            ],
+            "arms": _arms_json(asked.arms),
         }
         if old is not None and old["frozen"] is not None and known:
             study["frozen"] = old["frozen"]
@@ -151,6 +147,34 @@ def _is_whole(earlier: Records, asked: Answering) -> bool:
     answered = {response.arm for response in earlier.responses}
     turns = {follow_up_arm(arm.name, name) for arm in asked.arms for name in asked.follow_ups}
     return turns <= answered and all(response.error is None for response in earlier.responses)
+
+
+def _arms_json(arms: Sequence[ArmPlan]) -> list[Json]:
+    """The arms as study.json spells them."""
+    return [
+        {
+            "arm": arm.name, "model": model_json(arm.model), "decode": to_json(arm.decode),
+            **({} if arm.tune is None else {"tune": tune_json(arm.tune), "lessons": arm.lessons}),
+        }
+        for arm in arms
+    ]  # fmt: skip
+
+
+_SHOWN = 4  # differences that a message names
+
+
+def _differences(then: Json, now: Json, where: str = "") -> list[str]:
+    """The keys, with dots, in which two documents differ; entries of the arms go by their names."""
+    if isinstance(then, dict) and isinstance(now, dict):
+        keys = [key for key in {**then, **now} if then.get(key) != now.get(key)]
+        return [
+            told for key in keys for told in _differences(then.get(key), now.get(key), f"{where}.{key}".lstrip("."))
+        ]
+    if not where and isinstance(then, list) and isinstance(now, list):
+        before: Json = {str(arm["arm"]): arm for arm in then if isinstance(arm, dict)}
+        after: Json = {str(arm["arm"]): arm for arm in now if isinstance(arm, dict)}
+        return _differences(before, after)
+    return [where]
 
 
 def _train_tiny(arms: Sequence[ArmPlan], watchers: Watchers) -> None:
