@@ -150,6 +150,8 @@ def _lessons(arm: ArmPlan, watchers: Watchers, tested: PromptChoice | None = Non
     source = plan.data
     if (pipeline := _pipeline_of(arm, tested)) is not None:
         if processes.is_first():
+            if not (pipeline.out / examples.FILE).is_file():
+                operators.tune.hold_installed()  # before teachers are paid
             teach.teach(
                 pipeline, pipeline.out, lambda doing, done, total: watchers.part(f"teaching: {doing}", done, total)
             )

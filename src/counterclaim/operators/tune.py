@@ -64,6 +64,13 @@ def hold_lessons(plan: TunePlan, examples: Sequence[Example], prompts: Sequence[
             )
 
 
+def hold_installed() -> None:
+    """Raise ModelError where what trains is not installed."""
+    libraries = ("trl", "peft", "datasets", "accelerate")
+    if missing := [name for name in libraries if importlib.util.find_spec(name) is None]:
+        raise ModelError(f"training needs {' and '.join(missing)}", remedy="pip install 'counterclaim[train]'")
+
+
 @operator(
     "tune",
     about="Trains a LoRA adapter: SFT and DPO on examples, GRPO on rewards from oracles.",
@@ -77,10 +84,7 @@ def tune(fitting: Fitting, folder: Path) -> Mapping[str, Json]:
         ModelError: a library is missing, the model cannot be trained, or training broke (it says at which step).
         InputError: there is nothing to learn from.
     """
-    if missing := [
-        name for name in ("trl", "peft", "datasets", "accelerate") if importlib.util.find_spec(name) is None
-    ]:
-        raise ModelError(f"training needs {' and '.join(missing)}", remedy="pip install 'counterclaim[train]'")
+    hold_installed()
     from counterclaim.operators.training import fit
 
     return fit(fitting, folder)
