@@ -83,12 +83,18 @@ def bench(
 @app.command(epilog="Examples: `counterclaim kit truncation`, `counterclaim kit lm-eval samples_gsm8k.jsonl`")
 def kit(
     name: Annotated[
-        str | None, typer.Argument(help="A check, an instrument, a reward or a format; all but formats when left out.")
+        str | None,
+        typer.Argument(
+            help="A check, an instrument, a reward, an operator or a format; all but formats when left out."
+        ),
     ] = None,
     file: Annotated[Path | None, typer.Argument(help="For a format: a small good file of it.")] = None,
     draws: Annotated[int, typer.Option(min=1, help="Draws of each planted world.")] = 20,
 ) -> None:
-    """Run the conformance suite on a check, an instrument or a reward (built-in or plugged in), or on an importer with a file of its format."""
+    """Run the conformance suite on a check, an instrument, a reward or an operator, built-in or plugged in, or on an importer.
+
+    An importer is tried on a file of its format.
+    """
     from counterclaim import kit as suites
     from counterclaim.registry import load_plugins
 
@@ -113,6 +119,7 @@ KINDS = (
     "prompts",
     "backends",
     "rewards",
+    "operators",
     "studies",
     "recipes",
 )
@@ -120,7 +127,7 @@ KINDS = (
 
 @app.command("list", epilog="Example: `counterclaim list checks`")
 def list_(what: Annotated[str, typer.Argument(help=f"{', '.join(KINDS[:-1])} or {KINDS[-1]}.")]) -> None:
-    """List what there is by name: formats, metrics, checks, worlds, instruments, dispositions, prompts, backends, rewards, studies, recipes."""
+    """List what there is by name: formats, metrics, checks, worlds, instruments, dispositions, prompts, backends, rewards, operators, studies, recipes."""
     from counterclaim.registry import load_plugins
 
     kind = choice("WHAT", what, KINDS) or ""
@@ -208,6 +215,13 @@ def _rewards() -> Iterable[tuple[str, str]]:
         yield made.name, f"{made.about}{needs}"
 
 
+def _operators() -> Iterable[tuple[str, str]]:
+    import counterclaim.operators  # noqa: F401  importing it registers the built-ins
+    from counterclaim.registry import operators
+
+    return ((made.name, made.about) for made in operators().values())
+
+
 def _studies() -> Iterable[tuple[str, str]]:
     from counterclaim.study import shipped
 
@@ -230,5 +244,5 @@ def _recipes() -> Iterable[tuple[str, str]]:
 _LISTS: dict[str, Callable[[], Iterable[tuple[str, str]]]] = {
     "formats": _formats, "metrics": _metrics, "checks": _checks, "worlds": _worlds, "instruments": _instruments,
     "dispositions": _dispositions, "prompts": _prompts, "backends": _backends, "rewards": _rewards, "studies": _studies,
-    "recipes": _recipes,
+    "recipes": _recipes, "operators": _operators,
 }  # fmt: skip
