@@ -20,10 +20,11 @@ from counterclaim.store import Journal
 from counterclaim.teach.products import steps_of
 from counterclaim.teach.stages import ask_all
 
-LATENCY_S = 0.05
+LATENCY_S = 0.2
 CONCURRENCY = 8
 PROMPTS = 120
-"""Calls for three seconds: what opening a client costs (certificates are read) is no matter of throughput."""
+"""Calls for twelve seconds: opening a client (certificates are read) and the last round, which is not full, are no matter of
+throughput."""
 _FIRST = ("eager", "deliberate", "adversarial")
 _TEXT = (
     "Water boils when the pressure of its vapour equals that of the air above it. High in the mountains the air is thinner,"
