@@ -46,8 +46,6 @@ _COMPONENTS = (
 )  # fmt: skip
 """What ``Scorer.components`` tells of answers beside their reward."""
 
-Log = dict[str, list[float]]
-
 
 def fit(fitting: Fitting, folder: Path) -> dict[str, Json]:
     """Train an adapter stage by stage.
@@ -56,7 +54,7 @@ def fit(fitting: Fitting, folder: Path) -> dict[str, Json]:
     adapter of an attempt that was not killed. So an attempt that broke on a loss that is no number breaks again, at the
     same step, unless it is given other settings and another folder.
 
-    Conversations are laid out as ``tokens`` says: by the chat template, with none of its switches set.
+    Conversations are laid out as ``tokens`` says: by the chat template, its thinking switch as ``fitting.thinking`` has it.
 
     Args:
         fitting: model, plan (``TunePlan``), seed and what is learnt from.
@@ -143,9 +141,8 @@ class _Job:
         watched = _Watched(self.fitting.watch, method, len(self.fitting.plan.stages), number)
         trainer.remove_callback(PrinterCallback)
         trainer.add_callback(watched)
-        if (
-            stage.optimiser == "apollo-mini"
-        ):  # read when training begins; the trainer of GRPO does not take it as an argument
+        if stage.optimiser == "apollo-mini":
+            # read when training begins; the trainer of GRPO does not take it as an argument
             trainer.optimizer_cls_and_kwargs = (
                 ApolloMini, {"lr": stage.learning_rate, "weight_decay": stage.weight_decay, "seed": self.fitting.seed}
             )  # fmt: skip

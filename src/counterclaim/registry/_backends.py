@@ -12,9 +12,9 @@ from pathlib import Path
 from threading import Lock
 from typing import Literal, Protocol
 
-from counterclaim.errors import InputError, RegistryError
+from counterclaim.errors import InputError
 from counterclaim.records import Decode, FinishReason, Message, ModelRef
-from counterclaim.registry._checks import NAME
+from counterclaim.registry._checks import hold_name
 
 Capability = Literal["generate", "logprobs", "activations", "edit", "train"]
 
@@ -208,10 +208,7 @@ def backend(
     """
 
     def register(function: Callable[[ModelSpec, Runtime], Model]) -> Backend:
-        if not NAME.fullmatch(name):
-            raise RegistryError(f"backend name {name!r} is not lower-case-with-hyphens")
-        if name in _BACKENDS:
-            raise RegistryError(f"a backend named {name!r} is registered already")
+        hold_name("backend", name, _BACKENDS)
         made = Backend(name, about, frozenset(can), opens, function, concurrent)
         _BACKENDS[name] = made
         return made

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +11,15 @@ from counterclaim.errors import InputError, RegistryError
 from counterclaim.records import CheckResult, Estimate, Group, Json, Outcome
 
 NAME = re.compile(r"[a-z][a-z0-9-]*")
+
+
+def hold_name(kind: str, name: str, taken: Container[str]) -> None:
+    """Raise RegistryError where a name of something that is registered is malformed or taken."""
+    if not NAME.fullmatch(name):
+        raise RegistryError(f"{kind} name {name!r} is not lower-case-with-hyphens")
+    if name in taken:
+        article = "an" if kind[0] in "aeiou" else "a"
+        raise RegistryError(f"{article} {kind} named {name!r} is registered already")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,10 +102,7 @@ def check(
     """
 
     def register(function: Callable[[Any], Finding]) -> Check:
-        if not NAME.fullmatch(name):
-            raise RegistryError(f"check name {name!r} is not lower-case-with-hyphens")
-        if name in _CHECKS:
-            raise RegistryError(f"a check named {name!r} is registered already")
+        hold_name("check", name, _CHECKS)
         if not must_fail or not must_pass:
             raise RegistryError(f"check {name!r} names no planted world that it must catch and one that it must pass")
         made = Check(name, group, question, function, must_fail, must_pass)

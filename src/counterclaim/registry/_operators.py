@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from counterclaim.errors import InputError, RegistryError
+from counterclaim.errors import InputError
 from counterclaim.records import Example, Json, Prompt
 from counterclaim.registry._backends import Capability, Model, ModelSpec, Runtime
-from counterclaim.registry._checks import NAME
+from counterclaim.registry._checks import hold_name
 
 Watch = Callable[[str, int, int], None]
 """Told what is being done, how many parts of it are done, and how many there are."""
@@ -83,10 +83,7 @@ def operator(name: str, *, about: str, needs: tuple[Capability, ...], on: On) ->
     """
 
     def register(function: Fit) -> Operator:
-        if not NAME.fullmatch(name):
-            raise RegistryError(f"operator name {name!r} is not lower-case-with-hyphens")
-        if name in _OPERATORS:
-            raise RegistryError(f"an operator named {name!r} is registered already")
+        hold_name("operator", name, _OPERATORS)
         made = Operator(name, about, frozenset(needs), function, on)
         _OPERATORS[name] = made
         return made

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from counterclaim.errors import InputError, RegistryError
-from counterclaim.registry._checks import NAME
+from counterclaim.registry._checks import hold_name
 from counterclaim.registry._instruments import Item, Need, Tools
 
 Worth = Callable[[Item, Tools], float]
@@ -49,10 +49,7 @@ def reward(
     """
 
     def register(function: Worth) -> Reward:
-        if not NAME.fullmatch(name):
-            raise RegistryError(f"reward name {name!r} is not lower-case-with-hyphens")
-        if name in _REWARDS:
-            raise RegistryError(f"a reward named {name!r} is registered already")
+        hold_name("reward", name, _REWARDS)
         if "judge" in needs:
             raise RegistryError(f"the reward {name!r} needs a judge, and rewards come from oracles and programs only")
         made = Reward(name, about, frozenset(needs), function, oracle, follow_up)

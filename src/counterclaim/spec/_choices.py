@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from counterclaim.errors import InputError
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +26,31 @@ class PromptChoice:
     split: str | None = "test"
     tags: tuple[str, ...] = ()
     limit: int | None = None
+
+    @classmethod
+    def of_table(cls, said: Mapping[str, Any], path: Path, where: str, line: int | None = None) -> Self:
+        """What a table of a file names; a file in it is found from the folder of the file that names it.
+
+        Args:
+            said: ``set`` or ``file``, ``split`` (``all`` for any), ``tags`` and ``limit``, as a schema validated them.
+            path: the file that holds the table.
+            where: the table's name, for messages.
+            line: where it stands.
+
+        Raises:
+            InputError: it names both a set and a file, or neither.
+        """
+        named, file = said.get("set"), said.get("file")
+        if (named is None) == (file is None):
+            raise InputError(
+                f"{where}: name either a set or a file",
+                path=path,
+                line=line,
+                remedy='write set = "tiny" or file = "prompts.jsonl"',
+            )
+        source = str(path.parent / Path(file).expanduser()) if file is not None else str(named)
+        split = None if said["split"] == "all" else said["split"]
+        return cls(source, split, tuple(said["tags"]), said.get("limit"))
 
     @property
     def name(self) -> str:

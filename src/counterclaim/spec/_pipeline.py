@@ -222,10 +222,8 @@ class _File:
         return None if name is None else self.path.parent / Path(name).expanduser()
 
     def prompts(self, key: tuple[int | str, ...], table: Any) -> PromptChoice:
-        if (table.set is None) == (table.file is None):
-            self.refuse(key, "name either a set or a file", 'write set = "tiny" or file = "prompts.jsonl"')
-        source = table.set if table.file is None else str(self.beside(table.file))
-        return PromptChoice(source, None if table.split == "all" else table.split, tuple(table.tags), table.limit)
+        name = ".".join(str(part) for part in key)
+        return PromptChoice.of_table(table.model_dump(), self.path, name, line_of(key, self.text))
 
     def model(self, table: Any) -> ModelSpec:
         return ModelSpec(

@@ -161,7 +161,7 @@ def load_study(path: Path) -> StudyPlan:
     return StudyPlan(
         path=path,
         claim=replace(claim, varies=_varied(claim.varies, arms[0], arms[1])),
-        prompts=_prompts(tables.prompts, path),
+        prompts=PromptChoice.of_table(tables.prompts.model_dump(), path, "prompts"),
         arms=tuple(arms),
         samples=tables.decode.samples,
         seeds=tuple(tables.decode.seeds),
@@ -250,15 +250,6 @@ def _teachers(treated: ArmPlan) -> dict[str, str]:
 def _beside(path: Path, name: str) -> str:
     """A file that the study file names, found from the study file's own folder."""
     return str(path.parent / Path(name).expanduser())
-
-
-def _prompts(table: Any, path: Path) -> PromptChoice:
-    if (table.set is None) == (table.file is None):
-        raise InputError(
-            "prompts: name either a set or a file", path=path, remedy='write set = "tiny" or file = "prompts.jsonl"'
-        )
-    source = table.set if table.file is None else _beside(path, table.file)
-    return PromptChoice(source, None if table.split == "all" else table.split, tuple(table.tags), table.limit)
 
 
 def _arm(name: str, table: Any, tables: Any, path: Path) -> ArmPlan:

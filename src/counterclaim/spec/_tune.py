@@ -303,14 +303,7 @@ def _stage(method: str, said: Mapping[str, Any], path: Path, where: str) -> Sft 
     kind = _METHODS[method]
     settings = dict(said)
     if (chosen := settings.get("prompts")) is not None:
-        source = chosen.get("set") or str(path.parent / Path(chosen.get("file") or "").expanduser())
-        if (chosen.get("set") is None) == (chosen.get("file") is None):
-            raise InputError(
-                f"{where}.grpo.prompts: name either a set or a file", path=path, remedy='write set = "tiny"'
-            )
-        settings["prompts"] = PromptChoice(
-            source, chosen.get("split", "train"), tuple(chosen.get("tags", ())), chosen.get("limit")
-        )
+        settings["prompts"] = PromptChoice.of_table(chosen, path, f"{where}.grpo.prompts")
     if {"steps", "epochs"} <= settings.keys():
         settings.pop("epochs")  # they are not counted, and two files that differ in them alone are one recipe
     return kind(**{item.name: settings[item.name] for item in fields(kind) if item.name in settings})
