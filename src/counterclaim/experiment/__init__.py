@@ -1,9 +1,9 @@
-"""A study of one's own, up to the door: prompts chosen, claim frozen, answers generated and scored, records out.
+"""A study of one's own, up to the door: prompts chosen, claim frozen, adapters trained, answers generated and scored, records out.
 
-    plan ─> prompts ─> frozen claim ─> generate ─> cut to budgets ─> score ─> Records
+    plan ─> prompts ─> lessons ─> frozen claim ─> train ─> generate ─> cut to budgets ─> score ─> Records
 
 Everything is written down as it is made. Killed at any moment and run again, it goes on where it stopped; run again when
-it is finished, it generates nothing and scores only what is new.
+it is finished, it trains and generates nothing and scores only what is new.
 """
 
 from __future__ import annotations
