@@ -711,12 +711,12 @@ def _over_model(operator: Operator, base: ModelSpec, fitted: Sequence[Path]) -> 
     for size in _BATCHES:
         with closing(open_model(base, Runtime(device="cpu", batch_size=size))) as model:
             bare, ref = _all_said(model), model.ref
-            with operator.on(model, fitted[0], 0.0):
-                if _all_said(model) != bare:
+            with operator.on(model, fitted[0], 0.0) as changed:
+                if _all_said(changed) != bare:
                     yield Problem(operator.name, "is the base at dose 0", f"answers differ, {size} at once")
-            with operator.on(model, fitted[0], 1.0):
-                whole[size] = _all_said(model)
-                if model.ref == ref:
+            with operator.on(model, fitted[0], 1.0) as changed:
+                whole[size] = _all_said(changed)
+                if changed.ref == ref:
                     yield Problem(operator.name, "shows in the fingerprint", "the model's is that of the base")
             if whole[size] == bare:
                 yield Problem(operator.name, "acts at full dose", "every answer is that of the base")
@@ -729,8 +729,8 @@ def _over_model(operator: Operator, base: ModelSpec, fitted: Sequence[Path]) -> 
                 yield Problem(operator.name, "gives the model back", "after an exception it is not the base")
                 return
             if size == _BATCHES[-1]:
-                with operator.on(model, fitted[1], 1.0):
-                    if _all_said(model) != whole[size]:
+                with operator.on(model, fitted[1], 1.0) as changed:
+                    if _all_said(changed) != whole[size]:
                         yield Problem(operator.name, "is repeatable", "two fits with one seed answer differently")
     if whole[_BATCHES[0]] != whole[_BATCHES[-1]]:
         yield Problem(operator.name, "does not depend on batches", f"answers differ between {_BATCHES} at once")

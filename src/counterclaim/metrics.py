@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -169,6 +169,56 @@ def available(axes: Collection[str]) -> list[str]:
     """Names of all metrics that these axes allow."""
     named = [name for name, metric in METRICS.items() if all(axis in axes for axis in metric.axes)]
     return named + sorted(axis for axis in axes if axis.startswith("score."))
+
+
+def in_cohort(values: Mapping[str, float | str], name: str) -> bool | None:
+    """Whether an answer belongs to a cohort; None where an axis that decides it was not scored.
+
+    Args:
+        values: axis to value, of one answer.
+        name: a cell of the disposition 2×2 (``cr``, ``hr``, ``cw``, ``hw``), or ``AXIS=VALUE`` such as ``correct=1``,
+            ``delivery=hedge``, ``score.length>=40``.
+
+    Raises:
+        InputError: the name is neither.
+    """
+    if name in CELLS:
+        if not {"correct", "delivery"} <= values.keys():
+            return None
+        delivery, correct = ("assert", "hedge")["ch".index(name[0])], float("wr".index(name[1]))
+        return values["delivery"] == delivery and values["correct"] == correct
+    if (match := _COHORT.fullmatch(name)) is None:
+        raise InputError(
+            f"{name!r} names no cohort of answers",
+            remedy=f"name a cell ({', '.join(CELLS)}), or AXIS=VALUE such as correct=1 or delivery=hedge",
+        )
+    axis, mark, wanted = match.groups()
+    found = find_axis(axis, values.keys())
+    if found is None:
+        return None
+    value = values[found]
+    if mark == "=":
+        return (
+            value == wanted
+            if isinstance(value, str)
+            else f"{value:g}" == f"{float(wanted):g}"
+            if _number(wanted)
+            else False
+        )
+    if isinstance(value, str) or not _number(wanted):
+        raise InputError(f"{name!r} compares with {mark} what is no number", remedy="use = for labels")
+    return value >= float(wanted) if mark == ">=" else value < float(wanted)
+
+
+_COHORT = re.compile(r"([^<>=]+)(>=|<|=)([^<>=]+)")
+
+
+def _number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _listing(axes: Collection[str]) -> str:

@@ -172,6 +172,9 @@ class ModelRef:
         quantisation: None where there is none.
         adapter_hash: hash of the adapter's weights and settings.
         adapter_dose: by how much the adapter is scaled: 1 as it was trained, 0 not at all; None where nobody said.
+        operator: name of the inference-time operator laid over it, such as ``temper``; None where there is none.
+        operator_hash: hash of what that operator had fitted.
+        operator_dose: by how much it is applied: 0 not at all.
         libraries: versions of what computed the answer, such as ``torch 2.13.0, transformers 5.23.0``.
     """
 
@@ -181,6 +184,9 @@ class ModelRef:
     quantisation: str | None = None
     adapter_hash: str | None = None
     adapter_dose: float | None = None
+    operator: str | None = None
+    operator_hash: str | None = None
+    operator_dose: float | None = None
     libraries: str | None = None
 
 

@@ -308,8 +308,9 @@ def _fit(job: _Job, lessons: Lessons, runtime: Runtime, watchers: Watchers) -> N
     what = f"training {job.arm.name}, seed {job.seed}"
     work = job.folder.with_name(f".{job.folder.name}-{job.identity[:12]}")
     fitting = Fitting(
-        replace(job.arm.model, dose=1.0), plan, job.seed, lessons.examples, lessons.prompts, plan.placebo, runtime,
-        lambda doing, done, total: watchers.part(f"{what}: {doing}", done, total), job.arm.decode.thinking,
+        replace(job.arm.model, dose=1.0), plan, job.seed, lessons.examples, lessons.prompts, placebo=plan.placebo,
+        runtime=runtime, watch=lambda doing, done, total: watchers.part(f"{what}: {doing}", done, total),
+        thinking=job.arm.decode.thinking,
     )  # fmt: skip
     store.make_folder(work)
     card = dict(OPERATOR.fit(fitting, work))

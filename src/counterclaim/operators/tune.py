@@ -16,7 +16,7 @@ from counterclaim.spec import Dpo, Grpo, TunePlan
 
 
 @contextmanager
-def adapted(model: Model, folder: Path, dose: float) -> Iterator[None]:
+def adapted(model: Model, folder: Path, dose: float) -> Iterator[Model]:
     """The model with an adapter over it, scaled by a dose; without it again when the block ends, however it ends.
 
     Raises:
@@ -28,7 +28,7 @@ def adapted(model: Model, folder: Path, dose: float) -> Iterator[None]:
             f"{model.ref.repo} cannot be given an adapter", remedy="use a model of transformers: a folder, a repository"
         )
     with trainable.adapted(folder, dose):
-        yield
+        yield model
 
 
 def hold_batches(plan: TunePlan) -> None:

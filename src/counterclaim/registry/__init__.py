@@ -11,6 +11,7 @@ from importlib.metadata import entry_points
 
 from counterclaim.registry._backends import (
     Answer,
+    Applied,
     Ask,
     Backend,
     Capability,
@@ -38,11 +39,11 @@ from counterclaim.registry._instruments import (
     instruments,
     register,
 )
-from counterclaim.registry._operators import Fitting, Operator, Watch, operator, operator_named, operators
+from counterclaim.registry._operators import Fitting, Labelled, Operator, Watch, operator, operator_named, operators
 from counterclaim.registry._rewards import Reward, reward, reward_named, rewards
 
 __all__ = [
-    "GOLD_KEYS", "Answer", "Ask", "Backend", "Capability", "Card", "Check", "Finding", "Fitting", "Instrument", "Item", "Judge", "Ledger", "Model", "ModelSpec",
+    "GOLD_KEYS", "Answer", "Applied", "Ask", "Backend", "Capability", "Card", "Check", "Finding", "Fitting", "Instrument", "Item", "Judge", "Labelled", "Ledger", "Model", "ModelSpec",
     "Need", "Operator", "Range", "Reading", "Reward", "Runtime", "Tools", "Watch", "backend", "backend_of", "backends", "check", "checks", "instrument",
     "instrument_named", "instruments", "load_plugins", "operator", "operator_named", "operators", "register", "reward",
     "reward_named", "rewards",

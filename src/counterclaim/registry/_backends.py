@@ -20,6 +20,21 @@ Capability = Literal["generate", "logprobs", "activations", "edit", "train"]
 
 
 @dataclass(frozen=True, slots=True)
+class Applied:
+    """What an operator has fitted, laid over a model by a dose.
+
+    Attributes:
+        operator: name of the operator.
+        folder: what its ``fit`` has left, with its card.
+        dose: 0 is the model without it, 1 the whole of it.
+    """
+
+    operator: str
+    folder: Path
+    dose: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
 class ModelSpec:
     """Which model answers: everything about it that can change an answer.
 
@@ -33,6 +48,7 @@ class ModelSpec:
         chat_template: file with a chat template (Jinja) instead of the model's own.
         raw: put the text of the prompt to the model as it is, without a chat template.
         dose: by how much the adapter is scaled: 1 as it was trained, 0.5 half of it, 0 the model without it.
+        applied: an inference-time operator laid over the model with its adapter; backends open the model without it.
     """
 
     name: str
@@ -43,6 +59,7 @@ class ModelSpec:
     chat_template: Path | None = None
     raw: bool = False
     dose: float = 1.0
+    applied: Applied | None = None
 
 
 @dataclass(slots=True)
@@ -109,11 +126,14 @@ class Ask:
             Arms of one experiment use equal keys, so they share their random numbers.
         messages: the whole conversation, system prompt included.
         sample: 0-based index among the answers to this prompt.
+        applied: what is laid over the model for this row alone, by an operator that works ``by_row``; rows of one batch may
+            differ in it.
     """
 
     key: str
     messages: tuple[Message, ...]
     sample: int = 0
+    applied: Applied | None = None
 
 
 @dataclass(frozen=True, slots=True)

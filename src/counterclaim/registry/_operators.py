@@ -13,12 +13,27 @@ from pathlib import Path
 from typing import Any
 
 from counterclaim.errors import InputError
-from counterclaim.records import Example, Json, Prompt
+from counterclaim.records import Example, Json, Prompt, Response
 from counterclaim.registry._backends import Capability, Model, ModelSpec, Runtime
 from counterclaim.registry._checks import hold_name
 
 Watch = Callable[[str, int, int], None]
 """Told what is being done, how many parts of it are done, and how many there are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """An answer of the model itself, with what instruments read off it.
+
+    Attributes:
+        prompt: what was asked.
+        response: what the model answered.
+        values: axis to value, for the axes that could be scored: ``correct`` 1.0, ``delivery`` ``hedge``.
+    """
+
+    prompt: Prompt
+    response: Response
+    values: Mapping[str, float | str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +46,7 @@ class Fitting:
         seed: of everything random in it.
         examples: training examples, for operators that imitate.
         prompts: prompts with golds, for operators that learn from outcomes.
+        answers: the model's own answers to training prompts, scored, for operators that read activations.
         placebo: whether what there is to be learnt is destroyed by shuffling, everything else being equal.
         thinking: the chat template's thinking switch with which answers will be asked for; None leaves it alone.
         runtime: how models are run.
@@ -42,6 +58,7 @@ class Fitting:
     seed: int
     examples: Sequence[Example] = ()
     prompts: Sequence[Prompt] = ()
+    answers: Sequence[Labelled] = ()
     placebo: bool = False
     runtime: Runtime = field(default_factory=Runtime)
     watch: Watch = field(default=lambda doing, done, total: None)
@@ -49,7 +66,7 @@ class Fitting:
 
 
 Fit = Callable[[Fitting, Path], Mapping[str, Json]]
-On = Callable[[Model, Path, float], AbstractContextManager[None]]
+On = Callable[[Model, Path, float], AbstractContextManager[Model]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +79,9 @@ class Operator:
         needs: what the backend of the model must be able to do.
         fit: makes the change from a ``Fitting`` and leaves it in the folder, which holds what an earlier attempt that was
             killed has left; returns its card.
-        on: lays what ``fit`` left in a folder over an opened model, scaled by a dose, until its ``with`` block ends.
+        on: lays what ``fit`` left in a folder over an opened model, scaled by a dose, until its ``with`` block ends; what it
+            yields is asked instead of the model, and may be the model itself.
+        by_row: whether rows of one batch may carry different fits and doses of it (``Ask.applied``).
     """
 
     name: str
@@ -70,12 +89,15 @@ class Operator:
     needs: frozenset[Capability]
     fit: Fit
     on: On
+    by_row: bool = False
 
 
 _OPERATORS: dict[str, Operator] = {}
 
 
-def operator(name: str, *, about: str, needs: tuple[Capability, ...], on: On) -> Callable[[Fit], Operator]:
+def operator(
+    name: str, *, about: str, needs: tuple[Capability, ...], on: On, by_row: bool = False
+) -> Callable[[Fit], Operator]:
     """Register a function that fits a change as an operator, with the one that lays it over a model.
 
     Raises:
@@ -84,7 +106,7 @@ def operator(name: str, *, about: str, needs: tuple[Capability, ...], on: On) ->
 
     def register(function: Fit) -> Operator:
         hold_name("operator", name, _OPERATORS)
-        made = Operator(name, about, frozenset(needs), function, on)
+        made = Operator(name, about, frozenset(needs), function, on, by_row)
         _OPERATORS[name] = made
         return made
 

@@ -13,6 +13,7 @@ from counterclaim.spec._claim import (
     template,
     validated,
 )
+from counterclaim.spec._edits import Bars, FiveSteps, OwnAnswers, ProbePlan, SidecarPlan, SteerPlan, TemperPlan
 from counterclaim.spec._models import model_json
 from counterclaim.spec._pipeline import ALLOWED_LICENCES, FilterPlan, PipelinePlan, StagePlan, load_pipeline
 from counterclaim.spec._study import ArmPlan, StudyPlan, arms_hash, load_study, training_hash
@@ -22,16 +23,23 @@ __all__ = [
     "ALLOWED_LICENCES",
     "RECIPES",
     "ArmPlan",
+    "Bars",
     "Dpo",
     "FilterPlan",
+    "FiveSteps",
     "Grpo",
     "Lora",
+    "OwnAnswers",
     "PipelinePlan",
+    "ProbePlan",
     "PromptChoice",
     "Sft",
+    "SidecarPlan",
     "Stage",
     "StagePlan",
+    "SteerPlan",
     "StudyPlan",
+    "TemperPlan",
     "TunePlan",
     "arms_hash",
     "line_of",
