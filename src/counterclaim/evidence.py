@@ -180,6 +180,7 @@ class Evidence:
         train_words: median words of the thoughts and of the answers that were to be imitated; empty where none were, None
             where it is not known.
         cards: a judge's known-answer cards with what it returned.
+        probing: what the five steps found of a probe (``probing.five_steps``); None where the claim is not about one.
         counts: set instead of responses when only counts are known.
         notes: what the importers noticed.
         draws: bootstrap resamples and permutations.
@@ -198,6 +199,7 @@ class Evidence:
         train_sample: Sequence[str] = (),
         train_words: Sequence[float] | None = None,
         cards: Sequence[Mapping[str, Json]] = (),
+        probing: Mapping[str, Json] | None = None,
         counts: Counts | None = None,
         notes: Sequence[str] = (),
         draws: int = 10_000,
@@ -211,6 +213,7 @@ class Evidence:
         self.train_sample = tuple(train_sample)
         self.train_words = None if train_words is None else tuple(train_words)
         self.cards = tuple(cards)
+        self.probing = probing
         self.counts = counts
         self.notes = tuple(notes)
         self.draws = draws

@@ -421,6 +421,7 @@ def evidence_of(records: Records) -> Evidence:
         train_sample=extras.get("train_sample", ()),
         train_words=extras.get("train_words"),
         cards=extras.get("cards", ()),
+        probing=extras.get("probing"),
         counts=None if study["counts"] is None else as_counts(study["counts"]),
         notes=study["notes"],
     )
