@@ -9,13 +9,15 @@ Two questions per prompt, over training rows that are streamed once:
   n-grams. Candidates come from MinHash LSH; the similarity reported is exact.
 
 What many prompts share (an instruction prefix, a template) says nothing about one of them, and is left out.
+
+And one question per set (``told_apart``): can a classifier tell these texts from those?
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from typing import Any, Self
@@ -23,8 +25,13 @@ from typing import Any, Self
 import numpy as np
 
 from counterclaim.errors import RecordError
-from counterclaim.records import Json
+from counterclaim.records import Estimate, Json
+from counterclaim.stats import delong
 from counterclaim.text import HashedWords, Hashes, Numbers, hash_words
+
+MOST_TEXTS = 1_000
+"""Texts of one set that are looked at to tell two sets apart."""
+FOLDS = 5
 
 _BATCH_CHARS = 1 << 20  # texts hashed at once: larger batches fall out of the processor's cache
 _COMMON_SHARE = 0.02  # an n-gram in this share of the prompts (at least 3 of them) is boilerplate
@@ -152,6 +159,48 @@ def scan(
     return OverlapReport(
         n_rows, n, jaccard, grams.n_boilerplate, {key: PromptOverlap(**item) for key, item in found.items()}
     )
+
+
+def told_apart(a: Sequence[str], b: Sequence[str], level: float = 0.95) -> Estimate:
+    """How well a classifier tells two sets of texts apart: a two-sample test (Lopez-Paz and Oquab 2017).
+
+    Cross-validated AUC of a linear classifier on hashed words and word pairs, with DeLong's interval: 0.5 where the texts
+    could be of one source, 1 where each shows its set. It knows words and not what they mean, so an AUC near 0.5 says
+    that the same things are said in the same words, and one near 1 may be another topic as well as another style.
+
+    Args:
+        a: texts of the first set; equal ones count once, and of more than ``MOST_TEXTS`` some are drawn.
+        b: texts of the second set, likewise; a text from it should score higher.
+        level: of the interval.
+
+    Returns:
+        The AUC; undefined where a set has fewer than ``FOLDS`` different texts.
+    """
+    from sklearn.feature_extraction.text import HashingVectorizer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import StratifiedKFold, cross_val_predict
+
+    random = np.random.default_rng(0)
+
+    def some(texts: Sequence[str]) -> list[str]:
+        unique = sorted(set(texts))
+        if len(unique) <= MOST_TEXTS:
+            return unique
+        return [unique[i] for i in np.sort(random.choice(len(unique), MOST_TEXTS, replace=False))]
+
+    first, second = some(a), some(b)
+    n = len(first) + len(second)
+    if min(len(first), len(second)) < FOLDS:
+        return Estimate.undefined(f"a set has fewer than {FOLDS} different texts", n=n, level=level, method="DeLong")
+    features = HashingVectorizer(n_features=2**14, ngram_range=(1, 2)).transform([*first, *second])
+    labels = np.array([0] * len(first) + [1] * len(second))
+    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=0)
+    # the dual solver works on the few rows instead of the many columns: 70 times faster at 600 prompts
+    model = LogisticRegression(
+        C=10.0, max_iter=1_000, class_weight="balanced", solver="liblinear", dual=True, random_state=0
+    )
+    scores = cross_val_predict(model, features, labels, cv=folds, method="decision_function")
+    return delong(scores, labels == 1, level)
 
 
 def _batches(texts: Iterable[str]) -> Iterator[list[str]]:

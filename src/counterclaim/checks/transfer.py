@@ -16,12 +16,12 @@ from counterclaim.checks.wording import (
 )
 from counterclaim.evidence import Arm, Evidence
 from counterclaim.metrics import Floats, Metric
+from counterclaim.overlap import told_apart
 from counterclaim.records import Estimate, Json, Outcome
 from counterclaim.registry import Finding, check
 
 TELLING = 0.7  # a classifier this good tells two sets of prompts apart for practical purposes
 FEW = 10  # positives below which a class-conditional rate is an anecdote
-MOST_PROMPTS = 1_000
 
 
 @check(
@@ -49,7 +49,7 @@ def shift(evidence: Evidence) -> Finding:
             )
             + ".",
         )
-    told = _classifier_auc(train, test, evidence.claim.level)
+    told = told_apart(train, test, evidence.claim.level)
     apart = told.low is not None and told.low > 0.5 and (told.estimate or 0.0) >= TELLING
     text = f"A classifier tells test from training prompts with AUC {with_interval(told)}"
     moved = _base_rate_move(evidence)
@@ -66,32 +66,6 @@ def shift(evidence: Evidence) -> Finding:
 
 
 _SPLITS = ("train", "dev", "test", "fresh")
-
-
-def _classifier_auc(train: list[str], test: list[str], level: float) -> Estimate:
-    """Cross-validated AUC of a linear classifier on hashed words and word pairs (a classifier two-sample test)."""
-    from sklearn.feature_extraction.text import HashingVectorizer
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.model_selection import StratifiedKFold, cross_val_predict
-
-    random = np.random.default_rng(0)
-
-    def some(texts: list[str]) -> list[str]:
-        unique = sorted(set(texts))
-        if len(unique) <= MOST_PROMPTS:
-            return unique
-        return [unique[i] for i in np.sort(random.choice(len(unique), MOST_PROMPTS, replace=False))]
-
-    a, b = some(train), some(test)
-    features = HashingVectorizer(n_features=2**14, ngram_range=(1, 2)).transform([*a, *b])
-    labels = np.array([0] * len(a) + [1] * len(b))
-    folds = StratifiedKFold(5, shuffle=True, random_state=0)
-    # the dual solver works on the few rows instead of the many columns: 70 times faster at 600 prompts
-    model = LogisticRegression(
-        C=10.0, max_iter=1_000, class_weight="balanced", solver="liblinear", dual=True, random_state=0
-    )
-    scores = cross_val_predict(model, features, labels, cv=folds, method="decision_function")
-    return stats.delong(scores, labels == 1, level)
 
 
 def _base_rate_move(evidence: Evidence) -> Estimate | None:
