@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from statistics import NormalDist
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -179,3 +181,19 @@ def test_bad_shapes_and_numbers_are_refused() -> None:
     ):
         with pytest.raises(ValueError):
             call()
+
+
+@pytest.mark.parametrize(("positives", "negatives"), [(55, 138), (9, 184), (40, 40)])
+def test_the_auc_that_a_design_can_tell_from_chance_is_told_in_four_draws_of_five(positives: int, negatives: int) -> None:
+    area = stats.mde_auc(positives, negatives)
+    separation = 2**0.5 * NormalDist().inv_cdf(area)
+    rng = np.random.default_rng(positives)
+    labels = np.repeat([True, False], [positives, negatives])
+    scores = rng.standard_normal((600, len(labels))) + separation * labels
+    told = np.mean([(stats.delong(row, labels).low or 0.0) > 0.5 for row in scores])
+    assert 0.72 < told < 0.88
+
+
+def test_an_auc_cannot_be_told_without_two_of_each_class() -> None:
+    assert stats.mde_auc(1, 100) == np.inf
+    assert stats.mde_auc(50, 50, null_sd=0.08) > stats.mde_auc(50, 50)

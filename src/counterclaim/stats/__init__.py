@@ -34,6 +34,7 @@ from counterclaim.stats.permutation import (
 )
 from counterclaim.stats.power import (
     mde,
+    mde_auc,
     mde_binary_paired,
     n_for,
     n_for_binary_paired,
@@ -77,6 +78,7 @@ __all__ = [
     "mcnemar_exact",
     "mcnemar_range",
     "mde",
+    "mde_auc",
     "mde_binary_paired",
     "mean",
     "n_for",

@@ -12,6 +12,7 @@ from counterclaim.stats.distributions import (
     binomial_quantile,
     chi_ratios,
     log_binomial_law,
+    normal_quantile,
     normal_tails,
     t_quantile,
 )
@@ -115,6 +116,42 @@ def n_for_binary_paired(discordant_rate: float, effect: float, alpha: float = 0.
     if effect == 0:
         raise ValueError("no number of pairs detects an effect of 0")
     return _smallest(lambda n: power_mcnemar(discordant_rate, n, effect, alpha) >= power, 1)
+
+
+def mde_auc(n_pos: int, n_neg: int, alpha: float = 0.05, power: float = 0.8, null_sd: float | None = None) -> float:
+    """The smallest AUC above 0.5 that a two-sided test against chance finds with this power.
+
+    Variances are those of Hanley and McNeil (1982) for exponential scores; the quantile is Student's t on the smaller class.
+
+    Args:
+        n_pos: positives.
+        n_neg: negatives.
+        alpha: two-sided level.
+        power: wanted.
+        null_sd: standard deviation of the estimate at chance, where it is known to be larger than the class sizes say (that
+            of a cross-validated AUC is); it scales the standard deviation elsewhere, too.
+
+    Returns:
+        A fraction in (0.5, 1), or infinity where a class has fewer than two items or even perfect ranking would be missed.
+    """
+    _check(alpha, power)
+    fewer = min(n_pos, n_neg)
+    if fewer < 2:
+        return math.inf
+    at_chance = _hanley_mcneil(0.5, n_pos, n_neg)
+    scale = 1.0 if null_sd is None else null_sd / at_chance
+    critical, needed = t_quantile(1 - alpha, fewer - 1), normal_quantile(power)
+
+    def found(area: float) -> bool:
+        return area - 0.5 >= scale * (critical * at_chance + needed * _hanley_mcneil(area, n_pos, n_neg))
+
+    return _bisect(found, 0.5, 1.0) if found(1.0) else math.inf
+
+
+def _hanley_mcneil(area: float, n_pos: int, n_neg: int) -> float:
+    both_above, both_below = area / (2 - area), 2 * area * area / (1 + area)
+    spread = area * (1 - area) + (n_pos - 1) * (both_above - area**2) + (n_neg - 1) * (both_below - area**2)
+    return math.sqrt(max(spread, 0.0) / (n_pos * n_neg))
 
 
 def n_to_settle(half_width: float, n: int, margin: float) -> int:
