@@ -30,7 +30,7 @@ from counterclaim.models.hf.devices import give_back, is_out_of_memory, threads_
 from counterclaim.models.hf.fingerprint import adapter_hash, hash_of_text
 from counterclaim.models.hf.loading import Loaded, settings
 from counterclaim.models.hf.sampling import KeyedSampler, PresencePenalty, row_key
-from counterclaim.records import Decode, FinishReason, ModelRef
+from counterclaim.records import Decode, FinishReason, Message, ModelRef
 from counterclaim.registry import Answer, Ask, ModelSpec, Runtime
 
 log = logging.getLogger("counterclaim.models.hf")
@@ -66,6 +66,11 @@ class HfModel:
         network: the causal language model, or the PEFT model around it.
         tokenizer: its tokenizer.
         device: where it is.
+        pad: id of the token that fills shorter rows.
+        needs: what its rows need of the device's memory.
+        batch_size: rows per batch, where the user has fixed it.
+        response_from: int64 (rows,), the column of each row that predicts the first token of its answer, while a forward pass
+            runs over prompts together with their answers; None at all other times.
     """
 
     def __init__(self, loaded: Loaded, runtime: Runtime) -> None:
@@ -75,13 +80,15 @@ class HfModel:
         self._ref = loaded.ref
         self._template = loaded.template
         self._ends = loaded.ends
-        self._pad = loaded.pad
+        self.pad = loaded.pad
         self._runtime = runtime
         self._decode_tokens = decoder_of(loaded.tokenizer)
         self._text_config = loaded.network.config.get_text_config()
         weights = sum(value.numel() * value.element_size() for value in loaded.network.parameters())
         element = 2 if loaded.network.dtype in (torch.float16, torch.bfloat16) else 4
-        self._needs = footprint(self._text_config, weights, element, loaded.device)
+        self.needs = footprint(self._text_config, weights, element, loaded.device)
+        self.batch_size = runtime.batch_size
+        self.response_from: Tensor | None = None
         self._told: set[str] = set()
 
     @property
@@ -142,7 +149,7 @@ class HfModel:
             yield news
         lengths = {index: len(tokens) for index, tokens in work.prompts.items()}
         too_large = math.inf  # tokens of the smallest batch that did not fit into memory
-        for batch in plan(lengths, work.budget, self._needs, self._runtime.batch_size):
+        for batch in plan(lengths, work.budget, self.needs, self.batch_size):
             parts = [batch]
             while parts:
                 part = parts.pop(0)
@@ -189,7 +196,7 @@ class HfModel:
         refused: dict[int, Answer] = {}
         for index, ask in enumerate(asks):
             try:
-                texts[index] = self._rendered(ask, decode.thinking)
+                texts[index] = self.rendered(ask.messages, decode.thinking)
             except (TemplateError, ValueError, TypeError) as error:
                 refused[index] = _refused(
                     f"the chat template does not take this conversation ({error}); "
@@ -197,28 +204,35 @@ class HfModel:
                 )
         if decode.thinking is not None and texts:
             self._tell_if_thinking_is_ignored(asks[min(texts)])
-        encoded = (
-            self.tokenizer(list(texts.values()), add_special_tokens=self._template is None, verbose=False)["input_ids"]
-            if texts
-            else []
-        )
         prompts: dict[int, list[int]] = {}
-        for index, tokens in zip(texts, encoded, strict=True):
+        for index, tokens in zip(texts, self.encoded(list(texts.values())), strict=True):
             if (why := self._no_room(len(tokens), budget)) is not None:
                 refused[index] = _refused(why, len(tokens))
             else:
-                prompts[index] = list(tokens)
+                prompts[index] = tokens
         return prompts, refused
 
-    def _rendered(self, ask: Ask, thinking: bool | None) -> str:
+    def encoded(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of prompts as ``rendered`` gives them; a template has written special tokens already."""
+        if not texts:
+            return []
+        made = self.tokenizer(list(texts), add_special_tokens=self._template is None, verbose=False)["input_ids"]
+        return [list(tokens) for tokens in made]
+
+    def rendered(self, messages: Sequence[Message], thinking: bool | None) -> str:
+        """A conversation as the model reads it, up to where its answer begins.
+
+        Raises:
+            TemplateError, ValueError, TypeError: the chat template does not take it.
+        """
         if self._template is None:
-            return "\n\n".join(message.content for message in ask.messages)
+            return "\n\n".join(message.content for message in messages)
         switch: dict[str, Any] = {} if thinking is None else {"enable_thinking": thinking}
-        turns = [{"role": message.role, "content": message.content} for message in ask.messages]
+        turns = [{"role": message.role, "content": message.content} for message in messages]
         return str(self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True, **switch))
 
     def _tell_if_thinking_is_ignored(self, ask: Ask) -> None:
-        if "thinking" not in self._told and self._rendered(ask, True) == self._rendered(ask, False):
+        if "thinking" not in self._told and self.rendered(ask.messages, True) == self.rendered(ask.messages, False):
             self._told.add("thinking")
             log.warning("The chat template of %s has no thinking switch: `thinking` changes nothing.", self._ref.repo)
 
@@ -241,7 +255,7 @@ class HfModel:
         prompts = [work.prompts[index] for index in part]
         width = max(map(len, prompts))
         padding = [width - len(prompt) for prompt in prompts]
-        rows = [[self._pad] * n + prompt for n, prompt in zip(padding, prompts, strict=True)]
+        rows = [[self.pad] * n + prompt for n, prompt in zip(padding, prompts, strict=True)]
         mask = [[0] * n + [1] * (width - n) for n in padding]
         watch = _Watch(
             [Detokenizer(self._decode_tokens, work.decode.stop or ()) for _ in part], self._ends, self._runtime.progress
@@ -253,7 +267,7 @@ class HfModel:
             attention_mask=torch.tensor(mask, device=self.device),
             generation_config=settings(
                 self._ends,
-                self._pad,
+                self.pad,
                 max_new_tokens=work.budget,
                 do_sample=False,  # a drawn token is the only one that the sampler leaves
             ),
