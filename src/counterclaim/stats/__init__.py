@@ -16,6 +16,12 @@ from counterclaim.stats.equivalence import (
     tost,
     tost_proportions,
 )
+from counterclaim.stats.logistic import (
+    Logistic,
+    cross_decisions,
+    fit_logistic,
+    stratified_folds,
+)
 from counterclaim.stats.means import (
     ancova,
     mean,
@@ -60,6 +66,7 @@ from counterclaim.stats.weights import bootstrap_means, bootstrap_weights
 
 __all__ = [
     "Equivalence",
+    "Logistic",
     "Statistic",
     "ancova",
     "arm_swap_test",
@@ -71,8 +78,10 @@ __all__ = [
     "bootstrap_weights",
     "cohen_d",
     "cohen_kappa",
+    "cross_decisions",
     "delong",
     "delong_paired",
+    "fit_logistic",
     "holm",
     "max_null",
     "mcnemar_exact",
@@ -96,6 +105,7 @@ __all__ = [
     "random_effects",
     "random_half_sums",
     "sign_flip_test",
+    "stratified_folds",
     "tost",
     "tost_proportions",
     "wilson",
