@@ -164,9 +164,20 @@ _HALF = 0.5
 
 
 def contamination(examples: Sequence[Example], forbidden: Sequence[Prompt]) -> tuple[list[Example], list[Dropped]]:
-    """Examples told apart by whether what is asked in them is a forbidden prompt, or nearly one.
+    """Examples told apart by whether what is asked in them is a forbidden prompt, or nearly one (``copied``)."""
+    found = copied(examples, forbidden)
+    kept = [example for i, example in enumerate(examples) if i not in found]
+    dropped = [
+        Dropped(examples[i], "contamination", f"what it asks is test prompt {key}: {why}", examples[i].prompt_id)
+        for i, (key, why) in sorted(found.items())
+    ]
+    return kept, dropped
 
-    Dropped is an example that was made from a forbidden prompt, or in which a user's turn, or all turns together,
+
+def copied(examples: Sequence[Example], forbidden: Sequence[Prompt]) -> dict[int, tuple[str, str]]:
+    """Examples in which a forbidden prompt is asked, or nearly one: index to the prompt's id and in what way.
+
+    Found is an example that was made from a forbidden prompt, or in which a user's turn, or all turns together,
 
     * has the same words as a forbidden prompt, marks and letter case aside;
     * is an edited copy of it: of about its length, it holds every word that few forbidden prompts have (the names, as
@@ -189,13 +200,7 @@ def contamination(examples: Sequence[Example], forbidden: Sequence[Prompt]) -> t
             found[i] = seen
     clean = [i for i in range(len(examples)) if i not in found]
     alike = _alike(texts, [asked[i] for i in clean], [_everything(examples[i]) for i in clean])
-    found |= {clean[i]: why for i, why in alike.items()}
-    kept = [example for i, example in enumerate(examples) if i not in found]
-    dropped = [
-        Dropped(examples[i], "contamination", f"what it asks is test prompt {key}: {why}", examples[i].prompt_id)
-        for i, (key, why) in sorted(found.items())
-    ]
-    return kept, dropped
+    return found | {clean[i]: why for i, why in alike.items()}
 
 
 class _Copies:
