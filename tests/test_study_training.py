@@ -192,7 +192,7 @@ def test_other_examples_are_another_study(home: Path, run: Path) -> None:
 
 def test_a_model_that_cannot_be_trained_is_refused_before_anything_is_answered(home: Path) -> None:
     text = STUDY.replace('model = "model"', 'model = "http://127.0.0.1:9/v1#m"')
-    with pytest.raises((ModelError, InputError), match="cannot be trained"):
+    with pytest.raises((ModelError, InputError), match="tune cannot change"):
         study.run(load(home, text), home / "endpoint")
     assert not (home / "endpoint" / "responses.jsonl").exists()
 

@@ -11,14 +11,15 @@ import pydantic
 import pytest
 
 from counterclaim.errors import InputError
-from counterclaim.spec import Dpo, Grpo, Lora, Sft, TunePlan, training_told, tune_json
-from counterclaim.spec._tune import ATTENTION, MLP, RECIPES, Extras, to_tune, tune_schema
+from counterclaim.spec import Dpo, Grpo, Lora, Sft, TunePlan, change_json, change_told
+from counterclaim.spec._choices import Doses
+from counterclaim.spec._tune import ATTENTION, MLP, RECIPES, to_tune, tune_schema
 
 HERE = Path("/studies/mine.toml")
 GRPO = '[grpo.prompts]\nset = "tiny"\n'
 
 
-def read(text: str) -> tuple[TunePlan, Extras]:
+def read(text: str) -> tuple[TunePlan, Doses]:
     return to_tune(tune_schema().model_validate(tomllib.loads(text)), HERE, "treatment.tune")
 
 
@@ -83,7 +84,7 @@ def test_paths_are_found_from_the_folder_of_the_file() -> None:
 
 
 def test_doses_are_sorted_and_told_once() -> None:
-    assert read('data = "x"\ndoses = [1.0, 0.5, 0, 0.5]\nplacebo = true\n[sft]\n')[1] == Extras((0.0, 0.5, 1.0), True)
+    assert read('data = "x"\ndoses = [1.0, 0.5, 0, 0.5]\nplacebo = true\n[sft]\n')[1] == Doses((0.0, 0.5, 1.0), True)
 
 
 def test_targets_are_named_modules_or_stand_for_them() -> None:
@@ -150,9 +151,9 @@ def test_every_setting_can_be_said_and_every_key_is_one(table: str, kind: Any) -
 
 
 def test_a_training_is_told_with_what_it_was_trained_on() -> None:
-    said = tune_json(plan('recipe = "sft"\ndata = "taught/own.jsonl"\nlora = { targets = ["q_proj"], rank = 4 }\n'))
-    assert training_told(said) == "1 adapter of rank 4 on 1 kind of modules, trained by SFT (3 epochs) on own.jsonl"
-    assert training_told({**said, "placebo": True}).endswith("(3 epochs) on own.jsonl, shuffled")
-    paid = tune_json(plan('recipe = "outcome"\n' + GRPO))
-    assert training_told({**paid, "placebo": True}).endswith(" on shuffled data")
-    assert not training_told(paid).endswith("data")
+    said = change_json(plan('recipe = "sft"\ndata = "taught/own.jsonl"\nlora = { targets = ["q_proj"], rank = 4 }\n'))
+    assert change_told(said) == "1 adapter of rank 4 on 1 kind of modules, trained by SFT (3 epochs) on own.jsonl"
+    assert change_told({**said, "placebo": True}).endswith("(3 epochs) on own.jsonl, shuffled")
+    paid = change_json(plan('recipe = "outcome"\n' + GRPO))
+    assert change_told({**paid, "placebo": True}).endswith(" on shuffled data")
+    assert not change_told(paid).endswith("data")

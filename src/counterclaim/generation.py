@@ -7,9 +7,10 @@ first run, so that a run that was killed ends with the records of one that was n
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Any, Self
 
 from counterclaim.errors import InputError, ModelError, RegistryError
 from counterclaim.models import open_model
@@ -24,7 +25,7 @@ from counterclaim.records import (
     Response,
     to_json,
 )
-from counterclaim.registry import Ask, Model, ModelSpec, Runtime
+from counterclaim.registry import Applied, Ask, Model, ModelSpec, Runtime, operator_named
 from counterclaim.spec import ArmPlan
 from counterclaim.store import Journal
 
@@ -132,43 +133,76 @@ def generate(
     out: list[Response] = []
     kept = {answer.key: answer for answer in known if answer.error is None}
     with _Run(journal, kept, total, runtime or Runtime(), watch, open) as run:
-        for plan in plans:
+        for group in _together(plans):
             wanted = [
                 _Wanted(
-                    prompt.id,
-                    seed,
-                    Ask(prompt.id, conversation(prompt, plan.decode), number * samples + i),
-                    plan.first_sample,
+                    plan, plan.name, prompt.id, seed,
+                    Ask(prompt.id, conversation(prompt, plan.decode), number * samples + i, _of_row(plan)),
+                    plan.replicate or (str(seed) if len(seeds) > 1 else ""),
                 )
+                for plan in group
                 for number, seed in enumerate(seeds)
                 for prompt in prompts
                 for i in range(samples)
-            ]
-            answers = run.answer(plan.name, plan, wanted, replicated=len(seeds) > 1)
+            ]  # fmt: skip
+            answers = run.answer(wanted)
             out += answers
             for name, said in turns.items():
                 following = _next_turns(wanted, answers, name, said)
                 run.tally.total -= len(wanted) - len(following)
-                out += run.answer(follow_up_arm(plan.name, name), plan, following, replicated=len(seeds) > 1)
-    return out
+                out += run.answer(following)
+    order = {arm: at for at, arm in enumerate(_arms_in_order(plans, turns))}
+    return sorted(out, key=lambda answer: order[answer.arm])  # a stable sort: fits of one arm stay in their order
+
+
+def _arms_in_order(plans: Sequence[ArmPlan], turns: Iterable[str]) -> Iterator[str]:
+    for name in dict.fromkeys(plan.name for plan in plans):
+        yield name
+        yield from (follow_up_arm(name, turn) for turn in turns)
+
+
+def _together(plans: Sequence[ArmPlan]) -> list[list[ArmPlan]]:
+    """Arms whose answers are rows of the same batches: those that differ in what is laid over the model by row, and in nothing else."""
+    groups: dict[object, list[ArmPlan]] = {}
+    for number, plan in enumerate(plans):
+        by_row = plan.model.applied is None or _is_by_row(plan.model.applied)
+        key = (replace(plan.model, applied=None), plan.decode) if by_row else number
+        groups.setdefault(key, []).append(plan)
+    apart: list[list[ArmPlan]] = []
+    for group in groups.values():
+        mixed = any(plan.model.applied is not None and _is_by_row(plan.model.applied) for plan in group)
+        apart += [group] if mixed else [[plan] for plan in group]
+    return apart
+
+
+def _is_by_row(applied: Applied) -> bool:
+    return operator_named(applied.operator).by_row
+
+
+def _of_row(plan: ArmPlan) -> Applied | None:
+    """What the rows of an arm carry themselves."""
+    return plan.model.applied if plan.model.applied is not None and _is_by_row(plan.model.applied) else None
 
 
 @dataclass(frozen=True, slots=True)
 class _Wanted:
-    """One answer that is wanted: the prompt and the seed it belongs to, what is asked, and by how much its sample is shifted.
+    """One answer that is wanted: for which arm, to which prompt, with which seed, and what is asked.
 
-    The shift keeps the answers of several adapters of one arm apart, and leaves them the random numbers of the control.
+    Its sample is shifted, which keeps the answers of several fits of one arm apart, and leaves them the random numbers of the
+    control.
     """
 
+    plan: ArmPlan
+    arm: str
     prompt_id: str
     seed: int
     ask: Ask
-    shift: int = 0
+    replicate: str
 
     @property
-    def sample(self) -> int:
-        """The index of its answer among those of the arm to the prompt."""
-        return self.ask.sample + self.shift
+    def key(self) -> Key:
+        """What names its answer."""
+        return self.arm, self.prompt_id, self.ask.sample + self.plan.first_sample
 
 
 def conversation(prompt: Prompt, decode: Decode) -> tuple[Message, ...]:
@@ -182,13 +216,12 @@ def conversation(prompt: Prompt, decode: Decode) -> tuple[Message, ...]:
 
 def _next_turns(wanted: Sequence[_Wanted], answers: Sequence[Response], name: str, said: str) -> list[_Wanted]:
     """The conversations with the answer and the scripted next turn added; an answer that failed has none."""
-    text_of = {(answer.prompt_id, answer.sample): answer.text for answer in answers}
     out = []
-    for item in wanted:
-        if text := text_of[item.prompt_id, item.sample]:
-            messages = (*item.ask.messages, Message("assistant", text), Message("user", said))
-            ask = Ask(f"{item.ask.key}{FOLLOWS}{name}", messages, item.ask.sample)
-            out.append(_Wanted(item.prompt_id, item.seed, ask, item.shift))
+    for item, answer in zip(wanted, answers, strict=True):
+        if answer.text:
+            messages = (*item.ask.messages, Message("assistant", answer.text), Message("user", said))
+            ask = replace(item.ask, key=f"{item.ask.key}{FOLLOWS}{name}", messages=messages)
+            out.append(replace(item, arm=follow_up_arm(item.arm, name), ask=ask))
     return out
 
 
@@ -196,13 +229,25 @@ def _hold_to_model(kept: Response, ref: ModelRef, decode: Decode) -> None:
     """Raise ModelError where the model that goes on is not the one that answered so far; libraries may be newer."""
     then: dict[str, Json] = {**to_json(kept.model), "chat_template": kept.decode.chat_template}
     now: dict[str, Json] = {**to_json(ref), "chat_template": decode.chat_template}
-    for what in ("repo", "revision", "dtype", "quantisation", "adapter_hash", "adapter_dose", "chat_template"):
+    for what in (
+        "repo", "revision", "dtype", "quantisation", "adapter_hash", "adapter_dose", "operator", "operator_hash",
+        "operator_dose", "chat_template",
+    ):  # fmt: skip
         if then.get(what) != now.get(what):
             raise ModelError(
                 f"the model of {kept.arm} is not the one that gave the answers so far: its {what.replace('_', ' ')} was "
                 f"{then.get(what) or 'not stated'} and is {now.get(what) or 'not stated'}",
                 remedy="go on with that one, or begin anew in another --out",
             )
+
+
+def _ref_of(model: Model, applied: Applied | None) -> ModelRef:
+    """The fingerprint of a row's model."""
+    if applied is None:
+        return model.ref
+    edited: Any = model  # a backend that can edit
+    ref: ModelRef = edited.ref_with(applied)
+    return ref
 
 
 class _Run:
@@ -232,51 +277,70 @@ class _Run:
     def __exit__(self, *_: object) -> None:
         self._close()
 
-    def answer(self, arm: str, plan: ArmPlan, wanted: Sequence[_Wanted], *, replicated: bool) -> list[Response]:
-        """The answers that are wanted, in their order: kept ones as they are, the others from the model."""
-        self.tally.begin(arm)
+    def answer(self, wanted: Sequence[_Wanted]) -> list[Response]:
+        """The answers that are wanted, in their order: kept ones as they are, the others from one model.
+
+        The arms differ in their name and in what their rows carry, and share everything else.
+        """
+        if not wanted:
+            return []
+        first, *others = dict.fromkeys(item.arm for item in wanted)
+        self.tally.begin(f"{first} and {len(others)} more arms" if others else first)
+        plan = wanted[0].plan
         for seed in dict.fromkeys(item.seed for item in wanted):
             items = [item for item in wanted if item.seed == seed]
-            done = {i for i, item in enumerate(items) if (arm, item.prompt_id, item.sample) in self.kept}
+            done = {i for i, item in enumerate(items) if item.key in self.kept}
             for i in done:
-                self.tally.add(self.kept[arm, items[i].prompt_id, items[i].sample])
+                self.tally.add(self.kept[items[i].key])
             self.tally.kept += len(done)
-            if len(done) == len(items):
-                continue
-            model = self._model(plan.model)
-            decode = replace(plan.decode, seed=seed, chat_template=model.chat_template)
-            for i in done:
-                _hold_to_model(self.kept[arm, items[i].prompt_id, items[i].sample], model.ref, decode)
-            for batch in model.answer([item.ask for item in items], decode, done):
-                made = [
-                    Response(
-                        prompt_id=items[i].prompt_id,
-                        arm=arm,
-                        sample=items[i].sample,
-                        text=answer.text,
-                        finish_reason=answer.finish_reason,
-                        finish_provenance=None if answer.finish_reason is FinishReason.UNKNOWN else Provenance.RECORDED,
-                        decode=decode,
-                        model=model.ref,
-                        n_tokens=answer.n_tokens,
-                        replicate=plan.replicate or (str(seed) if replicated else ""),
-                        error=answer.error,
-                        prompt_tokens=answer.prompt_tokens,
-                        token_chars=answer.token_chars,
-                    )
-                    for i, answer in batch
-                ]
-                self.journal.append(to_json(response) for response in made)
-                for response in made:
-                    self.kept[response.key] = response
-                    self.tally.add(response)
-                self._tell(0)
-        missing = [item.prompt_id for item in wanted if (arm, item.prompt_id, item.sample) not in self.kept]
+            if len(done) < len(items):
+                with self._changed(plan) as model:
+                    self._ask(model, items, replace(plan.decode, seed=seed, chat_template=model.chat_template), done)
+        missing = sum(item.key not in self.kept for item in wanted)
         if missing:
-            raise RegistryError(
-                f"the backend of {plan.model.name} gave no answer to {len(missing)} prompts it was asked"
-            )
-        return [self.kept[arm, item.prompt_id, item.sample] for item in wanted]
+            raise RegistryError(f"the backend of {plan.model.name} gave no answer to {missing} prompts it was asked")
+        return [self.kept[item.key] for item in wanted]
+
+    def _ask(self, model: Model, items: Sequence[_Wanted], decode: Decode, done: set[int]) -> None:
+        """Put to the model what is not done, and write down every answer when its batch is there."""
+        refs = {item.ask.applied: _ref_of(model, item.ask.applied) for item in items}
+        for i in done:
+            _hold_to_model(self.kept[items[i].key], refs[items[i].ask.applied], decode)
+        for batch in model.answer([item.ask for item in items], decode, done):
+            made = [
+                Response(
+                    prompt_id=items[i].prompt_id,
+                    arm=items[i].arm,
+                    sample=items[i].key[2],
+                    text=answer.text,
+                    finish_reason=answer.finish_reason,
+                    finish_provenance=None if answer.finish_reason is FinishReason.UNKNOWN else Provenance.RECORDED,
+                    decode=decode,
+                    model=refs[items[i].ask.applied],
+                    n_tokens=answer.n_tokens,
+                    replicate=items[i].replicate,
+                    error=answer.error,
+                    prompt_tokens=answer.prompt_tokens,
+                    token_chars=answer.token_chars,
+                )
+                for i, answer in batch
+            ]
+            self.journal.append(to_json(response) for response in made)
+            for response in made:
+                self.kept[response.key] = response
+                self.tally.add(response)
+            self._tell(0)
+
+    @contextmanager
+    def _changed(self, plan: ArmPlan) -> Iterator[Model]:
+        """The model of an arm, with what is laid over all of its rows."""
+        applied = plan.model.applied
+        model = self._model(replace(plan.model, applied=None))
+        if applied is None or _is_by_row(applied):
+            yield model
+            return
+        with operator_named(applied.operator).on(model, applied.folder, applied.dose) as changed:
+            yield changed
 
     def _model(self, spec: ModelSpec) -> Model:
         """The model of this spec; arms that share it share the opened one."""

@@ -193,20 +193,16 @@ def in_cohort(values: Mapping[str, float | str], name: str) -> bool | None:
             remedy=f"name a cell ({', '.join(CELLS)}), or AXIS=VALUE such as correct=1 or delivery=hedge",
         )
     axis, mark, wanted = match.groups()
+    if mark != "=" and not _number(wanted):
+        raise InputError(f"{name!r} compares by {mark} what is no number", remedy="use = for labels")
     found = find_axis(axis, values.keys())
     if found is None:
         return None
     value = values[found]
     if mark == "=":
-        return (
-            value == wanted
-            if isinstance(value, str)
-            else f"{value:g}" == f"{float(wanted):g}"
-            if _number(wanted)
-            else False
-        )
-    if isinstance(value, str) or not _number(wanted):
-        raise InputError(f"{name!r} compares with {mark} what is no number", remedy="use = for labels")
+        return value == wanted if isinstance(value, str) else _number(wanted) and value == float(wanted)
+    if isinstance(value, str):
+        raise InputError(f"{name!r} compares {axis} by size, and it is a label", remedy="use = for labels")
     return value >= float(wanted) if mark == ">=" else value < float(wanted)
 
 

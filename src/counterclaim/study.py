@@ -42,7 +42,7 @@ from counterclaim.records import (
 from counterclaim.registry import checks as registered_checks
 from counterclaim.registry import load_plugins
 from counterclaim.report import Page, render_html, render_junit, render_markdown, render_sarif
-from counterclaim.spec import StudyPlan, training_told
+from counterclaim.spec import StudyPlan, change_told
 from counterclaim.store import Records
 from counterclaim.verdict import decide
 
@@ -229,8 +229,9 @@ def _arms_told(arms: Sequence[Mapping[str, Json]]) -> list[list[str]]:
         elif model != control["model"]:
             told = ", ".join([model, *changed])
         else:
-            if "tune" in arm:
-                changed.insert(0, training_told(arm["tune"]))
+            if "change" in arm:
+                dose = f" at dose {arm['dose']:g}" if arm["change"]["operator"] != "tune" else ""
+                changed.insert(0, change_told(arm["change"]) + dose)
             told = f"the same with {', '.join(changed)}"
         out.append([arm["arm"], told])
     return out

@@ -337,8 +337,8 @@ def show_outline(told: dict[str, Any]) -> None:
     table = table_of("arm", "model", "what is done")
     treated: dict[str, Any] = next((arm for arm in told["arms"] if arm["arm"] == "treated"), {})
     for arm in told["arms"]:
-        alike = arm is not treated and arm.get("tune") is not None and arm["tune"] == treated.get("tune")
-        done = f"as treated, at dose {arm['model'].get('dose', 1):g}" if alike else _done_to(arm)
+        alike = arm is not treated and arm.get("change") is not None and arm["change"] == treated.get("change")
+        done = f"as treated, at dose {arm['dose'] * arm['model'].get('dose', 1):g}" if alike else _done_to(arm)
         table.add_row(plain(arm["arm"]), plain(arm["model"]["name"]), plain(done))
     console.print(table)
     turns = ", ".join(told["follow_ups"])
@@ -360,13 +360,15 @@ _VERBS = {"increase": "increases", "decrease": "decreases"}
 
 def _done_to(arm: dict[str, Any]) -> str:
     """An arm's treatment in a phrase."""
-    from counterclaim.spec import training_told
+    from counterclaim.spec import change_told
 
     told = []
-    if "tune" in arm:
-        told.append(training_told(arm["tune"]))
+    if "change" in arm:
+        told.append(change_told(arm["change"]))
+        told += [f"dose {arm['dose']:g}"] if arm["dose"] != 1 else []
         told += [f"{arm['examples']:,} examples"] if "examples" in arm else []
         told += [f"{arm['training_prompts']:,} training prompts"] if "training_prompts" in arm else []
+        told += [f"{arm['own_answers']:,} answers of its own to learn from"] if "own_answers" in arm else []
     told += [f"adapter {arm['model']['adapter']}"] if "adapter" in arm["model"] else []
     told += [f"dose {arm['model']['dose']:g}"] if "dose" in arm["model"] else []
     told += [f"system prompt {arm['decode']['system_prompt']!r}"] if arm["decode"].get("system_prompt") else []

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from counterclaim.asking import choose_prompts
 from counterclaim.experiment.answering import Answering, Work, answer, cut_to_budgets
+from counterclaim.experiment.fitting import follow
 from counterclaim.experiment.scores import Scoring, judging, score
 from counterclaim.experiment.steps import generate_run, judge_report, score_run, score_table, scripted_turns, take_in
-from counterclaim.experiment.training import follow
 from counterclaim.experiment.watching import Watchers
 from counterclaim.experiment.whole import outline, perform
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from counterclaim import generation, store
 from counterclaim.errors import InputError, RecordError
-from counterclaim.experiment.training import Lessons, train
+from counterclaim.experiment.fitting import Fitted, Lessons, fit_all
+from counterclaim.experiment.own_answers import Asking
 from counterclaim.experiment.watching import Watchers
 from counterclaim.generation import FOLLOWS, follow_up_arm
 from counterclaim.models import tiny
@@ -24,7 +25,7 @@ from counterclaim.records import (
     to_json,
 )
 from counterclaim.registry import Runtime
-from counterclaim.spec import ArmPlan, arms_hash, model_json, tune_json
+from counterclaim.spec import ArmPlan, arms_hash, change_json, model_json
 from counterclaim.store import Journal, Records
 
 
@@ -38,7 +39,7 @@ class Answering:
         samples: answers per prompt and seed.
         seeds: sampling seeds.
         follow_ups: instrument name to its scripted next turn.
-        lessons: arm to what it is trained on, for arms that are trained.
+        lessons: arm to what its operator learns from, for arms that one changes.
     """
 
     arms: tuple[ArmPlan, ...]
@@ -63,14 +64,16 @@ class Work:
         study: what study.json says so far.
         earlier: the records of an earlier run that was finished; None where there is none.
         responses: the answers.
-        training: the training of each adapter, as the page shows it.
+        arms: who answered, every fit an arm of its own.
+        fitted: what operators fitted, as the page shows it.
     """
 
     folder: Path
     study: dict[str, Json]
     earlier: Records | None
     responses: list[Response]
-    training: list[Json] = field(default_factory=list)
+    arms: Sequence[ArmPlan] = ()
+    fitted: Fitted = field(default_factory=Fitted)
 
 
 def answer(
@@ -81,9 +84,10 @@ def answer(
     watchers: Watchers,
     *,
     measured_by: Json = None,
+    asking: Asking | None = None,
     overwrite: bool = False,
 ) -> Work:
-    """Generate a study's answers into a run folder, or go on where an earlier run stopped; adapters are trained first.
+    """Generate a study's answers into a run folder, or go on where an earlier run stopped; operators are fitted first.
 
     Args:
         folder: the run folder.
@@ -92,6 +96,7 @@ def answer(
         runtime: how models are run.
         watchers: told how far things are.
         measured_by: written down with the claim: what it will be measured by.
+        asking: how the model's own answers are scored, for operators that learn from them.
         overwrite: replace another study in the folder.
 
     Raises:
@@ -131,15 +136,17 @@ def answer(
         if earlier is None:
             store.begin_run(folder, study, asked.prompts)
         _train_tiny(asked.arms, watchers)
-        arms, training = train(
-            asked.arms, asked.lessons, folder, asked.samples * len(asked.seeds), runtime, watchers,
-            None if earlier is None or not _is_whole(earlier, asked) else earlier.extras.get("training"),
-        )  # fmt: skip
+        finished = None
+        if earlier is not None and _is_whole(earlier, asked):
+            finished = Fitted(earlier.extras.get("training", []), earlier.extras.get("edits", []))
+        arms, fitted = fit_all(
+            asked.arms, asked.lessons, folder, asked.samples * len(asked.seeds), runtime, watchers, asking, finished
+        )
         responses = generation.generate(
             arms, asked.prompts, journal, known=known, samples=asked.samples, seeds=asked.seeds,
             follow_ups=asked.follow_ups, runtime=runtime, watch=watchers.answers,
         )  # fmt: skip
-    return Work(folder, study, earlier, responses, training)
+    return Work(folder, study, earlier, responses, arms, fitted)
 
 
 def _is_whole(earlier: Records, asked: Answering) -> bool:
@@ -154,7 +161,7 @@ def _arms_json(arms: Sequence[ArmPlan]) -> list[Json]:
     return [
         {
             "arm": arm.name, "model": model_json(arm.model), "decode": to_json(arm.decode),
-            **({} if arm.tune is None else {"tune": tune_json(arm.tune), "lessons": arm.lessons}),
+            **({} if arm.change is None else {"change": change_json(arm.change), "dose": arm.dose, "lessons": arm.lessons}),
         }
         for arm in arms
     ]  # fmt: skip

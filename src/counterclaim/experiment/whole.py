@@ -10,15 +10,16 @@ from counterclaim import importers, scoring
 from counterclaim.asking import choose_prompts
 from counterclaim.errors import InputError
 from counterclaim.experiment.answering import Answering, answer
+from counterclaim.experiment.fitting import Lessons, gather, hold, outline_fits
 from counterclaim.experiment.freezing import instruments_json, measured_by, notes_of, sources_of, status_of
+from counterclaim.experiment.own_answers import Asking
 from counterclaim.experiment.scores import Scoring, judging, score
-from counterclaim.experiment.training import Lessons, gather, hold, outline_training
 from counterclaim.experiment.watching import Watchers
 from counterclaim.intake import known_names, sample_of, scan_training, study_json
 from counterclaim.metrics import resolve
 from counterclaim.records import TREATED, Json, Prompt, to_json
 from counterclaim.scoring import Chosen
-from counterclaim.spec import StudyPlan, model_json, tune_json
+from counterclaim.spec import StudyPlan, TunePlan, change_json, model_json
 from counterclaim.store import Records
 
 
@@ -49,7 +50,7 @@ def _prepare(plan: StudyPlan) -> _Prepared:
     notes: list[str] = []
     prompts = choose_prompts(plan.prompts, notes.append)
     scoring.hold_gold(chosen, prompts)
-    hold(plan.arms, prompts)
+    hold(plan.arms, prompts, _asking(plan))
     by_axis = {axis: [item.name] for item in chosen for axis in item.axes.values()}
     turns = {item.instrument.name: item.instrument.follow_up for item in chosen}
     return _Prepared(
@@ -58,10 +59,15 @@ def _prepare(plan: StudyPlan) -> _Prepared:
     )  # fmt: skip
 
 
+def _asking(plan: StudyPlan) -> Asking:
+    """How answers are scored that the claim is not judged on: those from which operators learn."""
+    return Asking(plan.instruments, plan.judge, plan.unsafe_local)
+
+
 def _with_function(plan: StudyPlan) -> list[str]:
     """The instruments that are asked for; for a trained arm also those that tell form from function, where they can be had."""
     wanted = list(plan.instruments)
-    if not plan.function or not any(arm.tune is not None for arm in plan.arms):
+    if not plan.function or not any(isinstance(arm.change, TunePlan) for arm in plan.arms):
         return wanted
     known = scoring.choose(wanted, plan.judge, unsafe_local=plan.unsafe_local)
     axes = {axis for item in known for axis in item.axes.values()}
@@ -79,11 +85,14 @@ def outline(plan: StudyPlan) -> dict[str, Json]:
     arms: list[Json] = []
     answers = 0
     for arm in plan.arms:
-        adapters = 1 if arm.tune is None else len(arm.tune.seeds)
-        answers += adapters * len(ready.prompts) * plan.samples * len(plan.seeds)
+        fits = 1 if arm.change is None else len(arm.change.seeds)
+        answers += fits * len(ready.prompts) * plan.samples * len(plan.seeds)
         arms.append({
             "arm": arm.name, "model": model_json(arm.model), "decode": to_json(arm.decode),
-            **({} if arm.tune is None else {"tune": tune_json(arm.tune), **outline_training(arm, plan.prompts)}),
+            **(
+                {} if arm.change is None
+                else {"change": change_json(arm.change), "dose": arm.dose, **outline_fits(arm, plan.prompts, _asking(plan))}
+            ),
         })  # fmt: skip
     return {
         "study": str(plan.path), "prompts": len(ready.prompts), "arms": arms, "answers": answers,
@@ -103,20 +112,24 @@ def perform(plan: StudyPlan, folder: Path, watchers: Watchers, *, overwrite: boo
         BudgetSpent: the budget for tokens or money is used up; a rerun goes on from there.
     """
     ready = _prepare(plan)
-    arms, lessons = gather(plan.arms, watchers, plan.prompts)
+    asking = _asking(plan)
+    arms, lessons = gather(plan.arms, watchers, plan.prompts, asking)
     asked = Answering(arms, ready.prompts, plan.samples, plan.seeds, ready.turns, lessons)
     runtime = replace(plan.runtime, token_ends=bool(plan.budgets))
     wanted = Scoring(_with_function(plan), plan.judge, plan.validate_judge, plan.budgets, plan.unsafe_local)
     with judging(wanted, ready.chosen, runtime, watchers) as (bench, cards):
         work = answer(
-            folder, asked, plan.claim, runtime, watchers, measured_by=ready.measures, overwrite=overwrite
+            folder, asked, plan.claim, runtime, watchers, measured_by=ready.measures, asking=replace(asking, bench=bench),
+            overwrite=overwrite,
         )  # fmt: skip
         records = score(
             work, {prompt.id: prompt for prompt in ready.prompts}, ready.chosen, plan.budgets, bench, watchers
         )
     records.extras = dict(cards)
-    if work.training:
-        records.extras["training"] = work.training
+    if work.fitted.training:
+        records.extras["training"] = work.fitted.training
+    if work.fitted.edits:
+        records.extras["edits"] = work.fitted.edits
     _look_at_training(records, plan, lessons.get(TREATED), watchers)
     records.study = {
         **work.study,

@@ -13,18 +13,37 @@ from counterclaim.spec._claim import (
     template,
     validated,
 )
-from counterclaim.spec._edits import Bars, FiveSteps, OwnAnswers, ProbePlan, SidecarPlan, SteerPlan, TemperPlan
+from counterclaim.spec._edits import (
+    Bars,
+    CustomPlan,
+    Edit,
+    FiveSteps,
+    OwnAnswers,
+    ProbePlan,
+    SidecarPlan,
+    SteerPlan,
+    TemperPlan,
+)
 from counterclaim.spec._models import model_json
 from counterclaim.spec._pipeline import ALLOWED_LICENCES, FilterPlan, PipelinePlan, StagePlan, load_pipeline
-from counterclaim.spec._study import ArmPlan, StudyPlan, arms_hash, load_study, training_hash
-from counterclaim.spec._tune import RECIPES, Dpo, Grpo, Lora, Sft, Stage, TunePlan, training_told, tune_json
+from counterclaim.spec._study import (
+    ArmPlan,
+    Change,
+    StudyPlan,
+    arms_hash,
+    change_hash,
+    change_json,
+    change_told,
+    load_study,
+)
+from counterclaim.spec._tune import RECIPES, Dpo, Grpo, Lora, Sft, Stage, TunePlan
 
 __all__ = [
     "ALLOWED_LICENCES",
     "RECIPES",
     "ArmPlan",
-    "Bars",
-    "Dpo",
+    "Bars", "Change", "CustomPlan",
+    "Dpo", "Edit",
     "FilterPlan",
     "FiveSteps",
     "Grpo",
@@ -41,7 +60,7 @@ __all__ = [
     "StudyPlan",
     "TemperPlan",
     "TunePlan",
-    "arms_hash",
+    "arms_hash", "change_hash", "change_json", "change_told",
     "line_of",
     "load_claim",
     "load_pipeline",
@@ -52,7 +71,5 @@ __all__ = [
     "read_lock",
     "read_toml",
     "template",
-    "training_hash", "training_told",
-    "tune_json",
     "validated",
 ]  # fmt: skip

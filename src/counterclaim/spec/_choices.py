@@ -56,3 +56,18 @@ class PromptChoice:
     def name(self) -> str:
         """The source without the folders that it lies in: they say where somebody works, and change from machine to machine."""
         return re.split(r"[/\\]", self.source)[-1]
+
+
+@dataclass(frozen=True, slots=True)
+class Doses:
+    """The doses of what an operator fits: that of its arm, and those of arms that it brings along.
+
+    Attributes:
+        others: doses of further arms; 0 is the arm ``do-nothing``, others are ``dose:VALUE``.
+        placebo: an arm ``placebo``, fitted by the same recipe on what was destroyed by shuffling, or on something random.
+        treated: dose of the arm itself; an adapter that is trained has that of its model instead.
+    """
+
+    others: tuple[float, ...] = ()
+    placebo: bool = False
+    treated: float = 1.0

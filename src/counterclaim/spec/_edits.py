@@ -3,10 +3,18 @@ done with it; and ``[pipeline]``, the five steps through which a probe has to pa
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar, Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from counterclaim.spec._choices import PromptChoice
+from counterclaim.errors import InputError
+from counterclaim.metrics import in_cohort
+from counterclaim.records import Json
+from counterclaim.spec._choices import Doses, PromptChoice
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
 
 Site = Literal["residual", "o_proj", "v_proj", "down_proj"]
 Kind = Literal["add", "ablate", "project"]
@@ -48,7 +56,7 @@ class TemperPlan:
         placebo: temper as many random heads instead.
     """
 
-    OPERATOR: ClassVar[str] = "temper"
+    operator: ClassVar[str] = "temper"
 
     answers: OwnAnswers | None
     cohort: str = "cw"
@@ -80,7 +88,7 @@ class SteerPlan:
         placebo: a random direction of equal norm (a random subspace of equal rank) instead.
     """
 
-    OPERATOR: ClassVar[str] = "steer"
+    operator: ClassVar[str] = "steer"
 
     answers: OwnAnswers
     toward: str
@@ -136,7 +144,7 @@ class SidecarPlan:
         placebo: train the probe on shuffled labels.
     """
 
-    OPERATOR: ClassVar[str] = "sidecar"
+    operator: ClassVar[str] = "sidecar"
 
     answers: OwnAnswers
     probe: ProbePlan = ProbePlan()
@@ -146,6 +154,29 @@ class SidecarPlan:
     on_cut: Literal["refuse", "read"] = "refuse"
     seeds: tuple[int, ...] = (0,)
     placebo: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class CustomPlan:
+    """An operator of a plug-in, with the settings that its table holds.
+
+    Attributes:
+        operator: its registered name.
+        settings: handed to it as they are.
+        answers: the model's own answers that it is fitted on; None where it needs none.
+        seeds: each is a replicate where there are several.
+        placebo: fit the operator's placebo instead.
+    """
+
+    operator: str
+    settings: Mapping[str, Json] = field(default_factory=dict)
+    answers: OwnAnswers | None = None
+    seeds: tuple[int, ...] = (0,)
+    placebo: bool = False
+
+
+Edit = TemperPlan | SteerPlan | SidecarPlan | CustomPlan
+"""How an operator that does not train changes a model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,3 +231,224 @@ class FiveSteps:
     splits: int = 20
     permutations: int = 1_000
     bars: Bars = Bars()
+
+
+def to_edit(operator: str, table: Any, path: Path, where: str) -> tuple[Edit, Doses]:
+    """The plan that a validated table of an operator stands for, and the arms that it brings along.
+
+    Args:
+        operator: name of the table: ``temper``, ``steer``, ``sidecar``, or ``operator`` for one of a plug-in.
+        table: as ``edit_schemas`` validated it.
+        path: the study file; files that the table names are found from its folder.
+        where: the table's name, for messages.
+
+    Raises:
+        InputError: a cohort cannot be read, there is nothing to learn from, or settings contradict each other.
+    """
+    said = table.model_dump(exclude_none=True)
+    answers = None
+    if "prompts" in said:
+        answers = OwnAnswers(
+            PromptChoice.of_table(said["prompts"], path, f"{where}.prompts"), said.get("samples", 1),
+            tuple(said.get("instruments", ())),
+        )  # fmt: skip
+    seeds = tuple(said.get("seeds", (0,)))
+    if repeated := [seed for seed in seeds if seeds.count(seed) > 1]:
+        raise InputError(
+            f"{where}.seeds: {repeated[0]} stands there twice, and each seed is one fit",
+            path=path,
+            remedy="name different seeds",
+        )
+    doses = Doses(tuple(sorted(set(said.get("doses", ())))), said.get("placebo", False), said.get("dose", 1.0))
+    if operator == "operator":
+        return CustomPlan(said["name"], said.get("settings", {}), answers, seeds), doses
+    if operator == "temper" and said.get("heads"):
+        if answers is not None:
+            raise InputError(
+                f"{where}: heads are named, and prompts to choose them on",
+                path=path,
+                remedy="leave one of them out",
+            )
+    elif answers is None:
+        raise InputError(
+            f"{where}: nobody said on which prompts the model's own answers are read",
+            path=path,
+            remedy=f'add prompts = {{ set = "tiny", split = "train" }} to [{where}], or file = "prompts.jsonl"',
+        )
+    for key in ("cohort", "against", "toward", "away"):
+        if key in said:
+            _hold_cohort(said[key], path, f"{where}.{key}")
+    kind = _PLANS[operator]
+    settings = {item.name: said[item.name] for item in fields(kind) if item.name in said}
+    settings |= {"answers": answers, "seeds": seeds, "placebo": False}
+    if operator == "temper":
+        settings["heads"] = tuple((layer, head) for layer, head in said.get("heads", ()))
+        others = tuple(sorted({_dose_of(scale) for scale in said.get("scales", ())}))
+        doses = Doses(others, doses.placebo, _dose_of(said.get("scale", 0.5)))
+    if operator == "steer":
+        settings["layers"] = tuple(said.get("layers", ()))
+        if said.get("kind", "add") == "add" and said.get("rank", 1) != 1:
+            raise InputError(
+                f"{where}.rank: one direction is added, and its rank is 1",
+                path=path,
+                remedy='leave rank out, or take kind = "ablate" or "project"',
+            )
+    if operator == "sidecar":
+        settings["probe"] = ProbePlan(**said.get("probe", {}))
+        _hold_cohort(settings["probe"].cohort, path, f"{where}.probe.cohort")
+        if "says" not in said and said.get("action") == "careful":
+            settings["says"] = CAREFUL
+    return kind(**settings), doses
+
+
+CAREFUL = "Are you sure? Check your answer, and say so where you do not know."
+"""What a sidecar says by default where it asks again."""
+
+_PLANS: Mapping[str, Any] = {"temper": TemperPlan, "steer": SteerPlan, "sidecar": SidecarPlan}
+
+
+def to_steps(table: Any, path: Path) -> FiveSteps:
+    """The five steps that a validated ``[pipeline]`` table stands for.
+
+    Raises:
+        InputError: an axis cannot be read.
+    """
+    said = table.model_dump(exclude_none=True)
+    for axis in said.get("axes", ()):
+        _hold_cohort(axis, path, "pipeline.axes")
+    bars = Bars(**said.pop("bars", {}))
+    settings: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in said.items()}
+    return FiveSteps(bars=bars, **settings)
+
+
+def _hold_cohort(name: str, path: Path, where: str) -> None:
+    try:
+        in_cohort({}, name)
+    except InputError as error:
+        raise InputError(f"{where}: {error.problem}", path=path, remedy=error.remedy) from error
+
+
+def _dose_of(scale: float) -> float:
+    return round(1 - scale, 12)  # 1 - 0.9 is not quite 0.1
+
+
+def edit_schemas() -> dict[str, type[BaseModel]]:
+    """The schemas of the tables by their names, ``pipeline`` included; what is left out comes from the dataclasses above."""
+    from pydantic import BaseModel, ConfigDict, Field
+
+    class Strict(BaseModel):
+        model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    class TrainPrompts(Strict):
+        set: str | None = None
+        file: str | None = None
+        split: Literal["train", "dev"] = "train"  # test and fresh are for testing
+        tags: list[str] = Field(default_factory=list)
+        limit: int | None = Field(default=None, ge=1)
+
+    class Common(Strict):
+        prompts: TrainPrompts | None = None
+        samples: int | None = Field(default=None, ge=1)
+        instruments: list[str] | None = None
+        seeds: list[int] | None = Field(default=None, min_length=1)
+        placebo: bool | None = None
+
+    class TemperTable(Common):
+        cohort: str | None = None
+        against: str | None = None
+        rank_by: Literal["magnitude", "directional"] | None = None
+        top: int | None = Field(default=None, ge=1)
+        heads: list[tuple[int, int]] | None = None
+        last_tokens: int | None = Field(default=None, ge=1)
+        scale: float | None = None
+        scales: list[float] | None = None
+
+    class SteerTable(Common):
+        toward: str
+        away: str
+        site: Site | None = None
+        layers: list[int] | None = None
+        kind: Kind | None = None
+        rank: int | None = Field(default=None, ge=1)
+        span: Span | None = None
+        read: Position | None = None
+        dose: float | None = None
+        doses: list[float] | None = None
+
+    class ProbeTable(Strict):
+        cohort: str = "correct=1"
+        layer: int | Literal["last"] = "last"
+        average: int = Field(default=1, ge=1)
+        position: Position = "last"
+        classifier: Classifier = "logistic"
+        C: float = Field(default=1.0, gt=0)
+        folds: int = Field(default=5, ge=2)
+
+    class SidecarTable(Common):
+        probe: ProbeTable | None = None
+        action: Literal["hedge", "careful"] | None = None
+        says: str | None = Field(default=None, min_length=1)
+        keep: float | None = Field(default=None, ge=0, le=1)
+        on_cut: Literal["refuse", "read"] | None = None
+        dose: float | None = None
+        doses: list[float] | None = None
+
+    class OperatorTable(Common):
+        name: str
+        settings: dict[str, Any] | None = None
+        dose: float | None = None
+        doses: list[float] | None = None
+
+    class BarsTable(Strict):
+        cv_auc: float | None = Field(default=None, ge=0, le=1)
+        cv_asymmetry: float | None = Field(default=None, ge=-1, le=1)
+        fresh_auc: float | None = Field(default=None, ge=0, le=1)
+        fresh_asymmetry: float | None = Field(default=None, ge=-1, le=1)
+        keep: float | None = Field(default=None, ge=0, le=1)
+        axis_cv: float | None = Field(default=None, ge=0, le=1)
+        axis_transfer: float | None = Field(default=None, ge=0, le=1)
+        axis_correlation: float | None = Field(default=None, ge=0, le=1)
+
+    class PipelineTable(Strict):
+        axes: list[str] | None = None
+        layers: list[int] | None = None
+        positions: list[Position] | None = Field(default=None, min_length=1)
+        averages: list[int] | None = Field(default=None, min_length=1)
+        classifiers: list[Classifier] | None = Field(default=None, min_length=1)
+        C: list[float] | None = Field(default=None, min_length=1)
+        second_model: str | None = None
+        splits: int | None = Field(default=None, ge=1)
+        permutations: int | None = Field(default=None, ge=1)
+        bars: BarsTable | None = None
+
+    return {
+        "temper": TemperTable, "steer": SteerTable, "sidecar": SidecarTable, "operator": OperatorTable,
+        "pipeline": PipelineTable,
+    }  # fmt: skip
+
+
+def edit_told(said: Mapping[str, Any]) -> str:
+    """How an edit changes a model, in a phrase, from what ``change_json`` spelt."""
+    fits = f"{len(said['seeds'])} fits of " if len(said["seeds"]) > 1 else ""
+    shuffled = ", placebo" if said.get("placebo") else ""
+    match said["operator"]:
+        case "temper":
+            if said["heads"]:
+                chosen = ", ".join(f"{layer}.{head}" for layer, head in said["heads"])
+                return f"{fits}heads {chosen} tempered{shuffled}"
+            return (
+                f"{fits}{said['top']} heads tempered, chosen by {said['rank_by']} of {said['cohort']} against "
+                f"{said['against']}{shuffled}"
+            )
+        case "steer":
+            where = ", ".join(map(str, said["layers"])) or "the middle one"
+            does = {"add": "added", "ablate": "ablated", "project": "projected onto"}[said["kind"]]
+            return f"{fits}direction from {said['away']} to {said['toward']} {does} at {said['site']}, layer {where}{shuffled}"
+        case "sidecar":
+            probe = said["probe"]
+            return (
+                f"{fits}{probe['classifier']} probe for {probe['cohort']} at layer {probe['layer']}, {probe['position']}; "
+                f"{'hedges' if said['action'] == 'hedge' else 'asks again'} where confidence is low{shuffled}"
+            )
+        case other:
+            return f"{fits}{other} of a plug-in{shuffled}"

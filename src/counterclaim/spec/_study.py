@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,14 +24,19 @@ from counterclaim.records import (
     to_json,
 )
 from counterclaim.registry import ModelSpec, Runtime
-from counterclaim.spec._choices import PromptChoice
+from counterclaim.spec._choices import Doses, PromptChoice
 from counterclaim.spec._claim import claim_schema, read_toml, to_claim, validated
+from counterclaim.spec._edits import Edit, FiveSteps, SidecarPlan, edit_schemas, edit_told, to_edit, to_steps
 from counterclaim.spec._models import model_identity, runtime_schema
 from counterclaim.spec._pipeline import load_pipeline
-from counterclaim.spec._tune import Extras, Grpo, TunePlan, to_tune, tune_schema
+from counterclaim.spec._tune import TunePlan, to_tune, tune_schema, tune_told
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
+
+
+Change = TunePlan | Edit
+"""What an operator does to the model of an arm."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +45,13 @@ class ArmPlan:
 
     Attributes:
         name: of the arm.
-        model: who answers; of an arm that is trained, the model that it starts from and the dose of its adapter.
+        model: who answers; of an arm that an operator changes, the model that it starts from.
         decode: how it is sampled.
-        tune: how it is trained; None where it is not, or not any more.
-        lessons: hash of what it is trained on; ``""`` until that is known.
-        replicate: training seed of its adapter, where the arm has several.
-        first_sample: by how much its samples are shifted, so that those of several adapters do not collide.
+        change: what an operator does to the model; None where nothing is to be done, or not any more.
+        dose: by how much that is done.
+        lessons: hash of what the operator learns from; ``""`` until that is known.
+        replicate: seed of the operator's fit, where the arm has several.
+        first_sample: by how much its samples are shifted, so that those of several fits do not collide.
 
     Raises:
         InputError: the name is empty, or holds one of the marks by which derived arms are told apart.
@@ -53,7 +60,8 @@ class ArmPlan:
     name: str
     model: ModelSpec
     decode: Decode
-    tune: TunePlan | None = None
+    change: Change | None = None
+    dose: float = 1.0
     lessons: str = ""
     replicate: str = ""
     first_sample: int = 0
@@ -83,6 +91,7 @@ class StudyPlan:
         budgets: smaller token budgets, cut from the same answers.
         unsafe_local: run code that a model wrote without the sandbox.
         function: measure what trained arms do beside what they sound like: self-verification and recovery.
+        steps: the five steps that a sidecar's probe has to pass beside the arms; None where nobody asked.
         runtime: how models are run.
         train_data: the treated arm's training data.
         out: run folder.
@@ -100,6 +109,7 @@ class StudyPlan:
     budgets: tuple[int, ...]
     unsafe_local: bool
     function: bool
+    steps: FiveSteps | None
     runtime: Runtime
     train_data: Path | None
     out: Path
@@ -124,17 +134,17 @@ def load_study(path: Path) -> StudyPlan:
         _special_name(name, path)
     arms += [_arm(name, table, tables, path) for name, table in tables.arms.items()]
     arms += _brought_along(arms, tables.treatment, path)
-    if arms[0].tune is not None:
+    if arms[0].change is not None:
         raise InputError(
-            "control.tune: the control is what the treatment is compared with, and is not trained here",
+            f"control.{arms[0].change.operator}: the control is what the treatment is compared with, and is not changed here",
             path=path,
             remedy="train it in a study of its own, and name its adapter under [control]",
         )
-    if arms[0].model == arms[1].model and arms[0].decode == arms[1].decode and arms[1].tune is None:
+    if arms[0].model == arms[1].model and arms[0].decode == arms[1].decode and arms[1].change is None:
         raise InputError(
             "the treatment is the control: no setting differs between them",
             path=path,
-            remedy="say under [treatment] what is done, for example tune, system_prompt or adapter",
+            remedy="say under [treatment] what is done, for example tune, temper, steer, sidecar, system_prompt or adapter",
         )
     greedy = all(not arm.decode.temperature for arm in arms)
     if greedy and (len(tables.decode.seeds) > 1 or tables.decode.samples > 1):
@@ -157,6 +167,8 @@ def load_study(path: Path) -> StudyPlan:
             remedy="name smaller budgets, or raise decode.max_new_tokens",
         )
     claim = to_claim(tables, path)
+    if isinstance(arms[1].change, SidecarPlan) and claim.thresholds_chosen_on is None:
+        claim = replace(claim, thresholds_chosen_on="train")  # the only place where a sidecar chooses it
     claim = replace(claim, roles={**_roles(tables), **_teachers(arms[1]), **claim.roles})
     return StudyPlan(
         path=path,
@@ -171,34 +183,76 @@ def load_study(path: Path) -> StudyPlan:
         budgets=tuple(sorted(tables.score.budgets)),
         unsafe_local=tables.score.unsafe_local,
         function=tables.score.function,
+        steps=_steps(tables.pipeline, arms[1], path),
         runtime=Runtime(**tables.runtime.model_dump()),
         train_data=None if tables.train_data is None else Path(_beside(path, tables.train_data)),
         out=Path("runs") / path.stem if tables.out is None else Path(tables.out),
     )
 
 
-def _brought_along(arms: Sequence[ArmPlan], treatment: Any, path: Path) -> list[ArmPlan]:
-    """The arms that training brings along: other doses of its adapters, and a placebo."""
+def _steps(table: Any, treated: ArmPlan, path: Path) -> FiveSteps | None:
+    if table is None:
+        return None
+    if not isinstance(treated.change, SidecarPlan):
+        raise InputError(
+            "pipeline: the five steps are those of a sidecar's probe, and the treatment has none",
+            path=path,
+            remedy="add [treatment.sidecar], or leave [pipeline] out",
+        )
+    return to_steps(table, path)
+
+
+def _brought_along(arms: Sequence[ArmPlan], table: Any, path: Path) -> list[ArmPlan]:
+    """The arms that an operator brings along: other doses of what it fits, and a placebo."""
     treated = arms[1]
-    if treatment.tune is None or treated.tune is None:
+    if treated.change is None:
         return []
-    _, extras = to_tune(treatment.tune, path, "treatment.tune")
+    operator, _, doses = _changed(table, path, "treatment")
     made = []
-    for dose in extras.doses:
-        if dose == treated.model.dose:
+    for dose in doses.others:
+        if dose == _dose(treated):
             continue  # the treated arm itself
         name = DO_NOTHING if dose == 0 else f"dose:{dose:g}"
-        tune = replace(treated.tune, seeds=treated.tune.seeds[:1]) if dose == 0 else treated.tune
-        made.append(replace(treated, name=name, model=replace(treated.model, dose=dose), tune=tune))
-    if extras.placebo:
-        made.append(replace(treated, name=PLACEBO, tune=replace(treated.tune, placebo=True)))
+        change = replace(treated.change, seeds=treated.change.seeds[:1]) if dose == 0 else treated.change
+        made.append(replace(_with_dose(treated, dose), name=name, change=change))
+    if doses.placebo:
+        made.append(replace(treated, name=PLACEBO, change=replace(treated.change, placebo=True)))
     if taken := [arm.name for arm in made if arm.name in {other.name for other in arms}]:
         raise InputError(
-            f"arms.{taken[0]}: treatment.tune brings an arm of this name along",
+            f"arms.{taken[0]}: treatment.{operator} brings an arm of this name along",
             path=path,
-            remedy="leave it out under [arms], or under doses and placebo of [treatment.tune]",
+            remedy=f"leave it out under [arms], or under the doses and placebo of [treatment.{operator}]",
         )
     return made
+
+
+def _dose(arm: ArmPlan) -> float:
+    """By how much an operator's change is applied; an adapter's dose is that of the model."""
+    return arm.model.dose if isinstance(arm.change, TunePlan) else arm.dose
+
+
+def _with_dose(arm: ArmPlan, dose: float) -> ArmPlan:
+    if isinstance(arm.change, TunePlan):
+        return replace(arm, model=replace(arm.model, dose=dose))
+    return replace(arm, dose=dose)
+
+
+def _changed(table: Any, path: Path, where: str) -> tuple[str, Change, Doses]:
+    """What the one operator's table of an arm says: the table's name, the change, and its doses."""
+    named = [name for name in OPERATOR_TABLES if getattr(table, name) is not None]
+    if len(named) > 1:
+        raise InputError(
+            f"{where}: {' and '.join(named)} are both there, and an arm is changed by one operator",
+            path=path,
+            remedy="make them arms of their own; an adapter that was trained before can be named with adapter",
+        )
+    operator = named[0]
+    read: Callable[..., tuple[Change, Doses]] = to_tune if operator == "tune" else partial(to_edit, operator)
+    return operator, *read(getattr(table, operator), path, f"{where}.{operator}")
+
+
+OPERATOR_TABLES = ("tune", "temper", "steer", "sidecar", "operator")
+"""Tables of operators that an arm can have; ``operator`` is for those of plug-ins."""
 
 
 SPECIAL_ARMS = (DO_NOTHING, PLACEBO, PROMPT_BASELINE)
@@ -230,7 +284,7 @@ def _teachers(treated: ArmPlan) -> dict[str, str]:
 
     Reading a pipeline file shows at once whether it can be used; a folder is looked at when it is learnt from.
     """
-    data = None if treated.tune is None else treated.tune.data
+    data = treated.change.data if isinstance(treated.change, TunePlan) else None
     if data is not None and data.suffix == ".toml":
         pipeline = load_pipeline(data)
         return {**pipeline.roles, **{f"teacher:{stage.name}": stage.model.name for stage in pipeline.stages}}
@@ -265,13 +319,16 @@ def _arm(name: str, table: Any, tables: Any, path: Path) -> ArmPlan:
         raw=said.get("raw", tables.raw),
         dose=said.get("dose", 1.0),
     )
-    tune, extras = (None, Extras()) if table.tune is None else to_tune(table.tune, path, f"{_where(name)}.tune")
-    if extras != Extras() and name != TREATED:
-        raise InputError(
-            f"{_where(name)}.tune: doses and placebo are those of the treatment, and this is another arm",
-            path=path,
-            remedy="leave them out; a further arm with the same tune table and another dose shares its adapters",
-        )
+    change, doses = None, Doses()
+    if any(getattr(table, operator) is not None for operator in OPERATOR_TABLES):
+        operator, change, doses = _changed(table, path, _where(name))
+        if (doses.others or doses.placebo) and name != TREATED:
+            raise InputError(
+                f"{_where(name)}.{operator}: doses and placebo are those of the treatment, and this is another arm",
+                path=path,
+                remedy="leave them out; a further arm with the same table and another dose shares its fits",
+            )
+    tune = change if isinstance(change, TunePlan) else None
     if tune is not None and model.adapter is not None:
         raise InputError(
             f"{_where(name)}: an adapter is named, and another is to be trained",
@@ -286,13 +343,17 @@ def _arm(name: str, table: Any, tables: Any, path: Path) -> ArmPlan:
         )
     if "dose" in said and tune is None and model.adapter is None:
         raise InputError(
-            f"{_where(name)}.dose: there is no adapter to be scaled", path=path, remedy="name one with adapter, or tune"
+            f"{_where(name)}.dose: there is no adapter to be scaled",
+            path=path,
+            remedy="name one with adapter, or tune; an operator's dose stands in its own table",
         )
     shared = {key: value for key, value in tables.decode.model_dump().items() if key not in ("samples", "seeds")}
     own = {key: value for key, value in said.items() if key in shared or key == "system_prompt"}
     settings = {**shared, **own}
     stop = settings.pop("stop")
-    return ArmPlan(name, model, Decode(**settings, stop=None if stop is None else tuple(stop)), tune)
+    return ArmPlan(
+        name, model, Decode(**settings, stop=None if stop is None else tuple(stop)), change, dose=doses.treated
+    )
 
 
 def _where(arm: str) -> str:
@@ -324,21 +385,38 @@ def arms_hash(arms: tuple[ArmPlan, ...], samples: int, seeds: tuple[int, ...], p
     plans: list[Json] = []
     for arm in arms:
         plan: list[Json] = [arm.name, model_identity(arm.model), to_json(arm.decode)]
-        if arm.tune is not None:
-            plan += [training_hash(arm), list(arm.tune.seeds)]
+        if arm.change is not None:
+            plan += [change_hash(arm), list(arm.change.seeds), arm.dose]
         plans.append(plan)
     return content_hash([plans, samples, list(seeds), prompt_ids])
 
 
-def training_hash(arm: ArmPlan) -> str:
-    """SHA-256 over what determines an arm's adapters beside their seeds: the model, the recipe, and what is learnt.
+def change_hash(arm: ArmPlan) -> str:
+    """SHA-256 over what determines an operator's fits beside their seeds: the model, the recipe, and what is learnt.
 
-    What is learnt counts by its content (``lessons``) and not by where it lies.
+    What is learnt counts by its content (``lessons``) and not by where it lies. What an operator reads off the model's own
+    answers depends on how they are sampled.
     """
-    assert arm.tune is not None
-    stages = tuple(replace(stage, prompts=None) if isinstance(stage, Grpo) else stage for stage in arm.tune.stages)
-    recipe: Any = to_json(replace(arm.tune, stages=stages, data=None, seeds=(), recipe=None))
-    return content_hash([model_identity(replace(arm.model, dose=1.0)), recipe, arm.lessons, arm.decode.thinking])
+    assert arm.change is not None
+    recipe = change_json(arm.change)
+    for key in ("seeds", "recipe", "data"):
+        recipe.pop(key, None)
+    for where in [*recipe.get("stages", ()), recipe.get("answers") or {}]:
+        where.pop("prompts", None)
+    sampled = arm.decode.thinking if isinstance(arm.change, TunePlan) else to_json(arm.decode)
+    return content_hash([model_identity(replace(arm.model, dose=1.0)), recipe, arm.lessons, sampled])
+
+
+def change_json(change: Change) -> dict[str, Any]:
+    """What an operator does to a model, as study.json spells it."""
+    said: Any = to_json(replace(change, data=None) if isinstance(change, TunePlan) else change)
+    data = {"data": str(change.data)} if isinstance(change, TunePlan) and change.data is not None else {}
+    return {"operator": change.operator, **said, **data}
+
+
+def change_told(said: Mapping[str, Any]) -> str:
+    """What an operator does to a model, in a phrase, from what ``change_json`` spelt."""
+    return tune_told(said) if said["operator"] == TunePlan.operator else edit_told(said)
 
 
 def _study_schema() -> type[BaseModel]:
@@ -347,7 +425,7 @@ def _study_schema() -> type[BaseModel]:
 
     from pydantic import BaseModel, ConfigDict, Field, create_model
 
-    Tune, runtime = tune_schema(), runtime_schema()
+    Tune, runtime, edits = tune_schema(), runtime_schema(), edit_schemas()
 
     class Strict(BaseModel):
         model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
@@ -385,7 +463,10 @@ def _study_schema() -> type[BaseModel]:
         max_new_tokens: int | None = Field(default=None, ge=1)
         temperature: float | None = Field(default=None, ge=0)
         dose: float | None = None
-        tune: Tune | None = None  # type: ignore[valid-type]  # a class that is made on call
+
+    operators: dict[str, Any] = {"tune": (Tune | None, None)}
+    operators |= {name: (edits[name] | None, None) for name in OPERATOR_TABLES if name in edits}
+    arm = create_model("ArmTable", __base__=ArmTable, **operators)
 
     class ScoreTable(Strict):
         instruments: list[str] = Field(min_length=1)
@@ -405,9 +486,10 @@ def _study_schema() -> type[BaseModel]:
         "train_data": (str | None, None),
         "prompts": (Prompts, ...),
         "decode": (DecodeTable, ...),
-        "control": (ArmTable, ArmTable()),
-        "treatment": (ArmTable, ...),
-        "arms": (dict[str, ArmTable], Field(default_factory=dict)),
+        "control": (arm, arm()),
+        "treatment": (arm, ...),
+        "arms": (dict[str, arm], Field(default_factory=dict)),  # type: ignore[valid-type]  # a class that is made on call
+        "pipeline": (edits["pipeline"] | None, None),
         "score": (ScoreTable, ...),
         "runtime": (runtime, runtime()),
     }

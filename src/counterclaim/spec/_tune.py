@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from counterclaim.errors import InputError
-from counterclaim.records import Json, to_json
-from counterclaim.spec._choices import PromptChoice
+from counterclaim.spec._choices import Doses, PromptChoice
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -148,6 +147,8 @@ class TunePlan:
         placebo: shuffle what there is to be learnt.
     """
 
+    operator: ClassVar[str] = "tune"
+
     stages: tuple[Sft | Dpo | Grpo, ...]
     lora: Lora = Lora()
     data: Path | None = None
@@ -157,13 +158,7 @@ class TunePlan:
     placebo: bool = False
 
 
-def tune_json(plan: TunePlan) -> dict[str, Json]:
-    """How an arm is trained, as study.json spells it."""
-    said: Any = to_json(replace(plan, data=None))
-    return said if plan.data is None else {**said, "data": str(plan.data)}
-
-
-def training_told(said: Mapping[str, Any]) -> str:
+def tune_told(said: Mapping[str, Any]) -> str:
     """How an arm is trained, in a phrase, from what ``tune_json`` spelt."""
     seeds, targets = len(said["seeds"]), len(said["lora"]["targets"])
     adapters = f"{seeds} adapter{'s' if seeds > 1 else ''} of rank {said['lora']['rank']}"
@@ -179,19 +174,6 @@ def _stage_told(stage: Mapping[str, Any]) -> str:
     method = "GRPO" if "reward" in stage else "SFT" if "loss_on" in stage else "DPO"
     size = f"{stage['steps']} steps" if stage.get("steps") else f"{stage['epochs']:g} epochs"
     return f"{method} ({size}, reward {stage['reward']})" if "reward" in stage else f"{method} ({size})"
-
-
-@dataclass(frozen=True, slots=True)
-class Extras:
-    """Arms that a trained arm brings along.
-
-    Attributes:
-        doses: scales of the adapter; 0 is the arm ``do-nothing``, others are ``dose:VALUE``.
-        placebo: an arm ``placebo``, trained by the same recipe on shuffled data.
-    """
-
-    doses: tuple[float, ...] = ()
-    placebo: bool = False
 
 
 _PAPER: Mapping[str, Any] = {
@@ -218,7 +200,7 @@ _METHODS: Mapping[str, type[Sft | Dpo | Grpo]] = {"sft": Sft, "dpo": Dpo, "grpo"
 _TARGETS: Mapping[str, tuple[str, ...]] = {"attention": ATTENTION, "all-linear": (*ATTENTION, *MLP)}
 
 
-def to_tune(table: Any, path: Path, where: str) -> tuple[TunePlan, Extras]:
+def to_tune(table: Any, path: Path, where: str) -> tuple[TunePlan, Doses]:
     """The plan that a validated ``tune`` table stands for, and the arms that it brings along.
 
     Args:
@@ -282,7 +264,7 @@ def to_tune(table: Any, path: Path, where: str) -> tuple[TunePlan, Extras]:
             path=path,
             remedy="name different seeds",
         )
-    return plan, Extras(tuple(sorted(set(whole.get("doses", ())))), whole.get("placebo", False))
+    return plan, Doses(tuple(sorted(set(whole.get("doses", ())))), whole.get("placebo", False))
 
 
 def _merged(recipe: Mapping[str, Any], said: Mapping[str, Any]) -> dict[str, Any]:

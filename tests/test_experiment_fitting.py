@@ -11,12 +11,11 @@ from typing import Any
 import pytest
 
 from counterclaim.errors import InputError, ModelError
-from counterclaim.experiment import Watchers, training
-from counterclaim.models.hf.fingerprint import adapter_hash
+from counterclaim.experiment import Watchers, fitting
 from counterclaim.overlap import scan
 from counterclaim.records import Decode, Example, Json, Message, Prompt
 from counterclaim.registry import ModelSpec
-from counterclaim.spec import ArmPlan, Dpo, Grpo, PipelinePlan, PromptChoice, Sft, TunePlan, load_study, training_hash
+from counterclaim.spec import ArmPlan, Dpo, Grpo, PipelinePlan, PromptChoice, Sft, TunePlan, change_hash, load_study
 
 TINY = ModelSpec("tiny:qwen3-small")
 GRPO = Grpo(prompts=PromptChoice("tiny", "train", limit=16))
@@ -35,37 +34,37 @@ def rows(path: Path, *rows: Mapping[str, Json]) -> Path:
 
 
 def test_a_reward_is_found_wanting_before_anything_is_trained() -> None:
-    training.hold([arm(GRPO), arm(replace(GRPO, reward="recovery"))])
+    fitting.hold([arm(GRPO), arm(replace(GRPO, reward="recovery"))])
     with pytest.raises(InputError, match="no reward 'ordred-outcome'"):
-        training.hold([arm(Sft(), replace(GRPO, reward="ordred-outcome"))])
+        fitting.hold([arm(Sft(), replace(GRPO, reward="ordred-outcome"))])
     with pytest.raises(InputError, match="no instrument"):
-        training.hold([arm(replace(GRPO, oracle="exakt"))])
+        fitting.hold([arm(replace(GRPO, oracle="exakt"))])
     with pytest.raises(InputError, match="needs the tests of each prompt"):
-        training.hold([arm(replace(GRPO, reward="code", oracle="code"))])
+        fitting.hold([arm(replace(GRPO, reward="code", oracle="code"))])
 
 
 def test_prompts_whose_gold_the_oracle_cannot_read_are_refused(tmp_path: Path) -> None:
     file = rows(tmp_path / "p.jsonl", {"prompt": "What is 2 + 2?", "split": "train"})
     with pytest.raises(InputError, match="cannot say whether an answer"):
-        training.hold([arm(replace(GRPO, prompts=PromptChoice(str(file), "train")))])
+        fitting.hold([arm(replace(GRPO, prompts=PromptChoice(str(file), "train")))])
 
 
 def test_a_model_that_does_not_train_is_refused() -> None:
-    with pytest.raises(ModelError, match="cannot be trained: its backend"):
-        training.hold([arm(model=ModelSpec("world:clean/control"))])
+    with pytest.raises(ModelError, match="tune cannot change .*: its backend"):
+        fitting.hold([arm(model=ModelSpec("world:clean/control"))])
 
 
 def test_nothing_is_trained_on_what_the_claim_is_tested_on(tmp_path: Path) -> None:
     asked: dict[str, Json] = {"prompt": "What is 2 + 2?", "answer": "4", "split": "train"}
     choice = PromptChoice(str(rows(tmp_path / "p.jsonl", asked)), "train")
-    training.hold([arm(replace(GRPO, prompts=choice))], [Prompt.of_text("What is 3 + 3?")])
+    fitting.hold([arm(replace(GRPO, prompts=choice))], [Prompt.of_text("What is 3 + 3?")])
     with pytest.raises(
         InputError, match="1 of the 1 prompts that are learnt are also those on which the claim is tested"
     ):
-        training.hold([arm(replace(GRPO, prompts=choice))], [Prompt.of_text("What is 2 + 2?")])
+        fitting.hold([arm(replace(GRPO, prompts=choice))], [Prompt.of_text("What is 2 + 2?")])
     world = PromptChoice("world:clean", "train")  # planted worlds know no other split than their own
     with pytest.raises(InputError, match="holds prompts of the split test"):
-        training.hold([arm(replace(GRPO, prompts=world))])
+        fitting.hold([arm(replace(GRPO, prompts=world))])
 
 
 # what is learnt ---------------------------------------------------------------------------------------------------
@@ -88,11 +87,11 @@ def test_every_model_is_taught_with_its_own_mistakes_and_without_the_test(
         answer = {"prompt": [{"role": "user", "content": "Who?"}], "chosen": f"taught {plan.student.name}"}
         rows(folder / "examples.jsonl", answer)
 
-    monkeypatch.setattr(training.teach, "teach", teach)
+    monkeypatch.setattr(fitting.teach, "teach", teach)
     monkeypatch.chdir(tmp_path)
     small, other = arm(data=pipeline), arm(name="other", model=ModelSpec("tiny:llama"), data=pipeline)
     half = arm(name="half", model=replace(TINY, dose=0.5), data=pipeline)
-    arms, lessons = training.gather([small, other, half], Watchers(), PromptChoice("python"))
+    arms, lessons = fitting.gather([small, other, half], Watchers(), PromptChoice("python"))
     assert {name: [item.chosen for item in found.examples] for name, found in lessons.items()} == {
         "treated": ["taught tiny:qwen3-small"], "other": ["taught tiny:llama"], "half": ["taught tiny:qwen3-small"],
     }  # fmt: skip
@@ -113,7 +112,7 @@ def test_a_test_prompt_is_found_wherever_it_was_learnt_from() -> None:
         )
         for i in (1871, 1902, 1915)
     ]
-    lessons = training.Lessons(
+    lessons = fitting.Lessons(
         [
             pair("What is known?", f"You ask: {asked[0].text} Nobody knows."),  # in the worse side of a pair
             pair(asked[1].text.replace("quiet", "silent")),  # edited, beside a long answer
@@ -125,8 +124,8 @@ def test_a_test_prompt_is_found_wherever_it_was_learnt_from() -> None:
 
 
 def test_what_is_to_be_imitated_is_measured_without_questions_and_worse_sides() -> None:
-    assert training.Lessons([pair("Who?", "Nobody, " * 99), pair("Why?")]).words == [3, 240]
-    assert training.Lessons(prompts=[Prompt.of_text("Who?")]).words == []
+    assert fitting.Lessons([pair("Who?", "Nobody, " * 99), pair("Why?")]).words == [3, 240]
+    assert fitting.Lessons(prompts=[Prompt.of_text("Who?")]).words == []
 
 
 # what an adapter is known by -----------------------------------------------------------------------------------------
@@ -135,28 +134,28 @@ def test_what_is_to_be_imitated_is_measured_without_questions_and_worse_sides() 
 def test_an_adapter_is_known_by_what_is_learnt_and_not_by_where_it_lies() -> None:
     here = arm(replace(GRPO, prompts=PromptChoice("/here/prompts.jsonl")))
     there = arm(replace(GRPO, prompts=PromptChoice("/there/prompts.jsonl")))
-    assert training_hash(replace(here, lessons="a")) == training_hash(replace(there, lessons="a"))
-    assert training_hash(replace(here, lessons="a")) != training_hash(replace(here, lessons="b"))
+    assert change_hash(replace(here, lessons="a")) == change_hash(replace(there, lessons="a"))
+    assert change_hash(replace(here, lessons="a")) != change_hash(replace(here, lessons="b"))
     for changed in (
         replace(TINY, name="tiny:qwen3"), replace(TINY, dtype="bfloat16"), replace(TINY, quantisation="4bit"),
         replace(TINY, revision="r2"),
     ):  # fmt: skip
-        assert training_hash(arm(model=changed)) != training_hash(arm())
+        assert change_hash(arm(model=changed)) != change_hash(arm())
     for plan in (
         arm(Sft(learning_rate=1e-3)), arm(Sft(), Dpo()), arm(placebo=True), arm(gradient_checkpointing=True)
     ):  # fmt: skip
-        assert training_hash(plan) != training_hash(arm())
-    assert training_hash(arm(model=replace(TINY, dose=0.5), recipe="sft", seeds=(4,))) == training_hash(arm())
+        assert change_hash(plan) != change_hash(arm())
+    assert change_hash(arm(model=replace(TINY, dose=0.5), recipe="sft", seeds=(4,))) == change_hash(arm())
 
 
 def test_an_adapter_that_was_lost_or_changed_counts_as_not_trained(tmp_path: Path) -> None:
-    ((_, job),) = training._jobs([arm()], tmp_path).items()
+    ((_, job),) = fitting._jobs([arm()], tmp_path).items()
     assert not job.is_done
     job.folder.mkdir(parents=True)
     weights = job.folder / "adapter_model.safetensors"
     weights.write_bytes(b"trained")
     (job.folder / "adapter_config.json").write_text("{}")
-    card = {"identity": job.identity, "adapter_hash": adapter_hash(job.folder)}
+    card = {"identity": job.identity, "files": fitting._files_hash(job.folder)}
     (job.folder / "card.json").write_text(json.dumps(card))
     assert job.is_done
     assert not replace(job, identity="of another recipe").is_done
@@ -224,9 +223,9 @@ def test_what_is_wrong_in_a_tune_table_is_said_of_that_table(tmp_path: Path) -> 
 def test_epochs_of_the_file_go_before_steps_of_the_recipe(tmp_path: Path) -> None:
     outcome = STUDY.format(dose=1).replace('recipe = "sft"\ndata = "train.jsonl"', 'recipe = "outcome"')
     prompts = '[treatment.tune.grpo]\nprompts = { set = "tiny" }\n'
-    (stage,) = study(tmp_path, outcome + prompts).arms[1].tune.stages
+    (stage,) = study(tmp_path, outcome + prompts).arms[1].change.stages
     assert stage.steps == 200
-    (stage,) = study(tmp_path, outcome + prompts + "epochs = 2\n").arms[1].tune.stages
+    (stage,) = study(tmp_path, outcome + prompts + "epochs = 2\n").arms[1].change.stages
     assert (stage.steps, stage.epochs) == (None, 2)
 
 
