@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from counterclaim.operators import rewards, tune
+from counterclaim.operators import rewards, sidecar, tune
 
-__all__ = ["rewards", "tune"]
+__all__ = ["rewards", "sidecar", "tune"]
