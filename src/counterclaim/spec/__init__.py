@@ -26,7 +26,7 @@ from counterclaim.spec._edits import (
     SteerPlan,
     TemperPlan,
 )
-from counterclaim.spec._models import model_json
+from counterclaim.spec._models import model_identity, model_json
 from counterclaim.spec._pipeline import ALLOWED_LICENCES, FilterPlan, PipelinePlan, StagePlan, load_pipeline
 from counterclaim.spec._study import (
     ArmPlan,
@@ -71,6 +71,7 @@ __all__ = [
     "load_study",
     "lock_path",
     "lock_text",
+    "model_identity",
     "model_json",
     "read_lock",
     "read_toml",
