@@ -11,6 +11,7 @@ from counterclaim.asking import choose_prompts
 from counterclaim.errors import InputError
 from counterclaim.experiment.answering import Answering, answer
 from counterclaim.experiment.fitting import Lessons, gather, hold, outline_fits
+from counterclaim.experiment.five_steps import five_steps
 from counterclaim.experiment.freezing import instruments_json, measured_by, notes_of, sources_of, status_of
 from counterclaim.experiment.own_answers import Asking
 from counterclaim.experiment.scores import Scoring, judging, score
@@ -125,11 +126,19 @@ def perform(plan: StudyPlan, folder: Path, watchers: Watchers, *, overwrite: boo
         records = score(
             work, {prompt.id: prompt for prompt in ready.prompts}, ready.chosen, plan.budgets, bench, watchers
         )
+        probing = None
+        if plan.steps is not None:
+            probing = five_steps(
+                plan, records, ready.prompts, folder, runtime, watchers, replace(asking, bench=bench),
+                None if work.earlier is None else work.earlier.extras.get("probing"),
+            )  # fmt: skip
     records.extras = dict(cards)
     if work.fitted.training:
         records.extras["training"] = work.fitted.training
     if work.fitted.edits:
         records.extras["edits"] = work.fitted.edits
+    if probing is not None:
+        records.extras["probing"] = probing
     _look_at_training(records, plan, lessons.get(TREATED), watchers)
     records.study = {
         **work.study,

@@ -41,7 +41,7 @@ def fit(fitting: Fitting, folder: Path) -> Mapping[str, Json]:
     started = time.monotonic()
     answers, labels = _labelled(fitting.answers, plan)
     with closing(open_model(fitting.model, fitting.runtime)) as opened:
-        model = _readable(opened)
+        model = readable(opened)
         found = read_for(
             model, told_of(answers), [plan.probe], lambda done, total: fitting.watch("reading answers", done, total)
         )
@@ -102,7 +102,8 @@ def _is_cut(answer: Labelled) -> bool:
     return answer.response.finish_reason is FinishReason.LENGTH
 
 
-def _readable(model: Model) -> HfModel:
+def readable(model: Model) -> HfModel:
+    """The model as one whose activations can be read. Raises ModelError where they cannot."""
     if not isinstance(model, HfModel):
         raise ModelError(
             f"the activations of {model.ref.repo} cannot be read",
@@ -129,7 +130,7 @@ class Gated:
     """
 
     def __init__(self, model: Model, folder: Path, dose: float) -> None:
-        self._model = _readable(model)
+        self._model = readable(model)
         said, arrays = _load(folder)
         if said["base"] != _base_of(model.ref):
             raise ModelError(
