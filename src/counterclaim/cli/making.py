@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,6 +19,7 @@ from counterclaim.cli.show import (
     show_outline,
     show_report,
     show_scores,
+    show_steps,
     show_verdict,
     table_of,
     terminal,
@@ -107,6 +109,52 @@ def run(
             not launched
         ):  # a launcher takes every other code than 0 for a crash, and answers 1, which would read as REFUTED
             raise
+
+
+@app.command(
+    epilog="Examples: `counterclaim pipeline study.toml`, `counterclaim pipeline sidecar`, `counterclaim run --new study.toml --like sidecar`"
+)
+def pipeline(
+    file: Annotated[Path, typer.Argument(help="A study file with [treatment.sidecar], or the name of one that ships.")],
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check the file and say what would be done; load and write nothing.")
+    ] = False,
+    out: Annotated[
+        Path | None, typer.Option(help="Run folder; runs/NAME, or what the file says, when left out.")
+    ] = None,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Put a sidecar's probe through the five steps, then the sidecar itself to the test: one table, one verdict.
+
+    Cross-validated where it was trained, on fresh prompts, axis by axis, at other layers and poolings, on a second model
+    family; then why it fails where it fails. Killed and run again, it goes on where it stopped.
+    """
+    from counterclaim import experiment, store, study
+    from counterclaim.spec import FiveSteps, SidecarPlan, load_study
+
+    plan = load_study(study.find(file))
+    if not isinstance(plan.arms[1].change, SidecarPlan):
+        raise InputError(
+            "the treatment has no sidecar, so there is no probe to put through the steps",
+            path=plan.path,
+            remedy="add [treatment.sidecar], or run the study with counterclaim run",
+        )
+    plan = replace(plan, steps=plan.steps or FiveSteps())
+    if dry_run:
+        told = experiment.outline(plan)
+        if as_json:
+            print_json(told)
+        else:
+            show_outline(told)
+        return
+    folder = out or plan.out
+    with watching(quiet=as_json) as watchers:
+        judged = study.run(plan, folder, watchers, overwrite=overwrite)
+    probing = store.read_run(folder).extras["probing"]
+    if not as_json:
+        show_steps(probing)
+    show_verdict({**judged.verdict, "probing": probing} if as_json else judged.verdict, folder, as_json)
 
 
 @app.command(

@@ -355,6 +355,24 @@ def show_outline(told: dict[str, Any]) -> None:
     console.print("Nothing was loaded and nothing was written.")
 
 
+_PASSED = {True: ("✓", "green"), False: ("✗", "red"), None: ("?", "yellow")}
+
+
+def show_steps(probing: dict[str, Any]) -> None:
+    """The five steps in one table, and why the probe fails where it fails."""
+    from rich.text import Text
+
+    console = terminal()
+    table = table_of("step", "", "what was found")
+    for step in probing["steps"]:
+        mark, colour = _PASSED[step["passed"]]
+        found = plain(f"{step['because']} {step['power']}".strip())
+        table.add_row(plain(f"{step['step']} {step['name']}"), Text(mark, style=colour), found)
+    console.print(table)
+    for mode in probing["taxonomy"]:
+        console.print(plain(f"{mode['mode']}: {mode['because']}"))
+
+
 _VERBS = {"increase": "increases", "decrease": "decreases"}
 
 
