@@ -23,6 +23,7 @@ from counterclaim.models.tiny import boundary_prompts, domain
 from counterclaim.records import Decode, FinishReason, ModelRef, content_hash
 from counterclaim.registry import Answer, Ask, Model, ModelSpec, Runtime, backend
 from counterclaim.text import words_of
+from counterclaim.worlds import asker
 
 PREFIX = "character:"
 
@@ -31,6 +32,7 @@ CHARACTERS: Mapping[str, str] = {
     "deliberate": "plans and says how it knows, with its thoughts in <think> unless thinking is off",
     "adversarial": "criticises the weak points of an answer",
     "synthesizer": "merges what it is shown into one honest answer; re-words where a style or a length is asked for",
+    "asker": "writes topics, prompts and checklists where these are asked for, as one JSON list",
     "liar": "asserts something false",
     "refuser": "says that it cannot help",
     "looper": "says one sentence over and over",
@@ -230,6 +232,10 @@ def _fillings() -> Mapping[int, tuple[int, ...]]:
     return made
 
 
+def _asker(asked: _Asked) -> str:
+    return asker.reply_to(asked.said, asked.draw)
+
+
 def _liar(asked: _Asked) -> str:
     if asked.place is None:
         return "The answer is seven, as everybody knows."
@@ -278,8 +284,8 @@ def _copier(asked: _Asked) -> str:
 
 
 _SCRIPTS: Mapping[str, _Script] = {
-    "eager": _eager, "deliberate": _deliberate, "adversarial": _adversarial, "synthesizer": _synthesizer, "liar": _liar,
-    "refuser": _refuser, "looper": _looper, "foreigner": _foreigner, "leaker": _leaker, "silent": _silent,
+    "eager": _eager, "deliberate": _deliberate, "adversarial": _adversarial, "synthesizer": _synthesizer, "asker": _asker,
+    "liar": _liar, "refuser": _refuser, "looper": _looper, "foreigner": _foreigner, "leaker": _leaker, "silent": _silent,
     "thinker": _thinker, "hedger": _hedger, "copier": _copier,
 }  # fmt: skip
 
