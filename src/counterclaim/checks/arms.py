@@ -12,7 +12,17 @@ from counterclaim.checks.wording import needs_two_arms, not_run, pass_on, percen
 from counterclaim.effect import SEED, Effect, cluster_mean, cluster_sum
 from counterclaim.evidence import Evidence
 from counterclaim.metrics import Floats
-from counterclaim.records import CONTROL, DO_NOTHING, PLACEBO, PROMPT_BASELINE, TREATED, Estimate, Json, Outcome
+from counterclaim.records import (
+    CONTROL,
+    DO_NOTHING,
+    PLACEBO,
+    PROMPT_BASELINE,
+    TREATED,
+    Estimate,
+    Json,
+    Outcome,
+    Response,
+)
 from counterclaim.registry import Finding, check
 
 
@@ -77,9 +87,11 @@ def identity(evidence: Evidence) -> Finding:
 
 
 def _pass_arm(evidence: Evidence, name: str) -> str:
-    """How to hand in an arm; a study that trains makes some of them without being given one."""
-    trained = {DO_NOTHING: "doses = [0]", PLACEBO: "placebo = true", "dose:0.5": "doses = [0.5]"}.get(name)
-    table = f'[arms."{name}"]' + (f", or {trained} under [treatment.tune]," if trained else "")
+    """How to hand in an arm; a study whose treatment is an operator makes some of them without being given one."""
+    brought = {DO_NOTHING: "doses = [0]", PLACEBO: "placebo = true", "dose:0.5": "doses = [0.5]"}.get(name)
+    table = f'[arms."{name}"]' + (
+        f", or {brought} in the operator's own table ([treatment.tune], …)," if brought else ""
+    )
     return pass_on(evidence, f"--arm {name}=FILE", table)
 
 
@@ -101,22 +113,27 @@ def _second_answers(evidence: Evidence) -> Finding | None:
 def _identical(evidence: Evidence, name: str, least: int = 20) -> tuple[int, int]:
     """How many answers of an arm equal the control's answer to the same prompt and sample, and how many pairs.
 
-    Of several adapters of one arm, each is held against the control: their samples are numbered one after the other.
+    Of several fits of one arm, each is held against the control: their samples are numbered one after the other.
     """
-    first: dict[str | None, int] = {}
+    first: dict[tuple[str | None, ...], int] = {}
     for r in evidence.arms[name].responses:
-        first[r.model.adapter_hash] = min(r.sample, first.get(r.model.adapter_hash, r.sample))
+        first[_fit(r)] = min(r.sample, first.get(_fit(r), r.sample))
     shift = first if len(first) > 1 else {}
     own = {(r.prompt_id, r.sample): r.text for r in evidence.control.responses if r.text is not None}
     pairs = [
         (own[key], r.text)
         for r in evidence.arms[name].responses
-        if r.text is not None and (key := (r.prompt_id, r.sample - shift.get(r.model.adapter_hash, 0))) in own
+        if r.text is not None and (key := (r.prompt_id, r.sample - shift.get(_fit(r), 0))) in own
     ]
     # a handful of equal short answers is what two models that are both right look like
     if sum(len(text) for text, _ in pairs) < least * len(pairs):
         return 0, 0
     return sum(a == b for a, b in pairs), len(pairs)
+
+
+def _fit(response: Response) -> tuple[str | None, ...]:
+    """What tells the fits of one arm apart."""
+    return response.model.adapter_hash, response.model.operator_hash
 
 
 @check(
@@ -199,7 +216,7 @@ def _forest(evidence: Evidence, effects: dict[str, Effect]) -> dict[str, Json]:
 def dose_response(evidence: Evidence) -> Finding:
     """PASS when the metric rises with the dose (slope over prompts) and no larger dose falls behind a smaller.
 
-    The treated arm counts as the dose that its adapter was scaled by, where no dose arm has that dose; control is dose 0.
+    The treated arm counts as the dose of its operator or its adapter, where no dose arm has that dose; control is dose 0.
     """
     if missing := needs_two_arms(evidence):
         return missing
@@ -214,7 +231,8 @@ def dose_response(evidence: Evidence) -> Finding:
             if not np.isfinite(dose):
                 return not_run(f"The arm {name} does not name a number.", "Name dose arms like dose:0.5.")
             doses[dose] = name
-    whole = {response.model.adapter_dose for response in evidence.treated.responses}
+    models = {response.model for response in evidence.treated.responses}
+    whole = {model.adapter_dose if model.operator is None else model.operator_dose for model in models}
     if doses and len(whole) == 1 and (own := whole.pop()) is not None:
         doses.setdefault(own, TREATED)
     if sum(dose != 0 for dose in doses) < 2:

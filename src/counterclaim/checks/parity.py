@@ -216,5 +216,5 @@ def _models(arm: Arm, mask: Any, replicate: str) -> frozenset[ModelRef]:
 
 
 def _name(model: ModelRef) -> str:
-    parts = [model.repo, model.revision, model.adapter_hash]
+    parts = [model.repo, model.revision, model.adapter_hash, model.operator, model.operator_hash]
     return " ".join(part for part in parts if part) or "a model without a name"
