@@ -12,6 +12,8 @@ from counterclaim.records import ModelRef
 from counterclaim.registry import ModelSpec
 
 HEX_DIGITS = 16
+EDIT_FILES = ("edit.json", "edit.safetensors")
+"""What an edit of a forward pass is made of: what is done where, and its vectors."""
 
 
 def hash_of_files(files: Iterable[Path]) -> str:
@@ -37,6 +39,11 @@ def weights_hash(folder: Path) -> str:
 def adapter_hash(folder: Path) -> str:
     """Hash of an adapter's weights and settings."""
     return hash_of_files([*folder.glob("*.safetensors"), folder / "adapter_config.json"])
+
+
+def edit_hash(folder: Path) -> str:
+    """Hash of an edit: of what it does where, and of its vectors."""
+    return hash_of_files(folder / name for name in EDIT_FILES)
 
 
 def model_ref(spec: ModelSpec, config: Any, dtype: str) -> ModelRef:

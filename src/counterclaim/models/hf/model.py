@@ -5,8 +5,8 @@ from __future__ import annotations
 import gc
 import logging
 import math
-from collections.abc import Callable, Container, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,11 +27,12 @@ from counterclaim.models.hf.adapters import check_adapter, with_adapter
 from counterclaim.models.hf.batching import footprint, halves, plan
 from counterclaim.models.hf.detokenize import Detokenizer, decoder_of, detokenized
 from counterclaim.models.hf.devices import give_back, is_out_of_memory, threads_for
-from counterclaim.models.hf.fingerprint import adapter_hash, hash_of_text
+from counterclaim.models.hf.edits import Edit, Overlay, hold_edit, load_edit
+from counterclaim.models.hf.fingerprint import adapter_hash, edit_hash, hash_of_text
 from counterclaim.models.hf.loading import Loaded, settings
 from counterclaim.models.hf.sampling import KeyedSampler, PresencePenalty, row_key
 from counterclaim.records import Decode, FinishReason, Message, ModelRef
-from counterclaim.registry import Answer, Ask, ModelSpec, Runtime
+from counterclaim.registry import Answer, Applied, Ask, ModelSpec, Runtime, operators
 
 log = logging.getLogger("counterclaim.models.hf")
 
@@ -48,6 +49,7 @@ class _Work:
         decode: how to sample.
         budget: most new tokens.
         done: indices that need no answer.
+        edits: what asks have laid over the model for their rows, by folder.
     """
 
     asks: Sequence[Ask]
@@ -55,6 +57,7 @@ class _Work:
     decode: Decode
     budget: int
     done: Container[int]
+    edits: Mapping[Path, Edit]
 
 
 class HfModel:
@@ -69,8 +72,6 @@ class HfModel:
         pad: id of the token that fills shorter rows.
         needs: what its rows need of the device's memory.
         batch_size: rows per batch, where the user has fixed it.
-        response_from: int64 (rows,), the column of each row that predicts the first token of its answer, while a forward pass
-            runs over prompts together with their answers; None at all other times.
     """
 
     def __init__(self, loaded: Loaded, runtime: Runtime) -> None:
@@ -88,8 +89,8 @@ class HfModel:
         element = 2 if loaded.network.dtype in (torch.float16, torch.bfloat16) else 4
         self.needs = footprint(self._text_config, weights, element, loaded.device)
         self.batch_size = runtime.batch_size
-        self.response_from: Tensor | None = None
         self._told: set[str] = set()
+        self._overlay: Overlay | None = None
 
     @property
     def ref(self) -> ModelRef:
@@ -111,22 +112,62 @@ class HfModel:
         Rows are batched by ``asks`` alone. A batch of which all rows are done is skipped; any other is run whole, as it
         would have been without ``done``, so a resumed run gives the same answers to the bit.
 
+        What an ask has laid over the model (``Ask.applied``) acts on its row alone. The edits of all asks are read once.
+
         Raises:
-            ModelError: a setting of ``decode`` makes no sense, or none of the prompts can be put to the model.
+            ModelError: a setting of ``decode`` makes no sense, none of the prompts can be put to the model, or an edit was
+                made for another model.
         """
         budget = _checked_budget(decode)
+        edits = self._edits(asks)
         prompts, refused = self._prompts(asks, decode, budget)
         if refused and not prompts:
             raise ModelError(f"none of the {len(asks)} prompts can be answered; the first: {refused[0].error}")
-        return self._answers(_Work(asks, prompts, decode, budget, done), refused)
+        return self._answers(_Work(asks, prompts, decode, budget, done, edits), refused)
+
+    def ref_with(self, applied: Applied) -> ModelRef:
+        """The fingerprint of a row that has something laid over the model."""
+        return replace(
+            self._ref, operator=applied.operator, operator_hash=edit_hash(applied.folder), operator_dose=applied.dose
+        )
+
+    @contextmanager
+    def edited(self, folder: Path, dose: float = 1.0) -> Iterator[None]:
+        """The model with an edit over every forward pass of it, by a dose, for as long as the block lasts.
+
+        Forward passes that are not made by ``answer`` have to say where responses start (``responses_from``), unless the
+        edit acts on everything.
+
+        Raises:
+            ModelError: the edit was made for another model, or the model is edited already.
+        """
+        self._hold_unedited()
+        edit, ref = self._edit(folder), self._ref
+        overlay = Overlay(self.network, [(edit, dose)])
+        self._ref = self.ref_with(Applied(edit.operator, folder, dose))
+        self._overlay = overlay
+        try:
+            with overlay:
+                yield
+        finally:
+            self._overlay, self._ref = None, ref
+
+    def responses_from(self, starts: int | Sequence[int]) -> AbstractContextManager[None]:
+        """Where responses start in the forward passes of a block, for an edit that acts on responses alone.
+
+        Args:
+            starts: of each row the column of the last token of its prompt; an int where all rows have the same.
+        """
+        return nullcontext() if self._overlay is None else self._overlay.starting(starts)
 
     @contextmanager
     def adapted(self, folder: Path, dose: float = 1.0) -> Iterator[None]:
         """The model with an adapter over it, scaled by a dose, for as long as the block lasts.
 
         Raises:
-            ModelError: the adapter does not fit.
+            ModelError: the adapter does not fit, or the model is edited already.
         """
+        self._hold_unedited()
         base, ref = self.network, self._ref
         spec = ModelSpec(str(base.config.name_or_path), adapter=folder, dose=dose)
         check_adapter(spec)
@@ -143,6 +184,40 @@ class HfModel:
         self.network = None
         gc.collect()
         give_back(self.device)
+
+    def _hold_unedited(self) -> None:
+        if self._overlay is not None:
+            raise ModelError(
+                "the model is edited already, and nothing else is laid over an edit",
+                remedy="lay adapters first, and one edit over them",
+            )
+
+    def _edits(self, asks: Sequence[Ask]) -> dict[Path, Edit]:
+        """What asks have laid over the model for their rows, by folder, seen to fit."""
+        all_applied = {ask.applied.folder: ask.applied for ask in asks if ask.applied is not None}
+        if all_applied:
+            self._hold_unedited()
+        for applied in all_applied.values():
+            known = operators().get(applied.operator)
+            if known is not None and not known.by_row:
+                raise ModelError(
+                    f"{applied.operator} cannot be laid over single rows of a batch",
+                    remedy="lay it over the whole model (Operator.on)",
+                )
+        return {folder: self._edit(folder) for folder in all_applied}
+
+    def _edit(self, folder: Path) -> Edit:
+        edit = load_edit(folder)
+        hold_edit(edit, self._ref, self.network)
+        return edit
+
+    def _edited_rows(self, part: list[int], work: _Work, start: int) -> AbstractContextManager[Any]:
+        """The edits of a batch's rows, or of the whole model, whose responses start at a column."""
+        if self._overlay is not None:
+            return self._overlay.starting(start)
+        applied = [work.asks[index].applied for index in part]
+        rows = [None if each is None else (work.edits[each.folder], each.dose) for each in applied]
+        return Overlay(self.network, rows, start) if any(rows) else nullcontext()
 
     def _answers(self, work: _Work, refused: dict[int, Answer]) -> Iterator[Answered]:
         if news := [(index, answer) for index, answer in refused.items() if index not in work.done]:
@@ -262,18 +337,19 @@ class HfModel:
         )
         watched = work.decode.stop or self._runtime.progress
         numbers = _Numbers(len(part), self.device)
-        output = self.network.generate(
-            input_ids=torch.tensor(rows, device=self.device),
-            attention_mask=torch.tensor(mask, device=self.device),
-            generation_config=settings(
-                self._ends,
-                self.pad,
-                max_new_tokens=work.budget,
-                do_sample=False,  # a drawn token is the only one that the sampler leaves
-            ),
-            logits_processor=LogitsProcessorList([numbers, *self._processors(part, work, padding, width)]),
-            stopping_criteria=StoppingCriteriaList([watch] if watched else []),
-        )
+        with self._edited_rows(part, work, width - 1):
+            output = self.network.generate(
+                input_ids=torch.tensor(rows, device=self.device),
+                attention_mask=torch.tensor(mask, device=self.device),
+                generation_config=settings(
+                    self._ends,
+                    self.pad,
+                    max_new_tokens=work.budget,
+                    do_sample=False,  # a drawn token is the only one that the sampler leaves
+                ),
+                logits_processor=LogitsProcessorList([numbers, *self._processors(part, work, padding, width)]),
+                stopping_criteria=StoppingCriteriaList([watch] if watched else []),
+            )
         generated = output[:, width:].tolist()
         if watched:
             texts = watch.texts
