@@ -1,39 +1,22 @@
-"""How checks put numbers into sentences, so that all of them read alike."""
+"""What many checks say in the same words: that evidence is missing, and how to hand it in."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from counterclaim.evidence import Evidence
-from counterclaim.records import Estimate, Outcome
+from counterclaim.records import Outcome
 from counterclaim.registry import Finding
+from counterclaim.wording import listing, number, percent, with_interval
 
-
-def percent(share: float) -> str:
-    """A share as a percentage: one decimal below 10 %, none above."""
-    value = 100 * share
-    return f"{value:.0f} %" if value >= 10 or value == round(value) else f"{value:.1f} %"
-
-
-def number(value: float) -> str:
-    """Three significant decimals with a true minus sign left to the page."""
-    return f"{value:.3f}" if abs(value) < 100 else f"{value:.1f}"
-
-
-def with_interval(estimate: Estimate) -> str:
-    """``0.123 [0.045, 0.201]``, or why there is none."""
-    if estimate.estimate is None:
-        return f"undefined ({estimate.reason})"
-    if estimate.low is None or estimate.high is None:
-        return f"{number(estimate.estimate)} (no interval: {estimate.reason})"
-    return f"{number(estimate.estimate)} [{number(estimate.low)}, {number(estimate.high)}]"
-
-
-def listing(items: Iterable[str], most: int = 6) -> str:
-    """Comma-joined, cut with a count after ``most``."""
-    names = list(items)
-    tail = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + tail
+__all__ = [
+    "listing",
+    "needs_responses",
+    "needs_two_arms",
+    "not_run",
+    "number",
+    "pass_on",
+    "percent",
+    "with_interval",
+]
 
 
 def pass_on(evidence: Evidence, flag: str, table: str) -> str:
