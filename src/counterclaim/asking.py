@@ -49,10 +49,12 @@ def choose_prompts(choice: PromptChoice, note: Callable[[str], None] | None = No
             hint = f"did you mean {near[0]}?" if near else f"name a file, world:NAME, or one of {', '.join(known)}"
             raise InputError(f"there are no prompts called {source!r}", remedy=hint)
         found = promptsets.load(Path(source), split, note=note)
-    chosen = [prompt for prompt in found if set(choice.tags) <= set(prompt.tags)]
+    wanted, barred = set(choice.tags), set(choice.without)
+    chosen = [prompt for prompt in found if wanted <= set(prompt.tags) and not barred & set(prompt.tags)]
     if not chosen:
+        without = f", without {', '.join(choice.without)}" if choice.without else ""
         raise InputError(
-            f"no prompt of {source} fits (split {choice.split or 'any'}, tags {', '.join(choice.tags) or 'any'})",
+            f"no prompt of {source} fits (split {choice.split or 'any'}, tags {', '.join(choice.tags) or 'any'}{without})",
             remedy="ask for another split or other tags",
         )
     if choice.limit is None or choice.limit >= len(chosen):

@@ -6,9 +6,12 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from counterclaim.errors import InputError
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,19 +23,21 @@ class PromptChoice:
         split: only prompts of this split; all where None.
         tags: only prompts that carry every one of these tags.
         limit: at most so many, evenly spread over the source.
+        without: no prompts that carry any of these tags.
     """
 
     source: str
     split: str | None = "test"
     tags: tuple[str, ...] = ()
     limit: int | None = None
+    without: tuple[str, ...] = ()
 
     @classmethod
     def of_table(cls, said: Mapping[str, Any], path: Path, where: str, line: int | None = None) -> Self:
         """What a table of a file names; a file in it is found from the folder of the file that names it.
 
         Args:
-            said: ``set`` or ``file``, ``split`` (``all`` for any), ``tags`` and ``limit``, as a schema validated them.
+            said: ``set`` or ``file``, ``split`` (``all`` for any), ``tags`` ``without`` and ``limit``, as ``prompts_schema`` has them.
             path: the file that holds the table.
             where: the table's name, for messages.
             line: where it stands.
@@ -50,12 +55,38 @@ class PromptChoice:
             )
         source = str(path.parent / Path(file).expanduser()) if file is not None else str(named)
         split = None if said["split"] == "all" else said["split"]
-        return cls(source, split, tuple(said["tags"]), said.get("limit"))
+        return cls(source, split, tuple(said["tags"]), said.get("limit"), tuple(said["without"]))
 
     @property
     def name(self) -> str:
         """The source without the folders that it lies in: they say where somebody works, and change from machine to machine."""
         return re.split(r"[/\\]", self.source)[-1]
+
+
+def prompts_schema(*, learnt: bool) -> type[BaseModel]:
+    """The schema of a table of prompts.
+
+    Args:
+        learnt: whether something is learnt from them; the splits test and fresh are for testing.
+    """
+    from pydantic import BaseModel, ConfigDict, Field
+
+    class Prompts(BaseModel):
+        model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+        set: str | None = None
+        file: str | None = None
+        tags: list[str] = Field(default_factory=list)
+        without: list[str] = Field(default_factory=list)
+        limit: int | None = Field(default=None, ge=1)
+
+    class Learnt(Prompts):
+        split: Literal["train", "dev"] = "train"
+
+    class Tested(Prompts):
+        split: Literal["train", "dev", "test", "fresh", "all"] = "test"
+
+    return Learnt if learnt else Tested
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from counterclaim.errors import InputError
 from counterclaim.metrics import in_cohort
 from counterclaim.records import Json
-from counterclaim.spec._choices import Doses, PromptChoice
+from counterclaim.spec._choices import Doses, PromptChoice, prompts_schema
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -336,18 +336,13 @@ def edit_schemas() -> dict[str, type[BaseModel]]:
     """The schemas of the tables by their names, ``pipeline`` included; what is left out comes from the dataclasses above."""
     from pydantic import BaseModel, ConfigDict, Field
 
+    Prompts = prompts_schema(learnt=True)
+
     class Strict(BaseModel):
         model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
-    class TrainPrompts(Strict):
-        set: str | None = None
-        file: str | None = None
-        split: Literal["train", "dev"] = "train"  # test and fresh are for testing
-        tags: list[str] = Field(default_factory=list)
-        limit: int | None = Field(default=None, ge=1)
-
     class Common(Strict):
-        prompts: TrainPrompts | None = None
+        prompts: Prompts | None = None  # type: ignore[valid-type]  # a class that is made on call
         samples: int | None = Field(default=None, ge=1)
         instruments: list[str] | None = None
         seeds: list[int] | None = Field(default=None, min_length=1)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn
 from counterclaim.errors import InputError
 from counterclaim.records import Decode, Json, Prompt, content_hash, to_json
 from counterclaim.registry import ModelSpec, Runtime
-from counterclaim.spec._choices import PromptChoice
+from counterclaim.spec._choices import PromptChoice, prompts_schema
 from counterclaim.spec._claim import line_of, read_toml, validated
 from counterclaim.spec._models import model_identity, runtime_schema
 
@@ -323,19 +323,11 @@ def _pipeline_schema() -> type[BaseModel]:
     from pydantic import BaseModel, ConfigDict, Field, create_model
 
     runtime = runtime_schema()
+    learnt: Any = prompts_schema(learnt=True)
+    tested: Any = prompts_schema(learnt=False)
 
     class Strict(BaseModel):
         model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
-
-    class Prompts(Strict):
-        set: str | None = None
-        file: str | None = None
-        split: Literal["train", "dev"] = "train"
-        tags: list[str] = Field(default_factory=list)
-        limit: int | None = Field(default=None, ge=1)
-
-    class Forbidden(Prompts):
-        split: Literal["train", "dev", "test", "fresh", "all"] = "test"  # type: ignore[assignment]
 
     class DecodeTable(Strict):
         max_new_tokens: int | None = Field(default=None, ge=1)
@@ -377,8 +369,8 @@ def _pipeline_schema() -> type[BaseModel]:
         facts: bool = True
 
     tables: dict[str, Any] = {
-        "prompts": (list[Prompts], Field(min_length=1)),
-        "forbidden": (list[Forbidden], Field(default_factory=list)),
+        "prompts": (list[learnt], Field(min_length=1)),
+        "forbidden": (list[tested], Field(default_factory=list)),
         "stages": (dict[str, StageTable], Field(min_length=1)),
         "final": (str | None, None),
         "student": (ModelTable | None, None),

@@ -24,7 +24,7 @@ from counterclaim.records import (
     to_json,
 )
 from counterclaim.registry import ModelSpec, Runtime
-from counterclaim.spec._choices import Doses, PromptChoice
+from counterclaim.spec._choices import Doses, PromptChoice, prompts_schema
 from counterclaim.spec._claim import claim_schema, read_toml, to_claim, validated
 from counterclaim.spec._edits import Edit, FiveSteps, SidecarPlan, edit_schemas, edit_told, to_edit, to_steps
 from counterclaim.spec._models import model_identity, runtime_schema
@@ -430,13 +430,6 @@ def _study_schema() -> type[BaseModel]:
     class Strict(BaseModel):
         model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
-    class Prompts(Strict):
-        set: str | None = None
-        file: str | None = None
-        split: Literal["train", "dev", "test", "fresh", "all"] = "test"
-        tags: list[str] = Field(default_factory=list)
-        limit: int | None = Field(default=None, ge=1)
-
     class Sampling(Strict):
         top_p: float | None = Field(default=None, gt=0, le=1)
         top_k: int | None = Field(default=None, ge=1)
@@ -484,7 +477,7 @@ def _study_schema() -> type[BaseModel]:
         "raw": (bool, False),
         "out": (str | None, None),
         "train_data": (str | None, None),
-        "prompts": (Prompts, ...),
+        "prompts": (prompts_schema(learnt=False), ...),
         "decode": (DecodeTable, ...),
         "control": (arm, arm()),
         "treatment": (arm, ...),

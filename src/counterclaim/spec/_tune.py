@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from counterclaim.errors import InputError
-from counterclaim.spec._choices import Doses, PromptChoice
+from counterclaim.spec._choices import Doses, PromptChoice, prompts_schema
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -295,6 +295,8 @@ def tune_schema() -> type[BaseModel]:
     """The schema of a ``tune`` table; what is left out comes from the recipe, or else from the dataclasses above."""
     from pydantic import BaseModel, ConfigDict, Field
 
+    Prompts = prompts_schema(learnt=True)
+
     class Strict(BaseModel):
         model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
@@ -328,17 +330,10 @@ def tune_schema() -> type[BaseModel]:
         beta: float | None = Field(default=None, gt=0)
         max_length: int | None = Field(default=None, ge=2)
 
-    class GrpoPrompts(Strict):
-        set: str | None = None
-        file: str | None = None
-        split: Literal["train", "dev"] = "train"  # test and fresh are for testing, here as for teachers
-        tags: list[str] = Field(default_factory=list)
-        limit: int | None = Field(default=None, ge=1)
-
     class GrpoTable(StageTable):
         reward: str | None = None
         oracle: str | None = None
-        prompts: GrpoPrompts | None = None
+        prompts: Prompts | None = None  # type: ignore[valid-type]  # a class that is made on call
         generations: int | None = Field(default=None, ge=2)
         temperature: float | None = Field(default=None, gt=0)
         max_new_tokens: int | None = Field(default=None, ge=1)
