@@ -73,6 +73,16 @@ FIGURES: dict[str, dict[str, Any]] = {
             {"name": "seed 2", "x": [1, 2, 3, 4], "y": [3.1, None, 1.4, 1.3]},
         ],
     },
+    "heatmap": {
+        "kind": "heatmap",
+        "label": "d of every head",
+        "ylabel": "layer",
+        "xlabel": "head",
+        "rows": ["0", "1", "2"],
+        "cols": ["0", "1"],
+        "values": [[0.1, -0.4], [None, None], [0.8, 0.0]],
+        "bound": 0.5,
+    },
 }
 
 
@@ -186,6 +196,19 @@ def test_a_curve_breaks_where_a_value_is_missing_and_says_so() -> None:
     assert len(list(svg.iter("circle"))) == 1, "a value between two that are missing is a dot"
     assert "seed 2 from 3.100 to 1.300, 1 values missing" in str(svg[1].text)
     assert {"seed 1", "seed 2", "sft: loss", "step"} <= set(texts(svg))
+
+
+def test_a_heat_map_shades_by_size_colours_by_sign_and_frames_what_is_beyond_the_bound() -> None:
+    svg = drawn(FIGURES["heatmap"])
+    cells = [
+        rect.attrib for rect in svg.iter("rect") if "fill-opacity" in rect.attrib or rect.attrib["class"] == "framed"
+    ]
+    shades = {(cell["class"], cell.get("fill-opacity")) for cell in cells}
+    assert shades == {("fill-1", "0.15"), ("fill-0", "0.52"), ("fill-0", "0.03"), ("framed", None)}
+    framed = next(cell for cell in cells if cell["class"] == "framed")
+    largest = next(r.attrib for r in svg.iter("rect") if "fill-opacity" not in r.attrib and float(r.attrib["y"]) > 40)
+    assert (framed["x"], framed["y"]) == (largest["x"], largest["y"])
+    assert "1 of 4 cells beyond 0.5" in "".join(element.text or "" for element in svg.iter() if element.tag == "desc")
 
 
 def test_a_long_log_is_thinned_and_keeps_its_ends_and_its_spike() -> None:

@@ -30,6 +30,7 @@ _MOST_SERIES = 6
 _MOST_POINTS = 400
 _SMALL = 330.0  # width of a picture that stands beside others
 _MOST_STEPS = 200  # points of a curve
+_MOST_CELLS = 160  # of a heat map, along a side
 
 
 def draw(figure: Json, name: str) -> str | None:
@@ -417,6 +418,55 @@ def _curves(figure: Mapping[str, Json]) -> Drawing:
     return canvas, f"{title or 'value'} by {xlabel or 'position'}", "; ".join(said) + "."
 
 
+def _heatmap(figure: Mapping[str, Json]) -> Drawing:
+    """Cells whose shade is their size and whose colour is their sign; those beyond ``bound`` have a frame."""
+    label, down, across = (read_text(figure.get(key)) for key in ("label", "ylabel", "xlabel"))
+    rows = [read_text(item) for item in read_list(figure.get("rows"))]
+    columns = [read_text(item) for item in read_list(figure.get("cols"))]
+    table = [[read_optional(value) for value in read_list(row, at_least=0)] for row in read_list(figure.get("values"))]
+    if len(table) != len(rows) or any(len(row) != len(columns) for row in table):
+        raise NoPicture("one value, or none, for each row and column")
+    known = [
+        (value, row, column) for row, line in enumerate(table) for column, value in enumerate(line) if value is not None
+    ]
+    if max(len(rows), len(columns)) > _MOST_CELLS or not known:
+        raise NoPicture("more cells than can be seen, or none")
+    bound = read_optional(figure.get("bound"))
+    most = max(abs(value) for value, _, _ in known) or 1.0
+    left, top, width = 62.0, 46.0, (_RIGHT - 62.0) / len(columns)
+    height = min(18.0, max(5.0, 420.0 / len(rows)), width * 2)
+    canvas = Canvas(top + height * len(rows) + 34)
+    canvas.legend(14, [("fill-1", f"above 0, up to {number(most)}"), ("fill-0", "below 0")], x=left)
+    for place, name in _every(columns, width, text_width(max(columns, key=len)) + 6):
+        canvas.text(left + width * (place + 0.5), top - 6, name, "tick", anchor="middle", room=60)
+    for place, name in _every(rows, height, 12.0):
+        canvas.text(left - 6, top + height * (place + 0.5) + 4, name, "tick", anchor="end", room=50)
+    beyond = 0
+    for row, line in enumerate(table):
+        for column, value in enumerate(line):
+            x, y = left + width * column, top + height * row
+            if value is None:
+                continue
+            canvas.rect(
+                x, y, width - 0.5, height - 0.5, f"fill-{int(value > 0)}", opacity=0.03 + 0.97 * abs(value) / most
+            )
+            if bound is not None and abs(value) > bound:
+                beyond += 1
+                canvas.rect(x, y, width - 0.5, height - 0.5, "framed")
+    named = " by ".join(filter(None, (down, across)))
+    told = named if bound is None else f"{named}; framed: beyond {number(bound)}"
+    canvas.text((left + _RIGHT) / 2, canvas.height - 12, told, "tick", anchor="middle", room=_RIGHT - left)
+    value, row, column = max(known, key=lambda cell: abs(cell[0]))
+    said = f"Largest {number(value)}, at {rows[row]}, {columns[column]}."
+    return canvas, label, said if bound is None else f"{said} {beyond} of {len(known)} cells beyond {number(bound)}."
+
+
+def _every(names: Sequence[str], step: float, room: float) -> Iterator[tuple[int, str]]:
+    """Names far enough apart to be read, with their places."""
+    stride = max(1, -(-int(room) // max(1, int(step))))
+    return ((place, name) for place, name in enumerate(names) if place % stride == 0)
+
+
 def _thinned(points: list[tuple[float, float | None]]) -> list[tuple[float, float | None]]:
     """At most ``_MOST_STEPS`` points: the first, the last, and of each stretch between them the lowest and the highest.
 
@@ -465,4 +515,5 @@ _DRAWERS: Mapping[str, Callable[[Mapping[str, Json]], Drawing]] = {
     "bars": _bars,
     "lines": _lines,
     "curves": _curves,
+    "heatmap": _heatmap,
 }
