@@ -15,6 +15,8 @@ ALIKE = 0.7
 """AUC below which two sets of prompts are not told apart for practical purposes; the check ``shift`` uses the same."""
 APART = 0.95
 """AUC from which nearly every prompt shows its set."""
+LEAST = 20
+"""Texts of each set from which it is told at all; the check ``shift`` asks for as many."""
 _OPENERS = 3
 
 
@@ -22,10 +24,15 @@ def compared(fresh: Sequence[str], known: Sequence[str], against: str, level: fl
     """How well fresh prompts are told from known ones (a classifier two-sample test), and what that says of them.
 
     Returns:
-        ``auc``: the estimate with its interval; ``kind``: ``held-out`` (not told apart), ``fresh`` (told apart, but not
+        ``auc``: the estimate with its interval; ``kind``: ``held-out`` (hardly told apart), ``fresh`` (told apart, but not
         wholly), ``another-task`` (nearly all told apart), ``open`` (too few to say); ``says``: the same in a sentence.
     """
-    auc = told_apart(known, fresh, level)
+    least = min(len(set(fresh)), len(set(known)))
+    if least < LEAST:
+        reason = f"one of the two holds {least} different texts, and {LEAST} are needed"
+        auc = Estimate.undefined(reason, n=len(fresh) + len(known), level=level)
+    else:
+        auc = told_apart(known, fresh, level)
     kind = _kind(auc)
     return {"auc": auc.to_json(), "kind": kind, "against": against, "says": _sentence(kind, auc, against)}
 
@@ -46,8 +53,8 @@ def _sentence(kind: str, auc: Estimate, against: str) -> str:
     interval = "" if auc.low is None else f" [{auc.low:.2f}, {auc.high:.2f}]"
     told = f"A classifier tells them from {against} with AUC {auc.estimate:.2f}{interval}"
     return {
-        "held-out": f"{told}: they could be of the same distribution, so what holds on them is shown for held-out prompts "
-        "and not for fresh ones.",
+        "held-out": f"A classifier can hardly tell them from {against} (AUC {auc.estimate:.2f}{interval}): what holds on them "
+        "is shown for held-out prompts of the same distribution, and not for fresh ones.",
         "fresh": f"{told}: they are of another writer, and not of another world.",
         "another-task": f"{told}: nearly every one is told apart, by its topic or by its style throughout. Read a few before "
         "calling this the same task; what fails on them may fail for that reason alone.",

@@ -38,7 +38,7 @@ _MOSTLY = 0.9  # share of the prompts that it should be like, from which a quest
 _TIMES_LONGER = 2.0
 _LEAST_WORDS, _LEAST_MOST_WORDS = 2, 40
 _QUESTION = re.compile(r"[?？؟]")
-_ANNOUNCES = re.compile(r"(?:sure|certainly|of course|okay|ok|here (?:are|is))\b[^?]*:?\W*$", re.I)
+_ANNOUNCES = re.compile(r"(?:sure|certainly|of course|okay|ok|here (?:are|is))\b[^?]*:\W*$", re.I)
 _STARTS = re.compile(r"(?:^|[.!?:\n]\s*[\"'“‘(]*)(\w+)")
 _NAME = re.compile(r"\b(?:[^\W\d_]*\d\w*|[A-ZÀ-ÖØ-Þ]\w*)")
 
@@ -131,10 +131,6 @@ class Sieve:
             else:
                 fit.append((text, call))
         return fit, dropped
-
-    def forget(self, text: str) -> None:
-        """A prompt that was let through and is not asked after all: another may take its place."""
-        self._written = [one for one in self._written if one.text != text]
 
     def _unfit(self, text: str) -> tuple[str, str] | None:
         """(reason, because) of what a prompt shows by itself."""

@@ -27,7 +27,9 @@ TOPICS = 40
 PROMPTS_A_CALL = 5
 """Prompts that one call asks for at most: the more there are in one list, the more they are alike."""
 ROUNDS = 6
-"""How often what was dropped is written anew."""
+"""How often prompts are asked for at most; from the second time on, as many as were lost."""
+BARREN = 2
+"""Rounds in a row of which nothing was fit, after which no other is begun."""
 
 _TOPIC_ATTEMPTS = 3
 _CLAIM_ATTEMPTS = 2
@@ -135,10 +137,11 @@ def write_prompts(plan: FreshPlan, out: Path, watch: Watch, *, overwrite: bool =
         raise _nothing(work.dropped)
     watch("comparing", 0, 0)
     prompts = list(_prompts(work.kept))
-    made = {"identity": ready.identity, "hash": _hash_of(prompts), **_card(plan, ready, work, out)}
+    said = {"identity": ready.identity, "hash": _hash_of(prompts), **_card(plan, ready, work, out)}
+    made = store.rounded(said)  # as it is read back
     store.write_new(out, store.dump_lines(promptsets.save(prompts)), overwrite=True)
     store.write_new(_beside(out, ".card.json"), store.dump(made), overwrite=True)
-    return made
+    return dict(made)
 
 
 def preview(plan: FreshPlan) -> dict[str, Json]:
@@ -243,7 +246,9 @@ class _Work:
         self._plan, self._ready = plan, ready
         self._generator, self._author = generator, author
         self._sieve = Sieve(ready.like, ready.known, plan.language)
-        self._asked = 0  # calls for prompts so far
+        self._calls = 0  # for prompts, so far
+        self._asked: Counter[str] = Counter()  # calls by topic
+        self._fit: defaultdict[str, list[str]] = defaultdict(list)  # what went through the sieve, by topic
 
     @property
     def calls(self) -> dict[str, list[dict[str, Json]]]:
@@ -256,16 +261,16 @@ class _Work:
     def write(self) -> None:
         """Do all of it."""
         topics = self._topics()
+        barren = 0
         for _ in range(ROUNDS):
             missing = self._plan.n - len(self.kept)
-            if not missing:
+            if not missing or barren == BARREN:
                 return
             fit = self._round(topics, missing)
             if self._plan.checklists:
                 fit = self._with_checklists(fit)
             self.kept += fit
-            if not fit:
-                return
+            barren = 0 if fit else barren + 1
 
     def _topics(self) -> list[str]:
         """Different topics; the generator is asked again where its reply cannot be used.
@@ -286,19 +291,18 @@ class _Work:
         )
 
     def _round(self, topics: Sequence[str], missing: int) -> list[_Kept]:
-        """What is fit of as many prompts as are missing, each call on the topic whose turn it is."""
+        """What is fit of as many prompts as are missing: each call is on the topic that was asked least and gave least."""
         size = _a_call(self._plan.n, len(topics))
-        before = defaultdict(list)
-        for one in self.kept:
-            before[one.topic].append(one.text)
         wanted: dict[str, tuple[str, int]] = {}
         requests = []
         while missing > 0:
-            topic, count = topics[self._asked % len(topics)], min(size, missing)
-            name = str(self._asked)
+            topic = min(topics, key=lambda topic: (self._asked[topic], len(self._fit[topic])))
+            name, count = str(self._calls), min(size, missing)
+            before = self._fit[topic][-_MOST_REMINDERS:]
+            requests.append((name, _request(self._plan, self._ready, topic, count, before)))
             wanted[f"{_WRITE}/{name}"] = topic, count
-            requests.append((name, _request(self._plan, self._ready, topic, count, before[topic][-_MOST_REMINDERS:])))
-            self._asked += 1
+            self._asked[topic] += 1
+            self._calls += 1
             missing -= count
         texts: list[tuple[str, str]] = []
         for (call, (_, count)), reply in zip(wanted.items(), self._generator.ask(_WRITE, requests), strict=True):
@@ -309,6 +313,8 @@ class _Work:
             self.dropped += more
         fit, dropped = self._sieve.sift(texts)
         self.dropped += dropped
+        for text, call in fit:
+            self._fit[wanted[call][0]].append(text)
         return [_Kept(text, wanted[call][0]) for text, call in fit]
 
     def _with_checklists(self, fit: Sequence[_Kept]) -> list[_Kept]:
@@ -325,7 +331,6 @@ class _Work:
                     found[i] = replace(fit[i], checklist=reply.texts)
         for i, why in because.items():
             if i not in found:
-                self._sieve.forget(fit[i].text)
                 call = f"{_CLAIM}/{Prompt.of_text(fit[i].text).id}"
                 self.dropped.append(Dropped("checklist", f"no checklist was written: {why}", fit[i].text, call))
         return [found[i] for i in sorted(found)]

@@ -20,7 +20,7 @@ _WORDINGS = (
     "My letter to {place} asks for their stone. What will they answer?",
     "Is there a stone that {place} is built of, and which one?",
     "A child asks you about the stone of {place}. What do you say?",
-    "Which trade do people learn in {place}, and what is it called?",
+    "Which craft do people learn in {place}, and what is it called?",
     "A friend wants to learn the craft of {place}. Which one would that be?",
     "What do they make a living of in {place}? Name the craft.",
     "At the fair of {place} they show one craft. Which is it?",
