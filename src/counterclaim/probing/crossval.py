@@ -236,7 +236,7 @@ def fold_auc(decisions: Floats, labels: Bools, folds: Ints) -> Floats:
 def order_of_rows(x: Floats, labels: Bools) -> Ints:
     """(n,) rows in an order that depends on what they hold and not on where they stand."""
     keys = [
-        hashlib.blake2b(np.ascontiguousarray(row, np.float64).tobytes() + bytes([label]), digest_size=8).digest()
+        hashlib.blake2b(np.ascontiguousarray(row, np.float64).tobytes() + bytes([int(label)]), digest_size=8).digest()
         for row, label in zip(x, labels, strict=True)
     ]
     return np.argsort(np.array([int.from_bytes(key) for key in keys], np.uint64), kind="stable").astype(np.int64)
