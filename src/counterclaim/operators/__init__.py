@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from counterclaim.operators import rewards, sidecar, tune
+from counterclaim.operators import rewards, sidecar, steer, temper, tune
 
-__all__ = ["rewards", "sidecar", "tune"]
+__all__ = ["rewards", "sidecar", "steer", "temper", "tune"]
