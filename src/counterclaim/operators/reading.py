@@ -12,6 +12,7 @@ from counterclaim.errors import InputError, ModelError
 from counterclaim.generation import conversation
 from counterclaim.models.hf.activations import H_LAST, Read, Reading, Told
 from counterclaim.models.hf.model import HfModel
+from counterclaim.models.hf.sites import layers_of
 from counterclaim.records import FinishReason, Json, content_hash, to_json
 from counterclaim.registry import Labelled, Model, Watch
 from counterclaim.store import FeatureFolder
@@ -46,6 +47,24 @@ def was_cut(answer: Labelled) -> bool | None:
     """Whether the token budget cut an answer, so that its last token is no end; None where nobody knows how it ended."""
     reason = answer.response.finish_reason
     return None if reason is FinishReason.UNKNOWN else reason is FinishReason.LENGTH
+
+
+def layers_named(model: Model, names: Sequence[str]) -> tuple[int | Literal["last"], ...]:
+    """Layers by name: numbers, ``last`` for ``h_last``, ``all`` for every decoder layer and ``last``.
+
+    Raises:
+        InputError: a name is none of these.
+        ModelError: the model shows only its texts.
+    """
+    out: list[int | Literal["last"]] = []
+    for name in names:
+        if name == "all":
+            out += [*range(len(layers_of(readable(model).network))), "last"]
+        elif name == "last" or name.isdigit():
+            out.append("last" if name == "last" else int(name))
+        else:
+            raise InputError(f"{name!r} names no layer", remedy="write numbers from 0 on, last, or all")
+    return tuple(dict.fromkeys(out))
 
 
 def capture(
@@ -105,7 +124,8 @@ def capture(
         watch("reading activations", len(kept.done), total)
     read = sorted(kept.done)
     return kept.finish({
-        "format": 1, "model": to_json(opened.ref), "chat_template": opened.chat_template,
+        "format": 1, "model": to_json(opened.ref), "answered_by": to_json(answers[0].response.model),
+        "chat_template": opened.chat_template,
         "layers": list(wanted.layers), "positions": list(wanted.positions), "site": wanted.site,
         "head_norms": wanted.head_norms, "head_means": wanted.head_means, "tokens": wanted.tokens,
         "h_last": H_LAST, "end_of_turn": _END_OF_TURN,

@@ -3,10 +3,11 @@
 The report computes nothing: it draws what it is given, and the same page gives the same bytes.
 """
 
+from counterclaim.report.heads import render_attribution
 from counterclaim.report.html import render_html
 from counterclaim.report.junit import render_junit
 from counterclaim.report.markdown import render_markdown
 from counterclaim.report.page import Page
 from counterclaim.report.sarif import render_sarif
 
-__all__ = ["Page", "render_html", "render_junit", "render_markdown", "render_sarif"]
+__all__ = ["Page", "render_attribution", "render_html", "render_junit", "render_markdown", "render_sarif"]

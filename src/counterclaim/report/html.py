@@ -112,9 +112,13 @@ def render_html(page: Page) -> str:
     Every text on it is escaped and shows its unseen characters; the page's own policy forbids scripts and any
     request. Texts longer than 16,000 characters show their head and tail, and say so.
     """
-    shown = clean_page(page)
+    return page_of("page.html.j2", _view(clean_page(page)))
+
+
+def page_of(template: str, view: Mapping[str, Any]) -> str:
+    """A template with its values, everything escaped, and with the style sheet of all pages."""
     environment = _environment()
-    return environment.get_template("page.html.j2").render(**_view(shown), style=_source(environment, "style.css"))
+    return environment.get_template(template).render(**view, style=_source(environment, "style.css"))
 
 
 def _environment() -> Environment:

@@ -35,7 +35,7 @@ Position = Literal["last", "mean", "prompt-end"]
 Blocks = dict[str, NDArray[Any]]
 Batch = tuple[list[int], Blocks]
 
-H_LAST = "h_last: the residual stream after the last decoder layer and the final norm"
+H_LAST = "the residual stream after the last decoder layer and the final norm"
 """What ``layer "last"`` means; layer i is the output of decoder layer i, before the final norm."""
 
 COUNT = "tokens/count"
