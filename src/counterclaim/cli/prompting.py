@@ -23,7 +23,9 @@ def fresh(
     generator: Annotated[str, typer.Option(help="Who writes them: URL#model of an endpoint, or any other model.")],
     like: Annotated[str, typer.Option(help="Prompts of the same domain, a file or a set, which they must not copy.")],
     out: Annotated[Path, typer.Option(help="File of prompts to write; its card and what was dropped lie beside it.")],
-    about: Annotated[str, typer.Option(help="The domain in one sentence: all that the generator is told of it.")] = "",
+    about: Annotated[
+        str | None, typer.Option(help="The domain in one sentence: all that the generator is told of it.")
+    ] = None,
     n: Annotated[int, typer.Option("--n", min=1, help="How many prompts are wanted.")] = 200,
     show_examples: Annotated[
         int, typer.Option(min=0, help="Show the generator so many of --like; what it writes is then less fresh.")
@@ -80,7 +82,7 @@ def fresh(
     plan = prompting.FreshPlan(
         generator=ModelSpec(generator),
         like=PromptChoice(like, None),
-        about=about,
+        about=about or "",
         n=n,
         shown=show_examples,
         train=tuple(train or ()),

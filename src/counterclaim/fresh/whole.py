@@ -12,7 +12,7 @@ from pathlib import Path
 
 from counterclaim import __version__, promptsets, store
 from counterclaim.asking import choose_prompts
-from counterclaim.errors import InputError
+from counterclaim.errors import InputError, ModelError
 from counterclaim.fresh import card
 from counterclaim.fresh.asking import CLAIMS, Reply, Writer, claims_wanted, prompts_wanted, topics_wanted
 from counterclaim.fresh.known import read_known
@@ -178,8 +178,7 @@ def _prepared(plan: FreshPlan) -> _Ready:
     load_plugins()
     for spec in (plan.generator, plan.checklist_author):
         backend_of(spec.name)
-    if plan.language is not None:
-        other_language("Is it so?", plan.language)  # whether languages can be told at all
+    _hold_language(plan.language)
     like = choose_prompts(plan.like)
     if not any(prompt.messages for prompt in like):
         raise InputError("the prompts have no texts to be like", path=plan.like.source, remedy="name a file with texts")
@@ -199,6 +198,18 @@ def _prepared(plan: FreshPlan) -> _Ready:
         [prompt.id for prompt in known.prompts], list(known.trained_on), list(known.questions), roles,
     ])  # fmt: skip
     return _Ready(like, known, roles, notes, identity)
+
+
+def _hold_language(language: str | None) -> None:
+    """Notice before anything is paid for that nobody could tell the language."""
+    if language is None:
+        return
+    try:
+        other_language("Is it so?", language)
+    except ModelError as error:
+        raise ModelError(error.problem, remedy="pip install 'counterclaim[train]', or pass --language any") from error
+    except InputError as error:
+        raise InputError(error.problem, remedy="pass a code of two letters (ISO 639-1) such as en, or any") from error
 
 
 def _independent(plan: FreshPlan, roles: Mapping[str, str]) -> list[str]:
