@@ -150,7 +150,7 @@ class FeatureFolder:
 
         for path in sorted(self._parts.glob("[0-9]*.npz"), key=lambda path: int(path.stem)):
             try:
-                with np.load(path, allow_pickle=False) as part:
+                with path.open("rb") as file, np.load(file, allow_pickle=False) as part:
                     rows = [int(row) for row in part[_ROWS]]
                     held = {name: part[name] for name in part.files if name != _ROWS} if blocks else {}
             except (OSError, ValueError, KeyError, BadZipFile) as error:
