@@ -27,7 +27,8 @@ from counterclaim.errors import InputError
 from counterclaim.metrics import Floats
 from counterclaim.probing import crossval, gates
 from counterclaim.probing.probe import fit_probe, probability
-from counterclaim.probing.twosample import c2st
+from counterclaim.probing.taxonomy import passes, taxonomy, within_fresh
+from counterclaim.probing.twosample import TwoSample, c2st, interval_of
 from counterclaim.records import Estimate, Json
 from counterclaim.spec import Bars, FiveSteps, Layer, Position, ProbePlan
 from counterclaim.wording import number, with_interval
@@ -129,8 +130,14 @@ def five_steps(
     if second is not None:
         say(f"step 5: {second.model}")
     steps.append(_second_model(first, second, probe, plan, seed, level))
+    say("telling why")
     x, z = (_taken(side, at) for side, at in zip(bench.features(probe), own.kept, strict=True))
     pooled = probe.classifier != "attention"
+    apart = (
+        c2st(x, z, splits=min(5, plan.splits), permutations=min(200, plan.permutations), seed=seed, level=level)
+        if pooled
+        else None
+    )
     return {
         "cohort": probe.cohort,
         "model": first.model,
@@ -143,8 +150,8 @@ def five_steps(
         "passed": _all(step["passed"] for step in steps),
         "steps": steps,
         "correlations": correlations,
-        "c2st_auc": c2st(x, z).to_json() if pooled else None,
-        "taxonomy": [],
+        "c2st_auc": None if apart is None else apart.auc.to_json(),
+        "taxonomy": _why(first, own, z if pooled else None, apart, plan, seed, level),
         "gap": _gap(first, own, level),
         "endpoint": _endpoint(first, own),
         "pca": _pca(x, z, own.labels) if pooled else None,
@@ -177,14 +184,10 @@ class _Fitted:
     peeked: gates.Peeked | None = None
 
     def cv_auc(self, level: float) -> Estimate:
-        """Mean AUC over splits; its interval is as wide as the same mean spreads over label shuffles."""
-        n, method = len(self.labels[0]), "mean over splits, spread of the permutation null"
+        """Mean AUC over splits, with an interval that knows what out-of-fold decisions share."""
         if self.cv is None:
-            return Estimate.undefined(self.problem or "", n=n, level=level, method=method)
-        if not len(self.cv.null):
-            return Estimate(self.cv.mean, None, None, level, method, n, "no labels were shuffled")
-        half = float(np.quantile(np.abs(self.cv.null - self.cv.null.mean()), level))
-        return Estimate(self.cv.mean, max(0.0, self.cv.mean - half), min(1.0, self.cv.mean + half), level, method, n)
+            return Estimate.undefined(self.problem or "", n=len(self.labels[0]), level=level, method="cross-validated")
+        return interval_of(self.cv, self.labels[0], level)
 
     def auc(self, level: float) -> Estimate:
         """AUC on the fresh answers, with DeLong's interval."""
@@ -320,18 +323,24 @@ def _all(passed: Iterable[bool | None]) -> bool | None:
     return False if False in found else None if None in found else True
 
 
-def _test(
-    what: str, estimate: Estimate, bar: float, *, above: bool = True, chance: float | None = None
-) -> dict[str, Json]:
+_CHANCE: Mapping[str, float] = {
+    "cv_auc": 0.5, "fresh_auc": 0.5, "axis_cv": 0.5, "axis_transfer": 0.5, "cv_asymmetry": 0.0, "fresh_asymmetry": 0.0,
+}  # fmt: skip
+"""What a quantity is where there is nothing; passing its bar takes an interval that excludes it."""
+
+_AT_MOST = ("cv_asymmetry", "fresh_asymmetry", "axis_correlation")
+
+
+def _test(of: str, what: str, estimate: Estimate, bars: Bars) -> dict[str, Json]:
     """An estimate against its bar: passed, missed, or not settled, and a sentence that says which and why.
 
     Args:
+        of: the bar, a field of ``Bars``.
         what: the quantity, as a sentence names it.
         estimate: with its interval.
-        bar: what it has to reach.
-        above: whether it has to lie at or above the bar, or at or below.
-        chance: what it would be if there were nothing; passing needs an interval that excludes it.
+        bars: what has to be reached.
     """
+    bar, above, chance = getattr(bars, of), of not in _AT_MOST, _CHANCE.get(of)
     sign = 1 if above else -1
     told = f"{what} {with_interval(estimate)}"
     value, low, high = estimate.estimate, estimate.low, estimate.high
@@ -340,7 +349,7 @@ def _test(
     if value is None:
         said = told
     elif low is None or high is None:
-        said = f"{told} has no interval to hold against {bar_told}"
+        said = f"{told} cannot be held against {bar_told}"
     elif sign * (value - bar) >= 0:
         if chance is None or (low > chance if above else high < chance):
             passed, said = True, f"{told} meets {bar_told}"
@@ -351,7 +360,7 @@ def _test(
     else:
         said = f"{told} misses {bar_told}, which its interval still contains"
     return {
-        "what": what, "estimate": estimate.to_json(), "bar": bar, "rule": "at least" if above else "at most",
+        "of": of, "what": what, "estimate": estimate.to_json(), "bar": bar, "rule": "at least" if above else "at most",
         "passed": passed, "said": said,
     }  # fmt: skip
 
@@ -382,34 +391,24 @@ def _power(n_pos: int, n: int, bar: float, level: float, null_sd: float | None =
 
 def _in_training(one: _Fitted, bars: Bars, level: float) -> list[dict[str, Json]]:
     """Tests of step 1."""
-    if one.gate_cv is None:
-        return [_test("The cross-validated AUC", one.cv_auc(level), bars.cv_auc, chance=0.5)]
-    return [
-        _test("The cross-validated AUC", one.cv_auc(level), bars.cv_auc, chance=0.5),
-        _test(
-            "assertion asymmetry of the gate", one.gate_cv.asymmetry, bars.cv_asymmetry, above=False, chance=0.0
-        ),
-        _kept(one.gate_cv, bars.keep),
-    ]  # fmt: skip
+    tests = [_test("cv_auc", "the cross-validated AUC", one.cv_auc(level), bars)]
+    return tests if one.gate_cv is None else [*tests, *_gated("cv_asymmetry", "in cross-validation", one.gate_cv, bars)]
 
 
 def _on_fresh(one: _Fitted, bars: Bars, level: float) -> list[dict[str, Json]]:
     """Tests of step 2."""
-    if one.gate_fresh is None:
-        return [_test("The AUC on fresh prompts", one.auc(level), bars.fresh_auc, chance=0.5)]
+    tests = [_test("fresh_auc", "the AUC on fresh prompts", one.auc(level), bars)]
+    return tests if one.gate_fresh is None else [*tests, *_gated("fresh_asymmetry", "there", one.gate_fresh, bars)]
+
+
+def _gated(of: str, where: str, gate: gates.Gate, bars: Bars) -> list[dict[str, Json]]:
+    """Tests of a gate. The threshold was chosen to keep P(assert | correct), which is missed only where its interval says so."""
+    asymmetry = _test(of, f"the gate's assertion asymmetry {where}", gate.asymmetry, bars)
+    kept = _test("keep", "its P(assert | correct)", gate.p_assert_correct, bars)
     return [
-        _test("The AUC on fresh prompts", one.auc(level), bars.fresh_auc, chance=0.5),
-        _test(
-            "assertion asymmetry of the gate", one.gate_fresh.asymmetry, bars.fresh_asymmetry, above=False, chance=0.0
-        ),
-        _kept(one.gate_fresh, bars.keep),
-    ]  # fmt: skip
-
-
-def _kept(gate: gates.Gate, keep: float) -> dict[str, Json]:
-    """P(assert | correct): the threshold was chosen to keep it, so it is missed only where its interval says so."""
-    test = _test("P(assert | correct)", gate.p_assert_correct, keep)
-    return {**test, "passed": None if gate.p_assert_correct.estimate is None else test["passed"] is not False}
+        asymmetry,
+        {**kept, "passed": None if gate.p_assert_correct.estimate is None else kept["passed"] is not False},
+    ]
 
 
 def _own_step(at: int, one: _Fitted, bars: Bars, level: float) -> dict[str, Json]:
@@ -427,12 +426,13 @@ def _axes(fitted: Sequence[_Fitted], correlations: Mapping[str, Json], bars: Bar
         return _step(3, [], "Nothing was looked at.", rows, "No other axis was named (axes in [pipeline])")
     tests = []
     for one in fitted:
-        tests.append(_test(f"{one.axis} cross-validated", one.cv_auc(level), bars.axis_cv, chance=0.5))
-        tests.append(_test(f"{one.axis} on fresh prompts", one.auc(level), bars.axis_transfer, chance=0.5))
+        cv = _test("axis_cv", f"{one.axis} cross-validated", one.cv_auc(level), bars)
+        transfer = _test("axis_transfer", f"{one.axis} on fresh prompts", one.auc(level), bars)
+        tests += [{**cv, "axis": one.axis}, {**transfer, "axis": one.axis}]
     largest = correlations["largest"]
     if largest is not None:
         what = f"the largest |r| between two axes ({' and '.join(largest['axes'])})"
-        tests.append(_test(what, Estimate(**largest["r"]), bars.axis_correlation, above=False))
+        tests.append(_test("axis_correlation", what, Estimate(**largest["r"]), bars))
     holds = [tests[2 * at]["passed"] is True and tests[2 * at + 1]["passed"] is True for at in range(len(fitted))]
     missed = [test["said"] for test in tests if test["passed"] is not True]
     because = f"{sum(holds)} of {len(fitted)} axes reach both of their bars"
@@ -504,14 +504,20 @@ def _readings(bench: _Bench, probe: ProbePlan, bars: Bars) -> dict[str, Json]:
         area = stats.delong(fit_probe(reading, x, train, bench.seed)(z), fresh, level)
         means.append((mean, len(rows)))
         rows.append(
-            {**row, "problem": None, "cv_auc": {"mean": mean, "splits": len(made.folds)}, "fresh_auc": area.to_json()}
+            {
+                **row,
+                "problem": None,
+                "cv_auc": {"mean": mean, "splits": len(made.folds)},
+                "fresh_auc": area.to_json(),
+                "passed": _test("fresh_auc", "", area, bars)["passed"],
+            }
         )
     _holm(rows, int(fresh.sum()), len(fresh))
     best, at = max(means, key=lambda pair: (pair[0], -pair[1]))
     chosen = rows[at]
     chosen["chosen"] = True
     p = float((1 + (null >= best - 1e-12).sum()) / (1 + len(null))) if chosen["classifier"] == "logistic" else None
-    tests = [_test("its AUC on fresh prompts", Estimate(**chosen["fresh_auc"]), bars.fresh_auc, chance=0.5)]
+    tests = [_test("fresh_auc", "its AUC on fresh prompts", Estimate(**chosen["fresh_auc"]), bars)]
     areas = [row["fresh_auc"]["estimate"] for row in rows if row["fresh_auc"] is not None]
     reach = sum(area is not None and area >= bars.fresh_auc for area in areas)
     survive = sum(row.get("fresh_p_holm", 1.0) <= 1 - level for row in rows)
@@ -587,6 +593,33 @@ def _same_depth(layer: Layer, here: Sequence[int], there: Sequence[int]) -> Laye
 
 
 # beside the steps -----------------------------------------------------------------------------------------------
+
+
+def _why(
+    subject: Subject,
+    one: _Fitted,
+    fresh: Floats | None,
+    apart: TwoSample | None,
+    plan: FiveSteps,
+    seed: int,
+    level: float,
+) -> list[dict[str, Json]]:
+    """Failure modes of a probe that misses its bar on fresh prompts; none of one that meets it."""
+    area, bars = one.auc(level), plan.bars
+    if passes(area, bars.fresh_auc):
+        return []
+    train, marks = one.labels
+    shuffles = min(200, plan.permutations)
+    within = None if fresh is None else within_fresh(fresh, marks, permutations=shuffles, seed=seed)
+    style = None
+    if subject.style is not None:
+        style = within_fresh(subject.style[1][one.kept[1]], marks, permutations=shuffles, seed=seed)
+    cut = None if subject.cut is None else subject.cut[1][one.kept[1]]
+    return taxonomy(
+        area, (int(train.sum()), len(train)), (int(marks.sum()), len(marks)),
+        within=within, style=style, shift=apart,
+        cut=None if cut is None else (int(cut.sum()), len(cut)), bars=bars, level=level,
+    )  # fmt: skip
 
 
 def _gap(subject: Subject, one: _Fitted, level: float) -> dict[str, Json] | None:
