@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from counterclaim import kit
+from counterclaim import kit, operators
 from counterclaim.errors import ModelError
 from counterclaim.kit import operator_conformance
 from counterclaim.models import tiny
@@ -45,7 +45,7 @@ def _steered(
     """What lays a random direction over the last hidden state, scaled by the dose."""
 
     @contextmanager
-    def on(model: Model, folder: Path, dose: float) -> Iterator[None]:
+    def on(model: Model, folder: Path, dose: float) -> Iterator[Model]:
         opened: Any = model
         generator = torch.Generator().manual_seed(int((folder / "seed").read_text()))
         added = strength(dose) * 0.5 * torch.randn(opened.network.config.hidden_size, generator=generator)
@@ -58,7 +58,7 @@ def _steered(
         if told:
             opened._ref = replace(ref, adapter_hash="steered", adapter_dose=dose)
         try:
-            yield
+            yield model
         finally:
             if restores:
                 hook.remove()
@@ -83,11 +83,10 @@ _HELD: list[Any] = []
 
 
 @contextmanager
-def _not_restoring_after_an_exception(model: Model, folder: Path, dose: float) -> Iterator[None]:
+def _not_restoring_after_an_exception(model: Model, folder: Path, dose: float) -> Iterator[Model]:
     laid = _steered()(model, folder, dose)
     _HELD.append(laid)  # what is collected ends its block after all
-    laid.__enter__()
-    yield
+    yield laid.__enter__()
     laid.__exit__(None, None, None)
 
 
@@ -113,10 +112,25 @@ def test_a_broken_twin_is_caught_by_its_rule(fault: str) -> None:
     assert {problem.rule for problem in operator_conformance(twin, None)} == rules
 
 
-def test_the_built_in_operator_conforms() -> None:
+def test_an_operator_whose_rows_are_not_its_separate_runs_is_caught() -> None:
+    """Where it is laid over the whole model, half a dose is a quarter of one."""
+
+    @contextmanager
+    def squared(model: Model, folder: Path, dose: float) -> Iterator[Model]:
+        with operators.steer.steer.on(model, folder, dose**2) as changed:
+            yield changed
+
+    twin = replace(operators.steer.steer, on=squared)
+    (problem,) = operator_conformance(twin, kit._PLANS["steer"])
+    assert problem.rule == "gives every row its own"
+    assert "at dose 0.5" in problem.detail
+
+
+@pytest.mark.parametrize("name", ["tune", "temper", "steer"])
+def test_a_built_in_operator_conforms(name: str) -> None:
     tried: list[str] = []
-    assert [str(problem) for problem in kit.run("tune", progress=tried.append)] == []
-    assert tried == ["operator tune"]
+    assert [str(problem) for problem in kit.run(name, progress=tried.append)] == []
+    assert tried == [f"operator {name}"]
 
 
 def test_an_operator_without_settings_is_said_not_to_be_tried() -> None:

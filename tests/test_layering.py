@@ -18,7 +18,14 @@ ROW = re.compile(r"^\| (\d+) \| `(\w+)` \|", re.MULTILINE)
 WRITERS = {"store", "kit", "sandbox"}
 TORCH = ("torch", "transformers", "peft", "trl", "accelerate", "safetensors", "tokenizers")
 TORCH_ROOMS = (("models", "hf"), ("models", "tiny"))
-WITHOUT_TORCH = ("__init__.py", "rewards.py", "sidecar.py", "tune.py")  # of operators: what naming an operator or a reward imports
+WITHOUT_TORCH = (
+    "__init__.py",
+    "rewards.py",
+    "sidecar.py",
+    "steer.py",
+    "temper.py",
+    "tune.py",
+)  # of operators: what naming an operator or a reward imports
 HEAVY = (
     "numpy", "scipy", "pandas", "statsmodels", "sklearn", "pyarrow", "pydantic", "datasketch", "typer", "rich", "jinja2",
 )  # fmt: skip

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -47,12 +47,14 @@ from counterclaim.records import (
 )
 from counterclaim.registry import (
     Answer,
+    Applied,
     Ask,
     Card,
     Check,
     Fitting,
     Instrument,
     Item,
+    Labelled,
     Model,
     ModelSpec,
     Operator,
@@ -66,7 +68,7 @@ from counterclaim.registry import (
     rewards,
 )
 from counterclaim.registry import checks as registered
-from counterclaim.spec import Lora, Sft, TunePlan
+from counterclaim.spec import Lora, OwnAnswers, PromptChoice, Sft, SteerPlan, TemperPlan, TunePlan
 from counterclaim.worlds import WORLDS
 from counterclaim.worlds.judges import KNOWN, PlantedJudge
 
@@ -655,11 +657,14 @@ def _on_answers(reward: Reward, known: Sequence[tuple[Prompt, str]], tools: Tool
 
 # operators -------------------------------------------------------------------------------------------------------
 
+_OWN = OwnAnswers(PromptChoice("kit"))  # the answers are made by _own_answers
 _PLANS: Mapping[str, Any] = {
     "tune": TunePlan(
         (Sft(learning_rate=0.05, steps=4, batch_size=4, effective_batch=4, schedule="constant", warmup=0.0),),
         Lora(rank=4, alpha=16.0),
-    )
+    ),
+    "temper": TemperPlan(_OWN, top=4, last_tokens=4),
+    "steer": SteerPlan(_OWN, "cr", "cw", layers=(0, 1), read="last"),
 }
 """Settings with which built-in operators are tried: enough to change every answer in seconds."""
 
@@ -668,6 +673,8 @@ _LESSONS = tuple(
     for n in range(8)
 )
 _ASKS = tuple(Ask(f"ask-{n}", (Message("user", "What is known" + " of it" * n + "?"),)) for n in range(4))
+_CELLS = ("assert", 1.0), ("assert", 0.0), ("hedge", 1.0), ("hedge", 0.0)
+_DOSES = (0.0, 0.5, 1.0)
 _DECODES = (Decode(6), Decode(6, temperature=1.0, seed=0))
 _BATCHES = (1, 8)
 
@@ -694,10 +701,11 @@ def operator_conformance(operator: Operator, plan: Any, *, examples: Sequence[Ex
         tiny.save_untrained("qwen3-small", folder / "model")
         base = ModelSpec(str(folder / "model"))
         fitted = [folder / "one", folder / "two"]
+        own = _own_answers(base) if "activations" in operator.needs else ()
         for made in fitted:
             made.mkdir()
             try:
-                operator.fit(Fitting(base, plan, 0, examples, runtime=Runtime(device="cpu")), made)
+                operator.fit(Fitting(base, plan, 0, examples, answers=own, runtime=Runtime(device="cpu")), made)
             except Exception as error:  # any exception is the finding
                 return [Problem(operator.name, "never breaks", f"while it is fitted: {type(error).__name__}: {error}")]
         try:
@@ -732,18 +740,54 @@ def _over_model(operator: Operator, base: ModelSpec, fitted: Sequence[Path]) -> 
                 with operator.on(model, fitted[1], 1.0) as changed:
                     if _all_said(changed) != whole[size]:
                         yield Problem(operator.name, "is repeatable", "two fits with one seed answer differently")
+            if operator.by_row and size == _BATCHES[-1]:
+                yield from _by_row(operator, model, fitted[0])
     if whole[_BATCHES[0]] != whole[_BATCHES[-1]]:
         yield Problem(operator.name, "does not depend on batches", f"answers differ between {_BATCHES} at once")
+
+
+def _by_row(operator: Operator, model: Model, folder: Path) -> Iterator[Problem]:
+    """Every prompt without the operator and at every dose, as rows of one call, against the separate runs."""
+    applied = [None, *(Applied(operator.name, folder, dose) for dose in _DOSES)]
+    rows = [replace(ask, applied=each) for each in applied for ask in _ASKS]
+    together = _all_said(model, rows)
+    for at, each in enumerate(applied):
+        part = slice(at * len(_ASKS), (at + 1) * len(_ASKS))
+        with nullcontext(model) if each is None else operator.on(model, folder, each.dose) as changed:
+            alone = _all_said(changed)
+        if [said[part] for said in together] != alone:
+            where = "without it" if each is None else f"at dose {each.dose:g}"
+            yield Problem(operator.name, "gives every row its own", f"beside rows of other doses, those {where} differ")
+
+
+def _own_answers(base: ModelSpec) -> list[Labelled]:
+    """Answers of the model itself, which mean nothing, labelled with the cells of the disposition 2×2 in turn."""
+    prompts = [Prompt.of_text(f"What is known about place {n}?", split="train") for n in range(8 * len(_CELLS))]
+    asks = [Ask(prompt.id, prompt.messages) for prompt in prompts]
+    with closing(open_model(base, Runtime(device="cpu"))) as model:
+        said = {index: answer for batch in model.answer(asks, _DECODES[1]) for index, answer in batch}
+        ref = model.ref
+    return [
+        Labelled(
+            prompt,
+            Response(
+                prompt.id, CONTROL, 0, said[at].text, FinishReason.STOP, Provenance.RECORDED, _DECODES[1], ref,
+                said[at].n_tokens,
+            ),
+            {"delivery": _CELLS[at % len(_CELLS)][0], "correct": _CELLS[at % len(_CELLS)][1]},
+        )
+        for at, prompt in enumerate(prompts)
+    ]  # fmt: skip
 
 
 class _Interrupted(Exception):
     """What goes wrong while an operator is laid over a model."""
 
 
-def _all_said(model: Model) -> list[_Said]:
+def _all_said(model: Model, asks: Sequence[Ask] = _ASKS) -> list[_Said]:
     """Answers to every ask, for each way of sampling."""
     out = []
     for decode in _DECODES:
-        said = {index: answer for batch in model.answer(_ASKS, decode) for index, answer in batch}
-        out.append([said[index] for index in range(len(_ASKS))])
+        said = {index: answer for batch in model.answer(asks, decode) for index, answer in batch}
+        out.append([said[index] for index in range(len(asks))])
     return out
