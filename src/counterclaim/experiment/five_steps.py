@@ -124,8 +124,8 @@ def _subject(
 ) -> Any:
     """A model's answers as probes read them: everything that any of the steps wants, in one pass over each side."""
     from counterclaim.models.hf.sites import layers_of
-    from counterclaim.operators.features import read_for, rows_of, tokens_of, told_of
-    from counterclaim.operators.gating import readable
+    from counterclaim.operators.features import read_for, rows_of, tokens_of
+    from counterclaim.operators.reading import readable, told
     from counterclaim.probing.steps import Subject
 
     sides = [list(train), list(fresh)]
@@ -137,7 +137,7 @@ def _subject(
         probes = _probes(sidecar.probe, steps, layers)
         for name, side in zip(("training", "fresh"), sides, strict=True):
             doing = partial(watchers.part, f"reading {name} answers of {model.name}")
-            read.append(read_for(network, told_of(side), probes, doing))
+            read.append(read_for(network, [told(answer) for answer in side], probes, doing))
     kept = [[side[row] for row in found.rows] for side, found in zip(sides, read, strict=True)]
     axes = dict.fromkeys([sidecar.probe.cohort, *steps.axes])
 

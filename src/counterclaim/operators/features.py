@@ -2,31 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from counterclaim.errors import InputError
-from counterclaim.generation import conversation
 from counterclaim.models.hf.activations import COUNT, Activations, Read, Told, read
 from counterclaim.models.hf.model import HfModel
 from counterclaim.models.hf.sites import layers_of
-from counterclaim.registry import Labelled
 from counterclaim.spec import Layer, Position, ProbePlan
 
 Floats = NDArray[np.float64]
 TOKENS = 64
 """Response tokens, from the end, that a probe over single tokens reads."""
-
-
-def told_of(answers: Iterable[Labelled]) -> list[Told]:
-    """The conversations that led to some answers, with the answers."""
-    return [
-        Told(conversation(each.prompt, each.response.decode), each.response.text, each.response.decode.thinking)
-        for each in answers
-    ]
 
 
 def read_for(

@@ -21,12 +21,12 @@ from counterclaim.models import open_model
 from counterclaim.models.hf.activations import Told
 from counterclaim.models.hf.detokenize import decoder_of, detokenized
 from counterclaim.models.hf.fingerprint import hash_of_files
-from counterclaim.models.hf.model import HfModel
 from counterclaim.models.hf.sites import layers_of
-from counterclaim.operators.features import probe_features, read_for, told_of
+from counterclaim.operators.features import probe_features, read_for
+from counterclaim.operators.reading import readable, told, was_cut
 from counterclaim.probing.gates import choose_threshold
 from counterclaim.probing.probe import fit_probe, out_of_fold, probability
-from counterclaim.records import Decode, FinishReason, Json, Message, ModelRef
+from counterclaim.records import Decode, Json, Message, ModelRef
 from counterclaim.registry import Answer, Ask, Fitting, Labelled, Model
 from counterclaim.spec import ProbePlan, SidecarPlan
 from counterclaim.store import dump, write_new
@@ -43,7 +43,10 @@ def fit(fitting: Fitting, folder: Path) -> Mapping[str, Json]:
     with closing(open_model(fitting.model, fitting.runtime)) as opened:
         model = readable(opened)
         found = read_for(
-            model, told_of(answers), [plan.probe], lambda done, total: fitting.watch("reading answers", done, total)
+            model,
+            [told(answer) for answer in answers],
+            [plan.probe],
+            lambda done, total: fitting.watch("reading answers", done, total),
         )
         x = probe_features(found, plan.probe, len(layers_of(model.network)))
         base = model.ref
@@ -73,7 +76,7 @@ def fit(fitting: Fitting, folder: Path) -> Mapping[str, Json]:
     return {
         "operator": "sidecar", "model": base.repo, "placebo": fitting.placebo, "seed": fitting.seed,
         "probe": asdict(plan.probe), "action": plan.action, "n": len(y), "n_pos": int(y.sum()),
-        "n_cut": sum(_is_cut(answer) for answer in answers), "n_unreadable": len(found.refused),
+        "n_cut": sum(was_cut(answer) is True for answer in answers), "n_unreadable": len(found.refused),
         "auc_out_of_fold": stats.delong(inner, y).to_json(), "threshold": chosen.value,
         "asymmetry_out_of_fold": chosen.asymmetry, "p_assert_correct_out_of_fold": chosen.p_assert_correct,
         "seconds": round(time.monotonic() - started, 1),
@@ -89,27 +92,13 @@ def _labelled(answers: Sequence[Labelled], plan: SidecarPlan) -> tuple[list[Labe
             f"none of the {len(answers)} answers to learn from was scored for {plan.probe.cohort}",
             remedy="name an instrument that reads it, under [score] or in the sidecar's own table",
         )
-    cut = sum(_is_cut(answer) for answer, _ in known)
+    cut = sum(was_cut(answer) is True for answer, _ in known)
     if cut and plan.on_cut == "refuse":
         raise InputError(
             f"{cut} of the {len(known)} answers to learn from were cut by the token budget, so their last token is no end",
             remedy='raise decode.max_new_tokens, or read them anyway with on_cut = "read": the check endpoint will say so',
         )
     return [answer for answer, _ in known], np.array([mark for _, mark in known], bool)
-
-
-def _is_cut(answer: Labelled) -> bool:
-    return answer.response.finish_reason is FinishReason.LENGTH
-
-
-def readable(model: Model) -> HfModel:
-    """The model as one whose activations can be read. Raises ModelError where they cannot."""
-    if not isinstance(model, HfModel):
-        raise ModelError(
-            f"the activations of {model.ref.repo} cannot be read",
-            remedy="use a model of transformers: a folder, a repository",
-        )
-    return model
 
 
 def _base_of(ref: ModelRef) -> dict[str, Json]:
@@ -172,10 +161,10 @@ class Gated:
         self._model.close()
 
     def _gate(self, batch: list[tuple[int, Answer]], asks: Sequence[Ask], decode: Decode) -> list[tuple[int, Answer]]:
-        told = [Told(asks[i].messages, answer.text, decode.thinking) for i, answer in batch]
-        if self._threshold <= 0 or not any(each.answer for each in told):
+        said = [Told(asks[i].messages, answer.text, decode.thinking) for i, answer in batch]
+        if self._threshold <= 0 or not any(each.answer for each in said):
             return batch
-        found = read_for(self._model, told, [self._probe])
+        found = read_for(self._model, said, [self._probe])
         x = probe_features(found, self._probe, len(layers_of(self._model.network)))
         low = {row for row, p in zip(found.rows, probability(self._decision(x)), strict=True) if p < self._threshold}
         if self._action == "hedge":
