@@ -85,7 +85,7 @@ def show_verdict(verdict: dict[str, Any], out: Path | None, as_json: bool) -> No
         "", "estimate", "95 % interval".replace("95", f"{100 * effect['difference']['level']:g}"), "n", "method"
     )
     for name in ("control", "treated", "difference"):
-        table.add_row(name, *_cells(effect[name]))
+        table.add_row(name, *cells(effect[name]))
     console.print(f"[bold]{escape(effect['metric'])}[/], claimed to {effect['direction']}, margin {effect['margin']:g}")
     console.print(table)
     if effect.get("p_range") and effect["p_range"][0] != effect["p_range"][1]:
@@ -95,9 +95,7 @@ def show_verdict(verdict: dict[str, Any], out: Path | None, as_json: bool) -> No
         print(f"p = {effect['p']:.2g} ({effect['p_method']}), {effect['n_paired']} prompts paired")
     for guard in verdict["guards"]:
         d = guard["difference"]
-        console.print(
-            plain(f"guard {guard['metric']}: {_cells(d)[0]} {_cells(d)[1]}, allowed loss {guard['allowed']:g}")
-        )
+        console.print(plain(f"guard {guard['metric']}: {cells(d)[0]} {cells(d)[1]}, allowed loss {guard['allowed']:g}"))
     console.print()
     show_checks(console, verdict["checks"], said=verdict["because"])
     if verdict["next"]:
@@ -111,7 +109,8 @@ def show_verdict(verdict: dict[str, Any], out: Path | None, as_json: bool) -> No
     raise typer.Exit(EXIT[word])
 
 
-def _cells(estimate: dict[str, Any]) -> tuple[str, str, str, str]:
+def cells(estimate: dict[str, Any]) -> tuple[str, str, str, str]:
+    """Estimate, interval, n and method as cells of a table."""
     if estimate["estimate"] is None:
         return "undefined", "", str(estimate["n"]), estimate.get("reason", "")
     interval = "none" if estimate["low"] is None else f"[{estimate['low']:+.3f}, {estimate['high']:+.3f}]"
@@ -142,16 +141,16 @@ def show_checks(console: Any, checks: list[dict[str, Any]], said: str = "") -> N
 
 def show_profile(file: Path, result: dict[str, Any]) -> None:
     console = terminal()
-    cells = result["cells"]
+    counts = result["cells"]
     console.print(plain(f"{file}: {result['n']} responses, {result['n_unscored']} unscored"))
     table = table_of("", "assert", "hedge")
-    table.add_row("right", str(cells["cr"]), str(cells["hr"]))
-    table.add_row("wrong", str(cells["cw"]), str(cells["hw"]))
+    table.add_row("right", str(counts["cr"]), str(counts["hr"]))
+    table.add_row("wrong", str(counts["cw"]), str(counts["hw"]))
     console.print(table)
     console.print()
     rates = table_of("rate", "estimate", "95 % interval", "n", "method")
     for name in ("accuracy", "assertion_rate", "hallucination_rate", "over_hedging_rate", "assertion_asymmetry"):
-        rates.add_row(name, *_cells(result[name]))
+        rates.add_row(name, *cells(result[name]))
     console.print(rates)
     console.print()
     show_checks(console, result["checks"])
@@ -304,7 +303,7 @@ def show_scores(summary: dict[str, Any]) -> None:
         "axis", *({"arm": "arm", "tag": "prompts"}[key] for key in told), "mean", "95 % interval", "n", "unscored"
     )
     for row in rows:
-        estimate, interval, n, _ = _cells(row["mean"])
+        estimate, interval, n, _ = cells(row["mean"])
         where = (plain(row[key] or "all") for key in told)
         table.add_row(plain(row["axis"]), *where, estimate, interval, n, str(row["unscored"]))
     console.print(table)

@@ -39,13 +39,15 @@ class Features:
         x: float (n, d), finite; memory-mapped where the file allows it.
         ids: what the items are called, (n,); None where the file does not say.
         source: the file, and the array in it.
-        card: what the file says of itself: ``model``, ``cut``, …; empty where it says nothing.
+        card: what the file says of itself: ``model`` and more; empty where it says nothing.
+        cut: whether the token budget cut each answer, None where that is unknown; None where the file does not say.
     """
 
     x: Array
     ids: tuple[str, ...] | None = None
     source: str = "features"
     card: Mapping[str, Json] = field(default_factory=dict)
+    cut: tuple[bool | None, ...] | None = None
 
     def rows(self, at: Sequence[int] | NDArray[np.int64]) -> Features:
         """These rows, in this order; all rows in their own order stay memory-mapped."""
@@ -53,7 +55,8 @@ class Features:
         if len(wanted) == len(self.x) and (wanted == np.arange(len(wanted))).all():
             return self
         ids = None if self.ids is None else tuple(self.ids[i] for i in wanted)
-        return replace(self, x=self.x[wanted], ids=ids)
+        cut = None if self.cut is None else tuple(self.cut[i] for i in wanted)
+        return replace(self, x=self.x[wanted], ids=ids, cut=cut)
 
 
 def load_features(path: Path, key: str | None = None) -> Features:
@@ -282,11 +285,16 @@ def _from_folder(path: Path, key: str | None) -> Features:
         )  # fmt: skip
     try:
         card = json.loads((path / CARD).read_text(encoding="utf-8"))
-        ids = card.get("ids")
+        ids, cut = card.get("ids"), card.get("cut")
     except (ValueError, AttributeError) as error:
         raise InputError(f"is damaged ({error})", path=path / CARD, remedy="capture the features again") from error
     found = _from_safetensors(path / TENSORS, key)
-    return replace(found, ids=tuple(map(str, ids)) if isinstance(ids, list) else None, card=card)
+    return replace(
+        found,
+        ids=tuple(map(str, ids)) if isinstance(ids, list) else None,
+        card=card,
+        cut=tuple(cut) if isinstance(cut, list) and len(cut) == len(found.x) else None,
+    )
 
 
 def _from_safetensors(path: Path, key: str | None) -> Features:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +21,7 @@ KEEP = 0.70
 BAR = -0.15
 """Assertion asymmetry that a gate has to reach on fresh prompts (the source paper's bar)."""
 
-SWEEP = np.linspace(0.05, 0.95, 91)
+SWEEP = np.round(np.linspace(0.05, 0.95, 91), 2)
 """Thresholds that are tried when somebody peeks."""
 
 
@@ -96,6 +97,11 @@ class Peeked:
         }
 
 
+def probability(decisions: ArrayLike) -> Floats:
+    """The logistic function of decision values."""
+    return np.asarray(0.5 + 0.5 * np.tanh(0.5 * np.asarray(decisions, np.float64)))
+
+
 def choose_threshold(probabilities: ArrayLike, labels: ArrayLike, keep: float = KEEP) -> Threshold:
     """The threshold with the least assertion asymmetry among those that keep P(assert | correct) >= ``keep``.
 
@@ -140,6 +146,22 @@ def gate(probabilities: ArrayLike, labels: ArrayLike, threshold: float, level: f
     return Gate(
         threshold, stats.newcombe_difference(wrong, n_wrong, right, n_right, level), stats.wilson(right, n_right, level)
     )
+
+
+def shuffled_p(probabilities: ArrayLike, labels: ArrayLike, threshold: float) -> float:
+    """How often a gate is at least as calibrated as this one when labels are shuffled: is it more than the base rate?
+
+    Shuffling leaves as many items asserted and as many correct, so the share over all shuffles is a hypergeometric tail.
+
+    Args:
+        probabilities: (n,).
+        labels: (n,), true where the answer is correct.
+        threshold: assert where the probability is at least this.
+    """
+    asserted, correct = np.asarray(probabilities, np.float64) >= threshold, np.asarray(labels, bool)
+    n, right, many, both = len(correct), int(correct.sum()), int(asserted.sum()), int((asserted & correct).sum())
+    ways = sum(math.comb(right, k) * math.comb(n - right, many - k) for k in range(both, min(right, many) + 1))
+    return ways / math.comb(n, many)
 
 
 def peek(

@@ -84,54 +84,83 @@ def load_labels(said: str, threshold: float | None = None) -> Labels:
     """
     path, key = _split(said)
     if path.is_dir():
-        ids, values = _from_run(path, key)
+        named, values = _from_run(path, key)
     elif path.suffix in (".npz", ".npy"):
-        ids, values = _from_arrays(path, key)
+        named, values = _from_arrays(path, key)
     else:
-        ids, values = _from_table(path, key)
+        named, values = _from_table(path, key)
+    ids = None if named is None else tuple(named)
     score = np.array([_value(value, threshold, row, said, path) for row, value in enumerate(values, 1)], np.float64)
     if ids is not None and len(set(ids)) != len(ids):
         twice = next(name for name in ids if ids.count(name) > 1)
         raise InputError(f"two labels are for {twice!r}", path=path, remedy="keep one label for each item")
-    return Labels(score, threshold, None if ids is None else tuple(ids), said)
+    return Labels(score, threshold, ids, said)
 
 
 def joined(features: Features, labels: Labels) -> tuple[Features, Labels]:
     """Features and labels of the same items in the same order, without those that were not scored.
 
-    By id where both have ids, whatever the order; else by position.
+    Raises:
+        InputError: see ``matched`` and ``scored``.
+    """
+    labels = matched(features, labels)
+    kept = scored(labels)
+    return features.rows(kept), labels.rows(kept)
+
+
+def matched(features: Features, labels: Labels) -> Labels:
+    """The labels of all rows of the features, in their order.
+
+    By id where both have ids, whatever the order and whatever else is labelled; else by position.
 
     Raises:
-        InputError: lengths differ, ids are lacking, all labels are of one class, or nothing was scored.
+        InputError: lengths differ, or a row has no label.
     """
-    if features.ids is not None and labels.ids is not None:
-        place = {name: at for at, name in enumerate(labels.ids)}
+    at = places(features, labels.ids, len(labels.score), labels.source)
+    return labels if at is None else labels.rows(at)
+
+
+def places(features: Features, ids: Sequence[str] | None, n: int, source: str) -> NDArray[np.int64] | None:
+    """Where something that has n rows, and perhaps ids, has the rows of the features; None where they stand side by side.
+
+    Raises:
+        InputError: lengths differ, or a row is not there.
+    """
+    if features.ids is not None and ids is not None:
+        place = {name: at for at, name in enumerate(ids)}
         missing = [name for name in features.ids if name not in place]
         if missing:
             raise InputError(
-                f"{len(missing)} of {len(features.ids)} rows of {features.source} have no label in {labels.source} "
-                f"(the first is {shown(missing[0])}, and labels are for {listing(labels.ids, 3)})",
-                remedy="label every row (null where an item was not scored), or leave the ids out of one file",
+                f"{len(missing)} of {len(features.ids)} rows of {features.source} are not in {source} "
+                f"(the first is {shown(missing[0])}, and there are {listing(map(shown, ids), 3)})",
+                remedy="give every row (null where an item was not scored), or leave the ids out of one file",
             )
-        labels = labels.rows(np.array([place[name] for name in features.ids], np.int64))
-    elif len(features.x) != len(labels.score):
+        return np.array([place[name] for name in features.ids], np.int64)
+    if len(features.x) != n:
         raise InputError(
-            f"{features.source} has {len(features.x)} rows and {labels.source} {len(labels.score)} labels",
-            remedy="give one label for each row, or ids in both files",
+            f"{features.source} has {len(features.x)} rows and {source} {n}",
+            remedy="give one for each row, or ids in both files",
         )
+    return None
+
+
+def scored(labels: Labels) -> NDArray[np.int64]:
+    """Rows that were scored.
+
+    Raises:
+        InputError: nothing was, or all labels are of one class.
+    """
     kept = np.flatnonzero(~np.isnan(labels.score))
     positives = int(labels.positive[kept].sum())
-    if not 0 < positives < len(kept):
-        which = (
-            "no item is labelled"
-            if not len(kept)
-            else f"all {len(kept)} labels are {'positive' if positives else 'negative'}"
-        )
-        raise InputError(
-            f"{which} in {labels.source}, and a probe tells two classes apart",
-            remedy="check the key and the threshold, or take items of both classes",
-        )
-    return features.rows(kept), labels.rows(kept)
+    if 0 < positives < len(kept):
+        return kept
+    every = (
+        f"all {len(kept)} labels are {'positive' if positives else 'negative'}" if len(kept) else "no item is labelled"
+    )
+    raise InputError(
+        f"{every} in {labels.source}, and a probe tells two classes apart",
+        remedy="check the key and the threshold, or take items of both classes",
+    )
 
 
 def _split(said: str) -> tuple[Path, str | None]:
@@ -162,7 +191,7 @@ def _value(value: Json, threshold: float | None, row: int, said: str, path: Path
     return number
 
 
-def _from_run(path: Path, key: str | None) -> tuple[list[str], list[Json]]:
+def _from_run(path: Path, key: str | None) -> tuple[list[str] | None, list[Json]]:
     """Answers of one arm of a run folder, named as ``counterclaim capture`` names them."""
     records = read_run(path)
     arms = list(dict.fromkeys(response.arm for response in records.responses))
@@ -173,13 +202,17 @@ def _from_run(path: Path, key: str | None) -> tuple[list[str], list[Json]]:
             f"{'no cohort of answers is named' if not cohort else f'there is no arm {arm!r}'} (arms: {listing(arms)})",
             path=path, remedy=f"name them like {path}:correct=1 or {path}:ARM:correct=1",
         )  # fmt: skip
-    values: dict[str, dict[str, float | str]] = {
-        f"{r.prompt_id}/{r.sample}": {} for r in records.responses if r.arm == arm
-    }
+    ids = [f"{response.prompt_id}/{response.sample}" for response in records.responses if response.arm == arm]
+    if len(set(ids)) < len(ids):
+        raise InputError(
+            f"arm {arm} was answered under several seeds, and one answer has one label", path=path,
+            remedy="name an arm with one seed",
+        )  # fmt: skip
+    values: dict[str, dict[str, float | str]] = {name: {} for name in ids}
     for score in records.scores:
         if score.arm == arm and score.value is not None:
-            values.setdefault(f"{score.prompt_id}/{score.sample}", {})[score.axis] = score.value
-    return list(values), [in_cohort(found, cohort) for found in values.values()]
+            values[f"{score.prompt_id}/{score.sample}"][score.axis] = score.value
+    return ids, [in_cohort(found, cohort) for found in values.values()]
 
 
 def _from_arrays(path: Path, key: str | None) -> tuple[list[str] | None, list[Json]]:
