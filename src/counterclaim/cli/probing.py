@@ -10,7 +10,7 @@ import typer
 
 from counterclaim.cli.application import Json, app
 from counterclaim.cli.flags import positive, share
-from counterclaim.cli.show import cells, plain, print_json, show_checks, table_of, terminal, watching
+from counterclaim.cli.show import plain, print_json, show_checks, table_of, terminal, watching
 from counterclaim.errors import InputError
 
 
@@ -108,44 +108,42 @@ def _show(found: dict[str, Any]) -> None:
     console = terminal()
     train, fresh = found["train"], found["fresh"]
     told = f"{train['n']} training items, {train['n_pos']} positive, {train['d']:,} features"
-    console.print(
-        plain(
-            f"{told}; no fresh items"
-            if fresh is None
-            else f"{told}; {fresh['n']} fresh items, {fresh['n_pos']} positive"
-        )
-    )
-    console.print()
-    table = table_of("", *(f"C {row['C']:g}" for row in found["C"]))
+    there = "no fresh items" if fresh is None else f"{fresh['n']} fresh items, {fresh['n_pos']} positive"
+    console.print(plain(f"{told}; {there}\n"))
+    table = table_of("", *(f"C {row['C']:g}" for row in found["C"]), "")
     for name, cell in _ROWS:
-        told_by_C = [cell(row) for row in found["C"]]
-        if any(told_by_C):
-            table.add_row(name, *told_by_C)
+        by_C = [cell(row) for row in found["C"]]
+        if any(by_C):
+            table.add_row(name, *by_C, "")
     console.print(table)
     console.print()
     if fresh is None:
         console.print("Cross-validation alone supports no claim: give --fresh and --fresh-labels.\n")
     else:
         if found["excludes_auc_above"] is not None:
-            console.print(
-                f"These fresh items exclude an AUC above {found['excludes_auc_above']:.3f}; the bar is {found['bars']['fresh_auc']:g}."
-            )
-        estimate, interval, *_ = cells(found["c2st_auc"])
-        console.print(plain(f"Fresh items are told from training items with AUC {estimate} {interval}.\n"))
+            top, bar = found["excludes_auc_above"], found["bars"]["fresh_auc"]
+            console.print(f"These fresh items exclude an AUC above {top:.3f}; the bar is {bar:g}.")
+        console.print(plain(f"Fresh items are told from training items with AUC {_estimate(found['c2st_auc'])}.\n"))
     for mode in found["taxonomy"]:
         console.print(f"[bold]{mode['mode']}[/]")
         console.print(plain(f"  {mode['because']}"))
-    show_checks(console, found["checks"])
+    if found["taxonomy"]:
+        console.print()
+    show_checks(console, found["checks"], needs="--json says what each would need")
 
 
-def _estimated(row: dict[str, Any], name: str) -> str:
-    estimate = row[name]
-    return "" if estimate is None else " ".join(cells(estimate)[:2])
+def _estimate(estimate: dict[str, Any] | None) -> str:
+    if estimate is None:
+        return ""
+    if estimate["estimate"] is None:
+        return f"undefined: {estimate['reason']}"
+    interval = "" if estimate["low"] is None else f" [{estimate['low']:.3f}, {estimate['high']:.3f}]"
+    return f"{estimate['estimate']:.3f}{interval}"
 
 
-def _crossed(row: dict[str, Any]) -> str:
+def _spread(row: dict[str, Any]) -> str:
     cv = row["cv_auc"]
-    return f"{cv['mean']:.3f}, {cv['min']:.3f} to {cv['max']:.3f} over {cv['splits']} splits"
+    return f"{cv['min']:.3f} to {cv['max']:.3f}"
 
 
 def _shuffled(row: dict[str, Any]) -> str:
@@ -153,37 +151,36 @@ def _shuffled(row: dict[str, Any]) -> str:
     return (
         ""
         if cv["permutation_p"] is None
-        else f"p {cv['permutation_p']:.2g}, {cv['null_mean']:.3f} ± {cv['null_sd']:.3f}"
+        else f"{cv['null_mean']:.3f} ± {cv['null_sd']:.3f}, p {cv['permutation_p']:.2g}"
     )
 
 
-def _gated(row: dict[str, Any], name: str) -> str:
+def _gate(row: dict[str, Any], name: str) -> str:
     gate = row[name]
     if gate is None or gate["threshold"] is None:
         return ""
-    return f"P(assert | correct) {gate['p_assert_correct']:.2f} at {gate['threshold']:.3f}"
+    return f"at {gate['threshold']:.3f}, keeps {gate['p_assert_correct']:.2f}"
 
 
 def _peeked(row: dict[str, Any]) -> str:
     gate = row["asymmetry_peeked"]
-    return (
-        "" if gate is None else "no threshold keeps enough" if gate["estimate"] is None else f"{gate['estimate']:+.3f}"
-    )
+    return "" if gate is None else "none keeps enough" if gate["estimate"] is None else f"{gate['estimate']:.3f}"
+
+
+def _at_bar(row: dict[str, Any]) -> str:
+    gate = row["asymmetry_peeked"]
+    return "" if gate is None or not gate["permutations"] else f"{gate['null_p_at_bar']:.1%} of draws"
 
 
 _ROWS: tuple[tuple[str, Callable[[dict[str, Any]], str]], ...] = (
-    ("AUC, cross-validated", _crossed),
-    ("  the same, labels shuffled", _shuffled),
-    ("AUC, fresh", lambda row: _estimated(row, "fresh_auc")),
-    ("  bootstrap", lambda row: _estimated(row, "fresh_auc_bootstrap")),
-    ("asymmetry, honest threshold", lambda row: _estimated(row, "asymmetry_honest")),
-    ("", lambda row: _gated(row, "asymmetry_honest")),
-    ("asymmetry, peeked threshold", _peeked),
-    ("", lambda row: _gated(row, "asymmetry_peeked")),
-    (
-        "  shuffled labels reach the bar",
-        lambda row: (
-            "" if row["asymmetry_peeked"] is None else f"{row['asymmetry_peeked']['null_p_at_bar']:.1%} of draws"
-        ),
-    ),
+    ("AUC, cross-validated", lambda row: f"{row['cv_auc']['mean']:.3f}"),
+    ("  between splits", _spread),
+    ("  labels shuffled", _shuffled),
+    ("AUC, fresh (DeLong)", lambda row: _estimate(row["fresh_auc"])),
+    ("AUC, fresh (bootstrap)", lambda row: _estimate(row["fresh_auc_bootstrap"])),
+    ("asymmetry, honest", lambda row: _estimate(row["asymmetry_honest"])),
+    ("  threshold", lambda row: _gate(row, "asymmetry_honest")),
+    ("asymmetry, peeked", _peeked),
+    ("  threshold", lambda row: _gate(row, "asymmetry_peeked")),
+    ("  reached with labels shuffled", _at_bar),
 )

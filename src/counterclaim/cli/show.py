@@ -85,7 +85,7 @@ def show_verdict(verdict: dict[str, Any], out: Path | None, as_json: bool) -> No
         "", "estimate", "95 % interval".replace("95", f"{100 * effect['difference']['level']:g}"), "n", "method"
     )
     for name in ("control", "treated", "difference"):
-        table.add_row(name, *cells(effect[name]))
+        table.add_row(name, *_cells(effect[name]))
     console.print(f"[bold]{escape(effect['metric'])}[/], claimed to {effect['direction']}, margin {effect['margin']:g}")
     console.print(table)
     if effect.get("p_range") and effect["p_range"][0] != effect["p_range"][1]:
@@ -95,7 +95,9 @@ def show_verdict(verdict: dict[str, Any], out: Path | None, as_json: bool) -> No
         print(f"p = {effect['p']:.2g} ({effect['p_method']}), {effect['n_paired']} prompts paired")
     for guard in verdict["guards"]:
         d = guard["difference"]
-        console.print(plain(f"guard {guard['metric']}: {cells(d)[0]} {cells(d)[1]}, allowed loss {guard['allowed']:g}"))
+        console.print(
+            plain(f"guard {guard['metric']}: {_cells(d)[0]} {_cells(d)[1]}, allowed loss {guard['allowed']:g}")
+        )
     console.print()
     show_checks(console, verdict["checks"], said=verdict["because"])
     if verdict["next"]:
@@ -109,15 +111,16 @@ def show_verdict(verdict: dict[str, Any], out: Path | None, as_json: bool) -> No
     raise typer.Exit(EXIT[word])
 
 
-def cells(estimate: dict[str, Any]) -> tuple[str, str, str, str]:
-    """Estimate, interval, n and method as cells of a table."""
+def _cells(estimate: dict[str, Any]) -> tuple[str, str, str, str]:
     if estimate["estimate"] is None:
         return "undefined", "", str(estimate["n"]), estimate.get("reason", "")
     interval = "none" if estimate["low"] is None else f"[{estimate['low']:+.3f}, {estimate['high']:+.3f}]"
     return f"{estimate['estimate']:+.3f}", interval, str(estimate["n"]), estimate["method"]
 
 
-def show_checks(console: Any, checks: list[dict[str, Any]], said: str = "") -> None:
+def show_checks(
+    console: Any, checks: list[dict[str, Any]], said: str = "", needs: str = "the page says what each would need"
+) -> None:
     """What failed or holds the claim up, row by row; the rest by name."""
     told = [
         c
@@ -133,7 +136,7 @@ def show_checks(console: Any, checks: list[dict[str, Any]], said: str = "") -> N
         console.print(table)
     for outcome, words in (("PASS", "passed"), ("INCONCLUSIVE", "open"), ("NOT_RUN", "not run")):
         names = [c["check"] for c in checks if c["outcome"] == outcome and c not in told]
-        tail = " (the page says what each would need)" if outcome == "NOT_RUN" else ""
+        tail = f" ({needs})" if outcome == "NOT_RUN" else ""
         if names:
             console.print(plain(f"{MARK[outcome]} {words}: {', '.join(names)}{tail}"))
     console.print()
@@ -150,7 +153,7 @@ def show_profile(file: Path, result: dict[str, Any]) -> None:
     console.print()
     rates = table_of("rate", "estimate", "95 % interval", "n", "method")
     for name in ("accuracy", "assertion_rate", "hallucination_rate", "over_hedging_rate", "assertion_asymmetry"):
-        rates.add_row(name, *cells(result[name]))
+        rates.add_row(name, *_cells(result[name]))
     console.print(rates)
     console.print()
     show_checks(console, result["checks"])
@@ -303,7 +306,7 @@ def show_scores(summary: dict[str, Any]) -> None:
         "axis", *({"arm": "arm", "tag": "prompts"}[key] for key in told), "mean", "95 % interval", "n", "unscored"
     )
     for row in rows:
-        estimate, interval, n, _ = cells(row["mean"])
+        estimate, interval, n, _ = _cells(row["mean"])
         where = (plain(row[key] or "all") for key in told)
         table.add_row(plain(row["axis"]), *where, estimate, interval, n, str(row["unscored"]))
     console.print(table)
