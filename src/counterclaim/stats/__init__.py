@@ -19,7 +19,9 @@ from counterclaim.stats.equivalence import (
 from counterclaim.stats.logistic import (
     Logistic,
     cross_decisions,
+    fit_gram,
     fit_logistic,
+    standardisation,
     stratified_folds,
 )
 from counterclaim.stats.means import (
@@ -81,6 +83,7 @@ __all__ = [
     "cross_decisions",
     "delong",
     "delong_paired",
+    "fit_gram",
     "fit_logistic",
     "holm",
     "max_null",
@@ -105,6 +108,7 @@ __all__ = [
     "random_effects",
     "random_half_sums",
     "sign_flip_test",
+    "standardisation",
     "stratified_folds",
     "tost",
     "tost_proportions",

@@ -62,10 +62,25 @@ def fit_logistic(x: ArrayLike, labels: ArrayLike, C: float = 1.0) -> Logistic:
         raise ValueError("x is (n, d) and labels (n,)")
     if positive.all() or not positive.any():
         raise InputError("all labels are of one class", remedy="a probe needs items of both")
-    mean, scale = _moments(features)
+    mean, scale = standardisation(features)
     z = (features - mean) / scale
     beta, intercept = _newton(z @ z.T, positive, C)
     return Logistic(mean, scale, beta @ z, intercept)
+
+
+def fit_gram(gram: Floats, labels: ArrayLike, C: float = 1.0) -> tuple[Floats, float]:
+    """Fit a probe of which only the inner products between training items are known: kernel logistic regression.
+
+    Args:
+        gram: (n, n), symmetric and positive semi-definite.
+        labels: bool (n,), both classes present.
+        C: inverse strength of the penalty.
+
+    Returns:
+        dual coefficients (n,) and the intercept: a new item's decision is its inner products with the training items
+        times the coefficients, plus the intercept.
+    """
+    return _newton(gram, np.asarray(labels, bool), C)
 
 
 def stratified_folds(labels: ArrayLike, k: int, seed: int) -> Ints:
@@ -126,7 +141,7 @@ def cross_decisions(x: ArrayLike, labels: ArrayLike, folds: ArrayLike, C: Sequen
     for s, split in enumerate(splits):
         for fold in np.unique(split):
             held = split == fold
-            mean, scale = _moments(features[~held])
+            mean, scale = standardisation(features[~held])
             z = (features - mean) / scale
             gram, across = z[~held] @ z[~held].T, z[held] @ z[~held].T
             for which, positive in enumerate(sets[:, s, ~held]):
@@ -170,8 +185,8 @@ def _newton(gram: Floats, positive: Bools, C: float) -> tuple[Floats, float]:
     return beta, intercept
 
 
-def _moments(x: Floats) -> tuple[Floats, Floats]:
-    """Mean and population standard deviation of each column; a column that rounding alone moves has scale 1."""
+def standardisation(x: Floats) -> tuple[Floats, Floats]:
+    """Mean and population standard deviation of each column of (n, d); a column that rounding alone moves has scale 1."""
     n, mean = len(x), x.mean(axis=0)
     variance = x.var(axis=0)
     eps = np.finfo(np.float64).eps
