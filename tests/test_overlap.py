@@ -8,7 +8,7 @@ import random
 import pytest
 
 from counterclaim.errors import RecordError
-from counterclaim.overlap import OverlapReport, scan
+from counterclaim.overlap import OverlapReport, scan, told_apart
 
 TOPICS = 8
 
@@ -195,3 +195,38 @@ def test_parameters_are_checked() -> None:
         scan({}, [], n=1)
     with pytest.raises(ValueError, match="Jaccard"):
         scan({}, [], jaccard=1.5)
+
+
+# --- two sets of texts --------------------------------------------------------------------------------------------
+
+
+def about_subjects(seed: int, n_subjects: int, each: int, verb: str = "say") -> list[str]:
+    """Questions of a few wordings on subjects of their own, several on each."""
+    rng = random.Random(seed)
+    wordings = [f"What would you {verb} of the {thing} of NAME?" for thing in (*WORDS[0][:12], *WORDS[1][:12])]
+    names = [f"Town{seed}x{i}" for i in range(n_subjects)]
+    return [text.replace("NAME", name) for name in names for text in rng.sample(wordings, each)]
+
+
+@pytest.mark.parametrize("each", [1, 2, 5])
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_sets_of_one_source_are_not_told_apart_by_the_names_in_them(seed: int, each: int) -> None:
+    found = told_apart(about_subjects(seed, 40, 5), about_subjects(seed + 10, 40, each))
+    assert found.low is not None
+    assert found.high is not None
+    assert found.low <= 0.55, found
+    assert found.high < 0.7, found
+
+
+def test_sets_of_two_sources_are_told_apart() -> None:
+    found = told_apart(about_subjects(1, 40, 5), about_subjects(2, 40, 5, verb="tell"))
+    assert found.low is not None
+    assert found.low > 0.95, found
+
+
+def test_sets_of_which_one_has_too_little_in_it_are_left_open() -> None:
+    many = about_subjects(1, 40, 5)
+    few = told_apart(many, many[:4] * 9)
+    assert (few.estimate, few.reason) == (None, "a set has fewer than 5 different texts")
+    one = told_apart(many, [f"Which {word} did Zornmundville buy?" for word in WORDS[5][:8]])
+    assert (one.estimate, one.reason) == (None, "the texts of a set are of too few subjects")
