@@ -16,7 +16,7 @@ import torch
 import hf_models
 from counterclaim.errors import ModelError
 from counterclaim.models import open_model
-from counterclaim.models.hf import activations
+from counterclaim.models.hf import activation_speed, activations
 from counterclaim.models.hf.activations import COUNT, Read, Reading, Told, read
 from counterclaim.models.hf.model import HfModel
 from counterclaim.records import Message
@@ -267,3 +267,28 @@ def test_no_hook_is_left_behind(folders: dict[str, Path]) -> None:
         read(model, TOLD, Read((0, "last"), ("last",), head_norms=4))
         left = [m for m in model.network.modules() if m._forward_hooks or m._forward_pre_hooks]
         assert not left
+
+
+def test_reading_costs_next_to_no_memory_over_the_bare_forward_pass() -> None:
+    """Tensors held at once: of a decoder alone, with everything read, and with every hidden state returned."""
+    model, told = activation_speed._made(activation_speed._Size(8, 64, 4_000, 16, 48, 1))
+    wanted = Read((*range(7), "last"), ("last",), head_norms=32)
+    reading = Reading(model, told, wanted)
+    bare, ours, typed = (
+        activation_speed._most_held(run)
+        for run in (
+            lambda: activation_speed._bare(model, reading),
+            lambda: list(reading.batches()),
+            lambda: activation_speed._typed(model, reading),
+        )
+    )
+    assert ours < 1.15 * bare
+    assert typed > 2 * bare
+
+
+def test_the_benchmark_reads_the_same_on_both_sides() -> None:
+    rows = activation_speed.capture_duels(quick=True)
+    assert all(row["agreement"] < 1e-5 for row in rows)
+    assert [("(price)" in row["name"]) for row in rows] == [True, False]
+    assert rows[0]["ratio"] == pytest.approx(rows[0]["ours"] / rows[0]["peer_s"])
+    assert rows[1]["ratio"] == pytest.approx(rows[1]["peer_s"] / rows[1]["ours"])

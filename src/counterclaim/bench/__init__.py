@@ -112,6 +112,20 @@ def _training(quick: bool, progress: Progress) -> Rows:
     return training_duels(quick)
 
 
+def _capture(quick: bool, progress: Progress) -> Rows:
+    from counterclaim.models.hf.activation_speed import capture_duels
+
+    progress("reading activations on this machine's processor")
+    return capture_duels(quick)
+
+
+def _nnsight(quick: bool, progress: Progress) -> Rows:
+    from counterclaim.models.hf.activation_speed import nnsight_duels
+
+    progress("reading activations, against nnsight")
+    return nnsight_duels(quick)
+
+
 def _lacks(*packages: str, extra: str) -> Callable[[], str | None]:
     """What a group that needs some packages lacks."""
 
@@ -124,6 +138,11 @@ def _lacks(*packages: str, extra: str) -> Callable[[], str | None]:
     return missing
 
 
+def _without(package: str, how: str) -> str | None:
+    """What a peer that is no dependency of ours lacks."""
+    return None if importlib.util.find_spec(package) else f"{package} is not installed; {how} to have it in the table"
+
+
 GROUPS: dict[str, Group] = {
     "audits": Group(audit_costs, lambda: None),
     "sandbox": Group(_execution, sandbox.available),
@@ -131,6 +150,11 @@ GROUPS: dict[str, Group] = {
     "pipeline": Group(_pipeline, _lacks("openai", "tenacity", "py3langid", extra="endpoints,train")),
     "statistics": Group(statistics_duels, lambda: None),
     "generation": Group(_generation, _lacks("torch", "transformers", extra="models")),
+    "capture": Group(_capture, _lacks("torch", "transformers", extra="models")),
+    "capture-nnsight": Group(
+        _nnsight,
+        lambda: _lacks("torch", "transformers", extra="models")() or _without("nnsight", "pip install nnsight"),
+    ),
     "training": Group(_training, _lacks("torch", "transformers", "peft", "trl", "datasets", extra="train")),
 }
 """In the order in which they run: those that start processes come before those that fill this one's memory."""

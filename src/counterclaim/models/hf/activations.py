@@ -110,6 +110,7 @@ class Reading:
         wanted: what to read.
 
     Attributes:
+        rows: token ids of prompt and answer, and where the answer starts, of each answer that can be read.
         refused: answers that cannot be read, and why: no text, too long for the context, not for this chat template.
         n_tokens: tokens of the text of each answer that can be read.
 
@@ -122,8 +123,17 @@ class Reading:
         self._core = core_to_read(model)
         self._wanted = wanted
         _check(model.network, wanted)
-        self._rows, self.refused = _tokenised(model, told)
-        self.n_tokens = {index: len(tokens) - start for index, (tokens, start) in self._rows.items()}
+        self.rows, self.refused = _tokenised(model, told)
+        self.n_tokens = {index: len(tokens) - start for index, (tokens, start) in self.rows.items()}
+
+    def planned(self) -> list[list[int]]:
+        """The answers of each batch, longest first."""
+        needs = self._model.needs
+        room = min(needs.room, _MOST_TOKENS[self._model.device.type] * (needs.cached + needs.computed))
+        return plan(self._lengths(), 0, replace(needs, room=room, row=0), self._model.batch_size)
+
+    def _lengths(self) -> dict[int, int]:
+        return {index: len(tokens) for index, (tokens, _) in self.rows.items()}
 
     def batches(self, done: Container[int] = ()) -> Iterator[Batch]:
         """Finished batches: indices of answers, and blocks with one row for each of them.
@@ -133,11 +143,9 @@ class Reading:
         Raises:
             ModelError: an answer does not fit into memory even alone, or the model computes no numbers for it.
         """
-        lengths = {index: len(tokens) for index, (tokens, _) in self._rows.items()}
-        needs = self._model.needs
-        room = min(needs.room, _MOST_TOKENS[self._model.device.type] * (needs.cached + needs.computed))
+        lengths = self._lengths()
         too_large = math.inf
-        for batch in plan(lengths, 0, replace(needs, room=room, row=0), self._model.batch_size):
+        for batch in self.planned():
             parts = [batch]
             while parts:
                 part = parts.pop(0)
@@ -165,7 +173,7 @@ class Reading:
         give_back(self._model.device)
         if len(part) == 1:
             raise ModelError(
-                f"an answer of {len(self._rows[part[0]][0]):,} tokens with its prompt does not fit into the memory of "
+                f"an answer of {len(self.rows[part[0]][0]):,} tokens with its prompt does not fit into the memory of "
                 f"{self._model.device}, even alone",
                 remedy="leave it out, or use a device with more memory",
             )
@@ -173,7 +181,7 @@ class Reading:
 
     @torch.inference_mode()
     def _read(self, part: list[int]) -> Blocks:
-        rows = [self._rows[index] for index in part]
+        rows = [self.rows[index] for index in part]
         width = max(len(tokens) for tokens, _ in rows)
         device = self._model.device
         ids = torch.tensor([tokens + [self._model.pad] * (width - len(tokens)) for tokens, _ in rows], device=device)
