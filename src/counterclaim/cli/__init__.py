@@ -6,7 +6,10 @@ Exit codes of commands that end in a verdict: 0 SUPPORTED, 1 REFUTED, 2 bad inpu
 from __future__ import annotations
 
 # importing the verbs joins them to the application, in this order of --help
-from counterclaim.cli import judging, making, measuring, prompting, reading, teaching
+from counterclaim.cli import judging, making, measuring, probing, prompting, reading, teaching
+
+# isort: split
+from counterclaim.cli import editing
 from counterclaim.cli.application import app, main
 
-__all__ = ["app", "judging", "main", "making", "measuring", "prompting", "reading", "teaching"]
+__all__ = ["app", "editing", "judging", "main", "making", "measuring", "probing", "prompting", "reading", "teaching"]

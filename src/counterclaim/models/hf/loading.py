@@ -61,13 +61,15 @@ class Loaded:
 
 
 def load(spec: ModelSpec, runtime: Runtime) -> Loaded:
-    """Load a causal language model from a hub repository or a folder.
+    """Load a causal language model from a hub repository or a folder; the dtype ``stored`` is that of its checkpoint.
 
     Raises:
         ModelError: there is no such model, device or dtype, or parts of the model are missing.
     """
     device = device_named(runtime.device)
-    dtype = dtype_named(spec.dtype, device)
+    dtype = (
+        "auto" if spec.dtype == "stored" else dtype_named(spec.dtype, device)
+    )  # transformers' auto, which is not ours
     if spec.quantisation is not None:
         _check_quantisation(device)
     folder = Path(spec.name).expanduser()
@@ -99,7 +101,7 @@ def settings(ends: frozenset[int], pad: int, **more: Any) -> Any:
     return GenerationConfig(eos_token_id=sorted(ends) or None, pad_token_id=pad, **more)  # type: ignore[no-untyped-call]
 
 
-def _network(source: str, spec: ModelSpec, dtype: torch.dtype, device: torch.device) -> Any:
+def _network(source: str, spec: ModelSpec, dtype: torch.dtype | str, device: torch.device) -> Any:
     load: Any = AutoModelForCausalLM.from_pretrained
     with _explained(spec, "weights"), _without_progress_bar():
         network, info = load(
