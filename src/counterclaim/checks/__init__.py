@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from counterclaim.checks import arms, cost, effect, endings, joins, judging, labels, parity, transfer
+from counterclaim.checks import arms, cost, effect, endings, joins, judging, labels, parity, probes, transfer
 from counterclaim.evidence import Evidence
 from counterclaim.records import DO_NOTHING, PLACEBO, PROMPT_BASELINE, CheckResult
 from counterclaim.registry import checks
@@ -22,6 +22,7 @@ __all__ = [
     "judging",
     "labels",
     "parity",
+    "probes",
     "required",
     "run_all",
     "transfer",
@@ -52,7 +53,10 @@ def required(evidence: Evidence) -> frozenset[str]:
         "judge-cards": bool(evidence.cards),
         "label-agreement": bool(claim.same_construct),
         "ledger": bool(claim.quotes),
-        "base-rate": evidence.metric.kind != "mean",
+        "base-rate": evidence.metric.kind != "mean" or evidence.probing is not None,
+        "fresh": evidence.probing is not None,
+        "threshold": evidence.probing is not None,
+        "endpoint": evidence.probing is not None,
         "identity": DO_NOTHING in evidence.arms,
         "placebo": PLACEBO in evidence.arms,
         "prompt-baseline": PROMPT_BASELINE in evidence.arms,

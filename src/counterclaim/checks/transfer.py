@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from counterclaim import stats
+from counterclaim.checks import probes
+from counterclaim.checks.probes import FEW, TELLING, worse
 from counterclaim.checks.wording import (
     needs_responses,
     needs_two_arms,
@@ -20,9 +22,6 @@ from counterclaim.overlap import told_apart
 from counterclaim.records import Estimate, Json, Outcome
 from counterclaim.registry import Finding, check
 
-TELLING = 0.7  # a classifier this good tells two sets of prompts apart for practical purposes
-FEW = 10  # positives below which a class-conditional rate is an anecdote
-
 
 @check(
     "shift",
@@ -32,7 +31,17 @@ FEW = 10  # positives below which a class-conditional rate is an anecdote
     must_pass=("with_clean_training_data",),
 )
 def shift(evidence: Evidence) -> Finding:
-    """FAIL when prompts are told apart and the base rate moved between splits; WARN for one of the two."""
+    """FAIL when prompts, or what a probe reads of the answers, are told apart and the base rate moved; WARN for one of the two.
+
+    A probe that holds on fresh prompts all the same has stood the shift: then it is a WARN at most.
+    """
+    probing = evidence.probing
+    return worse(
+        _prompts_shift(evidence), None if probing is None else probes.told_apart(probing, evidence.claim.level)
+    )
+
+
+def _prompts_shift(evidence: Evidence) -> Finding:
     splits = {
         split: [p.text for p in evidence.prompts.values() if p.split == split and p.messages] for split in _SPLITS
     }
@@ -89,10 +98,17 @@ def _base_rate_move(evidence: Evidence) -> Estimate | None:
     group="transfer",
     question="Was every threshold chosen without looking at the test set?",
     must_fail=("threshold_peeked",),
-    must_pass=("threshold_honest",),
+    must_pass=("threshold_honest", "probe_holds"),
 )
 def threshold(evidence: Evidence) -> Finding:
     """FAIL when the claim says that thresholds were chosen on the test split."""
+    chosen = evidence.claim.thresholds_chosen_on
+    if chosen is None and evidence.probing is not None:
+        return probes.chosen_in_training(evidence.probing)
+    return _stated_threshold(evidence)
+
+
+def _stated_threshold(evidence: Evidence) -> Finding:
     chosen = evidence.claim.thresholds_chosen_on
     if chosen is None:
         return not_run(
@@ -111,11 +127,19 @@ def threshold(evidence: Evidence) -> Finding:
     "base-rate",
     group="transfer",
     question="Could the number arise from class imbalance alone?",
-    must_fail=("tiny_positive_class",),
-    must_pass=("clean_asymmetry",),
+    must_fail=("tiny_positive_class", "few_fresh"),
+    must_pass=("clean_asymmetry", "probe_holds"),
 )
 def base_rate(evidence: Evidence) -> Finding:
-    """INCONCLUSIVE with fewer than ten answers in a class; FAIL when shuffled labels give an effect as large."""
+    """INCONCLUSIVE with fewer than ten answers in a class; FAIL when shuffled labels give an effect as large.
+
+    So are a probe's classes, in training and on fresh prompts, where shuffled labels as good as its own are INCONCLUSIVE, too.
+    """
+    probing = evidence.probing
+    return worse(_classes_of_the_arms(evidence), None if probing is None else probes.class_sizes(probing))
+
+
+def _classes_of_the_arms(evidence: Evidence) -> Finding:
     if missing := needs_responses(evidence, "class sizes"):
         return missing
     metric, claim = evidence.metric, evidence.claim
@@ -184,11 +208,16 @@ def _shuffled(evidence: Evidence, arms: tuple[Arm, ...], right: list[Floats], dr
     "endpoint",
     group="transfer",
     question="For anything read at 'the last token': did the response end there?",
-    must_fail=("endpoint_cut",),
-    must_pass=("endpoint_whole",),
+    must_fail=("endpoint_cut", "probe_cut"),
+    must_pass=("endpoint_whole", "probe_holds"),
 )
 def endpoint(evidence: Evidence) -> Finding:
-    """FAIL when a score that ranks answers (a probe's) was read off answers that were cut."""
+    """FAIL when a score that ranks answers, or a probe, was read off answers that were cut."""
+    probing = evidence.probing
+    return worse(_endings_of_the_arms(evidence), None if probing is None else probes.read_at_the_end(probing))
+
+
+def _endings_of_the_arms(evidence: Evidence) -> Finding:
     if missing := needs_two_arms(evidence):
         return missing
     if evidence.metric.kind != "auc":

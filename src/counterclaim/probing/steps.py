@@ -20,12 +20,12 @@ from statistics import NormalDist
 
 import numpy as np
 import numpy.typing as npt
-from counterclaim.probing.classifiers import cross_decisions_with
 
 from counterclaim import stats
 from counterclaim.errors import InputError
 from counterclaim.metrics import Floats
 from counterclaim.probing import crossval, gates
+from counterclaim.probing.classifiers import cross_decisions_with
 from counterclaim.probing.probe import fit_probe, probability
 from counterclaim.probing.taxonomy import passes, taxonomy, within_fresh
 from counterclaim.probing.twosample import TwoSample, c2st, interval_of

@@ -30,6 +30,7 @@ _MOST_SERIES = 6
 _MOST_POINTS = 400
 _SMALL = 330.0  # width of a picture that stands beside others
 _MOST_STEPS = 200  # points of a curve
+_MOST_DOTS = 1_200  # points of a scatter plot
 _MOST_CELLS = 160  # of a heat map, along a side
 
 
@@ -355,12 +356,15 @@ def _lines(figure: Mapping[str, Json]) -> Drawing:
             raise NoPicture("one y per x")
         series.append((read_text(row.get("name")), x, y, edges[0], edges[1]))
     xlabel, ylabel = read_text(figure.get("xlabel")), read_text(figure.get("ylabel"))
+    bar = read_optional(figure.get("bar"))
     top, floor = 40.0, 204.0
     across = Scale.covering([value for _, x, *_ in series for value in x], _LEFT + 44, _RIGHT, pad=0.03)
     every = [value for _, _, *columns in series for column in columns if column is not None for value in column]
-    up = Scale.covering(every, floor, top)
+    up = Scale.covering(every if bar is None else [*every, bar], floor, top)
     canvas = Canvas(floor + 42)
     canvas.upright(up, _LEFT + 44, _RIGHT)
+    if bar is not None:
+        canvas.line(_LEFT + 44, up(bar), _RIGHT, up(bar), "margin")
     canvas.text(_LEFT, 12, ylabel, "tick", room=_RIGHT - _LEFT)
     canvas.legend(28, ((f"fill-{place % 6}", name) for place, (name, *_) in enumerate(series)), x=_LEFT)
     for place, (_, x, y, low, high) in enumerate(series):
@@ -497,6 +501,82 @@ def _unbroken(points: list[tuple[float, float | None]]) -> Iterator[list[tuple[f
         yield run
 
 
+def _gates(figure: Mapping[str, Json]) -> Drawing:
+    """Estimates with their intervals, each against a bar of its own: the shaded part of a row is where its bar is met."""
+    label = read_text(figure.get("label"), "estimate")
+    given = _mappings(figure.get("rows"), None)
+    rows = [(*_gate_row(row), row.get("rule") == "at most", row.get("passed")) for row in given[:_MOST_ROWS]]
+    line = read_optional(figure.get("line"))
+    known = [value for _, *numbers, _, _ in rows for value in numbers if value is not None]
+    scale = Scale.covering([*known, *([] if line is None else [line])], _LEFT + _NAMES, _RIGHT - 50)
+    step = 24.0
+    floor = 10 + step * len(rows)
+    canvas = Canvas(floor + 44)
+    said = []
+    for place, (name, estimate, low, high, bar, is_most, passed) in enumerate(rows):
+        top = 10 + step * place
+        y = top + step / 2
+        start, end = (scale.start, scale(bar)) if is_most else (scale(bar), scale.end)
+        canvas.rect(start, top + 2, end - start, step - 4, "region-good")
+        canvas.line(scale(bar), top + 2, scale(bar), top + step - 2, "margin")
+        canvas.text(_LEFT, y + 4, name, room=_NAMES - 8)
+        if estimate is None:
+            canvas.text(_RIGHT, y + 4, "undefined", "tick", anchor="end")
+            said.append(f"{name} undefined, bar {number(bar)}")
+            continue
+        came = "met" if passed is True else "missed" if passed is False else "open"
+        _whisker(canvas, scale, y, estimate, low, high, came)
+        canvas.text(_RIGHT, y + 4, number(estimate), "tick", anchor="end")
+        span = "" if low is None or high is None else f" ({number(low)} to {number(high)})"
+        said.append(f"{name} {number(estimate)}{span}, bar {number(bar)} {_CAME[came]}")
+    if line is not None:
+        canvas.line(scale(line), 6, scale(line), floor, "zero")
+    canvas.axis(scale, floor, label + _left_out(len(given)))
+    return canvas, f"{label} against the bars", "; ".join(said) + "."
+
+
+_CAME = {"met": "met", "missed": "missed", "open": "not settled"}
+
+
+def _gate_row(row: Mapping[str, Json]) -> tuple[str, float | None, float | None, float | None, float]:
+    estimate, low, high = (read_optional(row.get(key)) for key in ("estimate", "low", "high"))
+    return read_text(row.get("name")), estimate, low, high, read_number(row.get("bar"))
+
+
+def _scatter(figure: Mapping[str, Json]) -> Drawing:
+    """Points of a few groups; a group has a colour, and is drawn as dots or as rings."""
+    groups = []
+    for row in _mappings(figure.get("groups"), _MOST_SERIES):
+        points = [read_numbers(point, at_least=2) for point in read_list(row.get("points"))]
+        colour = row.get("colour")
+        if any(len(point) != 2 for point in points) or not isinstance(colour, int) or not 0 <= colour < _MOST_SERIES:
+            raise NoPicture("two numbers a point, and a colour")
+        groups.append((read_text(row.get("name")), points, colour, row.get("ring") is True))
+    xlabel, ylabel = read_text(figure.get("xlabel")), read_text(figure.get("ylabel"))
+    left, top, floor = _LEFT + 44, 58.0, 308.0
+    across = Scale.covering([x for _, points, *_ in groups for x, _ in points], left, _RIGHT, pad=0.04)
+    up = Scale.covering([y for _, points, *_ in groups for _, y in points], floor, top, pad=0.04)
+    canvas = Canvas(floor + 42)
+    for place, (name, _, colour, is_ring) in enumerate(groups):
+        x, y = _LEFT + (place % 2) * 200, 10.0 + 16 * (place // 2)
+        canvas.circle(x + 5, y, 4, f"ring stroke-{colour}" if is_ring else f"fill-{colour}")
+        canvas.text(x + 16, y + 4, name, "tick", room=178)
+    canvas.text(_LEFT, top - 10, ylabel, "tick", room=_RIGHT - _LEFT)
+    canvas.upright(up, left, _RIGHT)
+    # one after the other, so that no group hides the others
+    ordered = sorted(
+        (at / len(points), place, point)
+        for place, (_, points, *_) in enumerate(groups)
+        for at, point in enumerate(points)
+    )
+    for _, place, (x, y) in ordered[:: -(-len(ordered) // _MOST_DOTS)]:
+        _, _, colour, is_ring = groups[place]
+        canvas.circle(across(x), up(y), 3, f"ring stroke-{colour}" if is_ring else f"point fill-{colour}")
+    canvas.axis(across, floor, xlabel)
+    said = "; ".join(f"{name}: {len(points)} points" for name, points, *_ in groups)
+    return canvas, f"{ylabel or 'value'} by {xlabel or 'position'}", f"{said}."
+
+
 def _mappings(value: Json, most: int | None) -> Sequence[Mapping[str, Json]]:
     """A list of at least one and at most ``most`` JSON objects; raises NoPicture on anything else."""
     rows = [read_mapping(item) for item in read_list(value)]
@@ -515,5 +595,7 @@ _DRAWERS: Mapping[str, Callable[[Mapping[str, Json]], Drawing]] = {
     "bars": _bars,
     "lines": _lines,
     "curves": _curves,
+    "gates": _gates,
+    "scatter": _scatter,
     "heatmap": _heatmap,
 }

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from counterclaim.records import FinishReason, Json, Outcome, Provenance, VerdictOutcome
-from counterclaim.report import trained
+from counterclaim.report import probed, trained
 from counterclaim.report.figures import draw
 from counterclaim.report.page import (
     GROUPS,
@@ -170,6 +170,7 @@ def _view(page: Page) -> dict[str, Any]:
         "guards": [_guard(guard) for guard in _mappings(verdict.get("guards"))],
         "function": _function(page),
         "next": [one_line(step) for step in verdict.get("next") or ()],
+        "probed": _probed(page),
         "training": _training(page),
         "groups": [
             {"name": group, "question": asks, "checks": [check for check in ran if check["group"] == group]}
@@ -345,6 +346,26 @@ def _training(page: Page) -> dict[str, Any] | None:
         "plots": plots,
         "notes": trained.notes(page),
         "settings": _at_most(trained.settings(page), "extras.json"),
+    }
+
+
+def _probed(page: Page) -> dict[str, Any] | None:
+    """The five steps of a probe: a table, pictures, why it fails, what others make of the same answers."""
+    steps = probed.steps(page)
+    if not steps:
+        return None
+    return {
+        "subject": probed.subject(page),
+        "columns": probed.TESTS,
+        "steps": steps,
+        "why": probed.why(page),
+        "pictures": [
+            (draw(figure, f"probed-{at}"), caption) for at, (figure, caption) in enumerate(probed.figures(page))
+        ],
+        "judge_columns": probed.JUDGES,
+        "judges": probed.judges(page),
+        "reading_columns": probed.READINGS,
+        "readings": probed.readings(page),
     }
 
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 
 from counterclaim.records import Json, Outcome
-from counterclaim.report import trained
+from counterclaim.report import probed, trained
 from counterclaim.report.page import Page, claim_line, clean_page, in_reading_order, meaning
 from counterclaim.report.words import estimate_line, number, one_line, p_span, p_value, visible
 
@@ -44,6 +44,7 @@ def render_markdown(page: Page) -> str:
     parts += [f"{escaped(name)}: {escaped(one_line(told))}." for name, told in shown.meta.get("arms") or ()]
     parts.append(_effect(verdict.get("effect")))
     parts.append(_function(shown))
+    parts.append(_probed(shown))
     ordered = in_reading_order(shown.checks)
     ran = [check for check in ordered if check.get("outcome") != Outcome.NOT_RUN]
     missing = [check for check in ordered if check.get("outcome") == Outcome.NOT_RUN]
@@ -91,6 +92,25 @@ def _function(page: Page) -> str:
         for name, row in rows[:_MOST_ROWS]
     )
     return "### Function, not form\n\n" + _table(("arm", *headings), cells)
+
+
+def _probed(page: Page) -> str:
+    steps = probed.steps(page)
+    if not steps:
+        return ""
+    rows: list[list[str]] = []
+    for step in steps:
+        rows.append([f"**{escaped(step.title)}**", "", "", "", f"**{step.glyph} {step.word}**"])
+        rows += [[escaped(cell, 120) for cell in test] for test in step.tests]
+    said = [f"* {escaped(step.title)}: {escaped(step.because)} {escaped(step.power)}" for step in steps]
+    why = [f"* {escaped(mode)}: {escaped(because)}" for mode, because in probed.why(page)]
+    judges = [[escaped(cell, 120) for cell in row] for row in probed.judges(page)[:_MOST_ROWS]]
+    parts = [
+        "### The five steps", escaped(probed.subject(page)), _table(probed.TESTS, rows[:_MOST_ROWS]) + _more(len(rows)),
+        "\n".join(said), "Why it fails:\n\n" + "\n".join(why) if why else "",
+        _table(probed.JUDGES, judges) if judges else "",
+    ]  # fmt: skip
+    return "\n\n".join(part for part in parts if part)
 
 
 def _training(page: Page) -> str:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from counterclaim.errors import InputError
 from counterclaim.evidence import Evidence
-from counterclaim.worlds import crooked, fair, hollow
+from counterclaim.worlds import crooked, fair, hollow, probed
 from counterclaim.worlds.world import DRAWS, WORLDS, Truth, World
 
-__all__ = ["DRAWS", "WORLDS", "Truth", "World", "crooked", "draw", "fair", "hollow"]
+__all__ = ["DRAWS", "WORLDS", "Truth", "World", "crooked", "draw", "fair", "hollow", "probed"]
 
 
 def draw(

@@ -185,6 +185,7 @@ class Study:
         self.overlap: OverlapReport | None = None
         self.train_sample: list[str] = []
         self.cards: Sequence[Mapping[str, Json]] = ()
+        self.probing: Mapping[str, Json] | None = None
 
     def draft(
         self,
@@ -292,6 +293,7 @@ class Study:
             overlap=self.overlap,
             train_sample=self.train_sample,
             cards=self.cards,
+            probing=self.probing,
             draws=draws,
         )
 
