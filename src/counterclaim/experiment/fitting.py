@@ -421,7 +421,7 @@ def _hold_backend(arm: ArmPlan, operator: registry.Operator) -> None:
     backend = registry.backend_of(arm.model.name)
     if missing := sorted(operator.needs - backend.can):
         raise ModelError(
-            f"{operator.name} cannot change {arm.model.name}: its backend ({backend.name}) does not {' or '.join(missing)}",
+            f"{operator.name} cannot change {arm.model.name}: its backend ({backend.name}) does not offer {' and '.join(missing)}",
             remedy="name a model of transformers: a repository, a folder, or tiny:NAME",
         )
 

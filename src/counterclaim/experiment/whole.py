@@ -129,7 +129,7 @@ def perform(plan: StudyPlan, folder: Path, watchers: Watchers, *, overwrite: boo
         probing = None
         if plan.steps is not None:
             probing = five_steps(
-                plan, records, ready.prompts, folder, runtime, watchers, replace(asking, bench=bench),
+                plan, work.study["answers_hash"], records, ready.prompts, folder, runtime, watchers, replace(asking, bench=bench),
                 None if work.earlier is None else work.earlier.extras.get("probing"),
             )  # fmt: skip
     records.extras = dict(cards)
