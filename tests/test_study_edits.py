@@ -251,11 +251,7 @@ def test_the_card_says_how_the_threshold_was_chosen(gated: Path) -> None:
     assert 0 <= card["auc_out_of_fold"]["estimate"] <= 1
     assert (card["n"], card["n_cut"]) == (30, 30)
     claim = json.loads((gated / "study.json").read_text())["claim"]
-    assert (
-        claim["test"]["thresholds_chosen_on"] == "train"
-        if "test" in claim
-        else claim["thresholds_chosen_on"] == "train"
-    )
+    assert claim["thresholds_chosen_on"] == "train"
 
 
 def test_a_careful_sidecar_asks_again(home: Path) -> None:
