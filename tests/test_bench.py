@@ -122,7 +122,7 @@ def test_an_unknown_group_is_named(run_cli: Callable[..., tuple[int, str, str]])
         bench.run_bench(only=["speed"])
     code, _, err = run_cli("bench", "--only", "speed")
     assert code == 2
-    assert "--only 'speed' is not one of audits, sandbox, endpoint, pipeline, statistics, generation, training" in err
+    assert "--only 'speed' is not one of audits, sandbox, endpoint, pipeline, statistics, generation" in err
 
 
 def test_importing_the_statistics_leaves_scipy_alone() -> None:

@@ -6,6 +6,7 @@ import math
 
 import torch
 
+from counterclaim.models.hf.edit_speed import edit_duels
 from counterclaim.models.hf.speed import generation_duels
 
 torch.set_num_threads(1)
@@ -18,3 +19,9 @@ def test_both_sides_of_every_duel_give_the_same_answers() -> None:
         assert list(row) == ["name", "ours", "peer", "peer_s", "ratio", "agreement"]
         assert math.isclose(row["ratio"], row["peer_s"] / row["ours"])
     assert rows[-1]["ratio"] > 1, "a sweep of budgets costs less than the runs that it replaces"
+
+
+def test_a_sweep_of_scales_is_its_separate_runs_whoever_scales() -> None:
+    rows = edit_duels(quick=True)
+    assert len(rows) == 6
+    assert {row["agreement"] for row in rows} == {0.0}

@@ -105,6 +105,13 @@ def _generation(quick: bool, progress: Progress) -> Rows:
     return generation_duels(quick)
 
 
+def _edits(quick: bool, progress: Progress) -> Rows:
+    from counterclaim.models.hf.edit_speed import edit_duels
+
+    progress("a sweep of scales on this machine's processor")
+    return edit_duels(quick)
+
+
 def _training(quick: bool, progress: Progress) -> Rows:
     from counterclaim.operators.speed import training_duels
 
@@ -150,6 +157,7 @@ GROUPS: dict[str, Group] = {
     "pipeline": Group(_pipeline, _lacks("openai", "tenacity", "py3langid", extra="endpoints,train")),
     "statistics": Group(statistics_duels, lambda: None),
     "generation": Group(_generation, _lacks("torch", "transformers", extra="models")),
+    "edits": Group(_edits, _lacks("torch", "transformers", extra="models")),
     "capture": Group(_capture, _lacks("torch", "transformers", extra="models")),
     "capture-nnsight": Group(
         _nnsight,

@@ -192,9 +192,9 @@ def _logits(network: Any, overlay: Overlay | None = None) -> Tensor:
 def _save(model: HfModel, made: Path) -> None:
     model.network.save_pretrained(made)
     model.tokenizer.save_pretrained(made)
-    config = model.network.config
+    config, settings = model.network.config, cast(Any, GenerationConfig)
     try:  # what the checkpoint asks for when it is served, which answers of ours leave out
-        own: Any = GenerationConfig.from_pretrained(config.name_or_path, revision=getattr(config, "_commit_hash", None))
+        own = settings.from_pretrained(config.name_or_path, revision=getattr(config, "_commit_hash", None))
     except OSError:
         return
     own.to_json_file(made / "generation_config.json")

@@ -25,7 +25,7 @@ from counterclaim.models.hf.model import HfModel
 from counterclaim.records import Decode, FinishReason, Message, ModelRef, Provenance, Response
 from counterclaim.registry import Ask, Runtime
 
-_WORDS = 2_000
+WORDS = 2_000
 _ROWS_PER_BATCH = 16
 _BUDGETS = (4, 8, 16, 32)
 _Texts = list[str]
@@ -51,8 +51,8 @@ def generation_duels(quick: bool = False) -> list[dict[str, Any]]:
     """
     size = _Size(32, 64, 8, 1) if quick else _Size(64, 256, 32, 5)
     model = _model()
-    uniform = _prompts(size.rows, [size.longest // 4])
-    mixed = _prompts(size.rows, [size.longest // 32, size.longest // 16, size.longest // 8, size.longest])
+    uniform = random_prompts(size.rows, [size.longest // 4])
+    mixed = random_prompts(size.rows, [size.longest // 32, size.longest // 16, size.longest // 8, size.longest])
     greedy, sampled = Decode(size.budget), Decode(size.budget, temperature=0.8, seed=1)
     peer = "transformers generate"
     budgets = tuple(budget for budget in _BUDGETS if budget <= size.budget)
@@ -148,27 +148,31 @@ def _swept(model: HfModel, prompts: _Texts, budgets: tuple[int, ...]) -> _Texts:
     return [str(answer.cut_to(budget, "arm").text) for budget in budgets for answer in whole]
 
 
-def _prompts(n: int, lengths: list[int]) -> _Texts:
+def random_prompts(n: int, lengths: list[int]) -> _Texts:
     """Prompts of random words, whose lengths take turns."""
     chance = random.Random(0)
-    return [" ".join(f"w{chance.randrange(_WORDS)}" for _ in range(lengths[i % len(lengths)])) for i in range(n)]
+    return [" ".join(f"w{chance.randrange(WORDS)}" for _ in range(lengths[i % len(lengths)])) for i in range(n)]
 
 
 def _model() -> HfModel:
-    """A Llama with random weights and a tokenizer of one token per word; no token ends an answer."""
-    words = {"<pad>": 0, **{f"w{i}": i + 1 for i in range(_WORDS)}}
+    """A Llama with random weights."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        config = LlamaConfig(
+            vocab_size=WORDS + 1, hidden_size=128, intermediate_size=352, num_hidden_layers=2, num_attention_heads=8,
+            num_key_value_heads=4, max_position_embeddings=2048, bos_token_id=None, eos_token_id=None, pad_token_id=0,
+        )  # fmt: skip
+        return opened(LlamaForCausalLM(config), _ROWS_PER_BATCH)
+
+
+def opened(network: Any, batch_size: int) -> HfModel:
+    """A network with a vocabulary of ``WORDS`` + 1 behind a tokenizer of one token per word; no token ends an answer."""
+    words = {"<pad>": 0, **{f"w{i}": i + 1 for i in range(WORDS)}}
     made = Tokenizer(WordLevel(words))
     made.pre_tokenizer = WhitespaceSplit()
     fast: Any = PreTrainedTokenizerFast  # typed loosely by transformers
     tokenizer = fast(tokenizer_object=made, pad_token="<pad>", padding_side="left")
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        config = LlamaConfig(
-            vocab_size=len(words), hidden_size=128, intermediate_size=352, num_hidden_layers=2, num_attention_heads=8,
-            num_key_value_heads=4, max_position_embeddings=2048, bos_token_id=None, eos_token_id=None, pad_token_id=0,
-        )  # fmt: skip
-        network: Any = LlamaForCausalLM(config)
     network.eval()
     network.generation_config = settings(frozenset(), 0)
     loaded = Loaded(network, tokenizer, torch.device("cpu"), ModelRef("random"), None, frozenset(), 0)
-    return HfModel(loaded, Runtime(device="cpu", batch_size=_ROWS_PER_BATCH))
+    return HfModel(loaded, Runtime(device="cpu", batch_size=batch_size))
