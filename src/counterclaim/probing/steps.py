@@ -550,9 +550,9 @@ def _tried(subject: Subject, probe: ProbePlan, plan: FiveSteps) -> list[ProbePla
 
 def told_reading(row: Mapping[str, Json]) -> str:
     """A reading in words: ``layer 3, mean of tokens, logistic, C 0.1``."""
-    layer = "the last layer" if row["layer"] == "last" else f"layer {row['layer']}"
+    layer = "last state" if row["layer"] == "last" else f"layer {row['layer']}"
     if row["average"] > 1:
-        layer = f"the mean of {row['average']} layers up to {layer}"
+        layer = f"mean of {row['average']} layers up to {layer}"
     return f"{layer}, {POSITIONS[row['position']]}, {row['classifier']}, C {row['C']:g}"
 
 

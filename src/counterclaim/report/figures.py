@@ -508,7 +508,8 @@ def _gates(figure: Mapping[str, Json]) -> Drawing:
     rows = [(*_gate_row(row), row.get("rule") == "at most", row.get("passed")) for row in given[:_MOST_ROWS]]
     line = read_optional(figure.get("line"))
     known = [value for _, *numbers, _, _ in rows for value in numbers if value is not None]
-    scale = Scale.covering([*known, *([] if line is None else [line])], _LEFT + _NAMES, _RIGHT - 50)
+    names = min(max(_NAMES / 2, max(text_width(name) for name, *_ in rows) + 14), 190.0)
+    scale = Scale.covering([*known, *([] if line is None else [line])], _LEFT + names, _RIGHT - 50)
     step = 24.0
     floor = 10 + step * len(rows)
     canvas = Canvas(floor + 44)
@@ -519,7 +520,7 @@ def _gates(figure: Mapping[str, Json]) -> Drawing:
         start, end = (scale.start, scale(bar)) if is_most else (scale(bar), scale.end)
         canvas.rect(start, top + 2, end - start, step - 4, "region-good")
         canvas.line(scale(bar), top + 2, scale(bar), top + step - 2, "margin")
-        canvas.text(_LEFT, y + 4, name, room=_NAMES - 8)
+        canvas.text(_LEFT, y + 4, name, room=names - 6)
         if estimate is None:
             canvas.text(_RIGHT, y + 4, "undefined", "tick", anchor="end")
             said.append(f"{name} undefined, bar {number(bar)}")

@@ -64,7 +64,7 @@ def steps(page: Page) -> list[StepShown]:
         shown.append(
             StepShown(
                 f"{number(step.get('step'))} {one_line(step.get('name'), 60)}", glyph, word, style,
-                [_test(test) for test in _mappings(step.get("tests"))], one_line(step.get("because")),
+                [_test(step, test) for test in _mappings(step.get("tests"))], one_line(step.get("because")),
                 one_line(step.get("power")), step.get("step") in (3, 4) or not step.get("tests"),
             )
         )  # fmt: skip
@@ -118,13 +118,23 @@ def readings(page: Page) -> list[list[str]]:
     return rows
 
 
+def correlations(page: Page) -> tuple[list[str], list[list[str]]]:
+    """(axes, rows) of |r| between labels of the axes; a row begins with its axis. Empty for fewer than three axes."""
+    found = _mapping(_probing(page).get("correlations"))
+    axes, matrix = found.get("axes"), found.get("matrix")
+    if not isinstance(axes, list) or not isinstance(matrix, list) or len(axes) < 3:
+        return [], []  # of two axes the table of the steps says it all
+    names = [one_line(axis, 40) for axis in axes]
+    given = [row if isinstance(row, list) else [] for row in matrix]
+    return names, [[name, *(number(value) for value in row)] for name, row in zip(names, given, strict=False)]
+
+
 def figures(page: Page) -> list[tuple[dict[str, Json], str]]:
     """(figure, caption) of every picture that the steps have data for."""
     made = [
         (_by_step(page), "Each AUC with its interval. The shaded part is where its bar is met; the line is chance."),
         (_by_axis(page), "Each axis in training and on fresh prompts, with its interval and its bar."),
         (_by_layer(page), "AUC by layer, each fitted in training; the band is the interval on fresh prompts."),
-        (_same(page), "Correlation of the axes' labels over training and fresh answers."),
         (_features(page), "What the probe reads, in its two leading principal components. Rings are training answers."),
     ]
     return [(figure, caption) for figure, caption in made if figure]
@@ -137,12 +147,12 @@ def _by_step(page: Page) -> dict[str, Json]:
             continue  # it has a picture of its own
         for test in _mappings(step.get("tests")):
             if test.get("of") in ("cv_auc", "fresh_auc"):
-                how = "cross-validated" if test["of"] == "cv_auc" else "fresh"
+                how = "training" if test["of"] == "cv_auc" else "fresh"
                 rows.append(_gate(f"{number(step.get('step'))} {_SHORT.get(step.get('step'), '')}{how}", test))
     return {"kind": "gates", "label": "AUC", "line": 0.5, "rows": rows} if rows else {}
 
 
-_SHORT: Mapping[Json, str] = {4: "best reading, ", 5: "second, "}
+_SHORT: Mapping[Json, str] = {4: "chosen in training, ", 5: "second model, "}
 
 
 def _by_axis(page: Page) -> dict[str, Json]:
@@ -190,22 +200,6 @@ def _by_layer(page: Page) -> dict[str, Json]:
     }  # fmt: skip
 
 
-def _same(page: Page) -> dict[str, Json]:
-    found = _mapping(_probing(page).get("correlations"))
-    axes, matrix = found.get("axes"), found.get("matrix")
-    if not isinstance(axes, list) or not isinstance(matrix, list) or len(axes) < 3:
-        return {}  # of two axes the table says it all
-    bound = _mapping(_probing(page).get("bars")).get("axis_correlation")
-    return {
-        "kind": "heatmap",
-        "label": "|r| between axes",
-        "rows": axes,
-        "cols": axes,
-        "values": matrix,
-        "bound": bound,
-    }
-
-
 def _features(page: Page) -> dict[str, Json]:
     found = _mapping(_probing(page).get("pca"))
     explained, points = found.get("explained"), found.get("points")
@@ -226,10 +220,12 @@ def _features(page: Page) -> dict[str, Json]:
     return {"kind": "scatter", "xlabel": across, "ylabel": up, "groups": groups}
 
 
-def _test(test: Mapping[str, Json]) -> list[str]:
+def _test(step: Mapping[str, Json], test: Mapping[str, Json]) -> list[str]:
     """A row of ``TESTS``; its last cell is a glyph with its word."""
     of = one_line(test.get("of"))
     name = _NAMES.get(of, one_line(test.get("what"), 80))
+    if step.get("step") == 4:
+        name += ", of the one chosen in training"
     if test.get("axis"):
         name = f"{one_line(test['axis'], 40)}, {name}"
     estimate = _mapping(test.get("estimate"))
