@@ -206,6 +206,7 @@ def _page(
             "notes": study["notes"],
             "arms": _arms_told(study.get("arms", ())),
             "training": records.extras.get("training", []),
+            "edits": records.extras.get("edits", []),
             "probing": records.extras.get("probing"),
             "questions": {check.name: check.question for check in registered_checks()},
         },

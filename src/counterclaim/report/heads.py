@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from counterclaim.records import Json
 from counterclaim.report.figures import draw
+from counterclaim.report.fitted import maps_of
 from counterclaim.report.html import page_of
 from counterclaim.report.words import number, one_line, p_value, signed
 
@@ -21,14 +22,9 @@ def render_attribution(told: Mapping[str, Json], title: str) -> str:
     """
     heads = told["heads"]
     maps = [
-        _map(told, "magnitude", "d", "How loud each head is", (
-            "Cohen's d of the L2 norm of each head's slice of the input of o_proj: above 0 where it is larger in the cohort."
-        )),
-        _map(told, "directional", "directional_d", "What each head points at", (
-            "Cohen's d of the slices' projections on the difference of the cohorts' means, estimated out of fold: only above 0 "
-            "is there a direction."
-        )),
-    ]  # fmt: skip
+        {"title": figure["label"], "told": caption, "picture": draw(figure, f"heads-{at}") or ""}
+        for at, (figure, caption) in enumerate(maps_of(told))
+    ]
     without = told["layers_without_o_proj"]
     facts = [
         *((side, _cohort(told[side])) for side in ("cohort", "against")),
@@ -49,22 +45,6 @@ def render_attribution(told: Mapping[str, Json], title: str) -> str:
             "rows": [_row(row) for row in ranked[:_MOST_ROWS]], "in_sample": number(told["in_sample"]["null"]["median"]),
         },
     )  # fmt: skip
-
-
-def _map(told: Mapping[str, Json], part: str, key: str, title: str, what: str) -> dict[str, str]:
-    heads: Sequence[Mapping[str, Json]] = told["heads"]
-    value = {(row["layer"], row["head"]): row[key] for row in heads}
-    layers, most = range(told["n_layers"]), 1 + max(row["head"] for row in heads)
-    null = told[part]["null"]
-    figure = {
-        "kind": "heatmap", "label": title, "ylabel": "layer", "xlabel": "head", "bound": null["q95"],
-        "rows": [str(layer) for layer in layers], "cols": [str(head) for head in range(most)],
-        "values": [[value.get((layer, head)) for head in range(most)] for layer in layers],
-    }  # fmt: skip
-    against = (
-        f"Shuffled cohorts reach {number(null['median'])} in the median, and {number(null['q95'])} one time in twenty."
-    )
-    return {"title": title, "told": f"{what} {against}", "picture": draw(figure, part) or ""}
 
 
 def _cohort(side: Mapping[str, Json]) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from counterclaim.records import FinishReason, Json, Outcome, Provenance, VerdictOutcome
-from counterclaim.report import probed, trained
+from counterclaim.report import fitted, probed, trained
 from counterclaim.report.figures import draw
 from counterclaim.report.page import (
     GROUPS,
@@ -171,6 +171,7 @@ def _view(page: Page) -> dict[str, Any]:
         "function": _function(page),
         "next": [one_line(step) for step in verdict.get("next") or ()],
         "probed": _probed(page),
+        "fitted": _fitted(page),
         "training": _training(page),
         "groups": [
             {"name": group, "question": asks, "checks": [check for check in ran if check["group"] == group]}
@@ -349,6 +350,19 @@ def _training(page: Page) -> dict[str, Any] | None:
     }
 
 
+def _fitted(page: Page) -> dict[str, Any] | None:
+    """What operators without training fitted: a table, what was noted, and the heads on which it rests."""
+    rows = fitted.fits(page)
+    if not rows:
+        return None
+    return {
+        "columns": fitted.COLUMNS,
+        "rows": rows,
+        "notes": fitted.notes(page),
+        "pictures": [(draw(figure, f"fitted-{at}"), caption) for at, (figure, caption) in enumerate(fitted.maps(page))],
+    }
+
+
 def _probed(page: Page) -> dict[str, Any] | None:
     """The five steps of a probe: a table, pictures, why it fails, what others make of the same answers."""
     steps = probed.steps(page)
@@ -362,6 +376,7 @@ def _probed(page: Page) -> dict[str, Any] | None:
         "pictures": [
             (draw(figure, f"probed-{at}"), caption) for at, (figure, caption) in enumerate(probed.figures(page))
         ],
+        "correlations": probed.correlations(page),
         "judge_columns": probed.JUDGES,
         "judges": probed.judges(page),
         "reading_columns": probed.READINGS,

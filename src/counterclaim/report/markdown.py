@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 
 from counterclaim.records import Json, Outcome
-from counterclaim.report import probed, trained
+from counterclaim.report import fitted, probed, trained
 from counterclaim.report.page import Page, claim_line, clean_page, in_reading_order, meaning
 from counterclaim.report.words import estimate_line, number, one_line, p_span, p_value, visible
 
@@ -45,6 +45,7 @@ def render_markdown(page: Page) -> str:
     parts.append(_effect(verdict.get("effect")))
     parts.append(_function(shown))
     parts.append(_probed(shown))
+    parts.append(_fitted(shown))
     ordered = in_reading_order(shown.checks)
     ran = [check for check in ordered if check.get("outcome") != Outcome.NOT_RUN]
     missing = [check for check in ordered if check.get("outcome") == Outcome.NOT_RUN]
@@ -111,6 +112,15 @@ def _probed(page: Page) -> str:
         _table(probed.JUDGES, judges) if judges else "",
     ]  # fmt: skip
     return "\n\n".join(part for part in parts if part)
+
+
+def _fitted(page: Page) -> str:
+    rows = fitted.fits(page)
+    if not rows:
+        return ""
+    table = _table(fitted.COLUMNS, ([escaped(cell, 240) for cell in row] for row in rows[:_MOST_ROWS]))
+    said = "".join(f"\n* {escaped(note)}" for note in fitted.notes(page)[:_MOST_STEPS])
+    return f"### What was fitted\n\n{table}{_more(len(rows))}" + (f"\n{said}" if said else "")
 
 
 def _training(page: Page) -> str:
