@@ -440,7 +440,7 @@ def _heatmap(figure: Mapping[str, Json]) -> Drawing:
     left, top, width = 62.0, 46.0, (_RIGHT - 62.0) / len(columns)
     height = min(18.0, max(5.0, 420.0 / len(rows)), width * 2)
     canvas = Canvas(top + height * len(rows) + 34)
-    canvas.legend(14, [("fill-1", f"above 0, up to {number(most)}"), ("fill-0", "below 0")], x=left)
+    canvas.legend(14, [("fill-1", f"above 0, to {number(most)}"), ("fill-0", "below 0")], x=left)
     for place, name in _every(columns, width, text_width(max(columns, key=len)) + 6):
         canvas.text(left + width * (place + 0.5), top - 6, name, "tick", anchor="middle", room=60)
     for place, name in _every(rows, height, 12.0):

@@ -36,14 +36,15 @@ def maps(page: Page) -> list[tuple[dict[str, Json], str]]:
 
 
 def notes(page: Page) -> list[str]:
-    """What the fits noted, each said once, with the arm that it is about."""
+    """What the fits noted, each said once, with the arm that it is about; what is random has nothing to say."""
     said = []
     for entry in _entries(page):
         card = _card(entry)
+        if card.get("placebo") is True:
+            continue
         found = list(card["notes"]) if isinstance(card.get("notes"), list) else []
-        because = card["attribution"].get("because") if isinstance(card.get("attribution"), Mapping) else None
-        if because and card.get("placebo") is not True:
-            found.append(because)
+        if isinstance(card.get("attribution"), Mapping) and card["attribution"].get("because"):
+            found.append(card["attribution"]["because"])
         said += [f"{one_line(entry.get('arm'), 60)}: {one_line(note)}" for note in found]
     return list(dict.fromkeys(said))
 
@@ -83,7 +84,8 @@ def _fitted(card: Mapping[str, Any]) -> str:
         case "temper":
             heads = [f"{layer}.{head}" for layer, head in card["heads"]]
             more = f" and {len(heads) - _MOST_HEADS} more" if len(heads) > _MOST_HEADS else ""
-            return f"{random}heads {', '.join(heads[:_MOST_HEADS])}{more}, {card.get('chosen', '')}".rstrip(", ")
+            named = f"{random}heads {', '.join(heads[:_MOST_HEADS])}{more}"
+            return named if random or not card.get("chosen") else f"{named}, {card['chosen']}"
         case "steer":
             where = ", ".join(f"layer {row['layer']} (norm {number(row.get('norm'))})" for row in card["layers"])
             rank = f" of rank {card['rank']}" if card["rank"] != 1 else ""
