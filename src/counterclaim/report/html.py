@@ -359,7 +359,10 @@ def _fitted(page: Page) -> dict[str, Any] | None:
         "columns": fitted.COLUMNS,
         "rows": rows,
         "notes": fitted.notes(page),
-        "pictures": [(draw(figure, f"fitted-{at}"), caption) for at, (figure, caption) in enumerate(fitted.maps(page))],
+        "pictures": [
+            (draw(figure, f"fitted-{at}"), f"{figure['label']}. {caption}")
+            for at, (figure, caption) in enumerate(fitted.maps(page))
+        ],
     }
 
 
