@@ -277,7 +277,7 @@ def test_reading_costs_next_to_no_memory_over_the_bare_forward_pass() -> None:
     bare, ours, typed = (
         activation_speed._most_held(run)
         for run in (
-            lambda: activation_speed._bare(model, reading),
+            lambda: activation_speed.bare_pass(model, reading),
             lambda: list(reading.batches()),
             lambda: activation_speed._typed(model, reading),
         )

@@ -26,6 +26,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
 from counterclaim.models.hf.activations import Read, Reading, Told
+from counterclaim.models.hf.devices import threads_for
 from counterclaim.models.hf.loading import Loaded
 from counterclaim.models.hf.model import HfModel
 from counterclaim.models.hf.sites import core_of, layers_of
@@ -70,7 +71,7 @@ def capture_duels(quick: bool = False) -> list[dict[str, Any]]:
     reading = Reading(model, told, wanted)
     what = f"last token of {layers} layers and all head norms of {len(told)} answers"
     return [
-        _duel(f"{what} (price)", lambda: _ours(reading), "the bare forward pass", lambda: _bare(model, reading), turns),
+        _duel(f"{what} (price)", lambda: _ours(reading), "the bare forward pass", lambda: bare_pass(model, reading), turns),
         _duel(
             what, lambda: _ours(reading), "output_hidden_states of the causal model", lambda: _typed(model, reading), turns
         ),
@@ -98,16 +99,21 @@ def _ours(reading: Reading) -> _Features:
 
 
 @torch.inference_mode()
-def _bare(model: HfModel, reading: Reading) -> _Features:
-    """The decoder over the very batches, and nothing taken out but the last token of what it returns."""
+def bare_pass(model: HfModel, reading: Reading) -> _Features:
+    """The decoder over the very batches of a reading, and nothing taken out but the last token of what it returns."""
     core = core_of(model.network)
     last = np.empty((len(reading.rows), model.network.config.hidden_size), np.float32)
+    place = {index: at for at, index in enumerate(sorted(reading.rows))}
     for batch in reading.planned():
         rows = [reading.rows[index][0] for index in batch]
         width = max(map(len, rows))
-        ids = torch.tensor([row + [model.pad] * (width - len(row)) for row in rows])
-        states = core(input_ids=ids, use_cache=False).last_hidden_state
-        last[batch] = states[torch.arange(len(rows)), torch.tensor([len(row) - 1 for row in rows])].numpy()
+        ids = torch.tensor([row + [model.pad] * (width - len(row)) for row in rows], device=model.device)
+        ends = torch.tensor([len(row) - 1 for row in rows], device=model.device)
+        with threads_for(model.network, model.device):
+            states = core(input_ids=ids, use_cache=False).last_hidden_state
+        last[[place[index] for index in batch]] = (
+            states[torch.arange(len(rows), device=model.device), ends].float().cpu().numpy()
+        )
     return {"h_last/last": last}
 
 
