@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from counterclaim.experiment.watching import Watchers
 from counterclaim.models import tiny
 from counterclaim.models.hf.fingerprint import hash_of_files
 from counterclaim.operators import processes
-from counterclaim.records import Example, Json, Prompt, content_hash, to_json
+from counterclaim.records import Decode, Example, Json, Prompt, content_hash, to_json
 from counterclaim.registry import Applied, Fitting, Labelled, ModelSpec, Runtime
 from counterclaim.spec import (
     ArmPlan,
@@ -26,6 +27,7 @@ from counterclaim.spec import (
     Grpo,
     PipelinePlan,
     PromptChoice,
+    SteerPlan,
     TunePlan,
     change_hash,
     load_pipeline,
@@ -358,13 +360,8 @@ def fit_all(
     for job in wanted.values():
         if not isinstance(job.change, TunePlan):
             learnt = lessons[job.arm.name]
-            own: Sequence[Labelled] = ()
-            if learnt.samples:
-                own = own_answers(
-                    job.arm.model, job.arm.decode, learnt.prompts, learnt.samples, learnt.scored_by, folder, runtime, watchers,
-                    asking or Asking(),
-                )  # fmt: skip
-            _fit(job, learnt, own, runtime, watchers)
+            ask = partial(_own_answers, job.arm, learnt, folder, runtime, watchers, asking or Asking())
+            _fit(job, learnt, ask() if learnt.samples else (), runtime, watchers)
     out: list[ArmPlan] = []
     told: dict[str, tuple[bool, Json]] = {}
     for arm in arms:
@@ -391,6 +388,24 @@ def fit_all(
     return out, Fitted(
         [row for is_one, row in told.values() if is_one], [row for is_one, row in told.values() if not is_one]
     )
+
+
+def _own_answers(
+    arm: ArmPlan, learnt: Lessons, folder: Path, runtime: Runtime, watchers: Watchers, asking: Asking
+) -> list[Labelled]:
+    """The answers of an arm's model to what its operator learns from; under both system prompts where two are contrasted."""
+    decodes: dict[str, Decode] = {"": arm.decode}
+    if isinstance(arm.change, SteerPlan) and arm.change.contrast is not None:
+        toward, away = (replace(arm.decode, system_prompt=said or None) for said in arm.change.contrast)
+        decodes = {"toward": toward, "away": away}
+    out = []
+    for side, decode in decodes.items():
+        own = own_answers(
+            arm.model, decode, learnt.prompts, learnt.samples, learnt.scored_by, folder, runtime, watchers, asking
+        )
+        label = {"label.system_prompt": side} if side else {}
+        out += [replace(each, values={**each.values, **label}) for each in own]
+    return out
 
 
 def _fit(job: _Job, lessons: Lessons, own: Sequence[Labelled], runtime: Runtime, watchers: Watchers) -> None:

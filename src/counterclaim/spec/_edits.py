@@ -77,6 +77,8 @@ class SteerPlan:
         answers: what the direction is estimated on.
         toward: answers towards which the direction points, as ``metrics.in_cohort`` reads it.
         away: answers from which it points.
+        contrast: two system prompts; the model's answers under the first are then ``toward``, those under the second ``away``
+            (``CONTRASTED``). An empty one is no system prompt.
         site: where: the residual stream after a layer, the input of ``o_proj``, the output of ``v_proj``, or that of the MLP
             (``down_proj``).
         layers: which layers.
@@ -93,6 +95,7 @@ class SteerPlan:
     answers: OwnAnswers
     toward: str
     away: str
+    contrast: tuple[str, str] | None = None
     site: Site = "residual"
     layers: tuple[int, ...] = ()
     kind: Kind = "add"
@@ -174,6 +177,9 @@ class CustomPlan:
     seeds: tuple[int, ...] = (0,)
     placebo: bool = False
 
+
+CONTRASTED = ("system_prompt=toward", "system_prompt=away")
+"""Cohorts of the answers under two contrasted system prompts."""
 
 Edit = TemperPlan | SteerPlan | SidecarPlan | CustomPlan
 """How an operator that does not train changes a model."""
@@ -287,6 +293,14 @@ def to_edit(operator: str, table: Any, path: Path, where: str) -> tuple[Edit, Do
         doses = Doses(others, doses.placebo, _dose_of(said.get("scale", 0.5)))
     if operator == "steer":
         settings["layers"] = tuple(said.get("layers", ()))
+        if "contrast" in said:
+            settings |= {"contrast": tuple(said["contrast"]), "toward": CONTRASTED[0], "away": CONTRASTED[1]}
+        if ("contrast" in said) == bool({"toward", "away"} & said.keys()) or not {"toward", "away"} <= settings.keys():
+            raise InputError(
+                f"{where}: a direction leads from one kind of answers to another, and it is not said once which they are",
+                path=path,
+                remedy="name the cohorts toward and away, or two system prompts to contrast",
+            )
         if said.get("kind", "add") == "add" and said.get("rank", 1) != 1:
             raise InputError(
                 f"{where}.rank: one direction is added, and its rank is 1",
@@ -359,8 +373,9 @@ def edit_schemas() -> dict[str, type[BaseModel]]:
         scales: list[float] | None = None
 
     class SteerTable(Common):
-        toward: str
-        away: str
+        toward: str | None = None
+        away: str | None = None
+        contrast: tuple[str, str] | None = None
         site: Site | None = None
         layers: list[int] | None = None
         kind: Kind | None = None
@@ -438,7 +453,8 @@ def edit_told(said: Mapping[str, Any]) -> str:
         case "steer":
             where = ", ".join(map(str, said["layers"])) or "the middle one"
             does = {"add": "added", "ablate": "ablated", "project": "projected onto"}[said["kind"]]
-            return f"{fits}direction from {said['away']} to {said['toward']} {does} at {said['site']}, layer {where}{shuffled}"
+            ends = said["contrast"] or (said["toward"], said["away"])
+            return f"{fits}direction from “{ends[1]}” to “{ends[0]}” {does} at {said['site']}, layer {where}{shuffled}"
         case "sidecar":
             probe = said["probe"]
             return (
