@@ -489,7 +489,7 @@ def _readings(bench: _Bench, probe: ProbePlan, bars: Bars) -> dict[str, Json]:
         try:
             sides = bench.features(reading)
         except InputError as error:
-            rows.append({**row, "problem": str(error), "cv_auc": None, "fresh_auc": None})
+            rows.append({**row, "problem": error.problem, "cv_auc": None, "fresh_auc": None})
             continue
         x, z = (_taken(side, at) for side, at in zip(sides, kept, strict=True))
         decide = _decide(reading, bench.seed) or stats.cross_decisions
