@@ -18,6 +18,7 @@ from counterclaim.errors import ModelError
 from counterclaim.models import open_model
 from counterclaim.models.hf import activation_speed, activations
 from counterclaim.models.hf.activations import COUNT, Read, Reading, Told, read
+from counterclaim.models.hf.edits import Edit, Piece, base_of, save_edit
 from counterclaim.models.hf.model import HfModel
 from counterclaim.records import Message
 from counterclaim.registry import ModelSpec, Runtime
@@ -187,6 +188,31 @@ def test_an_adapter_is_read_as_it_lies_over_the_model(folders: dict[str, Path], 
     for name in over.blocks:
         np.testing.assert_allclose(over.blocks[name], whole.blocks[name], rtol=1e-3, atol=1e-4)
         assert not np.allclose(over.blocks[name], bare.blocks[name], atol=1e-3)
+
+
+def test_an_edit_is_read_as_it_lies_over_the_model(folders: dict[str, Path], tmp_path: Path) -> None:
+    """A head damped and a vector added, from the column on where each row's response starts, whatever its batch."""
+    wanted = Read(("last", 0, 1), ("last", "prompt-end"), head_norms=4)
+    vector = torch.linspace(-3, 3, 32)[None]
+    pieces = (Piece(0, "o_proj", "temper", (1,)), Piece(1, "residual", "add", vectors=vector))
+    found: dict[str, Any] = {}
+    with opened(folders["qwen3"], rows=8) as model:
+        bare = read(model, TOLD, wanted).blocks
+        for span in ("response", "all"):
+            (tmp_path / span).mkdir()
+            save_edit(Edit("steer", pieces, span, base_of(model.ref, model.network), tmp_path / span))  # type: ignore[arg-type]
+            with model.edited(tmp_path / span):
+                found[span] = read(model, TOLD, wanted).blocks
+                alone = read(model, TOLD[5:6], wanted).blocks
+            np.testing.assert_allclose(alone["layer.1/last"][0], found[span]["layer.1/last"][5], **CLOSE)
+            np.testing.assert_allclose(alone["h_last/prompt-end"][0], found[span]["h_last/prompt-end"][5], **CLOSE)
+            assert not found[span]["layer.0/head_norm"][:, 1].any()  # what o_proj is given is what is read
+        after = read(model, TOLD, wanted).blocks
+    assert bare["layer.0/head_norm"][:, 1].all()
+    np.testing.assert_array_equal(bare["h_last/last"], after["h_last/last"])
+    # Layer 0 at the end of the prompt sees the same edit under both spans; what comes before it only layer 1 has read.
+    np.testing.assert_allclose(found["response"]["layer.0/prompt-end"], found["all"]["layer.0/prompt-end"], **CLOSE)
+    assert not np.allclose(found["response"]["layer.1/prompt-end"], found["all"]["layer.1/prompt-end"], atol=1e-2)
 
 
 def test_answers_that_cannot_be_read_say_why_and_the_others_stand(folders: dict[str, Path]) -> None:

@@ -21,7 +21,9 @@ from counterclaim.errors import InputError, ModelError
 from counterclaim.experiment.reading import Which, answers_of, opened
 from counterclaim.models import open_model
 from counterclaim.models.hf.activations import Read, Reading, read
-from counterclaim.operators.reading import capture, layers_named, told
+from counterclaim.models.hf.edits import Edit, Piece, base_of, save_edit
+from counterclaim.models.hf.fingerprint import edit_hash
+from counterclaim.operators.reading import capture, layers_named, readable, told
 from counterclaim.records import Decode, FinishReason, ModelRef, Prompt, Provenance, Response, Score, to_json
 from counterclaim.registry import Labelled, ModelSpec, Runtime
 from counterclaim.store import Records
@@ -200,6 +202,27 @@ def test_what_cannot_be_read_is_refused_in_one_sentence(run: Path, model: Path, 
         with pytest.raises(InputError, match=said):
             called("capture", *args, *out)
         assert not (tmp_path / "f").exists()
+
+
+def test_what_an_operator_had_laid_over_the_model_is_laid_over_it_again(model: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    with closing(open_model(ModelSpec(str(model)), Runtime(device="cpu"))) as one:
+        hf = readable(one)
+        fit = tmp_path / "fit"
+        fit.mkdir()
+        save_edit(Edit("temper", (Piece(3, "o_proj", "temper", (0, 1)),), "all", base_of(hf.ref, hf.network), fit))
+        write_run(run, model, operator="temper", operator_hash=edit_hash(fit), operator_dose=0.5)
+        answers = answers_of(run, Which())
+        bare = read(hf, [told(answer) for answer in answers], Read()).blocks["h_last/last"]
+        with hf.edited(fit, 0.5):
+            edited = read(hf, [told(answer) for answer in answers], Read()).blocks["h_last/last"]
+    with pytest.raises(InputError, match=r"what temper has fitted, .* is not in the run folder"):
+        called("capture", run, "--device", "cpu", "--out", tmp_path / "f")
+    fit.rename(run / "fit")
+    called("capture", run, "--device", "cpu", "--out", tmp_path / "f")
+    held = load_file(tmp_path / "f/features.safetensors")["h_last/last"]
+    np.testing.assert_array_equal(held, edited)
+    assert not np.allclose(held, bare, atol=1e-3)
 
 
 def test_another_model_reads_where_it_is_named(model: Path, tmp_path: Path) -> None:
