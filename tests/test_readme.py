@@ -65,7 +65,16 @@ def test_generated_pages_are_current(generator: ModuleType, page: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "page", ["README.md", "docs/study.md", "docs/training.md", "docs/teach.md", "docs/fresh.md", "docs/instruments.md"]
+    "page",
+    [
+        "README.md",
+        "docs/study.md",
+        "docs/training.md",
+        "docs/teach.md",
+        "docs/fresh.md",
+        "docs/edits.md",
+        "docs/instruments.md",
+    ],
 )
 def test_every_command_and_option_that_a_page_names_exists(generator: ModuleType, page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")
