@@ -68,7 +68,7 @@ from counterclaim.registry import (
     rewards,
 )
 from counterclaim.registry import checks as registered
-from counterclaim.spec import Lora, OwnAnswers, PromptChoice, Sft, SteerPlan, TemperPlan, TunePlan
+from counterclaim.spec import Lora, OwnAnswers, PromptChoice, Sft, SidecarPlan, SteerPlan, TemperPlan, TunePlan
 from counterclaim.worlds import WORLDS
 from counterclaim.worlds.judges import KNOWN, PlantedJudge
 
@@ -665,6 +665,7 @@ _PLANS: Mapping[str, Any] = {
     ),
     "temper": TemperPlan(_OWN, top=4, last_tokens=4),
     "steer": SteerPlan(_OWN, "cr", "cw", layers=(0, 1), read="last"),
+    "sidecar": SidecarPlan(_OWN, keep=0.0, on_cut="read"),
 }
 """Settings with which built-in operators are tried: enough to change every answer in seconds."""
 
