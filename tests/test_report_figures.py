@@ -208,6 +208,9 @@ def test_a_heat_map_shades_by_size_colours_by_sign_and_frames_what_is_beyond_the
     framed = next(cell for cell in cells if cell["class"] == "framed")
     largest = next(r.attrib for r in svg.iter("rect") if "fill-opacity" not in r.attrib and float(r.attrib["y"]) > 40)
     assert (framed["x"], framed["y"]) == (largest["x"], largest["y"])
+    below = copy.deepcopy(FIGURES["heatmap"]) | {"bound": 0.3}
+    assert sum(rect.attrib["class"] == "framed" for rect in drawn(below).iter("rect")) == 2
+    assert sum(rect.attrib["class"] == "framed" for rect in drawn(below | {"one_sided": True}).iter("rect")) == 1
     assert "1 of 4 cells beyond 0.5" in "".join(element.text or "" for element in svg.iter() if element.tag == "desc")
 
 

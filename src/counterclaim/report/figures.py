@@ -423,7 +423,7 @@ def _curves(figure: Mapping[str, Json]) -> Drawing:
 
 
 def _heatmap(figure: Mapping[str, Json]) -> Drawing:
-    """Cells whose shade is their size and whose colour is their sign; those beyond ``bound`` have a frame."""
+    """Cells whose shade is their size and whose colour is their sign; those beyond ``bound`` (``one_sided``: above) have a frame."""
     label, down, across = (read_text(figure.get(key)) for key in ("label", "ylabel", "xlabel"))
     rows = [read_text(item) for item in read_list(figure.get("rows"))]
     columns = [read_text(item) for item in read_list(figure.get("cols"))]
@@ -435,7 +435,7 @@ def _heatmap(figure: Mapping[str, Json]) -> Drawing:
     ]
     if max(len(rows), len(columns)) > _MOST_CELLS or not known:
         raise NoPicture("more cells than can be seen, or none")
-    bound = read_optional(figure.get("bound"))
+    bound, one_sided = read_optional(figure.get("bound")), figure.get("one_sided") is True
     most = max(abs(value) for value, _, _ in known) or 1.0
     left, top, width = 62.0, 46.0, (_RIGHT - 62.0) / len(columns)
     height = min(18.0, max(5.0, 420.0 / len(rows)), width * 2)
@@ -454,7 +454,7 @@ def _heatmap(figure: Mapping[str, Json]) -> Drawing:
             canvas.rect(
                 x, y, width - 0.5, height - 0.5, f"fill-{int(value > 0)}", opacity=0.03 + 0.97 * abs(value) / most
             )
-            if bound is not None and abs(value) > bound:
+            if bound is not None and (value if one_sided else abs(value)) > bound:
                 beyond += 1
                 canvas.rect(x, y, width - 0.5, height - 0.5, "framed")
     named = " by ".join(filter(None, (down, across)))

@@ -68,7 +68,7 @@ def _map(told: Mapping[str, Any], part: str, key: str, title: str, what: str) ->
     layers, most = range(told["n_layers"]), 1 + max(row["head"] for row in heads)
     null = told[part]["null"]
     figure: dict[str, Json] = {
-        "kind": "heatmap", "label": title, "ylabel": "layer", "xlabel": "head", "bound": null["q95"],
+        "kind": "heatmap", "label": title, "ylabel": "layer", "xlabel": "head", "bound": null["q95"], "one_sided": part == "directional",
         "rows": [str(layer) for layer in layers], "cols": [str(head) for head in range(most)],
         "values": [[value.get((layer, head)) for head in range(most)] for layer in layers],
     }  # fmt: skip

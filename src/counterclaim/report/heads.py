@@ -33,7 +33,8 @@ def render_attribution(told: Mapping[str, Json], title: str) -> str:
         ("null", f"{told['permutations']} shuffles, seed {told['seed']}; {told['folds']} folds"),
     ]
     if without:
-        facts.append(("no heads", f"layers {', '.join(map(str, without))} have no o_proj"))
+        named = f"layer {without[0]} has" if len(without) == 1 else f"layers {', '.join(map(str, without))} have"
+        facts.append(("no heads", f"{named} no o_proj"))
     if told["unread"]:
         facts.append(("not read", f"{told['unread']} answers, without text or too long"))
     ranked = sorted(heads, key=lambda row: (-max(abs(row["d"]), row["directional_d"]), row["layer"], row["head"]))
