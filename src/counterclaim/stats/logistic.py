@@ -2,12 +2,18 @@
 
 The objective is that of scikit-learn's ``make_pipeline(StandardScaler(), LogisticRegression(C=C))``, solved to the end:
 0.5 w'w + C sum log(1 + exp(-s (w'z + b))), z the features standardised on the training items, b free, s = +-1.
+
+With no more items than features it is solved in the dual: w = Z'beta, so that all label vectors and all C share the Gram
+matrix of a training fold, which is made once, and a step for all of them is a matrix product. With more items than
+features it is solved in the primal, in the coordinates in which Z'Z is diagonal. Both are Newton's method with conjugate
+gradients inside, batched over label vectors.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,6 +23,17 @@ from counterclaim.stats.weights import Floats
 
 Bools = NDArray[np.bool_]
 Ints = NDArray[np.int64]
+
+_TOLERANCE = 1e-7  # of a decision, at an item of average length
+_NEWTON_STEPS = 25  # in the dual; what is not solved then is left to the primal
+_CG_STEPS = 60  # within one of them
+_LOOSE, _TIGHT = 0.1, 1e-3  # how far a step's residual is brought down, at first and near the end
+_STRIDE, _FARTHEST = 4.0, 40.0  # how far a margin moves in one step, and at all
+_PRIMAL_STEPS = 100
+_HALVINGS = 40
+_CELLS = 1 << 18  # items x label vectors that are worked on at once: a few arrays of them stay in cache
+_GRAM_CELLS = 1 << 25  # cells of the Gram matrices held at once: 256 MiB
+_BLOCK_CELLS = 1 << 24  # cells of features standardised at once: 128 MiB
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -57,15 +74,26 @@ def fit_logistic(x: ArrayLike, labels: ArrayLike, C: float = 1.0) -> Logistic:
         InputError: the labels are of one class only.
         ValueError: shapes do not fit together, or C is not above 0.
     """
-    features, positive = np.asarray(x, np.float64), np.asarray(labels, bool)
+    features, positive = x if isinstance(x, np.ndarray) else np.asarray(x, np.float64), np.asarray(labels, bool)
     if features.ndim != 2 or positive.shape != features.shape[:1]:
         raise ValueError("x is (n, d) and labels (n,)")
-    if positive.all() or not positive.any():
-        raise InputError("all labels are of one class", remedy="a probe needs items of both")
-    mean, scale = standardisation(features)
-    z = (features - mean) / scale
-    beta, intercept = _newton(z @ z.T, positive, C)
-    return Logistic(mean, scale, beta @ z, intercept)
+    _check(positive, C)
+    n, d = features.shape
+    mean, scale, coef = np.empty(d), np.empty(d), np.empty(d)
+    gram = np.zeros((n, n) if n <= d else (0, 0))
+    for columns in _column_blocks(n, d):
+        block = np.asarray(features[:, columns], np.float64)
+        mean[columns], scale[columns] = standardisation(block)
+        if n <= d:
+            z = (block - mean[columns]) / scale[columns]
+            gram += z @ z.T
+    if n > d:
+        weights, intercepts = _fit_primal((np.asarray(features, np.float64) - mean) / scale, positive[:, None], (C,))
+        return Logistic(mean, scale, weights[0, :, 0], float(intercepts[0, 0]))
+    dual, intercept = fit_gram(gram, positive, C)
+    for columns in _column_blocks(n, d):
+        coef[columns] = dual @ ((np.asarray(features[:, columns], np.float64) - mean[columns]) / scale[columns])
+    return Logistic(mean, scale, coef, intercept)
 
 
 def fit_gram(gram: Floats, labels: ArrayLike, C: float = 1.0) -> tuple[Floats, float]:
@@ -79,8 +107,24 @@ def fit_gram(gram: Floats, labels: ArrayLike, C: float = 1.0) -> tuple[Floats, f
     Returns:
         dual coefficients (n,) and the intercept: a new item's decision is its inner products with the training items
         times the coefficients, plus the intercept.
+
+    Raises:
+        InputError: the labels are of one class only.
+        ValueError: shapes do not fit together, or C is not above 0.
     """
-    return _newton(gram, np.asarray(labels, bool), C)
+    positive = np.asarray(labels, bool)
+    if gram.shape != (len(positive), len(positive)):
+        raise ValueError("gram is (n, n) and labels (n,)")
+    _check(positive, C)
+    beta, intercepts = _fit_dual(gram[None], positive[None, :, None], np.ones((1, len(positive)), bool), (C,))
+    return beta[0, 0, :, 0], float(intercepts[0, 0, 0])
+
+
+def _check(positive: Bools, C: float) -> None:
+    if not C > 0:
+        raise ValueError("C is above 0")
+    if positive.all() or not positive.any():
+        raise InputError("all labels are of one class", remedy="a probe needs items of both")
 
 
 def stratified_folds(labels: ArrayLike, k: int, seed: int) -> Ints:
@@ -119,7 +163,8 @@ def cross_decisions(x: ArrayLike, labels: ArrayLike, folds: ArrayLike, C: Sequen
     """Out-of-fold decisions: standardised and fitted on the training folds, applied to the fold that was held out.
 
     Args:
-        x: (n, d), finite.
+        x: (n, d), finite. It is read in blocks of columns, so that a memory-mapped file may be larger than memory as long
+            as (n, n) matrices are not.
         labels: bool (L, n), or (L, S, n) where they differ between splits.
         folds: int (n,), or (S, n) for several splits; items with equal numbers are held out together.
         C: inverse strengths of the penalty.
@@ -130,68 +175,375 @@ def cross_decisions(x: ArrayLike, labels: ArrayLike, folds: ArrayLike, C: Sequen
     Raises:
         ValueError: shapes do not fit together, or a C is not above 0.
     """
-    features = np.asarray(x, np.float64)
+    features = x if isinstance(x, np.ndarray) else np.asarray(x, np.float64)
     splits = np.atleast_2d(np.asarray(folds, np.int64))
     sets = np.asarray(labels, bool)
     if sets.ndim == 2:
         sets = np.broadcast_to(sets[:, None], (len(sets), len(splits), sets.shape[1]))
     if features.ndim != 2 or splits.shape[1:] != features.shape[:1] or sets.shape[1:] != splits.shape:
         raise ValueError("x is (n, d), folds (n,) or (S, n), labels (L, n) or (L, S, n)")
+    if not all(strength > 0 for strength in C):
+        raise ValueError("C is above 0")
     out = np.full((len(sets), len(splits), len(C), len(features)), np.nan)
     for s, split in enumerate(splits):
-        for fold in np.unique(split):
-            held = split == fold
-            mean, scale = standardisation(features[~held])
-            z = (features - mean) / scale
-            gram, across = z[~held] @ z[~held].T, z[held] @ z[~held].T
-            for which, positive in enumerate(sets[:, s, ~held]):
-                if positive.all() or not positive.any():
-                    continue
-                for c, strength in enumerate(C):
-                    beta, intercept = _newton(gram, positive, strength)
-                    out[which, s, c, held] = across @ beta + intercept
+        order = np.argsort(split, kind="stable")
+        starts = np.flatnonzero(np.diff(split[order], prepend=split[order[0]] - 1)) if len(order) else order
+        ends = np.append(starts, len(order))
+        held = [slice(int(a), int(b)) for a, b in pairwise(ends) if b - a < len(order)]
+        positive = sets[:, s, order].T
+        decisions = np.empty((len(C), *positive.shape))
+        for fold, values in _folds_decided(features, order, held, positive, C):
+            decisions[:, fold] = values
+        for fold in held:
+            known = positive.sum(axis=0) - positive[fold].sum(axis=0)
+            one_class = (known == 0) | (known == len(order) - (fold.stop - fold.start))
+            decisions[:, fold, one_class] = np.nan
+            out[:, s, :, order[fold]] = decisions[:, fold].transpose(1, 2, 0)
     return out
 
 
-def _newton(gram: Floats, positive: Bools, C: float) -> tuple[Floats, float]:
-    """Dual coefficients (n,) and intercept."""
-    if not C > 0:
-        raise ValueError("C is above 0")
-    n = len(gram)
-    beta, intercept, value = np.zeros(n), 0.0, np.inf
-    value = n * C * float(np.log(2))
-    for _ in range(100):
-        decision = gram @ beta + intercept
-        chance = _sigmoid(decision)
-        pull, weight = C * (positive - chance), np.maximum(C * chance * (1 - chance), 1e-300)
-        root = np.sqrt(weight)
-        system = np.eye(n) + root[:, None] * gram * root
-        right = np.column_stack([root * (gram @ pull - decision), root])
-        solved = np.linalg.solve(system, right)
-        rise = (pull.sum() - root @ solved[:, 0]) / (root @ solved[:, 1])
-        step = pull - root * (solved[:, 0] + rise * solved[:, 1]) - beta
-        size = 1.0
-        while True:
-            new, shift = beta + size * step, intercept + size * (rise - intercept)
-            moved = gram @ new + shift
-            loss = 0.5 * float(new @ gram @ new) + C * float(np.logaddexp(0, np.where(positive, -moved, moved)).sum())
-            if loss <= value + 1e-12 * abs(value) or size < 1e-9:
+def _folds_decided(
+    x: NDArray[np.generic], order: Ints, held: list[slice], positive: Bools, C: Sequence[float]
+) -> Iterator[tuple[slice, Floats]]:
+    """Each fold with its decisions (len(C), held items, L).
+
+    Args:
+        x: (n, d).
+        order: (n,), in which the items of a fold lie together.
+        held: the folds, in that order.
+        positive: (n, L), in that order.
+        C: inverse strengths.
+    """
+    n, d = x.shape
+    small = [fold for fold in held if n - (fold.stop - fold.start) <= d]
+    together = max(1, min(_GRAM_CELLS // n**2, _CELLS // (n * max(positive.shape[1], 1))))
+    for first in range(0, len(small), together):
+        group = small[first : first + together]
+        grams = np.zeros((len(group), n, n))
+        for columns in _column_blocks(n, d):
+            block = np.asarray(x[:, columns], np.float64)[order]
+            for gram, fold in zip(grams, group, strict=True):
+                z = _standardised(block, fold)
+                gram += z @ z.T
+        yield from zip(group, _decided_by_gram(grams, group, positive, C), strict=True)
+    for fold in held:
+        if fold not in small:
+            z = _standardised(np.asarray(x, np.float64)[order], fold)
+            learnt = np.delete(z, fold, axis=0)
+            weights, intercepts = _fit_primal(learnt, np.delete(positive, fold, axis=0), C)
+            yield fold, z[fold] @ weights + intercepts[:, None]
+
+
+def _decided_by_gram(grams: Floats, held: list[slice], positive: Bools, C: Sequence[float]) -> list[Floats]:
+    """Decisions (len(C), held items, L) of each fold, from the inner products (F, n, n) standardised for it."""
+    n = grams.shape[1]
+    learnt = [np.delete(np.arange(n), fold) for fold in held]
+    m = max(len(items) for items in learnt)
+    there = np.arange(m) < np.array([len(items) for items in learnt])[:, None]
+    within = np.zeros((len(held), m, m))
+    labels = np.zeros((len(held), m, positive.shape[1]), bool)
+    for f, items in enumerate(learnt):
+        within[f, : len(items), : len(items)] = grams[f][np.ix_(items, items)]
+        labels[f, : len(items)] = positive[items]
+    beta, intercepts = _fit_dual(within, labels, there, C)
+    return [
+        grams[f][fold][:, items] @ beta[:, f, : len(items)] + intercepts[:, f, None]
+        for f, (fold, items) in enumerate(zip(held, learnt, strict=True))
+    ]
+
+
+def _fit_dual(gram: Floats, positive: Bools, there: Bools, C: Sequence[float]) -> tuple[Floats, Floats]:
+    """Solve for all label vectors of some training sets; where a set has one class only, some finite numbers come out.
+
+    Args:
+        gram: (F, m, m), inner products of each set's items.
+        positive: (F, m, L).
+        there: (F, m), false for the rows that fill a smaller set up.
+        C: inverse strengths.
+
+    Returns:
+        dual coefficients (len(C), F, m, L), 0 where nothing is there, and intercepts (len(C), F, L).
+    """
+    sets, m, vectors = positive.shape
+    beta, intercepts = np.zeros((len(C), *positive.shape)), np.zeros((len(C), sets, vectors))
+    signs = np.where(positive, 1.0, -1.0) * there[..., None]
+    count = there.sum(axis=1)[:, None]
+    known = np.count_nonzero(signs > 0, axis=1)
+    swapped = signs[:, :1].copy()
+    signs[:, :1] = np.where(((known == 0) | (known == count))[:, None], -swapped, swapped)
+    rough = gram.astype(np.float32)
+    width = max(1, _CELLS // m)
+    for c, strength in enumerate(C):
+        for first in range(0, vectors, width):
+            some = (slice(None), slice(None), slice(first, first + width))
+            found, shift, solved = _newton_dual(gram, rough, signs[some], strength)
+            for f in np.flatnonzero(~solved.all(axis=1)):
+                left, items = ~solved[f], slice(0, int(count[f, 0]))
+                asked = signs[f, items, first : first + width][:, left] > 0
+                found[f][items, left], shift[f, left] = _dual_by_primal(gram[f, items, items], asked, strength)
+            beta[c][some], intercepts[c][:, first : first + width] = found, shift
+    return beta, intercepts
+
+
+def _newton_dual(gram: Floats, rough: NDArray[np.float32], signs: Floats, C: float) -> tuple[Floats, Floats, Bools]:
+    """Newton's method on the conditions of optimality: beta = s C sigma(-margin), margin = s (gram beta + b), sum beta = 0.
+
+    Each step makes the first condition linear at one margin for each item, and solves the rest for beta and b. Then the
+    margin moves on: to s (gram beta + b), or, where the item is pushed into the tail of the logistic function, to the
+    margin that has this beta, whichever is farther. (The first alone gains one unit of margin a step in the tail; the
+    second alone leaves the box 0 < s beta < C.) Steps are solved by conjugate gradients in single precision, and what they
+    leave is made good by the next one, whose right-hand side is in double precision.
+
+    Args:
+        gram: (F, m, m).
+        rough: the same in single precision.
+        signs: (F, m, L), +1 and -1; 0 where nothing is there.
+        C: inverse strength.
+
+    Returns:
+        beta (F, m, L), b (F, L), and which are solved (F, L): not all, when C is large and items nearly as many as
+        features or more.
+    """
+    there = np.abs(signs)
+    size = np.einsum("fii->f", gram)[:, None] / there[..., :1].sum(axis=1)
+    beta, product, margin = _all_margins_equal(gram, signs, C)
+    tolerance = _TOLERANCE / np.sqrt(np.maximum(size, 1e-300))
+    shift, solved = np.zeros(beta[:, 0].shape), np.zeros(beta[:, 0].shape, bool)
+    with np.errstate(all="ignore"):  # a column that breaks is caught as not finite, and left to the primal
+        for _ in range(_NEWTON_STEPS):
+            tail = np.exp(-np.abs(margin))
+            weight = C * tail / (1 + tail) ** 2 * there
+            resist = (1 + tail) ** 2 / (C * tail)
+            alpha = C * np.where(margin > 0, tail, 1.0) / (1 + tail)
+            residual = resist * (signs * alpha - beta) + signs * margin - product
+            total = weight.sum(axis=1)
+            shift = (weight * residual).sum(axis=1) / total
+            residual = (residual - shift[:, None]) * there
+            error = np.sqrt((weight * residual**2).sum(axis=1))  # bounds the distance of w from the optimum
+            solved = error <= tolerance
+            open_ = np.isfinite(error) & ~solved
+            if not open_.any():
                 break
-            size /= 2
-        done = float(np.abs(moved - decision).max()) < 1e-9
-        beta, intercept, value = new, float(shift), loss
-        if done:
+            goal = min(_LOOSE, max(_TIGHT, float(error[open_].max())))
+            step = _conjugate_gradients(rough, resist, size[:, None], there, residual * open_[:, None], goal)
+            step -= weight * (step.sum(axis=1) / total)[:, None]  # single precision missed the constraint by a little
+            beta = beta + step
+            product = gram @ beta
+            forward = resist * (signs * alpha - beta) + signs * margin - product
+            reached = signs * (product + ((weight * forward).sum(axis=1) / total)[:, None])
+            margin = np.where(open_[:, None], _next_margin(margin, reached, signs * beta, C), margin)
+    return beta, shift, solved
+
+
+def _next_margin(margin: Floats, reached: Floats, alpha: Floats, C: float) -> Floats:
+    """Where the logistic function is made linear next: alpha is s beta, and may have left (0, C)."""
+    implied = np.log((C - alpha) / alpha)
+    implied = np.where(alpha <= 0, np.inf, np.where(alpha >= C, -np.inf, implied))
+    out = np.where(
+        reached > margin,
+        np.where(margin >= 0, np.maximum(reached, implied), reached),
+        np.where(margin < 0, np.minimum(reached, implied), reached),
+    )
+    return np.asarray(np.clip(out, np.maximum(margin - _STRIDE, -_FARTHEST), np.minimum(margin + _STRIDE, _FARTHEST)))
+
+
+def _all_margins_equal(gram: Floats, signs: Floats, C: float) -> tuple[Floats, Floats, Floats]:
+    """A start: beta equal within each class, with gram beta, and the margins that go with beta."""
+    ones, zeros = (signs > 0).sum(axis=1), (signs < 0).sum(axis=1)
+    direction = signs * np.where(signs > 0, 1 / ones[:, None], 1 / zeros[:, None]) * ((ones + zeros) / 2)[:, None]
+    product = gram @ direction
+    curvature = (direction * product).sum(axis=1) / (direction**2).sum(axis=1)
+    high = np.log1p(np.maximum(curvature, 0) * C)
+    low = np.zeros_like(high)
+    for _ in range(8):  # margin = curvature C sigma(-margin)
+        middle = (low + high) / 2
+        below = middle * (1 + np.exp(middle)) < curvature * C
+        low, high = np.where(below, middle, low), np.where(below, high, middle)
+    amount = C / (1 + np.exp(high))
+    largest = np.abs(direction).max(axis=1)
+    amount = np.minimum(amount, 0.9 * C / largest)[:, None]
+    alpha = np.where(signs == 0, 0.5 * C, np.abs(direction) * amount)
+    return amount * direction, amount * product, np.log((C - alpha) / alpha)
+
+
+def _conjugate_gradients(
+    gram: NDArray[np.float32], resist: Floats, size: Floats, there: Floats, residual: Floats, goal: float
+) -> Floats:
+    """Solve (diag(resist) + gram) step + b = residual, sum step = 0, until the residual is ``goal`` of what it was.
+
+    Both sides are scaled by 1 / sqrt(resist + size), which is exact for items at right angles, and the constraint is
+    kept by projection. Columns whose residual is zero stay at zero.
+    """
+    scale = there / np.sqrt(resist + size)
+    right = scale * residual
+    norm = np.sqrt((right**2).sum(axis=1, keepdims=True))
+    right = np.divide(right, norm, out=np.zeros_like(right), where=norm > 0)
+    scaled, own = scale.astype(np.float32), (resist * scale**2).astype(np.float32)
+    across = scaled / np.sqrt(np.einsum("fml,fml->fl", scaled, scaled))[:, None]
+    left = right.astype(np.float32)
+    left -= across * np.einsum("fml,fml->fl", across, left)[:, None]
+    along, solution = left.copy(), np.zeros_like(left)
+    remains = np.einsum("fml,fml->fl", left, left)
+    enough = np.float32(goal**2)
+    for _ in range(_CG_STEPS):
+        image = gram @ (scaled * along)
+        image *= scaled
+        image += own * along
+        image -= across * np.einsum("fml,fml->fl", across, image)[:, None]
+        moving = remains > enough
+        length = np.where(moving, remains / np.einsum("fml,fml->fl", along, image), 0)[:, None]
+        solution += length * along
+        image *= length
+        left -= image
+        now = np.einsum("fml,fml->fl", left, left)
+        if not (now > enough).any():
             break
-    return beta, intercept
+        along *= np.where(moving, now / remains, 0)[:, None]
+        along += left
+        remains = now
+    return np.asarray(solution * scale * norm)
+
+
+def _dual_by_primal(gram: Floats, positive: Bools, C: float) -> tuple[Floats, Floats]:
+    """The slower way that always arrives: beta (m, L) and b (L,) by way of a square root of the Gram matrix (m, m)."""
+    values, vectors = np.linalg.eigh(gram)
+    real = values > len(gram) * np.finfo(np.float64).eps * values[-1]
+    length = np.sqrt(values[real])
+    weights, shift = _newton_primal(vectors[:, real] * length, values[real], positive, C)
+    # Not C (label - probability), which equals this at the optimum but magnifies what is left of the error by C.
+    return vectors[:, real] @ (weights / length[:, None]), shift
+
+
+def _fit_primal(z: Floats, positive: Bools, C: Sequence[float]) -> tuple[Floats, Floats]:
+    """Weights (len(C), d, L) and intercepts (len(C), L) of m > d items z (m, d) with labels (m, L)."""
+    values, vectors = np.linalg.eigh(z.T @ z)
+    root = z @ vectors
+    weights = np.zeros((len(C), z.shape[1], positive.shape[1]))
+    intercepts = np.zeros((len(C), positive.shape[1]))
+    ones = positive.sum(axis=0)
+    both = np.flatnonzero((ones > 0) & (ones < len(z)))
+    width = max(1, _CELLS // len(z))
+    for c, strength in enumerate(C):
+        for first in range(0, len(both), width):
+            some = both[first : first + width]
+            found, shift = _newton_primal(root, np.maximum(values, 0), positive[:, some], strength)
+            weights[c][:, some], intercepts[c, some] = vectors @ found, shift
+    return weights, intercepts
+
+
+def _newton_primal(root: Floats, values: Floats, positive: Bools, C: float) -> tuple[Floats, Floats]:
+    """Newton's method with a line search, for features whose second moments are diagonal.
+
+    Args:
+        root: (m, r), root' root is diagonal.
+        values: (r,), that diagonal.
+        positive: (m, L), both classes in each column.
+        C: inverse strength.
+
+    Returns:
+        weights (r, L) and intercepts (L,).
+    """
+    (m, r), vectors = root.shape, positive.shape[1]
+    signs = np.where(positive, 1.0, -1.0)
+    ones = positive.sum(axis=0)
+    weights, shift = np.zeros((r, vectors)), np.log(ones / (m - ones))
+    decision = np.broadcast_to(shift, positive.shape)
+    loss = _loss(weights, decision, signs, C)
+    slope = C * signs * _sigmoid(-signs * decision)
+    first = None
+    live = np.ones(vectors, bool)
+    for _ in range(_PRIMAL_STEPS):
+        chance = np.abs(slope) / C
+        curve = np.maximum(C * chance * (1 - chance), 1e-300)
+        total, excess = curve.sum(axis=0), slope.sum(axis=0)
+        gradient = root.T @ (slope - curve * (excess / total)) - weights
+        norm = np.sqrt((gradient**2).sum(axis=0))
+        first = np.maximum(norm, 1e-300) if first is None else first
+        tolerance = np.maximum(_TOLERANCE / np.sqrt(r), 1e-14 * first)
+        live &= (norm > tolerance) | (np.abs(excess) > 0.1 * _TOLERANCE * total)
+        if not live.any():
+            break
+        goal = np.minimum(_LOOSE, np.maximum(norm / first, 0.1 * tolerance / np.maximum(norm, tolerance)))
+        step, ahead = _precise_gradients(root, values, curve, total, gradient * live, goal)
+        rise = (excess - (curve * ahead).sum(axis=0)) / total * live
+        ahead += rise
+        size = live.astype(np.float64)
+        for _ in range(_HALVINGS):
+            new = weights + size * step
+            moved = decision + size * ahead
+            now = _loss(new, moved, signs, C)
+            worse = now > loss + 1e-13 * np.abs(loss)
+            if not worse.any():
+                break
+            size = np.where(worse, size / 2, size)
+        live &= ~worse  # no step lowers the loss: rounding is all that is left
+        size = np.where(worse, 0.0, size)
+        weights, shift, decision = weights + size * step, shift + size * rise, decision + size * ahead
+        loss = np.where(worse, loss, now)
+        slope = C * signs * _sigmoid(-signs * decision)
+    return weights, shift
+
+
+def _precise_gradients(
+    root: Floats, values: Floats, curve: Floats, total: Floats, gradient: Floats, goal: Floats
+) -> tuple[Floats, Floats]:
+    """Newton's step in the weights (r, L), the intercept eliminated, and what it adds to the decisions (m, L)."""
+    inverse = 1 / (1 + values[:, None] * curve.mean(axis=0))
+    step, ahead, left = np.zeros_like(gradient), np.zeros_like(curve), gradient.copy()
+    ready = inverse * left
+    along, remains = ready.copy(), (left * ready).sum(axis=0)
+    enough = goal**2 * remains
+    for _ in range(10 * len(values) + 10):
+        moving = remains > enough
+        if not moving.any():
+            break
+        image = root @ along
+        pulled = curve * image
+        pulled -= curve * (pulled.sum(axis=0) / total)
+        bent = along + root.T @ pulled
+        length = np.where(moving, remains / np.maximum((along * bent).sum(axis=0), 1e-300), 0)
+        step += length * along
+        ahead += length * image
+        left -= length * bent
+        ready = inverse * left
+        now = (left * ready).sum(axis=0)
+        along = ready + np.where(moving, now / np.maximum(remains, 1e-300), 0) * along
+        remains = np.where(moving, now, remains)
+    return step, ahead
+
+
+def _loss(weights: Floats, decision: Floats, signs: Floats, C: float) -> Floats:
+    return np.asarray(0.5 * (weights**2).sum(axis=0) + C * np.logaddexp(0, -signs * decision).sum(axis=0))
+
+
+def _column_blocks(n: int, d: int) -> Iterator[slice]:
+    width = max(1, _BLOCK_CELLS // n)
+    yield from (slice(first, min(d, first + width)) for first in range(0, d, width))
 
 
 def standardisation(x: Floats) -> tuple[Floats, Floats]:
     """Mean and population standard deviation of each column of (n, d); a column that rounding alone moves has scale 1."""
-    n, mean = len(x), x.mean(axis=0)
-    variance = x.var(axis=0)
+    mean = x.mean(axis=0)
+    return mean, _scale(mean, x.var(axis=0), len(x))
+
+
+def _standardised(x: Floats, held: slice) -> Floats:
+    """All items, standardised on those that are not held out."""
+    before, after = x[: held.start], x[held.stop :]
+    n = len(before) + len(after)
+    mean = (before.sum(axis=0) + after.sum(axis=0)) / n
+    z = x - mean
+    before, after = z[: held.start], z[held.stop :]
+    squares = np.einsum("nd,nd->d", before, before) + np.einsum("nd,nd->d", after, after)
+    z /= _scale(mean, squares / n, n)
+    return np.asarray(z)
+
+
+def _scale(mean: Floats, variance: Floats, n: int) -> Floats:
+    """As scikit-learn's StandardScaler decides that a column is constant."""
     eps = np.finfo(np.float64).eps
     constant = variance <= n * eps * variance + (n * mean * eps) ** 2
-    return mean, np.where(constant, 1.0, np.sqrt(variance))
+    return np.where(constant, 1.0, np.sqrt(variance))
 
 
 def _sigmoid(value: Floats) -> Floats:
