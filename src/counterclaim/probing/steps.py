@@ -668,9 +668,7 @@ def _pca(x: Floats, z: Floats, labels: tuple[Bools, Bools]) -> dict[str, Json]:
     both = np.concatenate([x, z]).astype(np.float64) - mean
     both /= np.where(scale > 0, scale, 1.0)
     both -= both.mean(axis=0)
-    values, vectors = np.linalg.eigh(both @ both.T)
-    values, vectors = np.maximum(values[::-1][:2], 0.0), vectors[:, ::-1][:, :2]
-    points = vectors * np.sqrt(values)
+    values, points = _leading(both)
     points *= np.where(points[np.abs(points).argmax(axis=0), [0, 1]] < 0, -1.0, 1.0)
     total = float((both**2).sum())
     rows: list[Json] = []
@@ -679,3 +677,17 @@ def _pca(x: Floats, z: Floats, labels: tuple[Bools, Bools]) -> dict[str, Json]:
             across, up = points[start + at]
             rows.append([float(f"{across:.4g}"), float(f"{up:.4g}"), split, int(marks[at])])
     return {"explained": [float(value / total) if total else 0.0 for value in values], "points": rows}
+
+
+def _leading(x: Floats) -> tuple[Floats, Floats]:
+    """Sums of squares (2,) along the two leading components of centred rows (n, d), and the rows' scores (n, 2)."""
+    from scipy.linalg import eigh
+
+    n, d = x.shape
+    values, points = np.zeros(2), np.zeros((n, 2))
+    most = min(n, d)
+    found = min(2, most)
+    raw, vectors = eigh(x.T @ x if d <= n else x @ x.T, subset_by_index=[most - found, most - 1])
+    values[:found], vectors = np.maximum(raw[::-1], 0.0), vectors[:, ::-1]
+    points[:, :found] = x @ vectors if d <= n else vectors * np.sqrt(values[:found])
+    return values, points

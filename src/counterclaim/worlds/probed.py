@@ -32,7 +32,7 @@ TRAINED = 120
 STRONG = 2**0.5 * float(ndtri(0.9))
 """Distance of the classes along a planted direction, in its standard deviation: an AUC of 0.9."""
 
-PLAN = FiveSteps(positions=("last",), averages=(1,), C=(1.0,), splits=3, permutations=59)
+PLAN = FiveSteps(positions=("last",), averages=(1,), C=(1.0,), splits=2, permutations=39)
 """As small as the five steps may be and still tell what is planted."""
 
 
