@@ -129,6 +129,8 @@ def _show(found: dict[str, Any]) -> None:
         console.print(plain(f"  {mode['because']}"))
     if found["taxonomy"]:
         console.print()
+    elif any(check["check"] == "fresh" and check["outcome"] == "FAIL" for check in found["checks"]):
+        console.print("No failure mode that was looked for explains why the probe fails on fresh items.\n")
     show_checks(console, found["checks"], needs="--json says what each would need")
 
 

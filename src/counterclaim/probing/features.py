@@ -28,6 +28,7 @@ CARD, TENSORS = "features.json", "features.safetensors"
 _PICKLES = (".pkl", ".pickle", ".pt", ".pth", ".bin", ".ckpt", ".joblib")
 _DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
 _MOST_HEADER = 100 << 20  # bytes, as the format's own reader allows
+_BENT = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)  # what bent archives raise
 _STEP = 1 << 22  # numbers looked at together
 
 
@@ -176,7 +177,7 @@ def _checked(found: Features, path: Path) -> Features:
         if len(set(found.ids)) != len(found.ids):
             twice = next(name for name in found.ids if found.ids.count(name) > 1)
             raise InputError(f"two rows are called {twice!r}", path=path, remedy="give each row an id of its own")
-    return found if x.dtype.kind == "f" else replace(found, x=x.astype(np.float32))
+    return found if x.dtype.kind == "f" else replace(found, x=np.array(x, np.float32))
 
 
 def _chosen(shapes: Mapping[str, Sequence[int]], key: str | None, path: Path) -> str:
@@ -214,7 +215,7 @@ def _npy_header(file: Any, path: Path, name: str) -> Header:
         version = np.lib.format.read_magic(file)
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, columns_first, dtype = read(file)
-    except ValueError as error:
+    except Exception as error:  # a bent header makes numpy's parser raise its own errors, tokenize's and more
         raise InputError(
             f"{name} is not a numpy array ({error})", path=path, remedy="save it with numpy.savez"
         ) from error
@@ -223,6 +224,8 @@ def _npy_header(file: Any, path: Path, name: str) -> Header:
             f"{name} holds Python objects, which would have to be unpickled", path=path,
             remedy="save numbers, and ids as an array of text: numpy.array(ids, dtype=str)",
         )  # fmt: skip
+    if any(size < 0 for size in shape):
+        raise InputError(f"{name} has shape {shape}", path=path, remedy="save it again")
     return shape, columns_first, dtype, file.tell()
 
 
@@ -235,7 +238,7 @@ class _NpzFile:
             with zipfile.ZipFile(path) as archive:
                 self._items = {item.filename.removesuffix(".npy"): item for item in archive.infolist()}
                 self.headers = {name: self._header(archive, name) for name in self._items}
-        except zipfile.BadZipFile as error:
+        except _BENT as error:
             raise InputError(
                 f"is not an npz archive ({error})", path=path, remedy="save it with numpy.savez"
             ) from error
@@ -255,7 +258,7 @@ class _NpzFile:
         try:
             with zipfile.ZipFile(self.path) as archive, archive.open(item) as file:
                 return np.asarray(np.lib.format.read_array(file, allow_pickle=False))
-        except (zipfile.BadZipFile, zlib.error, ValueError) as error:
+        except (*_BENT, ValueError) as error:
             raise InputError(f"{name} is damaged ({error})", path=self.path, remedy="copy the file again") from error
 
 

@@ -246,6 +246,11 @@ def _from_table(path: Path, key: str | None) -> tuple[list[str] | None, list[Jso
             return list(found), list(found.values())
         ids = next((document[name] for name in IDS if isinstance(document.get(name), list)), None)
         return list(map(str, ids)) if ids is not None and len(ids) == len(found) else None, found
+    if isinstance(document, dict) and not any(isinstance(value, list) for value in document.values()):
+        raise InputError(
+            f"there is no list or object {key!r} of labels (the keys are {listing(map(shown, document), 12)})",
+            path=path, remedy=f"name one: {path}:KEY",
+        )  # fmt: skip
     return _column(find_rows(file, None).rows, key, path)
 
 
