@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from counterclaim.errors import InputError
-from counterclaim.probing import steps
+from counterclaim.probing import gates, steps
 from counterclaim.probing.steps import Subject, five_steps
 from counterclaim.records import Estimate
 from counterclaim.spec import Bars, ProbePlan
@@ -311,7 +311,7 @@ def test_shuffled_labels_of_a_gate_are_counted_exactly() -> None:
     asserted = decisions >= 0
     both = int((asserted & labels).sum())
     expected = hypergeom(30, 12, int(asserted.sum())).sf(both - 1)
-    assert steps._shuffled_p(decisions, labels, 0.5) == pytest.approx(expected, rel=1e-12)
+    assert gates.shuffled_p(gates.probability(decisions), labels, 0.5) == pytest.approx(expected, rel=1e-12)
 
 
 def test_somebody_who_waits_is_told_what_is_done() -> None:

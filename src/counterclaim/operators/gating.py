@@ -24,8 +24,8 @@ from counterclaim.models.hf.fingerprint import hash_of_files
 from counterclaim.models.hf.sites import layers_of
 from counterclaim.operators.features import probe_features, read_for
 from counterclaim.operators.reading import readable, told, was_cut
-from counterclaim.probing.gates import choose_threshold
-from counterclaim.probing.probe import fit_probe, out_of_fold, probability
+from counterclaim.probing.gates import choose_threshold, probability
+from counterclaim.probing.probe import fit_probe, out_of_fold
 from counterclaim.records import Decode, Json, Message, ModelRef
 from counterclaim.registry import Answer, Ask, Fitting, Labelled, Model
 from counterclaim.spec import ProbePlan, SidecarPlan

@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from counterclaim.probing.classifiers import classifier, cross_decisions_with
 from numpy.typing import NDArray
 
 from counterclaim import stats
+from counterclaim.probing.classifiers import classifier, cross_decisions_with
 from counterclaim.spec import ProbePlan
 
 Floats = NDArray[np.float64]
@@ -49,8 +49,3 @@ def out_of_fold(probe: ProbePlan, x: Features, labels: Bools, folds: NDArray[np.
     if probe.classifier == "logistic":
         return np.asarray(stats.cross_decisions(x, labels[None], folds[None], (probe.C,))[0, 0, 0], np.float64)
     return np.asarray(cross_decisions_with(probe.classifier, x, labels, folds[None], probe.C, seed)[0], np.float64)
-
-
-def probability(decisions: Floats) -> Floats:
-    """The logistic function of decision values."""
-    return np.asarray(0.5 + 0.5 * np.tanh(0.5 * decisions))

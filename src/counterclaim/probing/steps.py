@@ -26,7 +26,7 @@ from counterclaim.errors import InputError
 from counterclaim.metrics import Floats
 from counterclaim.probing import crossval, gates
 from counterclaim.probing.classifiers import cross_decisions_with
-from counterclaim.probing.probe import fit_probe, probability
+from counterclaim.probing.probe import fit_probe
 from counterclaim.probing.taxonomy import passes, taxonomy, within_fresh
 from counterclaim.probing.twosample import TwoSample, c2st, interval_of
 from counterclaim.records import Estimate, Json
@@ -195,6 +195,12 @@ class _Fitted:
             return self.fresh_auc
         return Estimate.undefined(self.problem or "", n=len(self.labels[1]), level=level, method="DeLong, logit t")
 
+    def _shuffled_p(self) -> float:
+        """How often label shuffles make the gate at least as calibrated on fresh answers."""
+        assert self.fresh is not None
+        assert self.gate_fresh is not None
+        return gates.shuffled_p(gates.probability(self.fresh), self.labels[1], self.gate_fresh.threshold)
+
     def row(self, level: float) -> dict[str, Json]:
         """What the tables show of it."""
         train, fresh = self.labels
@@ -207,7 +213,7 @@ class _Fitted:
             "fresh_auc": self.auc(level).to_json(),
             "asymmetry_cv": None if self.gate_cv is None else {**self.gate_cv.to_json(), "threshold": None},
             "asymmetry_honest": None if self.gate_fresh is None else {
-                **self.gate_fresh.to_json(), "shuffled_p": _shuffled_p(self.fresh, fresh, self.gate_fresh.threshold),
+                **self.gate_fresh.to_json(), "shuffled_p": self._shuffled_p(),
             },
             "asymmetry_peeked": None if self.peeked is None else self.peeked.to_json(),
             "excludes_auc_above": upper,
@@ -252,7 +258,7 @@ class _Bench:
             seed=self.seed, decide=_decide(probe, self.seed),
         )[0]  # fmt: skip
         decisions = fit_probe(probe, x, train, self.seed)(z)
-        bars, inner = self.plan.bars, probability(cv.decisions[0])
+        bars, inner = self.plan.bars, gates.probability(cv.decisions[0])
         split = crossval.blocked_splits(train, folds, 1, self.seed, order=crossval.order_of_rows(x, train)).folds[0]
         made = replace(made, cv=cv, fresh=decisions, gate_cv=_cross_fitted(inner, train, split, bars.keep, self.level))
         if not 0 < fresh.sum() < len(fresh):
@@ -261,9 +267,9 @@ class _Bench:
         return replace(
             made,
             fresh_auc=stats.delong(decisions, fresh, self.level),
-            gate_fresh=gates.gate(probability(decisions), fresh, chosen.value, self.level),
+            gate_fresh=gates.gate(gates.probability(decisions), fresh, chosen.value, self.level),
             peeked=gates.peek(
-                probability(decisions), fresh, keep=bars.keep, bar=bars.fresh_asymmetry,
+                gates.probability(decisions), fresh, keep=bars.keep, bar=bars.fresh_asymmetry,
                 permutations=self.plan.permutations, seed=self.seed,
             ),
         )  # fmt: skip
@@ -303,15 +309,6 @@ def _cross_fitted(p: Floats, labels: Bools, folds: Ints, keep: float, level: flo
         held = folds == fold
         asserted[held] = p[held] >= gates.choose_threshold(p[~held], labels[~held], keep).value
     return gates.gate(asserted.astype(np.float64), labels, 0.5, level)
-
-
-def _shuffled_p(decisions: Floats | None, labels: Bools, threshold: float) -> float:
-    """Share of all label shuffles in which the gate is at least as calibrated: the hypergeometric tail."""
-    assert decisions is not None
-    asserted = probability(decisions) >= threshold
-    n, right, many, both = len(labels), int(labels.sum()), int(asserted.sum()), int((asserted & labels).sum())
-    ways = sum(math.comb(right, k) * math.comb(n - right, many - k) for k in range(both, min(right, many) + 1))
-    return ways / math.comb(n, many)
 
 
 # against the bars -----------------------------------------------------------------------------------------------
