@@ -350,6 +350,16 @@ def test_a_forward_pass_that_says_no_start_is_refused_and_not_left_as_it_is(
         assert not torch.allclose(_logits(model, None, 4)[:, 0], bare[:, 0])
 
 
+def test_answers_that_are_taken_after_the_edit_is_gone_are_refused(
+    opened: Callable[..., HfModel], tmp_path: Path
+) -> None:
+    model = opened("llama")
+    with model.edited(_edit(model, tmp_path / "edit", "residual", "add")):
+        late = model.answer(_asks(), DECODES[0])
+    with pytest.raises(ModelError, match="inside the block"):
+        next(late)
+
+
 def test_places_that_a_model_has_not(opened: Callable[..., HfModel], tmp_path: Path) -> None:
     hybrid, gemma, llama = opened("qwen3_5").network, opened("gemma4").network, opened("llama").network
     with pytest.raises(ModelError, match=r"layer 0 has no o_proj, so no heads .*choose among 3"):

@@ -50,6 +50,7 @@ class _Work:
         budget: most new tokens.
         done: indices that need no answer.
         edits: what asks have laid over the model for their rows, by folder.
+        overlay: what lay over the whole model when they were asked.
     """
 
     asks: Sequence[Ask]
@@ -58,6 +59,7 @@ class _Work:
     budget: int
     done: Container[int]
     edits: Mapping[Path, Edit]
+    overlay: Overlay | None
 
 
 class HfModel:
@@ -123,7 +125,7 @@ class HfModel:
         prompts, refused = self._prompts(asks, decode, budget)
         if refused and not prompts:
             raise ModelError(f"none of the {len(asks)} prompts can be answered; the first: {refused[0].error}")
-        return self._answers(_Work(asks, prompts, decode, budget, done, edits), refused)
+        return self._answers(_Work(asks, prompts, decode, budget, done, edits, self._overlay), refused)
 
     def ref_with(self, applied: Applied) -> ModelRef:
         """The fingerprint of a row that has something laid over the model."""
@@ -213,6 +215,11 @@ class HfModel:
 
     def _edited_rows(self, part: list[int], work: _Work, start: int) -> AbstractContextManager[Any]:
         """The edits of a batch's rows, or of the whole model, whose responses start at a column."""
+        if self._overlay is not work.overlay:
+            raise ModelError(
+                "the model was edited, or given back, between asking and answering",
+                remedy="take all answers inside the block in which they were asked for",
+            )
         if self._overlay is not None:
             return self._overlay.starting(start)
         applied = [work.asks[index].applied for index in part]
