@@ -64,6 +64,32 @@ FIGURES: dict[str, dict[str, Any]] = {
             {"name": "b", "x": [0, 1], "y": [0.1, 0.1]},
         ],
     },
+    "gates": {
+        "kind": "gates",
+        "label": "AUC",
+        "line": 0.5,
+        "rows": [
+            {
+                "name": "training",
+                "estimate": 0.8,
+                "low": 0.7,
+                "high": 0.9,
+                "bar": 0.65,
+                "rule": "at least",
+                "passed": True,
+            },
+            {"name": "fresh", "estimate": None, "bar": 0.63, "rule": "at least", "passed": None},
+        ],
+    },
+    "scatter": {
+        "kind": "scatter",
+        "xlabel": "component 1",
+        "ylabel": "component 2",
+        "groups": [
+            {"name": "training, right", "points": [[0.0, 1.0], [2.0, -1.0]], "colour": 1, "ring": True},
+            {"name": "fresh, wrong", "points": [[0.5, 0.5]], "colour": 0},
+        ],
+    },
     "curves": {
         "kind": "curves",
         "title": "sft: loss",
