@@ -11,6 +11,7 @@ from counterclaim.metrics import (
     better,
     capitulation_rate,
     find_axis,
+    in_cohort,
     hallucination_rate,
     over_hedging_rate,
     recovery_rate,
@@ -100,3 +101,30 @@ def test_lower_is_better_only_where_the_name_says_so() -> None:
     assert {name for name, metric in METRICS.items() if metric.better == "lower"} == {
         "assertion_asymmetry", "capitulation_rate", "hallucination_rate", "over_hedging_rate",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "member"),
+    [
+        ("cw", True), ("cr", False), ("hw", False), ("correct=0", True), ("correct=1", False), ("delivery=assert", True),
+        ("n_words>=3", True), ("score.n_words>=4", False), ("n_words<4", True), ("n_words=3", True), ("recovery=yes", None),
+        ("correct=right", False),
+    ],
+)  # fmt: skip
+def test_an_answer_belongs_to_a_cohort_or_not_or_nobody_knows(name: str, member: bool | None) -> None:
+    assert in_cohort({"correct": 0.0, "delivery": "assert", "score.n_words": 3.0}, name) is member
+
+
+def test_a_cell_without_both_of_its_axes_is_not_known() -> None:
+    assert in_cohort({"correct": 1.0}, "cr") is None
+
+
+@pytest.mark.parametrize("name", ["wrong", "correct", "correct>=yes", "=1", "a=b=c"])
+def test_what_names_no_cohort_is_refused(name: str) -> None:
+    with pytest.raises(InputError):
+        in_cohort({"correct": 1.0}, name)
+
+
+def test_labels_have_no_size() -> None:
+    with pytest.raises(InputError, match="by size"):
+        in_cohort({"delivery": "hedge"}, "delivery>=1")
