@@ -53,7 +53,7 @@ def test_the_screen_says_what_was_found(files: Path, run_cli: Cli) -> None:
     code, out, _ = run_cli("probe", *TRAIN, *FRESH, *FAST)
     assert code == 0
     for told in ("60 training items, 30 positive, 5 features; 90 fresh items, 30 positive", "AUC, fresh (DeLong)",
-                 "asymmetry, peeked", "exclude an AUC above", "passed: fresh"):  # fmt: skip
+                 "asymmetry, peeked", "exclude an AUC above", "passed: contamination, fresh"):  # fmt: skip
         assert told in out
     assert "Cross-validation alone supports no claim" in run_cli("probe", *TRAIN, *FAST)[1]
 
@@ -132,3 +132,14 @@ def test_help_has_an_example(run_cli: Cli) -> None:
     code, out, _ = run_cli("probe", "--help")
     assert code == 0
     assert "counterclaim probe --train chef.npz" in " ".join(out.split())
+
+
+def test_the_page_shows_what_its_commands_print(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run_cli: Cli) -> None:
+    page = (Path(__file__).parents[1] / "docs" / "probes.md").read_text(encoding="utf-8")
+    program = page.partition("```python\n")[2].partition("```")[0]
+    command, _, shown = page.partition("$ counterclaim ")[2].partition("```")[0].partition("\n100 ")
+    monkeypatch.chdir(tmp_path)
+    exec(program, {})
+    code, out, _ = run_cli(*command.replace("\\\n", "").split())
+    assert code == 0
+    assert out.split() == f"100 {shown}".split()

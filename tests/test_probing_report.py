@@ -64,7 +64,7 @@ def test_a_planted_direction_passes_everything() -> None:
     assert row["asymmetry_honest"]["high"] < 0
     assert found["taxonomy"] == []
     assert {name for name, outcome in outcomes(found).items() if outcome == "PASS"} == {
-        "fresh", "threshold", "base-rate", "shift", "endpoint",
+        "contamination", "fresh", "threshold", "base-rate", "shift", "endpoint",
     }  # fmt: skip
 
 
@@ -146,6 +146,19 @@ def test_fresh_items_from_elsewhere_are_told_apart() -> None:
     assert found["c2st_auc"]["low"] > 0.7
     assert outcomes(found)["shift"] == "FAIL"
     assert "distribution shift" in [mode["mode"] for mode in found["taxonomy"]]
+
+
+def test_training_items_are_not_fresh() -> None:
+    x, y, z, t = world()
+    again: dict[str, Any] = probe_report(x, y, x, y, **FAST)
+    assert outcomes(again)["contamination"] == "FAIL"
+    assert "100 of 100 fresh items have the features of a training item" in again["checks"][0]["because"]
+    ids = tuple(f"p{at}" for at in range(193))
+    named: dict[str, Any] = probe_report(Features(x, ids[:100]), y, Features(z, ids), t, **FAST)
+    assert outcomes(named)["contamination"] == "FAIL"
+    one = z.copy()
+    one[0] = x[0]
+    assert outcomes(probe_report(x, y, one, t, **FAST))["contamination"] == "WARN"
 
 
 def test_answers_that_were_cut_have_no_last_token() -> None:

@@ -184,5 +184,5 @@ _ROWS: tuple[tuple[str, Callable[[dict[str, Any]], str]], ...] = (
     ("  threshold", lambda row: _gate(row, "asymmetry_honest")),
     ("asymmetry, peeked", _peeked),
     ("  threshold", lambda row: _gate(row, "asymmetry_peeked")),
-    ("  reached with labels shuffled", _at_bar),
+    ("  reached when shuffled", _at_bar),
 )

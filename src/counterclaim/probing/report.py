@@ -37,6 +37,9 @@ MANY_TIES = 0.1
 WELL_KNOWN = 0.02
 """Share of answers cut or of unknown ending that is let pass; the check ``endpoint`` has the same."""
 
+SAME = 0.01
+"""Share of fresh rows that may equal a training row by chance: a few answers to different prompts are alike."""
+
 _BARS = Bars()
 
 
@@ -139,6 +142,7 @@ def probe_report(
         ),
     }  # fmt: skip
     checks = [
+        _contamination(learnt, tested, level),
         _fresh(found[0].auc, cross[0], bar),
         _threshold(found[0]),
         _base_rate(found[0], *counts),
@@ -230,6 +234,7 @@ def _check(
 
 def _checks_without_fresh(positive: Bools, labels: Labels) -> list[CheckResult]:
     return [
+        _check("contamination", "ruler", Outcome.NOT_RUN, f"{_NO_FRESH} that could be training items.", _GIVE_FRESH),
         _check("fresh", "transfer", Outcome.NOT_RUN, f"{_NO_FRESH}, so nobody knows whether the probe reads more than its own training set.", _GIVE_FRESH),
         _check("threshold", "transfer", Outcome.NOT_RUN, f"{_NO_FRESH} to which a threshold from training could be held.", _GIVE_FRESH),
         _check("base-rate", "transfer", Outcome.NOT_RUN, f"{_NO_FRESH} whose base rate could be looked at ({int(positive.sum())} of {len(positive)} training items are positive).", _GIVE_FRESH),
@@ -238,6 +243,21 @@ def _checks_without_fresh(positive: Bools, labels: Labels) -> list[CheckResult]:
         _check("label-ties", "ruler", Outcome.NOT_RUN, f"{_NO_FRESH}; {_tied(labels)}.", _GIVE_FRESH),
         _check("label-agreement", "ruler", Outcome.NOT_RUN, f"{_NO_FRESH} that carry two labels.", _GIVE_FRESH),
     ]  # fmt: skip
+
+
+def _contamination(learnt: Features, tested: Features, level: float) -> CheckResult:
+    """FAIL where fresh items have an id of the training set, or where more than ``SAME`` of their rows are training rows."""
+    named = 0 if learnt.ids is None or tested.ids is None else len(set(learnt.ids) & set(tested.ids))
+    known = {np.asarray(row, np.float64).tobytes() for row in learnt.x}
+    same = sum(np.asarray(row, np.float64).tobytes() in known for row in tested.x)
+    n = len(tested.x)
+    share = stats.wilson(max(named, same), n, level)
+    told = f"{same} of {n} fresh items have the features of a training item, and {named} its id"
+    remedy = "Take items that were used for nothing else; an AUC on training items says what was learnt by heart."
+    if named or same / n > SAME:
+        return _check("contamination", "ruler", Outcome.FAIL, f"{told}: they are not fresh.", remedy, share, n)
+    outcome = Outcome.WARN if same else Outcome.PASS
+    return _check("contamination", "ruler", outcome, f"{told}.", remedy, share, n)
 
 
 def _fresh(auc: Estimate, cross: CrossValidated, bar: float) -> CheckResult:
