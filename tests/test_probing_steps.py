@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from conftest import two_arms
+from counterclaim.checks.probes import fresh, layers
 from counterclaim.errors import InputError
 from counterclaim.probing import gates, steps
 from counterclaim.probing.steps import Subject, five_steps
-from counterclaim.records import Estimate
+from counterclaim.records import Estimate, Outcome
 from counterclaim.spec import Bars, ProbePlan
 from planted_probes import HEDGED, PLAN, RIGHT, planted, put_through
 
@@ -203,6 +205,16 @@ def test_labels_without_two_classes_are_refused() -> None:
     assert one_class["steps"][1]["passed"] is None
     assert "0 of 193 fresh answers are positive" in one_class["steps"][1]["because"]
     assert one_class["steps"][0]["passed"] is True
+    assert {row["fresh_p_holm"] for row in one_class["steps"][3]["rows"]} == {None}
+    assert one_class["steps"][3]["passed"] is None
+    assert layers.run(two_arms(evidence={"probing": one_class})).outcome is Outcome.INCONCLUSIVE
+    assert fresh.run(two_arms(evidence={"probing": one_class})).outcome is Outcome.INCONCLUSIVE
+
+
+def test_without_shuffles_no_p_is_made_up() -> None:
+    found = put_through(planted(13, {RIGHT: (FAR, FAR)}), permutations=0)
+    assert found["steps"][3]["best_p"] is None
+    assert found["steps"][0]["rows"][0]["cv_auc"]["permutation_p"] is None
 
 
 def test_a_classifier_that_cannot_be_read_is_a_row_with_its_reason() -> None:

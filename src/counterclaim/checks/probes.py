@@ -185,9 +185,12 @@ def layers(evidence: Evidence) -> Finding:
             "No other layer, position or classifier was tried.",
             "Name layers, positions or classifiers in the table [pipeline] of the study file.",
         )
+    area = Estimate(**claimed["fresh_auc"])
+    if area.estimate is None:
+        because = f"On fresh prompts no reading can be told from another: {area.reason}."
+        return Finding(Outcome.INCONCLUSIVE, because, "Answer fresh prompts that give both classes.", n=area.n)
     met = sum(row["passed"] is True for row in others)
     p = claimed["fresh_p_holm"]
-    area = Estimate(**claimed["fresh_auc"])
     text = (
         f"The claimed reading has AUC {with_interval(area)} on fresh prompts (p = {p:.2g} after correction for "
         f"{len(others) + 1} readings), and {met} of {len(others)} others meet the bar"

@@ -474,13 +474,38 @@ def _pearson(a: Floats, b: Floats, level: float) -> Estimate:
 
 def _readings(bench: _Bench, probe: ProbePlan, bars: Bars) -> dict[str, Json]:
     """Step 4: other layers, positions, averages, classifiers and penalties; the one that training chooses is held to its bar."""
-    level, plan = bench.level, bench.plan
-    kept, (train, fresh) = bench.labelled(probe.cohort)
-    order = crossval.order_of_rows(*_first(bench, probe, kept[0], train))
+    fresh = bench.labelled(probe.cohort)[1][1]
+    rows, null = _compared(bench, probe, bars)
+    read = [row for row in rows if row["cv_auc"] is not None]
+    _holm(read, int(fresh.sum()), len(fresh))
+    chosen = max(read, key=lambda row: row["cv_auc"]["mean"])  # the first of equals
+    chosen["chosen"] = True
+    best = chosen["cv_auc"]["mean"]
+    p = None
+    if len(null) and chosen["classifier"] == "logistic":
+        p = float((1 + (null >= best - 1e-12).sum()) / (1 + len(null)))
+    test = _test("fresh_auc", "its AUC on fresh prompts", Estimate(**chosen["fresh_auc"]), bars)
+    areas = [row["fresh_auc"]["estimate"] for row in read]
+    reach = sum(area is not None and area >= bars.fresh_auc for area in areas)
+    survive = sum(row["fresh_p_holm"] is not None and row["fresh_p_holm"] <= 1 - bench.level for row in read)
+    adjusted = "" if p is None else f"; as the best of {len(read)}, p = {p:.2g} on shuffled labels"
+    because = (
+        f"Of {len(read)} readings, {told_reading(chosen)} does best in training (cross-validated AUC {number(best)}{adjusted}); "
+        f"{test['said']}. On fresh prompts {reach} of {len(read)} reach the bar, and after Holm's correction for that many "
+        f"{survive} differ from chance"
+    )
+    step = _step(4, [test], _power(int(fresh.sum()), len(fresh), bars.fresh_auc, bench.level), rows, because)
+    return {**step, "tried": len(read), "best_p": p, "reach_the_bar": reach, "survive_holm": survive}
+
+
+def _compared(bench: _Bench, probe: ProbePlan, bars: Bars) -> tuple[list[dict[str, Json]], Floats]:
+    """A row for every reading, all on the same splits, and the best logistic one on each of the same label shuffles."""
+    plan, (kept, (train, fresh)) = bench.plan, bench.labelled(probe.cohort)
+    order = crossval.order_of_rows(_taken(bench.features(probe)[0], kept[0]), train)
     folds = min(probe.folds, int(min(train.sum(), (~train).sum())))
     made = crossval.blocked_splits(train, folds, min(SWEEP_SPLITS, plan.splits), bench.seed, order=order)
     shuffled = made.shuffle(train, min(plan.permutations, SWEEP_SHUFFLES), bench.seed)
-    rows, means, null = [], [], np.full(len(shuffled), -np.inf)
+    rows, null = [], np.full(len(shuffled), -np.inf)
     for reading in _tried(bench.subject, probe, plan):
         row: dict[str, Json] = {"model": bench.subject.model, "axis": probe.cohort, **_reading(reading)}
         try:
@@ -490,46 +515,17 @@ def _readings(bench: _Bench, probe: ProbePlan, bars: Bars) -> dict[str, Json]:
             continue
         x, z = (_taken(side, at) for side, at in zip(sides, kept, strict=True))
         decide = _decide(reading, bench.seed) or stats.cross_decisions
-        found = decide(x, train[None], made.folds, (reading.C,))[0, :, 0]
-        mean = float(np.mean([crossval.fold_auc(found[s], train, made.folds[s]) for s in range(len(made.folds))]))
+        sets = np.concatenate([train[None], shuffled]) if reading.classifier == "logistic" else train[None]
+        found = decide(x, sets, made.folds, (reading.C,))[:, :, 0]
+        areas = np.mean([crossval.fold_auc(found[:, s], sets, split) for s, split in enumerate(made.folds)], axis=0)
         if reading.classifier == "logistic":
-            chance = [
-                crossval.fold_auc(decide(x, shuffled, split[None], (reading.C,))[:, 0, 0], shuffled, split)
-                for split in made.folds
-            ]
-            null = np.maximum(null, np.mean(chance, axis=0))
-        area = stats.delong(fit_probe(reading, x, train, bench.seed)(z), fresh, level)
-        means.append((mean, len(rows)))
-        rows.append(
-            {
-                **row,
-                "problem": None,
-                "cv_auc": {"mean": mean, "splits": len(made.folds)},
-                "fresh_auc": area.to_json(),
-                "passed": _test("fresh_auc", "", area, bars)["passed"],
-            }
-        )
-    _holm(rows, int(fresh.sum()), len(fresh))
-    best, at = max(means, key=lambda pair: (pair[0], -pair[1]))
-    chosen = rows[at]
-    chosen["chosen"] = True
-    p = float((1 + (null >= best - 1e-12).sum()) / (1 + len(null))) if chosen["classifier"] == "logistic" else None
-    tests = [_test("fresh_auc", "its AUC on fresh prompts", Estimate(**chosen["fresh_auc"]), bars)]
-    areas = [row["fresh_auc"]["estimate"] for row in rows if row["fresh_auc"] is not None]
-    reach = sum(area is not None and area >= bars.fresh_auc for area in areas)
-    survive = sum(row.get("fresh_p_holm", 1.0) <= 1 - level for row in rows)
-    adjusted = "" if p is None else f"; as the best of {len(means)}, p = {p:.2g} on shuffled labels"
-    because = (
-        f"Of {len(means)} readings, {told_reading(chosen)} does best in training (cross-validated AUC {number(best)}{adjusted}); "
-        f"{tests[0]['said']}. On fresh prompts {reach} of {len(means)} reach the bar, and after Holm's correction for that many "
-        f"{survive} differ from chance"
-    )
-    step = _step(4, tests, _power(int(fresh.sum()), len(fresh), bars.fresh_auc, level), rows, because)
-    return {**step, "tried": len(means), "best_p": p, "reach_the_bar": reach, "survive_holm": survive}
-
-
-def _first(bench: _Bench, probe: ProbePlan, kept: Ints, labels: Bools) -> tuple[Floats, Bools]:
-    return _taken(bench.features(probe)[0], kept), labels
+            null = np.maximum(null, areas[1:])
+        area = stats.delong(fit_probe(reading, x, train, bench.seed)(z), fresh, bench.level)
+        rows.append({
+            **row, "problem": None, "cv_auc": {"mean": float(areas[0]), "splits": len(made.folds)},
+            "fresh_auc": area.to_json(), "passed": _test("fresh_auc", "", area, bars)["passed"],
+        })  # fmt: skip
+    return rows, null
 
 
 def _tried(subject: Subject, probe: ProbePlan, plan: FiveSteps) -> list[ProbePlan]:
@@ -558,14 +554,14 @@ POSITIONS: Mapping[str, str] = {"last": "last token", "mean": "mean of tokens", 
 
 
 def _holm(rows: Sequence[dict[str, Json]], n_pos: int, n: int) -> None:
-    """Give every row the p of its AUC on fresh prompts, one-sided against chance, adjusted for all rows."""
-    told = [row for row in rows if row["fresh_auc"] is not None and row["fresh_auc"]["estimate"] is not None]
-    if not told:
-        return
-    sd = math.sqrt((n + 1) / (12 * n_pos * (n - n_pos)))
-    p = [NormalDist().cdf((0.5 - row["fresh_auc"]["estimate"]) / sd) for row in told]
-    for row, adjusted in zip(told, stats.holm(p), strict=True):
-        row["fresh_p_holm"] = float(adjusted)
+    """Give every row the p of its AUC on fresh prompts, one-sided against chance, adjusted for all rows; None without classes."""
+    adjusted: Sequence[float | None] = [None] * len(rows)
+    if 0 < n_pos < n:
+        sd = math.sqrt((n + 1) / (12 * n_pos * (n - n_pos)))
+        p = [NormalDist().cdf((0.5 - row["fresh_auc"]["estimate"]) / sd) for row in rows]
+        adjusted = [float(value) for value in stats.holm(p)]
+    for row, value in zip(rows, adjusted, strict=True):
+        row["fresh_p_holm"] = value
 
 
 def _second_model(
