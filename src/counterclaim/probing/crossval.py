@@ -235,11 +235,14 @@ def fold_auc(decisions: Floats, labels: Bools, folds: Ints) -> Floats:
 
 def order_of_rows(x: Floats, labels: Bools) -> Ints:
     """(n,) rows in an order that depends on what they hold and not on where they stand."""
-    keys = [
-        hashlib.blake2b(np.ascontiguousarray(row, np.float64).tobytes() + bytes([int(label)]), digest_size=8).digest()
-        for row, label in zip(x, labels, strict=True)
-    ]
-    return np.argsort(np.array([int.from_bytes(key) for key in keys], np.uint64), kind="stable").astype(np.int64)
+    keys = [hash_of_row(row, bool(label)) for row, label in zip(x, labels, strict=True)]
+    return np.argsort(np.array(keys, np.uint64), kind="stable").astype(np.int64)
+
+
+def hash_of_row(row: Floats, label: bool = False) -> int:
+    """64 bits of what a row (d,) and its label hold, whatever the floating-point type they are stored in."""
+    held = np.ascontiguousarray(row, np.float64).tobytes() + bytes([label])
+    return int.from_bytes(hashlib.blake2b(held, digest_size=8).digest())
 
 
 def _in_rows_order(made: Splits, labels: Bools, permutations: int, seed: int, order: Ints) -> Bools:

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from counterclaim import stats
 from counterclaim.errors import InputError
 from counterclaim.probing import gates
-from counterclaim.probing.crossval import CrossValidated, Watch, cross_validate
+from counterclaim.probing.crossval import CrossValidated, Watch, cross_validate, hash_of_row
 from counterclaim.probing.features import Features, same_model
 from counterclaim.probing.labels import Labels
 from counterclaim.probing.taxonomy import CUT, Agreement, agreement, passes, taxonomy, within_fresh
@@ -248,8 +248,8 @@ def _checks_without_fresh(positive: Bools, labels: Labels) -> list[CheckResult]:
 def _contamination(learnt: Features, tested: Features, level: float) -> CheckResult:
     """FAIL where fresh items have an id of the training set, or where more than ``SAME`` of their rows are training rows."""
     named = 0 if learnt.ids is None or tested.ids is None else len(set(learnt.ids) & set(tested.ids))
-    known = {np.asarray(row, np.float64).tobytes() for row in learnt.x}
-    same = sum(np.asarray(row, np.float64).tobytes() in known for row in tested.x)
+    known = {hash_of_row(row) for row in learnt.x}
+    same = sum(hash_of_row(row) in known for row in tested.x)
     n = len(tested.x)
     share = stats.wilson(max(named, same), n, level)
     told = f"{same} of {n} fresh items have the features of a training item, and {named} its id"
