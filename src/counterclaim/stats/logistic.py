@@ -11,9 +11,10 @@ gradients inside, batched over label vectors.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -23,14 +24,16 @@ from counterclaim.stats.weights import Floats
 
 Bools = NDArray[np.bool_]
 Ints = NDArray[np.int64]
+Singles = NDArray[np.float32]
 
-_TOLERANCE = 1e-7  # of a decision, at an item of average length
+_TOLERANCE = 1e-6  # of a decision, at an item of average length
 _NEWTON_STEPS = 25  # in the dual; what is not solved then is left to the primal
 _CG_STEPS = 60  # within one of them
 _LOOSE, _TIGHT = 0.1, 1e-3  # how far a step's residual is brought down, at first and near the end
 _STRIDE, _FARTHEST = 4.0, 40.0  # how far a margin moves in one step, and at all
 _PRIMAL_STEPS = 100
 _HALVINGS = 40
+_MAIN = 32  # eigenvalues of a Gram matrix that are known apart, at most
 _CELLS = 1 << 18  # items x label vectors that are worked on at once: a few arrays of them stay in cache
 _GRAM_CELLS = 1 << 25  # cells of the Gram matrices held at once: 256 MiB
 _BLOCK_CELLS = 1 << 24  # cells of features standardised at once: 128 MiB
@@ -116,8 +119,8 @@ def fit_gram(gram: Floats, labels: ArrayLike, C: float = 1.0) -> tuple[Floats, f
     if gram.shape != (len(positive), len(positive)):
         raise ValueError("gram is (n, n) and labels (n,)")
     _check(positive, C)
-    beta, intercepts = _fit_dual(gram[None], positive[None, :, None], np.ones((1, len(positive)), bool), (C,))
-    return beta[0, 0, :, 0], float(intercepts[0, 0, 0])
+    beta, intercepts = _fit_dual(gram[None], np.where(positive, 1.0, -1.0)[None, None], (C,))
+    return beta[0, 0, 0], float(intercepts[0, 0, 0])
 
 
 def _check(positive: Bools, C: float) -> None:
@@ -190,33 +193,30 @@ def cross_decisions(x: ArrayLike, labels: ArrayLike, folds: ArrayLike, C: Sequen
         starts = np.flatnonzero(np.diff(split[order], prepend=split[order[0]] - 1)) if len(order) else order
         ends = np.append(starts, len(order))
         held = [slice(int(a), int(b)) for a, b in pairwise(ends) if b - a < len(order)]
-        positive = sets[:, s, order].T
-        decisions = np.empty((len(C), *positive.shape))
-        for fold, values in _folds_decided(features, order, held, positive, C):
-            decisions[:, fold] = values
-        for fold in held:
-            known = positive.sum(axis=0) - positive[fold].sum(axis=0)
-            one_class = (known == 0) | (known == len(order) - (fold.stop - fold.start))
-            decisions[:, fold, one_class] = np.nan
-            out[:, s, :, order[fold]] = decisions[:, fold].transpose(1, 2, 0)
+        positive = sets[:, s][:, order]
+        for fold, decisions in _folds_decided(features, order, held, positive, C):
+            learnt = len(order) - (fold.stop - fold.start)
+            known = np.count_nonzero(positive, axis=1) - np.count_nonzero(positive[:, fold], axis=1)
+            decisions[:, (known == 0) | (known == learnt)] = np.nan
+            out[:, s, :, order[fold]] = decisions.transpose(2, 1, 0)
     return out
 
 
 def _folds_decided(
     x: NDArray[np.generic], order: Ints, held: list[slice], positive: Bools, C: Sequence[float]
 ) -> Iterator[tuple[slice, Floats]]:
-    """Each fold with its decisions (len(C), held items, L).
+    """Each fold with its decisions (len(C), L, held items).
 
     Args:
         x: (n, d).
         order: (n,), in which the items of a fold lie together.
         held: the folds, in that order.
-        positive: (n, L), in that order.
+        positive: (L, n), in that order.
         C: inverse strengths.
     """
     n, d = x.shape
     small = [fold for fold in held if n - (fold.stop - fold.start) <= d]
-    together = max(1, min(_GRAM_CELLS // n**2, _CELLS // (n * max(positive.shape[1], 1))))
+    together = max(1, min(_GRAM_CELLS // n**2, _CELLS // max(positive.size, 1)))
     for first in range(0, len(small), together):
         group = small[first : first + together]
         grams = np.zeros((len(group), n, n))
@@ -229,63 +229,61 @@ def _folds_decided(
     for fold in held:
         if fold not in small:
             z = _standardised(np.asarray(x, np.float64)[order], fold)
-            learnt = np.delete(z, fold, axis=0)
-            weights, intercepts = _fit_primal(learnt, np.delete(positive, fold, axis=0), C)
-            yield fold, z[fold] @ weights + intercepts[:, None]
+            weights, intercepts = _fit_primal(np.delete(z, fold, axis=0), np.delete(positive, fold, axis=1).T, C)
+            yield fold, (z[fold] @ weights + intercepts[:, None]).transpose(0, 2, 1)
 
 
 def _decided_by_gram(grams: Floats, held: list[slice], positive: Bools, C: Sequence[float]) -> list[Floats]:
-    """Decisions (len(C), held items, L) of each fold, from the inner products (F, n, n) standardised for it."""
+    """Decisions (len(C), L, held items) of each fold, from the inner products (F, n, n) standardised for it."""
     n = grams.shape[1]
     learnt = [np.delete(np.arange(n), fold) for fold in held]
     m = max(len(items) for items in learnt)
-    there = np.arange(m) < np.array([len(items) for items in learnt])[:, None]
     within = np.zeros((len(held), m, m))
-    labels = np.zeros((len(held), m, positive.shape[1]), bool)
+    signs = np.zeros((len(held), len(positive), m))
     for f, items in enumerate(learnt):
         within[f, : len(items), : len(items)] = grams[f][np.ix_(items, items)]
-        labels[f, : len(items)] = positive[items]
-    beta, intercepts = _fit_dual(within, labels, there, C)
+        signs[f, :, : len(items)] = np.where(positive[:, items], 1.0, -1.0)
+    beta, intercepts = _fit_dual(within, signs, C)
     return [
-        grams[f][fold][:, items] @ beta[:, f, : len(items)] + intercepts[:, f, None]
+        beta[:, f, :, : len(items)] @ grams[f][items, fold] + intercepts[:, f, :, None]
         for f, (fold, items) in enumerate(zip(held, learnt, strict=True))
     ]
 
 
-def _fit_dual(gram: Floats, positive: Bools, there: Bools, C: Sequence[float]) -> tuple[Floats, Floats]:
+def _fit_dual(gram: Floats, signs: Floats, C: Sequence[float]) -> tuple[Floats, Floats]:
     """Solve for all label vectors of some training sets; where a set has one class only, some finite numbers come out.
 
     Args:
-        gram: (F, m, m), inner products of each set's items.
-        positive: (F, m, L).
-        there: (F, m), false for the rows that fill a smaller set up.
+        gram: (F, m, m), inner products of each set's items; a smaller set is filled up with zeros.
+        signs: (F, L, m), +1 and -1; 0 where nothing is there.
         C: inverse strengths.
 
     Returns:
-        dual coefficients (len(C), F, m, L), 0 where nothing is there, and intercepts (len(C), F, L).
+        dual coefficients (len(C), F, L, m), 0 where nothing is there, and intercepts (len(C), F, L).
     """
-    sets, m, vectors = positive.shape
-    beta, intercepts = np.zeros((len(C), *positive.shape)), np.zeros((len(C), sets, vectors))
-    signs = np.where(positive, 1.0, -1.0) * there[..., None]
-    count = there.sum(axis=1)[:, None]
-    known = np.count_nonzero(signs > 0, axis=1)
-    swapped = signs[:, :1].copy()
-    signs[:, :1] = np.where(((known == 0) | (known == count))[:, None], -swapped, swapped)
+    sets, vectors, m = signs.shape
+    beta, intercepts = np.zeros((len(C), *signs.shape)), np.zeros((len(C), sets, vectors))
+    count = np.count_nonzero(signs[:, 0], axis=1)
+    one_class = np.abs(signs.sum(axis=2)) == count[:, None]
+    signs = signs.copy()
+    signs[..., 0] = np.where(one_class, -signs[..., 0], signs[..., 0])
     rough = gram.astype(np.float32)
+    main = _Main.of(rough)
     width = max(1, _CELLS // m)
     for c, strength in enumerate(C):
         for first in range(0, vectors, width):
-            some = (slice(None), slice(None), slice(first, first + width))
-            found, shift, solved = _newton_dual(gram, rough, signs[some], strength)
+            some = slice(first, first + width)
+            found, shift, solved = _newton_dual(gram, rough, main, signs[:, some], strength)
             for f in np.flatnonzero(~solved.all(axis=1)):
-                left, items = ~solved[f], slice(0, int(count[f, 0]))
-                asked = signs[f, items, first : first + width][:, left] > 0
-                found[f][items, left], shift[f, left] = _dual_by_primal(gram[f, items, items], asked, strength)
-            beta[c][some], intercepts[c][:, first : first + width] = found, shift
+                left, items = ~solved[f], slice(0, int(count[f]))
+                asked = signs[f, some, items][left].T > 0
+                slow, shift[f, left] = _dual_by_primal(gram[f, items, items], asked, strength)
+                found[f, left, items] = slow.T
+            beta[c, :, some], intercepts[c, :, some] = found, shift
     return beta, intercepts
 
 
-def _newton_dual(gram: Floats, rough: NDArray[np.float32], signs: Floats, C: float) -> tuple[Floats, Floats, Bools]:
+def _newton_dual(gram: Floats, rough: Singles, main: _Main, signs: Floats, C: float) -> tuple[Floats, Floats, Bools]:
     """Newton's method on the conditions of optimality: beta = s C sigma(-margin), margin = s (gram beta + b), sum beta = 0.
 
     Each step makes the first condition linear at one margin for each item, and solves the rest for beta and b. Then the
@@ -297,111 +295,185 @@ def _newton_dual(gram: Floats, rough: NDArray[np.float32], signs: Floats, C: flo
     Args:
         gram: (F, m, m).
         rough: the same in single precision.
-        signs: (F, m, L), +1 and -1; 0 where nothing is there.
+        main: and about.
+        signs: (F, L, m), +1 and -1, both in each row; 0 where nothing is there.
         C: inverse strength.
 
     Returns:
-        beta (F, m, L), b (F, L), and which are solved (F, L): not all, when C is large and items nearly as many as
-        features or more.
+        beta (F, L, m), b (F, L), and which are solved (F, L): not all, where items are alike and C is large.
     """
-    there = np.abs(signs)
-    size = np.einsum("fii->f", gram)[:, None] / there[..., :1].sum(axis=1)
     beta, product, margin = _all_margins_equal(gram, signs, C)
-    tolerance = _TOLERANCE / np.sqrt(np.maximum(size, 1e-300))
-    shift, solved = np.zeros(beta[:, 0].shape), np.zeros(beta[:, 0].shape, bool)
-    with np.errstate(all="ignore"):  # a column that breaks is caught as not finite, and left to the primal
+    length = np.sqrt(np.einsum("fii->f", gram) / np.count_nonzero(signs[:, 0], axis=1))
+    tolerance = _TOLERANCE / np.maximum(length, 1e-150)[:, None]
+    found, shifts, done = np.zeros_like(beta), np.zeros(beta.shape[:2]), np.zeros(beta.shape[:2], bool)
+    rows = np.arange(beta.shape[1])  # those that are not solved yet in every set
+    with np.errstate(all="ignore"):  # a row that breaks is caught as not finite, and left to the primal
         for _ in range(_NEWTON_STEPS):
+            there = np.abs(signs)
             tail = np.exp(-np.abs(margin))
-            weight = C * tail / (1 + tail) ** 2 * there
             resist = (1 + tail) ** 2 / (C * tail)
+            weight = there / resist
+            total = weight.sum(axis=2)
             alpha = C * np.where(margin > 0, tail, 1.0) / (1 + tail)
-            residual = resist * (signs * alpha - beta) + signs * margin - product
-            total = weight.sum(axis=1)
-            shift = (weight * residual).sum(axis=1) / total
-            residual = (residual - shift[:, None]) * there
-            error = np.sqrt((weight * residual**2).sum(axis=1))  # bounds the distance of w from the optimum
+            target = signs * (resist * alpha + margin)
+            residual = target - resist * beta - product
+            shift = _dot(weight, residual) / total
+            residual = (residual - shift[..., None]) * there
+            error = np.sqrt(_dot(weight, residual**2))  # bounds the distance of w from the optimum
             solved = error <= tolerance
-            open_ = np.isfinite(error) & ~solved
-            if not open_.any():
+            found[:, rows], shifts[:, rows], done[:, rows] = beta, shift, solved
+            unsolved = np.isfinite(error) & ~solved
+            if not unsolved.any():
                 break
-            goal = min(_LOOSE, max(_TIGHT, float(error[open_].max())))
-            step = _conjugate_gradients(rough, resist, size[:, None], there, residual * open_[:, None], goal)
-            step -= weight * (step.sum(axis=1) / total)[:, None]  # single precision missed the constraint by a little
+            if 2 * np.count_nonzero(kept := unsolved.any(axis=0)) < len(rows):
+                rows, total, unsolved, error = rows[kept], total[:, kept], unsolved[:, kept], error[:, kept]
+                signs, there, margin, resist, weight, target, residual, beta = (
+                    array[:, kept] for array in (signs, there, margin, resist, weight, target, residual, beta)
+                )
+            goal = min(_LOOSE, max(_TIGHT, float(error[unsolved].max())))
+            step = _conjugate_gradients(rough, main, resist, there, residual * unsolved[..., None], goal)
+            step -= weight * (step.sum(axis=2) / total)[..., None]  # single precision missed the constraint by a little
             beta = beta + step
-            product = gram @ beta
-            forward = resist * (signs * alpha - beta) + signs * margin - product
-            reached = signs * (product + ((weight * forward).sum(axis=1) / total)[:, None])
-            margin = np.where(open_[:, None], _next_margin(margin, reached, signs * beta, C), margin)
-    return beta, shift, solved
+            product = beta @ gram
+            forward = target - resist * beta - product
+            reached = signs * (product + (_dot(weight, forward) / total)[..., None])
+            margin = np.where(unsolved[..., None], _next_margin(margin, reached, signs * beta, C), margin)
+    return found, shifts, done
 
 
 def _next_margin(margin: Floats, reached: Floats, alpha: Floats, C: float) -> Floats:
-    """Where the logistic function is made linear next: alpha is s beta, and may have left (0, C)."""
-    implied = np.log((C - alpha) / alpha)
-    implied = np.where(alpha <= 0, np.inf, np.where(alpha >= C, -np.inf, implied))
-    out = np.where(
-        reached > margin,
-        np.where(margin >= 0, np.maximum(reached, implied), reached),
-        np.where(margin < 0, np.minimum(reached, implied), reached),
-    )
-    return np.asarray(np.clip(out, np.maximum(margin - _STRIDE, -_FARTHEST), np.minimum(margin + _STRIDE, _FARTHEST)))
+    """Where the logistic function is made linear next: alpha is s beta, and may have left (0, C).
+
+    Any point near the solution does, so single precision is enough.
+    """
+    old, new, share = margin.astype(np.float32), reached.astype(np.float32), (alpha / C).astype(np.float32)
+    np.clip(share, 1e-30, 1, out=share)
+    implied = np.log((1 - share) / share)
+    right = old >= 0
+    farther = np.where(right, np.maximum(new, implied), np.minimum(new, implied))
+    onward = np.where((new > old) == right, farther, new)
+    np.clip(onward, old - _STRIDE, old + _STRIDE, out=onward)
+    return np.clip(onward, -_FARTHEST, _FARTHEST).astype(np.float64)
 
 
 def _all_margins_equal(gram: Floats, signs: Floats, C: float) -> tuple[Floats, Floats, Floats]:
-    """A start: beta equal within each class, with gram beta, and the margins that go with beta."""
-    ones, zeros = (signs > 0).sum(axis=1), (signs < 0).sum(axis=1)
-    direction = signs * np.where(signs > 0, 1 / ones[:, None], 1 / zeros[:, None]) * ((ones + zeros) / 2)[:, None]
-    product = gram @ direction
-    curvature = (direction * product).sum(axis=1) / (direction**2).sum(axis=1)
+    """A start: beta equal within each class, beta gram, and the margins that go with beta."""
+    positive = signs > 0
+    ones, zeros = np.count_nonzero(positive, axis=2), np.count_nonzero(signs < 0, axis=2)
+    half = (ones + zeros) / 2
+    direction = np.where(positive, (half / ones)[..., None], (half / zeros)[..., None]) * signs
+    product = direction @ gram
+    curvature = _dot(direction, product) / _dot(direction, direction)
     high = np.log1p(np.maximum(curvature, 0) * C)
     low = np.zeros_like(high)
     for _ in range(8):  # margin = curvature C sigma(-margin)
         middle = (low + high) / 2
         below = middle * (1 + np.exp(middle)) < curvature * C
         low, high = np.where(below, middle, low), np.where(below, high, middle)
-    amount = C / (1 + np.exp(high))
-    largest = np.abs(direction).max(axis=1)
-    amount = np.minimum(amount, 0.9 * C / largest)[:, None]
+    amount = np.minimum(C / (1 + np.exp(high)), 0.9 * C / np.maximum(half / ones, half / zeros))[..., None]
     alpha = np.where(signs == 0, 0.5 * C, np.abs(direction) * amount)
     return amount * direction, amount * product, np.log((C - alpha) / alpha)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Main:
+    """A Gram matrix, about: its largest eigenvalues, and one for all the others.
+
+    Attributes:
+        rest: (F, 1, 1), the mean of the other eigenvalues.
+        excess: (F, k), the largest ones, less ``rest``.
+        across: (F, m, k), their eigenvectors.
+        pairs: (F, m, k k), the products of every two of these.
+    """
+
+    rest: Floats
+    excess: Singles
+    across: Singles
+    pairs: Singles
+
+    @classmethod
+    def of(cls, gram: Singles) -> _Main:
+        """By subspace iteration, which need not be exact."""
+        sets, m, _ = gram.shape
+        k = min(_MAIN, m // 16)
+        basis = np.random.Generator(np.random.PCG64(0)).standard_normal((sets, m, k), np.float32)
+        for _ in range(3):
+            basis = np.linalg.qr(gram @ basis)[0]
+        values, turn = np.linalg.eigh(basis.transpose(0, 2, 1) @ gram @ basis)
+        trace = np.einsum("fii->f", gram).astype(np.float64)
+        rest = np.maximum(trace - values.sum(axis=1), 1e-6 * trace) / (m - k)
+        excess = np.maximum(values - rest[:, None], 1e-6 * trace[:, None]).astype(np.float32)
+        across = basis @ turn
+        pairs = (across[..., None] * across[:, :, None]).reshape(sets, m, k * k)
+        return cls(rest[:, None, None], excess, across, pairs)
+
+    def inverse(self, scale: Singles) -> Callable[[Singles], Singles]:
+        """Of 1 + scale (main part) scale, for each row of scale (F, L, m)."""
+        sets, _, k = self.across.shape
+        if not k:
+            return np.copy
+        inner = (scale**2 @ self.pairs).reshape(sets, -1, k, k)
+        inner = np.linalg.inv(inner + (np.eye(k, dtype=np.float32) / self.excess[:, :, None])[:, None])
+        back = np.ascontiguousarray(self.across.transpose(0, 2, 1))
+
+        def apply(vectors: Singles) -> Singles:
+            inward = (scale * vectors) @ self.across
+            out = (inner @ inward[..., None])[..., 0] @ back
+            out *= scale
+            return np.subtract(vectors, out, out=out)
+
+        return apply
+
+
 def _conjugate_gradients(
-    gram: NDArray[np.float32], resist: Floats, size: Floats, there: Floats, residual: Floats, goal: float
+    gram: Singles, main: _Main, resist: Floats, there: Floats, residual: Floats, goal: float
 ) -> Floats:
     """Solve (diag(resist) + gram) step + b = residual, sum step = 0, until the residual is ``goal`` of what it was.
 
-    Both sides are scaled by 1 / sqrt(resist + size), which is exact for items at right angles, and the constraint is
-    kept by projection. Columns whose residual is zero stay at zero.
+    Both sides are scaled by 1 / sqrt(resist + rest), and preconditioned by the inverse that ``main`` knows. The constraint
+    is kept by projection. Rows whose residual is zero stay at zero.
     """
-    scale = there / np.sqrt(resist + size)
+    scale = there / np.sqrt(resist + main.rest)
     right = scale * residual
-    norm = np.sqrt((right**2).sum(axis=1, keepdims=True))
+    norm = np.sqrt(_dot(right, right))[..., None]
     right = np.divide(right, norm, out=np.zeros_like(right), where=norm > 0)
-    scaled, own = scale.astype(np.float32), (resist * scale**2).astype(np.float32)
-    across = scaled / np.sqrt(np.einsum("fml,fml->fl", scaled, scaled))[:, None]
-    left = right.astype(np.float32)
-    left -= across * np.einsum("fml,fml->fl", across, left)[:, None]
-    along, solution = left.copy(), np.zeros_like(left)
-    remains = np.einsum("fml,fml->fl", left, left)
-    enough = np.float32(goal**2)
+    scaled = scale.astype(np.float32)
+    own = (resist * scale**2).astype(np.float32)
+    ones: Singles = scaled / np.sqrt(_dot(scaled, scaled))[..., None]
+    inverse = main.inverse(scaled)
+
+    def project(vectors: Singles) -> Singles:
+        vectors -= ones * _dot(ones, vectors)[..., None]
+        return vectors
+
+    left = project(right.astype(np.float32))
+    along = project(inverse(left))
+    solution = np.zeros_like(left)
+    remains = _dot(left, along)
+    enough = np.float32(goal**2) * remains
     for _ in range(_CG_STEPS):
-        image = gram @ (scaled * along)
+        image: Singles = (scaled * along) @ gram
         image *= scaled
         image += own * along
-        image -= across * np.einsum("fml,fml->fl", across, image)[:, None]
+        project(image)
         moving = remains > enough
-        length = np.where(moving, remains / np.einsum("fml,fml->fl", along, image), 0)[:, None]
+        length = np.where(moving, remains / _dot(along, image), 0)[..., None]
         solution += length * along
         image *= length
         left -= image
-        now = np.einsum("fml,fml->fl", left, left)
+        ready = project(inverse(left))
+        now = _dot(left, ready)
         if not (now > enough).any():
             break
-        along *= np.where(moving, now / remains, 0)[:, None]
-        along += left
+        along *= np.where(moving, now / remains, 0)[..., None]
+        along += ready
         remains = now
     return np.asarray(solution * scale * norm)
+
+
+def _dot(a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
+    """Row by row."""
+    return np.asarray(np.einsum("flm,flm->fl", a, b))
 
 
 def _dual_by_primal(gram: Floats, positive: Bools, C: float) -> tuple[Floats, Floats]:
