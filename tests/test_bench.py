@@ -42,6 +42,18 @@ def test_ours_and_the_peers_agree(table: dict[str, Any]) -> None:
         assert row["agreement"] <= (0.02 if "scaled" in row["name"] else 0.006), row
 
 
+def test_probes_agree_with_scikit_learn_where_it_has_converged() -> None:
+    rows = bench.run_bench(quick=True, only=["probes"])["rows"]
+    assert [row["peer"] for row in rows] == [
+        "scikit-learn, lbfgs, default tolerance",
+        "scikit-learn, lbfgs, tight tolerance",
+    ]
+    for row in rows:
+        assert list(row) == ROW
+        assert "peer timed on 10 of 100 fits" in row["name"]
+    assert rows[1]["agreement"] < 1e-4 < rows[0]["agreement"] < 1
+
+
 def test_rows_can_be_added_and_are_announced(monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[str] = []
     duel = statistics.Duel("mine", lambda: [1.0], "other", lambda: [1.5])
@@ -122,7 +134,7 @@ def test_an_unknown_group_is_named(run_cli: Callable[..., tuple[int, str, str]])
         bench.run_bench(only=["speed"])
     code, _, err = run_cli("bench", "--only", "speed")
     assert code == 2
-    assert "--only 'speed' is not one of audits, sandbox, endpoint, pipeline, statistics, generation" in err
+    assert "--only 'speed' is not one of audits, sandbox, endpoint, pipeline, statistics, probes, generation" in err
 
 
 def test_importing_the_statistics_leaves_scipy_alone() -> None:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from counterclaim import sandbox
 from counterclaim.bench.audits import audit_costs
+from counterclaim.bench.probes import probe_duels
 from counterclaim.bench.statistics import statistics_duels
 from counterclaim.errors import InputError
 from counterclaim.records import Json
@@ -156,6 +157,7 @@ GROUPS: dict[str, Group] = {
     "endpoint": Group(_endpoint, _lacks("openai", "tenacity", extra="endpoints")),
     "pipeline": Group(_pipeline, _lacks("openai", "tenacity", "py3langid", extra="endpoints,train")),
     "statistics": Group(statistics_duels, lambda: None),
+    "probes": Group(probe_duels, lambda: None),
     "generation": Group(_generation, _lacks("torch", "transformers", extra="models")),
     "edits": Group(_edits, _lacks("torch", "transformers", extra="models")),
     "capture": Group(_capture, _lacks("torch", "transformers", extra="models")),

@@ -62,11 +62,12 @@ def statistics_duels(quick: bool, progress: Callable[[str], None]) -> list[dict[
     for make in ROWS:
         duel = make()
         progress(duel.name)
-        rows.append(_fight(duel, 1 if quick else 7))
+        rows.append(fight(duel, 1 if quick else 7))
     return rows
 
 
-def _fight(duel: Duel, rounds: int) -> dict[str, Json]:
+def fight(duel: Duel, rounds: int) -> dict[str, Json]:
+    """Both sides in turn, this often, and their medians: a row as ``statistics_duels`` gives it."""
     mine, other = duel.ours(), duel.theirs()  # the first call of each pays for imports and tables
     ours: list[float] = []
     theirs: list[float] = []

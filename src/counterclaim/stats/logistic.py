@@ -452,7 +452,7 @@ def _conjugate_gradients(
     remains = _dot(left, along)
     enough = np.float32(goal**2) * remains
     for _ in range(_CG_STEPS):
-        image: Singles = (scaled * along) @ gram
+        image = np.matmul(scaled * along, gram)
         image *= scaled
         image += own * along
         project(image)
