@@ -193,3 +193,13 @@ def test_findings_that_cannot_be_read_leave_the_page_whole(probing: Any) -> None
         assert "REFUTED" in render_markdown(page_of(broken)), place
     for broken in (None, 5, "x", [], {}, {"steps": None}, {"steps": [3]}, {"steps": [{}]}):
         assert "REFUTED" in render_html(page_of(broken))
+
+
+def test_layers_are_counted_in_whole_numbers() -> None:
+    lines = {"kind": "lines", "series": [{"name": "a", "x": [0, 1], "y": [2.25, 2.35]}]}
+    halves, whole = (
+        [text.text for text in svg({**lines, "whole": steps}).iter("text") if text.attrib["text-anchor"] == "middle"]
+        for steps in (False, True)
+    )
+    assert "0.5" in " ".join(map(str, halves))
+    assert [tick for tick in whole if tick] == ["0", "1"]

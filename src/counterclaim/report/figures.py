@@ -377,7 +377,7 @@ def _lines(figure: Mapping[str, Json]) -> Drawing:
         if len(points) <= 40:
             for at, height in points:
                 canvas.circle(at, height, 3, f"fill-{place % 6}")
-    canvas.axis(across, floor, xlabel)
+    canvas.axis(across, floor, xlabel, least=1.0 if figure.get("whole") is True else 0.0)
     said = [f"{name} from {number(y[0])} to {number(y[-1])}" for name, _, y, *_ in series]
     return canvas, f"{ylabel or 'value'} by {xlabel or 'position'}", "; ".join(said) + "."
 

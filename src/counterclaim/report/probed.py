@@ -190,7 +190,7 @@ def _by_layer(page: Page) -> dict[str, Json]:
     rows = sorted(rows, key=lambda row: row["layer"])
     at, fresh = [row["layer"] for row in rows], [row["fresh_auc"] for row in rows]
     return {
-        "kind": "lines", "xlabel": f"layer ({_POSITIONS.get(one_line(alike['position']), '')})", "ylabel": "AUC",
+        "kind": "lines", "whole": True, "xlabel": f"layer ({_POSITIONS.get(one_line(alike['position']), '')})", "ylabel": "AUC",
         "bar": _mapping(_probing(page).get("bars")).get("fresh_auc"),
         "series": [
             {"name": "cross-validated", "x": at, "y": [_mapping(row.get("cv_auc")).get("mean") for row in rows]},
