@@ -155,7 +155,7 @@ def probe_forgets(knobs: Knobs) -> Study:
 @world(
     "axes_forget", "artefact", "REFUTED",
     "Correctness transfers to fresh prompts, and three other axes that the probe is said to read do not.",
-    n=400, effect=0.3,
+    n=600, effect=0.3,
 )  # fmt: skip
 def axes_forget(knobs: Knobs) -> Study:
     others = (HEDGED, DEEP, LONG)
