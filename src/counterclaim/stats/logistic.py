@@ -12,7 +12,9 @@ gradients inside, batched over label vectors.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from itertools import pairwise
 from typing import Any
 
@@ -34,6 +36,7 @@ _STRIDE, _FARTHEST = 4.0, 40.0  # how far a margin moves in one step, and at all
 _PRIMAL_STEPS = 100
 _HALVINGS = 40
 _MAIN = 32  # eigenvalues of a Gram matrix that are known apart, at most
+_SMALL = 1_000  # items whose matrices are multiplied by one thread
 _CELLS = 1 << 18  # items x label vectors that are worked on at once: a few arrays of them stay in cache
 _GRAM_CELLS = 1 << 25  # cells of the Gram matrices held at once: 256 MiB
 _BLOCK_CELLS = 1 << 24  # cells of features standardised at once: 128 MiB
@@ -188,18 +191,40 @@ def cross_decisions(x: ArrayLike, labels: ArrayLike, folds: ArrayLike, C: Sequen
     if not all(strength > 0 for strength in C):
         raise ValueError("C is above 0")
     out = np.full((len(sets), len(splits), len(C), len(features)), np.nan)
-    for s, split in enumerate(splits):
-        order = np.argsort(split, kind="stable")
-        starts = np.flatnonzero(np.diff(split[order], prepend=split[order[0]] - 1)) if len(order) else order
-        ends = np.append(starts, len(order))
-        held = [slice(int(a), int(b)) for a, b in pairwise(ends) if b - a < len(order)]
-        positive = sets[:, s][:, order]
-        for fold, decisions in _folds_decided(features, order, held, positive, C):
-            learnt = len(order) - (fold.stop - fold.start)
-            known = np.count_nonzero(positive, axis=1) - np.count_nonzero(positive[:, fold], axis=1)
-            decisions[:, (known == 0) | (known == learnt)] = np.nan
-            out[:, s, :, order[fold]] = decisions.transpose(2, 1, 0)
+    with _threads_for(len(features)):
+        for s, split in enumerate(splits):
+            order = np.argsort(split, kind="stable")
+            starts = np.flatnonzero(np.diff(split[order], prepend=split[order[0]] - 1)) if len(order) else order
+            ends = np.append(starts, len(order))
+            held = [slice(int(a), int(b)) for a, b in pairwise(ends) if b - a < len(order)]
+            positive = sets[:, s][:, order]
+            for fold, decisions in _folds_decided(features, order, held, positive, C):
+                learnt = len(order) - (fold.stop - fold.start)
+                known = np.count_nonzero(positive, axis=1) - np.count_nonzero(positive[:, fold], axis=1)
+                decisions[:, (known == 0) | (known == learnt)] = np.nan
+                out[:, s, :, order[fold]] = decisions.transpose(2, 1, 0)
     return out
+
+
+@contextmanager
+def _threads_for(n: int) -> Iterator[None]:
+    """One BLAS thread where matrices are small, else as many as there were.
+
+    The threads of one product wait for each other busily. Where other work holds the processors, many small products are ten
+    times slower with two of them than with one; where nothing does, they are hardly faster.
+    """
+    if n > _SMALL:
+        yield
+        return
+    with _blas().limit(limits=1, user_api="blas"):
+        yield
+
+
+@cache
+def _blas() -> Any:
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
 
 
 def _folds_decided(
