@@ -59,7 +59,7 @@ def planted(
         return read[layer]
 
     ids = tuple([f"{side}-{i}" for i in range(size)] for side, size in zip(("train", "fresh"), n, strict=True))
-    made = Subject("planted", tuple(range(layers)), at, labels, (ids[0], ids[1]))
+    made = Subject("planted", tuple(range(layers)), layers, at, labels, (ids[0], ids[1]))
     return replace(made, **changes)
 
 

@@ -289,6 +289,49 @@ def test_what_cannot_be_fitted_is_said_with_its_numbers(
     assert problem in str(refused.value)
 
 
+# the five steps --------------------------------------------------------------------------------------------------------
+
+
+PIPELINE = '\n[pipeline]\nlayers = [1]\naverages = [1, 2, 3]\nsplits = 2\npermutations = 9\nsecond_model = "second"\n'
+
+
+@pytest.fixture(scope="module")
+def stepped(home: Path) -> Path:
+    """A run whose probe reads layer 1 of 2, and was put to a model of 4 layers."""
+    hf_models.save(home / "second", "gemma4")
+    study.run(load(home, of_layer(1, home)), home / "stepped")
+    return home / "stepped"
+
+
+def of_layer(layer: int, home: Path) -> str:
+    text = SIDECAR.replace("folds = 3", f"folds = 3, layer = {layer}").replace("seeds = [1, 2]", "seeds = [1]")
+    return text + PIPELINE.replace('"second"', f'"{home / "second"}"')
+
+
+def test_the_second_model_is_read_at_the_depth_of_the_first_whatever_else_is_tried(stepped: Path) -> None:
+    steps = read_run(stepped).extras["probing"]["steps"]
+    assert [row["layer"] for row in steps[4]["rows"]] == [3]
+    assert {row["average"] for row in steps[3]["rows"]} == {1, 2}, "there are no three layers up to layer 1"
+
+
+def test_means_of_more_layers_than_there_are_up_to_the_probes_are_left_out(home: Path, stepped: Path) -> None:
+    study.run(load(home, of_layer(0, home).replace("layers = [1]\n", "")), home / "lowest")
+    steps = read_run(home / "lowest").extras["probing"]["steps"]
+    assert {row["average"] for row in steps[3]["rows"]} == {1}
+    assert [row["layer"] for row in steps[4]["rows"]] == [0]
+
+
+def test_intervals_of_another_level_are_not_those_of_an_earlier_run(home: Path, stepped: Path) -> None:
+    before = read_run(stepped).extras["probing"]
+    plan = load(home, of_layer(1, home))
+    study.run(plan, stepped)
+    assert read_run(stepped).extras["probing"] == before
+    study.run(replace(plan, claim=replace(plan.claim, level=0.8)), stepped)
+    after = read_run(stepped).extras["probing"]
+    assert (before["level"], after["level"]) == (0.95, 0.8)
+    assert after["identity"] != before["identity"]
+
+
 @pytest.mark.parametrize(
     ("treatment", "problem"),
     [

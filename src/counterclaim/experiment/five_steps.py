@@ -24,11 +24,14 @@ from counterclaim.metrics import in_cohort
 from counterclaim.models import open_model
 from counterclaim.records import FinishReason, Json, Prompt, content_hash, to_json
 from counterclaim.registry import Labelled, ModelSpec, Runtime
-from counterclaim.spec import FiveSteps, Layer, Position, ProbePlan, SidecarPlan, StudyPlan
+from counterclaim.spec import FiveSteps, Layer, Position, ProbePlan, SidecarPlan, StudyPlan, model_identity
 from counterclaim.store import Records
 from counterclaim.text import STYLE_FEATURES, style
 
 Floats = NDArray[np.float64]
+VERSION = 1
+"""Changes whenever the same answers would be told differently, so that what an earlier version found is not taken for it."""
+
 _ASSERTED = "delivery=assert"
 
 
@@ -76,7 +79,15 @@ def five_steps(
         )
 
     as_control = (control.model, control.decode) == (treated.model, treated.decode)
-    identity = content_hash([answers_hash, to_json(steps), _told(labelled(records))])
+    other = None
+    if steps.second_model is not None:
+        other = replace(
+            treated.model, name=steps.second_model, revision=None, adapter=None, dose=1.0, chat_template=None
+        )
+    identity = content_hash([
+        VERSION, answers_hash, to_json(steps), plan.claim.level, None if other is None else model_identity(other),
+        _told(labelled(records)),
+    ])  # fmt: skip
     if earlier is not None and earlier.get("identity") == identity:
         return dict(earlier)
     train = own(treated.model, learnt)
@@ -84,14 +95,11 @@ def five_steps(
     from counterclaim.probing import steps as probing
 
     watchers.stage("reading what the model computes", None)
-    first = _subject(treated.model, train, fresh, sidecar, steps, runtime, watchers)
+    first = _subject(treated.model, train, fresh, sidecar.probe, steps, runtime, watchers)
     second = None
-    if steps.second_model is not None:
-        other = replace(
-            treated.model, name=steps.second_model, revision=None, adapter=None, dose=1.0, chat_template=None
-        )
+    if other is not None:
         second = _subject(
-            other, own(other, learnt), own(other, prompts), sidecar, _only_the_probe(steps), runtime, watchers
+            other, own(other, learnt), own(other, prompts), sidecar.probe, None, runtime, watchers, first.n_layers
         )
     found = probing.five_steps(
         first, second, sidecar.probe, steps, seed=sidecar.seeds[0], level=plan.claim.level,
@@ -108,38 +116,47 @@ def _told(answers: Sequence[Labelled]) -> list[Json]:
     ]
 
 
-def _only_the_probe(steps: FiveSteps) -> FiveSteps:
-    """The plan for a second model, of which nothing else is tried."""
-    return replace(steps, axes=(), layers=(), positions=(), averages=(), classifiers=())
-
-
 def _subject(
     model: ModelSpec,
     train: Sequence[Labelled],
     fresh: Sequence[Labelled],
-    sidecar: SidecarPlan,
-    steps: FiveSteps,
+    probe: ProbePlan,
+    steps: FiveSteps | None,
     runtime: Runtime,
     watchers: Watchers,
+    planned_for: int | None = None,
 ) -> Any:
-    """A model's answers as probes read them: everything that any of the steps wants, in one pass over each side."""
+    """A model's answers as probes read them: everything that any of the steps wants, in one pass over each side.
+
+    Args:
+        model: who answered.
+        train: its answers to training prompts.
+        fresh: its answers to the prompts of the claim.
+        probe: what is read.
+        steps: what else is tried; None where nothing is.
+        runtime: how the model is run.
+        watchers: told how far it is.
+        planned_for: layers of the model for which the probe was planned; None where this is that model.
+    """
     from counterclaim.models.hf.sites import layers_of
     from counterclaim.operators.features import read_for, rows_of, tokens_of
     from counterclaim.operators.reading import readable, told
-    from counterclaim.probing.steps import Subject
+    from counterclaim.probing.steps import Subject, at_same_depth
 
     sides = [list(train), list(fresh)]
     read = []
     with closing(open_model(replace(model, applied=None), runtime)) as opened:
         network = readable(opened)
         n_layers = len(layers_of(network.network))
-        layers = _layers(steps, sidecar.probe, n_layers)
-        probes = _probes(sidecar.probe, steps, layers)
+        if planned_for is not None:
+            probe = at_same_depth(probe, planned_for, n_layers)
+        layers = _layers(steps, probe, n_layers)
+        probes = [probe] if steps is None else _probes(probe, steps, layers, n_layers)
         for name, side in zip(("training", "fresh"), sides, strict=True):
             doing = partial(watchers.part, f"reading {name} answers of {model.name}")
             read.append(read_for(network, [told(answer) for answer in side], probes, doing))
     kept = [[side[row] for row in found.rows] for side, found in zip(sides, read, strict=True)]
-    axes = dict.fromkeys([sidecar.probe.cohort, *steps.axes])
+    axes = dict.fromkeys([probe.cohort, *(() if steps is None else steps.axes)])
 
     def features(layer: Layer, average: int, position: Position) -> tuple[Floats, Floats]:
         a, b = (rows_of(found.blocks, layer, average, position, n_layers) for found in read)
@@ -153,6 +170,7 @@ def _subject(
     return Subject(
         model=model.name,
         layers=layers,
+        n_layers=n_layers,
         read=features,
         labels={axis: _pair(kept, axis) for axis in axes},
         ids=(_ids(kept[0]), _ids(kept[1])),
@@ -163,9 +181,10 @@ def _subject(
     )
 
 
-def _layers(steps: FiveSteps, probe: ProbePlan, n_layers: int) -> tuple[int, ...]:
+def _layers(steps: FiveSteps | None, probe: ProbePlan, n_layers: int) -> tuple[int, ...]:
     """The decoder layers that are read, from the bottom up."""
-    wanted = {*(steps.layers or range(n_layers)), *([] if probe.layer == "last" else [probe.layer])}
+    tried: Sequence[int] = () if steps is None else steps.layers or range(n_layers)
+    wanted = {*tried, *([] if probe.layer == "last" else [probe.layer])}
     if outside := sorted(layer for layer in wanted if not 0 <= layer < n_layers):
         raise InputError(
             f"the model has no layer {outside[0]}, for it has {n_layers}",
@@ -174,19 +193,16 @@ def _layers(steps: FiveSteps, probe: ProbePlan, n_layers: int) -> tuple[int, ...
     return tuple(sorted(wanted))
 
 
-def _probes(probe: ProbePlan, steps: FiveSteps, layers: Sequence[int]) -> list[ProbePlan]:
+def _probes(probe: ProbePlan, steps: FiveSteps, layers: Sequence[int], n_layers: int) -> list[ProbePlan]:
     """Every reading that a step wants, so that one pass serves them all."""
+    from counterclaim.probing.steps import averages_of
+
     positions = dict.fromkeys([probe.position, *steps.positions])
-    averages = dict.fromkeys([probe.average, *steps.averages])
+    averages = dict.fromkeys([probe.average, *averages_of(steps.averages, probe, n_layers)])
     classifiers = dict.fromkeys([probe.classifier, *steps.classifiers])
     every: list[Layer] = [*layers, "last"]
     wanted = [replace(probe, layer=layer, average=1, position=at) for layer in every for at in positions]
-    wanted += [
-        replace(probe, average=average, position=at)
-        for average in averages
-        for at in positions
-        if average <= len(layers) or probe.average == average
-    ]
+    wanted += [replace(probe, average=average, position=at) for average in averages for at in positions]
     return wanted + [replace(probe, average=1, classifier=each) for each in classifiers]
 
 

@@ -61,6 +61,7 @@ class Subject:
     Attributes:
         model: its name.
         layers: indices of the decoder layers that can be read, from the bottom up.
+        n_layers: decoder layers that the model has, those that nobody reads included.
         read: features (n, d) and (m, d) at a layer, the mean of so many layers up to it, and a position.
         labels: cohort (``metrics.in_cohort``) to float (n,) and (m,): 1, 0, or NaN where it was not scored.
         ids: what the answers are called; the fresh ones are keys of ``scores``.
@@ -72,6 +73,7 @@ class Subject:
 
     model: str
     layers: tuple[int, ...]
+    n_layers: int
     read: Read
     labels: Mapping[str, tuple[Floats, Floats]]
     ids: tuple[Sequence[str], Sequence[str]]
@@ -531,7 +533,7 @@ def _compared(bench: _Bench, probe: ProbePlan, bars: Bars) -> tuple[list[dict[st
 def _tried(subject: Subject, probe: ProbePlan, plan: FiveSteps) -> list[ProbePlan]:
     """The probe itself, and every reading that differs from it in layer and position, or in one thing else."""
     layers: tuple[Layer, ...] = (*(plan.layers or subject.layers), "last")
-    averages = [average for average in plan.averages if average <= len(subject.layers)]
+    averages = averages_of(plan.averages, probe, subject.n_layers)
     made = [probe]
     made += [replace(probe, layer=layer, average=1, position=at) for layer in layers for at in plan.positions]
     made += [replace(probe, average=average, position=at) for average in averages for at in plan.positions]
@@ -539,6 +541,12 @@ def _tried(subject: Subject, probe: ProbePlan, plan: FiveSteps) -> list[ProbePla
     made += [replace(probe, classifier=name) for name in plan.classifiers if name != "attention"]
     made += [replace(probe, C=strength) for strength in plan.C]
     return list(dict.fromkeys(made))
+
+
+def averages_of(averages: Iterable[int], probe: ProbePlan, n_layers: int) -> list[int]:
+    """Of how many layers up to the probe's the mean can be taken."""
+    below = n_layers if probe.layer == "last" else probe.layer + 1
+    return [average for average in averages if average <= below]
 
 
 def told_reading(row: Mapping[str, Json]) -> str:
@@ -570,7 +578,7 @@ def _second_model(
     """Step 5: steps 1 and 2 on another model, at the same depth."""
     if second is None:
         return _step(5, [], "Nothing was looked at.", [], "No second model was named (second_model in [pipeline])")
-    there = replace(probe, layer=_same_depth(probe.layer, first.layers, second.layers))
+    there = at_same_depth(probe, first.n_layers, second.n_layers)
     one = _Bench(second, plan, seed, level).fitted(probe.cohort, there)
     tests = [*_in_training(one, plan.bars, level), *_on_fresh(one, plan.bars, level)]
     power = _power(int(one.labels[1].sum()), len(one.labels[1]), plan.bars.fresh_auc, level)
@@ -578,11 +586,12 @@ def _second_model(
     return _step(5, tests, power, [one.row(level)], f"On {second.model}: {said[:1].lower()}{said[1:]}")
 
 
-def _same_depth(layer: Layer, here: Sequence[int], there: Sequence[int]) -> Layer:
-    """The layer at the same share of the way up."""
-    if layer == "last" or layer not in here:
-        return layer
-    return there[round(here.index(layer) / max(len(here) - 1, 1) * (len(there) - 1))]
+def at_same_depth(probe: ProbePlan, here: int, there: int) -> ProbePlan:
+    """A probe of a model of so many layers, as it reads one of so many others: at the same share of the way up."""
+    if probe.layer == "last":
+        return replace(probe, average=min(probe.average, there))
+    layer = round(probe.layer / max(here - 1, 1) * (there - 1))
+    return replace(probe, layer=layer, average=min(probe.average, layer + 1))
 
 
 # beside the steps -----------------------------------------------------------------------------------------------

@@ -115,6 +115,7 @@ def _subject(
     return Subject(
         model=name,
         layers=tuple(range(layers)),
+        n_layers=layers,
         read=features,
         labels={axis: (a.astype(np.float64), b.astype(np.float64)) for axis, (a, b) in labels.items()},
         ids=(train_ids, [q.prompt.id for q in study.questions]),
