@@ -31,6 +31,7 @@ class Job:
         layers: sets of features, each with probes of its own.
         sets: label vectors, each fitted in every layer and fold.
         timed: fits of the peer that are timed, spread over the whole job.
+        rounds: turns of each side.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Job:
     layers: int
     sets: int
     timed: int
+    rounds: int
 
     @property
     def fits(self) -> int:
@@ -46,11 +48,11 @@ class Job:
 
 
 JOBS = (
-    Job("probe, n = 100, d = 2,048, 5 folds x 1,000 permutations", 100, 2048, 1, 1000, 25),
-    Job("probe, n = 293, d = 1,536, 26 layers x 5 axes x 5 folds", 293, 1536, 26, 5, 26),
-    Job("probe, n = 2,000, d = 2,048, 5 folds x 100 label sets", 2000, 2048, 1, 100, 2),
+    Job("probe, n = 100, d = 2,048, 5 folds x 1,000 permutations", 100, 2048, 1, 1000, 25, 5),
+    Job("probe, n = 293, d = 1,536, 26 layers x 5 axes x 5 folds", 293, 1536, 26, 5, 26, 3),
+    Job("probe, n = 2,000, d = 2,048, 5 folds x 100 label sets", 2000, 2048, 1, 100, 2, 1),
 )
-QUICK = (Job("probe, n = 60, d = 256, 5 folds x 20 permutations", 60, 256, 1, 20, 10),)
+QUICK = (Job("probe, n = 60, d = 256, 5 folds x 20 permutations", 60, 256, 1, 20, 10, 1),)
 TOLERANCES: dict[str, dict[str, float]] = {
     "default tolerance": {},
     "tight tolerance": {"tol": 1e-10, "max_iter": 10_000},
@@ -61,7 +63,7 @@ def probe_duels(quick: bool, progress: Callable[[str], None]) -> list[dict[str, 
     """Time every job against scikit-learn's LogisticRegression (lbfgs) behind a StandardScaler.
 
     Args:
-        quick: one repetition of a small job instead of three of each of ``JOBS``.
+        quick: a small job instead of ``JOBS``.
         progress: told the name of each row before it is timed.
 
     Returns:
@@ -74,7 +76,7 @@ def probe_duels(quick: bool, progress: Callable[[str], None]) -> list[dict[str, 
         for tolerance, settings in TOLERANCES.items():
             duel = _duel(job, layers, labels, folds, tolerance, settings)
             progress(f"{duel.name}, {tolerance}")
-            rows.append(fight(duel, 1 if quick else 3))
+            rows.append(fight(duel, job.rounds))
     return rows
 
 
