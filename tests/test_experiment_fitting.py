@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,22 @@ from counterclaim.experiment import Watchers, fitting
 from counterclaim.overlap import scan
 from counterclaim.records import Decode, Example, Json, Message, Prompt
 from counterclaim.registry import ModelSpec
-from counterclaim.spec import ArmPlan, Dpo, Grpo, PipelinePlan, PromptChoice, Sft, TunePlan, change_hash, load_study
+from counterclaim.spec import (
+    ArmPlan,
+    Dpo,
+    Grpo,
+    OwnAnswers,
+    PipelinePlan,
+    ProbePlan,
+    PromptChoice,
+    Sft,
+    SidecarPlan,
+    SteerPlan,
+    TemperPlan,
+    TunePlan,
+    change_hash,
+    load_study,
+)
 
 TINY = ModelSpec("tiny:qwen3-small")
 GRPO = Grpo(prompts=PromptChoice("tiny", "train", limit=16))
@@ -146,6 +161,49 @@ def test_an_adapter_is_known_by_what_is_learnt_and_not_by_where_it_lies() -> Non
     ):  # fmt: skip
         assert change_hash(plan) != change_hash(arm())
     assert change_hash(arm(model=replace(TINY, dose=0.5), recipe="sft", seeds=(4,))) == change_hash(arm())
+
+
+LEARNT = OwnAnswers(PromptChoice("/here/prompts.jsonl"))
+EDITS = {
+    "temper": TemperPlan(LEARNT),
+    "steer": SteerPlan(LEARNT, "cw", "cr"),
+    "sidecar": SidecarPlan(LEARNT),
+}
+OTHERWISE: dict[str, dict[str, Any]] = {
+    "temper": {
+        "answers": replace(LEARNT, samples=2), "cohort": "hw", "against": "hr", "rank_by": "directional", "top": 4,
+        "heads": ((0, 1),), "last_tokens": 8, "placebo": True,
+    },
+    "steer": {
+        "answers": replace(LEARNT, instruments=("length",)), "toward": "hw", "away": "hr", "contrast": ("a", "b"),
+        "site": "down_proj", "layers": (1,), "kind": "ablate", "rank": 2, "span": "all", "read": "last", "placebo": True,
+    },
+    "sidecar": {
+        "answers": replace(LEARNT, samples=2), "probe": ProbePlan(C=0.1), "action": "careful", "says": "Hm: ", "keep": 0.9,
+        "on_cut": "read", "placebo": True,
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("operator", EDITS)
+def test_an_edit_is_known_by_everything_that_changes_its_fit(operator: str) -> None:
+    plan: Any = EDITS[operator]
+    here = ArmPlan("treated", TINY, Decode(8), plan, lessons="a")
+    assert OTHERWISE[operator].keys() == {field.name for field in fields(plan)} - {"seeds"}
+    others = [replace(here, change=replace(plan, **{name: value})) for name, value in OTHERWISE[operator].items()]
+    others += [
+        replace(here, lessons="b"), replace(here, decode=Decode(9)), replace(here, decode=Decode(8, system_prompt="Hm.")),
+        replace(here, model=replace(TINY, name="tiny:qwen3")),
+        replace(here, model=replace(TINY, dose=0.5)),  # of an adapter, with which the answers are given and read
+    ]  # fmt: skip
+    hashes = [change_hash(each) for each in (here, *others)]
+    assert len(set(hashes)) == len(hashes)
+    for same in (
+        replace(here, name="other"),
+        replace(here, dose=0.25),
+        replace(here, change=replace(plan, seeds=(4,))),
+    ):
+        assert change_hash(same) == change_hash(here)
 
 
 def test_an_adapter_that_was_lost_or_changed_counts_as_not_trained(tmp_path: Path) -> None:

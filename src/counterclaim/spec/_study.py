@@ -404,7 +404,9 @@ def change_hash(arm: ArmPlan) -> str:
     for where in [*recipe.get("stages", ()), recipe.get("answers") or {}]:
         where.pop("prompts", None)
     sampled = arm.decode.thinking if isinstance(arm.change, TunePlan) else to_json(arm.decode)
-    return content_hash([model_identity(replace(arm.model, dose=1.0)), recipe, arm.lessons, sampled])
+    # an adapter is trained at full dose whatever is made of it later; any other operator reads the model as it is
+    model = replace(arm.model, dose=1.0) if isinstance(arm.change, TunePlan) else arm.model
+    return content_hash([model_identity(model), recipe, arm.lessons, sampled])
 
 
 def change_json(change: Change) -> dict[str, Any]:
