@@ -112,6 +112,9 @@ def test_axes_that_do_not_transfer(good: Any) -> None:
 
     assert found(axes, good, one_of_three).outcome is WARN
     assert found(axes, good, come_out(3, "axis_correlation", False)).outcome is WARN
+    untrained = found(axes, good, come_out(3, "axis_cv", False, 1))
+    assert untrained.outcome is WARN, "an axis that misses its bar in training does not hold in training"
+    assert f"{HEDGED} cross-validated" in untrained.because
     assert found(axes, good, come_out(3, "axis_cv", None)).outcome is INCONCLUSIVE
     assert "axes in the table [pipeline]" in found(axes, good, lambda p: p["steps"][2].update(tests=[])).remedy
 

@@ -129,7 +129,7 @@ def _effect_on_fresh(evidence: Evidence) -> Finding:
     must_pass=("probe_holds",),
 )
 def axes(evidence: Evidence) -> Finding:
-    """FAIL when the claim's own axis, or half of all axes, exclude the bar on fresh prompts; WARN when another one does, or two are one."""
+    """FAIL when the claim's own axis, or half of all axes, exclude the bar on fresh prompts; WARN when another one does, there or in training, or two are one."""
     probing = evidence.probing
     if probing is None:
         return not_run(*_NO_PROBE)
@@ -141,14 +141,15 @@ def axes(evidence: Evidence) -> Finding:
         )
     transfer = {test["axis"]: test for test in third["tests"] if test["of"] == "axis_transfer"}
     lost = [axis for axis, test in transfer.items() if test["passed"] is False]
+    untrained = [test for test in third["tests"] if test["of"] == "axis_cv" and test["passed"] is False]
     unsettled = [test for test in third["tests"] if test["passed"] is None]
     same = [test for test in third["tests"] if test["of"] == "axis_correlation" and test["passed"] is False]
-    said = _said([*(transfer[axis] for axis in lost), *same]) if lost or same else ""
+    said = _said([*(transfer[axis] for axis in lost), *untrained, *same])
     n = max(_estimate(test).n for test in transfer.values())
     if probing["cohort"] in lost or 2 * len(lost) >= len(transfer):
         because = f"{len(lost)} of {len(transfer)} axes do not transfer to fresh prompts: {said}"
         return Finding(Outcome.FAIL, because, "Claim only the axes that transfer.", n=n)
-    if lost or same:
+    if lost or untrained or same:
         return Finding(
             Outcome.WARN,
             f"Not every axis stands by itself: {said}",
