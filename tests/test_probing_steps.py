@@ -258,6 +258,21 @@ def test_what_others_say_of_the_same_answers_is_held_against_the_probe() -> None
     assert rows["label.second=yes"]["difference"]["high"] < 0, "a second judge knows more than the probe"
 
 
+@pytest.mark.parametrize("agrees", [True, False])
+def test_two_labels_of_one_construct_that_disagree_are_a_reason_to_fail(agrees: bool) -> None:
+    """The probe fails on fresh prompts either way; only where the labels disagree are they named."""
+    subject = planted(18, {RIGHT: (1.5, 0.0)})
+    truth = subject.labels[RIGHT][1]
+    second = np.where(np.arange(193) % 10 == 0, 1 - truth, truth)
+    if not agrees:
+        second = np.random.default_rng(0).permutation(second)
+    second[:5] = np.nan
+    named = replace(subject, labels={**subject.labels, "label.second=yes": (np.ones(90), second)})
+    modes = {mode["mode"] for mode in put_through(named, same_construct="label.second=yes")["taxonomy"]}
+    assert ("label disagreement" in modes) is not agrees
+    assert "label disagreement" not in {mode["mode"] for mode in put_through(named)["taxonomy"]}
+
+
 def test_ends_of_answers_and_shift_are_told() -> None:
     cut = (np.arange(90) < 45, np.arange(193) < 0)
     subject = planted(17, {RIGHT: (FAR, FAR)}, cut=cut)

@@ -156,7 +156,8 @@ def _subject(
             doing = partial(watchers.part, f"reading {name} answers of {model.name}")
             read.append(read_for(network, [told(answer) for answer in side], probes, doing))
     kept = [[side[row] for row in found.rows] for side, found in zip(sides, read, strict=True)]
-    axes = dict.fromkeys([probe.cohort, *(() if steps is None else steps.axes)])
+    wanted = () if steps is None else (*steps.axes, *filter(None, [steps.same_construct]))
+    axes = dict.fromkeys([probe.cohort, *wanted])
 
     def features(layer: Layer, average: int, position: Position) -> tuple[Floats, Floats]:
         a, b = (rows_of(found.blocks, layer, average, position, n_layers) for found in read)

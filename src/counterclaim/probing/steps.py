@@ -27,7 +27,7 @@ from counterclaim.metrics import Floats
 from counterclaim.probing import crossval, gates
 from counterclaim.probing.classifiers import cross_decisions_with
 from counterclaim.probing.probe import fit_probe
-from counterclaim.probing.taxonomy import passes, taxonomy, within_fresh
+from counterclaim.probing.taxonomy import agreement, passes, taxonomy, within_fresh
 from counterclaim.probing.twosample import TwoSample, c2st, interval_of
 from counterclaim.records import Estimate, Json
 from counterclaim.spec import Bars, FiveSteps, Layer, Position, ProbePlan
@@ -617,10 +617,15 @@ def _why(
     if subject.style is not None:
         style = within_fresh(subject.style[1][one.kept[1]], marks, permutations=shuffles, seed=seed)
     cut = None if subject.cut is None else subject.cut[1][one.kept[1]]
+    labels = None
+    if plan.same_construct is not None:
+        other = subject.labels[plan.same_construct][1][one.kept[1]]
+        both = ~np.isnan(other)
+        labels = agreement(marks[both], other[both] == 1, level) if both.any() else None
     return taxonomy(
         area, (int(train.sum()), len(train)), (int(marks.sum()), len(marks)),
         within=within, style=style, shift=apart,
-        cut=None if cut is None else (int(cut.sum()), len(cut)), bars=bars, level=level,
+        cut=None if cut is None else (int(cut.sum()), len(cut)), labels=labels, bars=bars, level=level,
     )  # fmt: skip
 
 

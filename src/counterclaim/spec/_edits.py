@@ -221,6 +221,8 @@ class FiveSteps:
         averages: means over so many last layers that are tried.
         classifiers: kinds of probe that are tried.
         C: strengths of the penalty that are tried.
+        same_construct: another cohort that claims to be what the probe is for; where the two disagree on the fresh answers, no probe
+            can reach the bar of the one by knowing the other. None where there is none.
         second_model: a model of another family, with which steps 1 and 2 are done again; None leaves step 5 undone.
         splits: seeds of the cross-validation.
         permutations: label shuffles of each null.
@@ -233,6 +235,7 @@ class FiveSteps:
     averages: tuple[int, ...] = (1, 4)
     classifiers: tuple[Classifier, ...] = ("logistic",)
     C: tuple[float, ...] = (1.0, 0.1)
+    same_construct: str | None = None
     second_model: str | None = None
     splits: int = 20
     permutations: int = 1_000
@@ -297,9 +300,10 @@ def to_edit(operator: str, table: Any, path: Path, where: str) -> tuple[Edit, Do
             settings |= {"contrast": tuple(said["contrast"]), "toward": CONTRASTED[0], "away": CONTRASTED[1]}
         if ("contrast" in said) == bool({"toward", "away"} & said.keys()) or not {"toward", "away"} <= settings.keys():
             raise InputError(
-                f"{where}: a direction leads from one kind of answers to another, and it is not said once which they are",
+                f"{where}: a direction leads from one kind of answers to another, and which two is said "
+                f"{'twice' if 'contrast' in said else 'only in part' if {'toward', 'away'} & said.keys() else 'nowhere'}",
                 path=path,
-                remedy="name the cohorts toward and away, or two system prompts to contrast",
+                remedy="name both cohorts, toward and away, or else two system prompts to contrast",
             )
         if said.get("kind", "add") == "add" and said.get("rank", 1) != 1:
             raise InputError(
@@ -330,6 +334,8 @@ def to_steps(table: Any, path: Path) -> FiveSteps:
     said = table.model_dump(exclude_none=True)
     for axis in said.get("axes", ()):
         _hold_cohort(axis, path, "pipeline.axes")
+    if "same_construct" in said:
+        _hold_cohort(said["same_construct"], path, "pipeline.same_construct")
     bars = Bars(**said.pop("bars", {}))
     settings: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in said.items()}
     return FiveSteps(bars=bars, **settings)
@@ -426,6 +432,7 @@ def edit_schemas() -> dict[str, type[BaseModel]]:
         averages: list[int] | None = Field(default=None, min_length=1)
         classifiers: list[Classifier] | None = Field(default=None, min_length=1)
         C: list[float] | None = Field(default=None, min_length=1)
+        same_construct: str | None = None
         second_model: str | None = None
         splits: int | None = Field(default=None, ge=1)
         permutations: int | None = Field(default=None, ge=1)
@@ -437,29 +444,41 @@ def edit_schemas() -> dict[str, type[BaseModel]]:
     }  # fmt: skip
 
 
+_CELLS_TOLD: Mapping[str, str] = {
+    "cr": "asserted and right (cr)", "hr": "hedged and right (hr)", "cw": "asserted and wrong (cw)", "hw": "hedged and wrong (hw)",
+}  # fmt: skip
+
+
 def edit_told(said: Mapping[str, Any]) -> str:
     """How an edit changes a model, in a phrase, from what ``change_json`` spelt."""
     fits = f"{len(said['seeds'])} fits of " if len(said["seeds"]) > 1 else ""
-    shuffled = ", placebo" if said.get("placebo") else ""
+    placebo = said.get("placebo", False)
     match said["operator"]:
         case "temper":
+            if placebo:
+                return f"{fits}{len(said['heads']) or said['top']} random heads tempered"
             if said["heads"]:
-                chosen = ", ".join(f"{layer}.{head}" for layer, head in said["heads"])
-                return f"{fits}heads {chosen} tempered{shuffled}"
+                return f"{fits}{', '.join(f'layer {layer} head {head}' for layer, head in said['heads'])} tempered"
+            cohort, against = (_CELLS_TOLD.get(said[side], said[side]) for side in ("cohort", "against"))
             return (
-                f"{fits}{said['top']} heads tempered, chosen by {said['rank_by']} of {said['cohort']} against "
-                f"{said['against']}{shuffled}"
+                f"{fits}{said['top']} heads tempered, chosen by {said['rank_by']} in answers {cohort} against {against}"
             )
         case "steer":
-            where = ", ".join(map(str, said["layers"])) or "the middle one"
+            layers = ", ".join(map(str, said["layers"]))
+            where = f"layer {layers}" if layers else "the middle layer"
             does = {"add": "added", "ablate": "ablated", "project": "projected onto"}[said["kind"]]
-            ends = said["contrast"] or (said["toward"], said["away"])
-            return f"{fits}direction from “{ends[1]}” to “{ends[0]}” {does} at {said['site']}, layer {where}{shuffled}"
+            if placebo:
+                return f"{fits}random {'direction' if said['kind'] == 'add' else 'subspace'} {does} at {said['site']}, {where}"
+            to, away = said.get("contrast") or (said["toward"], said["away"])
+            return f"{fits}direction from “{away}” to “{to}” {does} at {said['site']}, {where}"
         case "sidecar":
             probe = said["probe"]
+            layer = "the last state" if probe["layer"] == "last" else f"layer {probe['layer']}"
+            at = {"last": "last token", "mean": "mean of tokens", "prompt-end": "end of prompt"}[probe["position"]]
+            shuffled = ", trained on shuffled labels," if placebo else ""
             return (
-                f"{fits}{probe['classifier']} probe for {probe['cohort']} at layer {probe['layer']}, {probe['position']}; "
-                f"{'hedges' if said['action'] == 'hedge' else 'asks again'} where confidence is low{shuffled}"
+                f"{fits}{'hedged' if said['action'] == 'hedge' else 'asked again'} where a {probe['classifier']} probe for "
+                f"{probe['cohort']} on {layer}, {at}{shuffled or ','} has little confidence"
             )
         case other:
-            return f"{fits}{other} of a plug-in{shuffled}"
+            return f"{fits}{other} of a plug-in{', placebo' if placebo else ''}"
