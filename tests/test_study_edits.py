@@ -17,7 +17,7 @@ from counterclaim import study
 from counterclaim.errors import InputError, ModelError
 from counterclaim.experiment import Watchers, outline
 from counterclaim.records import Response
-from counterclaim.spec import load_study
+from counterclaim.spec import change_json, change_told, load_study
 from counterclaim.store import read_run
 
 HEAD = """\
@@ -289,6 +289,16 @@ def test_what_cannot_be_fitted_is_said_with_its_numbers(
     assert problem in str(refused.value)
 
 
+def test_answers_that_are_filed_under_another_axis_are_learnt_from_anew(home: Path, tmp_path: Path) -> None:
+    alone = TEMPER.replace("scales = [1.0, 0.5]\nplacebo = true\n", "")
+    study.run(load(home, alone), tmp_path / "run")
+    renamed = [text.replace("score.n_words", "score.words") for text in (alone, HEAD)]
+    head = renamed[1].replace('"length"', '"length:score.n_words=score.words"')
+    study.run(load(home, renamed[0], head), tmp_path / "run", overwrite=True)
+    (own,) = (tmp_path / "run" / "own").iterdir()
+    assert {made.axis for made in read_run(own).scores} == {"score.words"}
+
+
 # the five steps --------------------------------------------------------------------------------------------------------
 
 
@@ -339,6 +349,8 @@ def test_intervals_of_another_level_are_not_those_of_an_earlier_run(home: Path, 
         (f"[treatment.temper]\n{LEARNT}heads = [[0, 1]]\n", "heads are named, and prompts to choose them on"),
         (f'[treatment.temper]\n{LEARNT}cohort = "wrong"\n', "treatment.temper.cohort: 'wrong' names no cohort"),
         (f'[treatment.steer]\n{LEARNT}toward = "hw"\naway = "cw"\nrank = 2\n', "one direction is added, and its rank is 1"),
+        (f'[treatment.steer]\n{LEARNT}toward = "hw"\n', "which two is said only in part"),
+        (f'[treatment.steer]\n{LEARNT}contrast = ["a", "b"]\ntoward = "hw"\n', "which two is said twice"),
         (f"{SIDECAR}[treatment.temper]\nheads = [[0, 1]]\n", "temper and sidecar are both there"),
         (f"[pipeline]\n{TEMPER}", "the five steps are those of a sidecar's probe"),
         (f"{SIDECAR}[arms.do-nothing]\n", "treatment.sidecar brings an arm of this name along"),
@@ -350,6 +362,39 @@ def test_a_study_file_that_contradicts_itself_is_refused(treatment: str, problem
     with pytest.raises(InputError) as refused:
         outline(load(home, treatment))
     assert problem in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("treatment", "told", "placebo"),
+    [
+        (
+            f"[treatment.temper]\n{LEARNT}top = 2\n",
+            "2 heads tempered, chosen by magnitude in answers asserted and wrong (cw) against asserted and right (cr)",
+            "2 random heads tempered",
+        ),
+        ("[treatment.temper]\nheads = [[0, 1], [1, 3]]\n", "layer 0 head 1, layer 1 head 3 tempered", "2 random heads tempered"),
+        (
+            f'[treatment.steer]\n{LEARNT}toward = "correct=1"\naway = "correct=0"\nlayers = [1]\n',
+            "direction from “correct=0” to “correct=1” added at residual, layer 1",
+            "random direction added at residual, layer 1",
+        ),
+        (
+            f'[treatment.steer]\n{LEARNT}contrast = ["Doubt.", ""]\nkind = "ablate"\n',
+            "direction from “” to “Doubt.” ablated at residual, the middle layer",
+            "random subspace ablated at residual, the middle layer",
+        ),
+        (
+            f"[treatment.sidecar]\n{LEARNT}",
+            "hedged where a logistic probe for correct=1 on the last state, last token, has little confidence",
+            "hedged where a logistic probe for correct=1 on the last state, last token, trained on shuffled labels, "
+            "has little confidence",
+        ),
+    ],
+)  # fmt: skip
+def test_an_arm_is_told_in_a_phrase(treatment: str, told: str, placebo: str, home: Path) -> None:
+    change = load(home, treatment).treated.change
+    assert change_told(change_json(change)) == told
+    assert change_told(change_json(replace(change, placebo=True))) == placebo
 
 
 def test_a_test_prompt_cannot_be_learnt_from(home: Path, tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from counterclaim.records import (
     to_json,
 )
 from counterclaim.registry import GOLD_KEYS, Instrument, Item, Judge, Reading, Tools, instrument_named
-from counterclaim.store import Journal
+from counterclaim.store import Journal, Records
 
 ORACLE_AXIS = "correct"
 NO_SANDBOX = {"sandbox": "none"}
@@ -298,6 +298,21 @@ def hold_gold(chosen: Sequence[Chosen], prompts: Sequence[Prompt]) -> None:
                     f"{item.instrument.name} needs the {need} of each prompt, and no prompt has one",
                     remedy=f"add gold.{need} to the prompts, or score with another instrument",
                 )
+
+
+def still_true(
+    earlier: Records | None, responses: Sequence[Response], prompts: Mapping[str, Prompt]
+) -> Iterator[Score]:
+    """Scores of a finished run whose answer, scripted next turn and gold are what they were."""
+    if earlier is None:
+        return
+    then, now = ({r.key: (r.text, r.error, r.finish_reason) for r in rows} for rows in (earlier.responses, responses))
+    for made in earlier.scores:
+        turn = follow_up_arm(made.arm, made.instrument.partition("@")[0]), made.prompt_id, made.sample
+        same = all(then.get(key) == now.get(key) for key in (made.key, turn))
+        old = earlier.prompts.get(made.prompt_id)
+        if same and made.key in now and old is not None and old.gold == prompts[made.prompt_id].gold:
+            yield made
 
 
 def scoring_hash(responses: Sequence[Response], prompts: Mapping[str, Prompt], chosen: Sequence[Chosen]) -> str:

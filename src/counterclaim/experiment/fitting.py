@@ -59,7 +59,9 @@ class Lessons:
     def hash(self) -> str:
         """SHA-256 over what is learnt."""
         golds: list[Json] = [[prompt.id, to_json(prompt.gold)] for prompt in self.prompts]
-        own: list[Json] = [self.samples, [item.name for item in self.scored_by]] if self.samples else []
+        own: list[Json] = (
+            [self.samples, [[item.name, dict(item.axes)] for item in self.scored_by]] if self.samples else []
+        )
         return content_hash([examples.hash_of(list(self.examples)), golds, *own])
 
     @property

@@ -6,14 +6,14 @@ put to them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
 from counterclaim import generation, scoring, store
 from counterclaim.experiment.watching import Watchers
-from counterclaim.records import CONTROL, Decode, Json, Prompt, Response, Score, response_from_json, score_from_json
+from counterclaim.records import CONTROL, Decode, Json, Prompt, response_from_json, score_from_json
 from counterclaim.registry import Labelled, ModelSpec, Runtime
 from counterclaim.scoring import Bench, Chosen
 from counterclaim.spec import ArmPlan, arms_hash, model_json
@@ -76,6 +76,7 @@ def own_answers(
     identity = arms_hash((arm,), samples, (0,), [prompt.id for prompt in prompts])
     place = folder / "own" / identity.removeprefix("sha256:")[:12]
     by_id = {prompt.id: prompt for prompt in prompts}
+    axes: Json = [[item.name, dict(item.axes)] for item in chosen]  # which a reading that is kept is filed under
     with store.holding(place):
         old = store.read_study(place)
         if old is not None and old.get("answers_hash") != identity:
@@ -86,7 +87,7 @@ def own_answers(
             study: dict[str, Json] = {
                 "finished": False, "answers_hash": identity, "frozen": None, "claim": None,
                 "began": datetime.now(UTC).isoformat(timespec="seconds") if old is None else old["began"],
-                "arms": [{"arm": CONTROL, "model": model_json(model)}],
+                "arms": [{"arm": CONTROL, "model": model_json(model)}], "axes": axes,
             }  # fmt: skip
             if earlier is None:
                 store.begin_run(place, study, prompts)
@@ -95,7 +96,7 @@ def own_answers(
                 [arm], prompts, journal, known=known, samples=samples, runtime=runtime, watch=watchers.answers
             )
         scored = {"scores": scoring.scoring_hash(responses, by_id, chosen)}
-        before = [] if earlier is None else _still_true(earlier, responses, by_id)
+        before = scoring.still_true(earlier, responses, by_id) if old is not None and old.get("axes") == axes else ()
         with Journal(place / "scores.journal", scored, keep_other=False) as journal:
             scores = scoring.score(
                 responses, by_id, chosen, asking.bench, journal, known=[*before, *map(score_from_json, journal.rows)],
@@ -103,17 +104,6 @@ def own_answers(
             )  # fmt: skip
         store.finish_run(place, Records({**study, "finished": True}, dict(by_id), responses, scores), {})
     return labelled(Records(study, by_id, responses, scores))
-
-
-def _still_true(earlier: Records, responses: Sequence[Response], prompts: Mapping[str, Prompt]) -> list[Score]:
-    """Scores whose answer and gold are what they were."""
-    then, now = ({row.key: row.text for row in rows} for rows in (earlier.responses, responses))
-    return [
-        made
-        for made in earlier.scores
-        if then.get(made.key) == now.get(made.key)
-        and earlier.prompts[made.prompt_id].gold == prompts[made.prompt_id].gold
-    ]
 
 
 def labelled(records: Records, arm: str = CONTROL) -> list[Labelled]:

@@ -9,16 +9,9 @@ from dataclasses import dataclass
 from counterclaim import scoring
 from counterclaim.experiment.answering import Work, cut_to_budgets
 from counterclaim.experiment.watching import Watchers
-from counterclaim.generation import follow_up_arm
 from counterclaim.instruments.validation import validate
 from counterclaim.models.judge import open_judge
-from counterclaim.records import (
-    Json,
-    Prompt,
-    Response,
-    Score,
-    score_from_json,
-)
+from counterclaim.records import Json, Prompt, score_from_json
 from counterclaim.registry import Runtime
 from counterclaim.scoring import Bench, Chosen
 from counterclaim.store import Journal, Records
@@ -86,21 +79,6 @@ def score(
     responses = cut_to_budgets(work.responses, budgets)
     identity = {"scores": scoring.scoring_hash(responses, prompts, chosen)}
     with Journal(work.folder / "scores.journal", identity, keep_other=False) as journal:
-        known = [*still_true(work.earlier, responses, prompts), *map(score_from_json, journal.rows)]
+        known = [*scoring.still_true(work.earlier, responses, prompts), *map(score_from_json, journal.rows)]
         scores = scoring.score(responses, prompts, chosen, bench, journal, known=known, watch=watchers.scores)
     return Records(work.study, dict(prompts), responses, scores)
-
-
-def still_true(
-    earlier: Records | None, responses: Sequence[Response], prompts: Mapping[str, Prompt]
-) -> Iterator[Score]:
-    """Scores of a finished run whose answer, scripted next turn and gold are what they were."""
-    if earlier is None:
-        return
-    then, now = ({r.key: (r.text, r.error, r.finish_reason) for r in rows} for rows in (earlier.responses, responses))
-    for made in earlier.scores:
-        turn = follow_up_arm(made.arm, made.instrument.partition("@")[0]), made.prompt_id, made.sample
-        same = all(then.get(key) == now.get(key) for key in (made.key, turn))
-        old = earlier.prompts.get(made.prompt_id)
-        if same and made.key in now and old is not None and old.gold == prompts[made.prompt_id].gold:
-            yield made

@@ -14,7 +14,7 @@ from counterclaim.errors import InputError
 from counterclaim.evidence import Arm, Evidence
 from counterclaim.experiment.answering import Answering, Work, answer
 from counterclaim.experiment.freezing import measured_by, notes_of
-from counterclaim.experiment.scores import Scoring, judging, score, still_true
+from counterclaim.experiment.scores import Scoring, judging, score
 from counterclaim.experiment.watching import Watchers
 from counterclaim.generation import FOLLOWS
 from counterclaim.instruments.validation import Report, validate
@@ -81,7 +81,7 @@ def _take_over(earlier: Records, made: Records) -> None:
         whole = response.arm.partition("@")[0], response.prompt_id, response.sample
         if "@" in response.arm and then.get(whole) == now.get(whole):
             made.responses.append(response)
-    made.scores = list(still_true(earlier, made.responses, made.prompts))
+    made.scores = list(scoring.still_true(earlier, made.responses, made.prompts))
     made.extras = earlier.extras
 
 
@@ -184,7 +184,7 @@ def _score_held(
     records.responses += [response for response in earlier.responses if response.key not in scored]
     notes = [*bench.notes, *notes_of(records)]
     beside = [made for made in earlier.scores if _stays_beside(made, chosen, scored)]
-    true = set(still_true(earlier, records.responses, prompts))
+    true = set(scoring.still_true(earlier, records.responses, prompts))
     kept = [made for made in beside if made in true]
     if len(kept) < len(beside):
         notes.append(
