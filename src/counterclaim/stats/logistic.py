@@ -355,7 +355,7 @@ def _newton_dual(gram: Floats, rough: Singles, main: _Main, signs: Floats, C: fl
                 signs, there, margin, resist, weight, target, residual, beta = (
                     array[:, kept] for array in (signs, there, margin, resist, weight, target, residual, beta)
                 )
-            goal = min(_LOOSE, max(_TIGHT, float(error[unsolved].max())))
+            goal = np.clip(np.maximum(error, 0.5 * tolerance / error), _TIGHT, _LOOSE)
             step = _conjugate_gradients(rough, main, resist, there, residual * unsolved[..., None], goal)
             step -= weight * (step.sum(axis=2) / total)[..., None]  # single precision missed the constraint by a little
             beta = beta + step
@@ -451,9 +451,9 @@ class _Main:
 
 
 def _conjugate_gradients(
-    gram: Singles, main: _Main, resist: Floats, there: Floats, residual: Floats, goal: float
+    gram: Singles, main: _Main, resist: Floats, there: Floats, residual: Floats, goal: Floats
 ) -> Floats:
-    """Solve (diag(resist) + gram) step + b = residual, sum step = 0, until the residual is ``goal`` of what it was.
+    """Solve (diag(resist) + gram) step + b = residual, sum step = 0, until a row's residual is ``goal`` (F, L) of what it was.
 
     Both sides are scaled by 1 / sqrt(resist + rest), and preconditioned by the inverse that ``main`` knows. The constraint
     is kept by projection. Rows whose residual is zero stay at zero.
@@ -475,7 +475,7 @@ def _conjugate_gradients(
     along = project(inverse(left))
     solution = np.zeros_like(left)
     remains = _dot(left, along)
-    enough = np.float32(goal**2) * remains
+    enough = (goal**2).astype(np.float32) * remains
     for _ in range(_CG_STEPS):
         image = np.matmul(scaled * along, gram)
         image *= scaled
