@@ -36,11 +36,11 @@ def good() -> Any:
     return put_through(first, planted(2, {RIGHT: (FAR, FAR)}, model="second"), axes=(HEDGED,))
 
 
-def found(check: Any, probing: Any, bend: Bend = lambda _: None) -> Finding:
-    """What a check says of findings that are bent."""
+def found(check: Any, probing: Any, bend: Bend = lambda _: None, split: str = "fresh") -> Finding:
+    """What a check says of findings that are bent, on prompts of a split."""
     bent = copy.deepcopy(probing)
     bend(bent)
-    said: Finding = check.run(two_arms(evidence={"probing": bent}))
+    said: Finding = check.run(two_arms(evidence={"probing": bent, "split": lambda _: split}))
     return said
 
 
@@ -83,6 +83,13 @@ def test_a_probe_that_fails_on_fresh_prompts_says_with_what_numbers(good: Any) -
     assert said.because.startswith("The AUC on fresh prompts 0.")
     assert "In training the cross-validated AUC" in said.because
     assert said.because.endswith("Distribution shift: They are told apart.")
+
+
+def test_prompts_that_are_only_held_out_are_not_called_independent(good: Any) -> None:
+    said = found(fresh, good, split="test")
+    assert said.outcome is WARN
+    assert said.because.endswith("They are of the split test: nobody says that another hand wrote them.")
+    assert found(fresh, good, come_out(2, "fresh_auc", False), split="test").outcome is FAIL
 
 
 def test_a_probe_that_too_few_answers_test_is_not_settled(good: Any) -> None:

@@ -62,8 +62,16 @@ def _sentence(tests: Sequence[Mapping[str, Json]]) -> str:
     must_pass=("probe_holds", "effect_holds"),
 )
 def fresh(evidence: Evidence) -> Finding:
-    """FAIL when a probe's fresh numbers, or the effect on fresh prompts, exclude what has to be reached; INCONCLUSIVE where they do not settle it."""
-    return _probe_on_fresh(evidence.probing) if evidence.probing is not None else _effect_on_fresh(evidence)
+    """FAIL when a probe's fresh numbers, or the effect on fresh prompts, exclude what has to be reached; INCONCLUSIVE where they do not settle it; WARN when a probe meets its bars on prompts that are only held out."""
+    if evidence.probing is None:
+        return _effect_on_fresh(evidence)
+    found = _probe_on_fresh(evidence.probing)
+    own = sorted({evidence.prompts[r.prompt_id].split for arm in evidence.pair[:1] for r in arm.responses} - {"fresh"})
+    if found.outcome is not Outcome.PASS or not own:
+        return found
+    because = f"{found.because} They are of the split {' and '.join(own)}: nobody says that another hand wrote them."
+    remedy = "Say so if it did (split fresh), or let another model write some with `counterclaim fresh`."
+    return Finding(Outcome.WARN, because, remedy, found.estimate, found.n)
 
 
 def _probe_on_fresh(probing: Mapping[str, Json]) -> Finding:

@@ -77,6 +77,7 @@ def probe_study(
     """
     from counterclaim.probing.steps import five_steps
 
+    on_fresh(study, study.n)
     rng = study.rng
     labels = {RIGHT: ((rng.random(TRAINED) < ACCURACY), study.control.correct)}
     labels |= {axis: (rng.random(TRAINED) < 0.5, rng.random(study.n) < 0.5) for axis in planted.train if axis != RIGHT}
@@ -210,7 +211,8 @@ def few_fresh(knobs: Knobs) -> Study:
     n=300, effect=0.1,
 )  # fmt: skip
 def effect_holds(knobs: Knobs) -> Study:
-    return on_fresh(Study(knobs, shift=knobs.effect))
+    study = Study(knobs, shift=knobs.effect)
+    return on_fresh(study, study.n // 2)
 
 
 @world(
@@ -221,12 +223,12 @@ def effect_forgets(knobs: Knobs) -> Study:
     study = Study(knobs)
     own = np.arange(study.n) >= study.n // 2
     study.treated = study.draft("treated", shift=np.where(own, knobs.effect, 0.0))
-    return on_fresh(study)
+    return on_fresh(study, study.n // 2)
 
 
-def on_fresh(study: Study) -> Study:
-    """Say of the first half of the prompts that they were written independently."""
-    for at in range(study.n // 2):
+def on_fresh(study: Study, many: int) -> Study:
+    """Say of the first so many prompts that they were written independently."""
+    for at in range(many):
         asked = study.questions[at]
         study.questions[at] = replace(asked, prompt=replace(asked.prompt, split="fresh"))
     return study
