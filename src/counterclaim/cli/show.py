@@ -357,22 +357,31 @@ def show_outline(told: dict[str, Any]) -> None:
     console.print("Nothing was loaded and nothing was written.")
 
 
-_PASSED = {True: ("✓", "green"), False: ("✗", "red"), None: ("?", "yellow")}
+_COLOURS = {"pass": "green", "fail": "red", "warn": "yellow"}
 
 
 def show_steps(probing: dict[str, Any]) -> None:
-    """The five steps in one table, and why the probe fails where it fails."""
+    """The five steps, every number beside its bar, and why the probe fails where it fails."""
     from rich.text import Text
 
-    console = terminal()
-    table = table_of("step", "", "what was found")
-    for step in probing["steps"]:
-        mark, colour = _PASSED[step["passed"]]
-        found = plain(f"{step['because']} {step['power']}".strip())
-        table.add_row(plain(f"{step['step']} {step['name']}"), Text(mark, style=colour), found)
+    from counterclaim.report.probed import steps_of
+
+    console, steps = terminal(), steps_of(probing)
+    table = table_of("number", "interval", "bar", "", "step")  # the names last: they alone wrap
+    for step in steps:
+        table.add_row("", "", "", Text(step.glyph, style=_COLOURS[step.style]), Text(step.title, style="bold"))
+        for name, *numbers, came in step.tests:
+            table.add_row(*map(plain, numbers), plain(came[:1]), plain(f"  {name}"))
     console.print(table)
+    console.print()
+    for step in steps:
+        console.print(plain(f"{step.title}: {step.because + ' ' if step.is_told else ''}{step.power}"))
+    console.print()
+    if probing["taxonomy"]:
+        console.print("Why the probe does not pass on fresh prompts:")
     for mode in probing["taxonomy"]:
-        console.print(plain(f"{mode['mode']}: {mode['because']}"))
+        console.print(plain(f"  • {mode['mode']}: {mode['because']}"))
+    console.print()
 
 
 _VERBS = {"increase": "increases", "decrease": "decreases"}

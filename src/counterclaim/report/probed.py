@@ -58,8 +58,13 @@ class StepShown:
 
 def steps(page: Page) -> list[StepShown]:
     """The five steps; empty where the run has no probe."""
+    return steps_of(_probing(page))
+
+
+def steps_of(probing: Mapping[str, Json]) -> list[StepShown]:
+    """The five steps of what was found of a probe."""
     shown = []
-    for step in _steps(page):
+    for step in _mappings(probing.get("steps")):
         glyph, word, style = _mark(step.get("passed"))
         shown.append(
             StepShown(
