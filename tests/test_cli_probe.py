@@ -78,6 +78,7 @@ def test_a_probe_that_fails_fresh_ends_in_0_and_says_why(files: Path, run_cli: C
             ("--train", "train.npz", "--train-labels", "train.json:right"),
             "there is no list or object 'right' of labels (the keys are 'correct')",
         ),
+        (("--train", "train.npz", "--train-labels", "train.json"), "no key is named (the keys are 'correct')"),
         (("--train", "fresh.npz", "--train-labels", "train.json:correct"), "has 90 rows and train.json:correct 60"),
         ((*TRAIN, "--C", "0"), "--C 0 is not a positive number"),
         ((*TRAIN, "--key", "Y"), "there is no array 'Y'"),

@@ -199,6 +199,7 @@ def test_a_missing_or_foreign_file_is_refused(tmp_path: Path) -> None:
 def test_labels_come_from_every_kind_of_file(tmp_path: Path) -> None:
     (tmp_path / "lists.json").write_text(json.dumps({"ids": ["a", "b", "c", "d"], "y": [1, 0, None, True], "z": 3}))
     (tmp_path / "named.json").write_text(json.dumps({"y": {"a": 1, "b": 0, "c": None, "d": 1}}))
+    (tmp_path / "whole.json").write_text(json.dumps({"a": 1, "b": 0, "c": None, "d": 1}))
     (tmp_path / "rows.json").write_text(
         json.dumps({"rows": [{"id": i, "y": y} for i, y in zip("abcd", (1, 0, None, 1), strict=True)]})
     )
@@ -211,6 +212,8 @@ def test_labels_come_from_every_kind_of_file(tmp_path: Path) -> None:
         found = load_labels(f"{tmp_path / name}:y")
         assert found.ids == ("a", "b", "c", "d"), name
         np.testing.assert_array_equal(found.score, [1, 0, np.nan, 1])
+    assert load_labels(str(tmp_path / "whole.json")).ids == ("a", "b", "c", "d")
+    np.testing.assert_array_equal(load_labels(str(tmp_path / "whole.json")).score, [1, 0, np.nan, 1])
     np.save(tmp_path / "t.npy", np.array([True, False, True]))
     assert load_labels(str(tmp_path / "t.npy")).positive.tolist() == [True, False, True]
     (tmp_path / "bare.json").write_text("[1, 0, 1]")

@@ -284,7 +284,7 @@ def _from_folder(path: Path, key: str | None) -> Features:
     if not (path / CARD).is_file():
         raise InputError(
             f"the folder holds no {CARD}", path=path,
-            remedy="wait until counterclaim capture has finished, or name a file",
+            remedy="name a file of features, or a folder in which counterclaim capture has finished",
         )  # fmt: skip
     try:
         card = json.loads((path / CARD).read_text(encoding="utf-8"))

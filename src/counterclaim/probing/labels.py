@@ -72,7 +72,7 @@ class Labels:
 def load_labels(said: str, threshold: float | None = None) -> Labels:
     """Read labels from ``FILE:KEY``.
 
-    A key of a JSON document (a list, or an object of id to value), a column of JSON rows, JSONL, CSV or parquet, an array of
+    A list or an object of id to value in JSON (the whole document, or under a key), a column of JSON rows, JSONL, CSV or parquet, an array of
     an npz file, ``RUN:COHORT`` or ``RUN:ARM:COHORT`` of a run folder (``RUN:correct=1``), or an npy file, which needs no key.
 
     Args:
@@ -246,9 +246,16 @@ def _from_table(path: Path, key: str | None) -> tuple[list[str] | None, list[Jso
             return list(found), list(found.values())
         ids = next((document[name] for name in IDS if isinstance(document.get(name), list)), None)
         return list(map(str, ids)) if ids is not None and len(ids) == len(found) else None, found
-    if isinstance(document, dict) and not any(isinstance(value, list) for value in document.values()):
+    if (
+        isinstance(document, dict)
+        and key is None
+        and not any(isinstance(item, dict | list) for item in document.values())
+    ):
+        return list(document), list(document.values())
+    if isinstance(document, dict) and (key is None or not any(isinstance(item, list) for item in document.values())):
         raise InputError(
-            f"there is no list or object {key!r} of labels (the keys are {listing(map(shown, document), 12)})",
+            f"{'no key is named' if key is None else f'there is no list or object {key!r} of labels'} "
+            f"(the keys are {listing(map(shown, document), 12)})",
             path=path, remedy=f"name one: {path}:KEY",
         )  # fmt: skip
     return _column(find_rows(file, None).rows, key, path)
