@@ -392,7 +392,7 @@ def test_a_study_file_that_contradicts_itself_is_refused(treatment: str, problem
     ],
 )  # fmt: skip
 def test_an_arm_is_told_in_a_phrase(treatment: str, told: str, placebo: str, home: Path) -> None:
-    change = load(home, treatment).treated.change
+    change = load(home, treatment).arms[1].change
     assert change_told(change_json(change)) == told
     assert change_told(change_json(replace(change, placebo=True))) == placebo
 

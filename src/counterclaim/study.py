@@ -217,6 +217,7 @@ def _arms_told(arms: Sequence[Mapping[str, Json]]) -> list[list[str]]:
     """What was done in each arm of a study of one's own: the control's model and settings, then what differs from them."""
     out: list[list[str]] = []
     control: dict[str, Json] = {}
+    treated = next((arm.get("change") for arm in arms if arm["arm"] == "treated"), None)
     for arm in arms:
         settings = {**arm["decode"], **arm["model"]}
         model = settings.pop("name")
@@ -231,8 +232,9 @@ def _arms_told(arms: Sequence[Mapping[str, Json]]) -> list[list[str]]:
             told = ", ".join([model, *changed])
         else:
             if "change" in arm:
-                dose = f" at dose {arm['dose']:g}" if arm["change"]["operator"] != "tune" else ""
-                changed.insert(0, change_told(arm["change"]) + dose)
+                dose = f", dose {arm['dose']:g}" if arm["change"]["operator"] != "tune" else ""
+                again = dose and arm["arm"] != "treated" and arm["change"] == treated
+                changed.insert(0, ("what was done to treated" if again else change_told(arm["change"])) + dose)
             told = f"the same with {', '.join(changed)}"
         out.append([arm["arm"], told])
     return out
