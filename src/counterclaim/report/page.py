@@ -32,7 +32,7 @@ ITEM_OUTCOMES = ("lost", "gained", "lower", "higher", "both wrong", "both right"
 _MEANING: Mapping[str, str] = {
     VerdictOutcome.SUPPORTED: "The effect is there, and no check that could have killed the claim did.",
     VerdictOutcome.REFUTED: "There is positive evidence against the claim.",
-    VerdictOutcome.INCONCLUSIVE: "The evidence neither carries the claim nor speaks against it.",
+    VerdictOutcome.INCONCLUSIVE: "The evidence neither carries the claim nor refutes it.",
     VerdictOutcome.INVALID: "The measurement cannot be trusted, so nothing is said about the effect.",
 }
 """What each verdict says, in one line."""
