@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -197,11 +198,21 @@ def test_what_cannot_be_read_is_refused_in_one_sentence(run: Path, model: Path, 
         ((write_run(tmp_path / "other", model, revision="sha256:0000"),), "not the model that answered.*revision was sha256:0000"),
         ((write_run(tmp_path / "unnamed", model, named=False),), "nobody says how the model"),
         ((write_run(tmp_path / "adapted", model, adapter_hash="beef"),), "the adapter, .* is not in the run folder"),
+        ((write_run(tmp_path / "gated", model, operator="sidecar"),), "sidecar does not act within the forward pass"),
+        ((follow_ups(run, tmp_path / "asked"), "--arm", "control/recovery", "--model", model), "a scripted next turn"),
     ]  # fmt: skip
     for args, said in refused:
         with pytest.raises(InputError, match=said):
             called("capture", *args, *out)
         assert not (tmp_path / "f").exists()
+
+
+def follow_ups(run: Path, folder: Path) -> Path:
+    """A run whose answers were followed by a scripted next turn."""
+    records = store.read_run(run)
+    records.responses += [replace(each, arm="control/recovery") for each in records.responses]
+    store.write_run(folder, records, {})
+    return folder
 
 
 def test_what_an_operator_had_laid_over_the_model_is_laid_over_it_again(model: Path, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 from counterclaim import store
 from counterclaim.errors import InputError, ModelError
 from counterclaim.experiment.own_answers import labelled
+from counterclaim.generation import FOLLOWS
 from counterclaim.models import open_model
 from counterclaim.models.hf.fingerprint import adapter_hash, edit_hash
 from counterclaim.records import CONTROL, Json, ModelRef, to_json
@@ -63,6 +64,11 @@ def opened(run: Path, which: Which, runtime: Runtime) -> Iterator[tuple[Model, l
         model: Model = held.enter_context(closing(open_model(_spec_of(records, run, which.arm, ref), runtime)))
         _hold_same(model, answers, which.arm)
         if ref.operator is not None:
+            if not operator_named(ref.operator).by_row:
+                raise InputError(
+                    f"{ref.operator} does not act within the forward pass, so nothing reads the answers of {which.arm} as they "
+                    "were given", path=run, remedy="read the arm control, or name a model that reads them with --model",
+                )  # fmt: skip
             folder = _fit_of(run, "edit.json", ref.operator_hash, edit_hash, f"what {ref.operator} has fitted")
             laid = operator_named(ref.operator).on(
                 model, folder, 1.0 if ref.operator_dose is None else ref.operator_dose
@@ -86,6 +92,11 @@ def _chosen(records: Records, run: Path, which: Which) -> list[Labelled]:
             path=run,
             remedy=f"name one with --arm: {', '.join(arms) or 'it has none'}",
         )
+    if which.arm.partition(FOLLOWS)[0] in arms and FOLLOWS in which.arm:
+        raise InputError(
+            f"{which.arm} answers a scripted next turn, after a conversation that is not read here", path=run,
+            remedy=f"name the arm itself: {which.arm.partition(FOLLOWS)[0]}",
+        )  # fmt: skip
     answers = labelled(records, which.arm)
     replicates = sorted({answer.response.replicate for answer in answers})
     if which.replicate is not None:
