@@ -43,7 +43,10 @@ def worlds(
 def bench(
     only: Annotated[
         list[str] | None,
-        typer.Option(help="Only this group: audits, sandbox, endpoint, pipeline, statistics or generation; repeat."),
+        typer.Option(
+            help="Only this group: audits, sandbox, endpoint, pipeline, statistics, probes, generation, edits, capture, "
+            "capture-nnsight or training; repeat."
+        ),
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Fewer repetitions, smaller sizes.")] = False,
     as_json: Json = False,
