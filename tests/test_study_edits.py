@@ -405,6 +405,13 @@ def test_a_test_prompt_cannot_be_learnt_from(home: Path, tmp_path: Path) -> None
         outline(load(home, text))
 
 
+def test_a_second_model_that_cannot_be_read_is_refused_before_anything_is_asked(home: Path) -> None:
+    with pytest.raises(
+        ModelError, match=r"sidecar cannot change http://127.0.0.1:9/v1#m: .* does not offer activations"
+    ):
+        outline(load(home, f'{SIDECAR}\n[pipeline]\nsecond_model = "http://127.0.0.1:9/v1#m"\n'))
+
+
 def test_an_endpoint_shows_no_activations(home: Path) -> None:
     head = HEAD.replace('model = "model"', 'model = "http://127.0.0.1:9/v1#m"')
     with pytest.raises(

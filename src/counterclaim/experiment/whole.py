@@ -51,7 +51,10 @@ def _prepare(plan: StudyPlan) -> _Prepared:
     notes: list[str] = []
     prompts = choose_prompts(plan.prompts, notes.append)
     scoring.hold_gold(chosen, prompts)
-    hold(plan.arms, prompts, _asking(plan))
+    arms = list(plan.arms)
+    if plan.steps is not None and plan.steps.second_model is not None:  # is read as the sidecar's own model is
+        arms.append(replace(arms[1], model=replace(arms[1].model, name=plan.steps.second_model)))
+    hold(arms, prompts, _asking(plan))
     by_axis = {axis: [item.name] for item in chosen for axis in item.axes.values()}
     turns = {item.instrument.name: item.instrument.follow_up for item in chosen}
     return _Prepared(
