@@ -15,7 +15,7 @@ from counterclaim.errors import InputError
 
 @app.command(
     "export-tempered",
-    epilog="Example: `counterclaim export-tempered run/fits/tempered-seed0 --model Qwen/Qwen3-0.6B --scale 0.5 --out tempered/`",
+    epilog="Example: `counterclaim export-tempered run/fits/treated-seed0 --model Qwen/Qwen3-0.6B --scale 0.5 --out tempered/`",
 )
 def export_tempered(
     edit: Annotated[Path, typer.Argument(help="The folder that temper or steer left: RUN/fits/ARM-seed0.")],

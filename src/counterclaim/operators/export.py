@@ -24,6 +24,7 @@ from counterclaim.errors import InputError, ModelError
 from counterclaim.models import open_model
 from counterclaim.models.hf.edits import Edit, Overlay, Piece, hold_edit, load_edit
 from counterclaim.models.hf.fingerprint import edit_hash
+from counterclaim.models.hf.loading import without_progress_bar
 from counterclaim.models.hf.model import HfModel
 from counterclaim.models.hf.sites import heads_of, place
 from counterclaim.operators.reading import readable
@@ -190,7 +191,8 @@ def _logits(network: Any, overlay: Overlay | None = None) -> Tensor:
 
 
 def _save(model: HfModel, made: Path) -> None:
-    model.network.save_pretrained(made)
+    with without_progress_bar():
+        model.network.save_pretrained(made)
     model.tokenizer.save_pretrained(made)
     config, settings = model.network.config, cast(Any, GenerationConfig)
     try:  # what the checkpoint asks for when it is served, which answers of ours leave out

@@ -84,7 +84,7 @@ def _fitted(card: Mapping[str, Any]) -> str:
         case "temper":
             heads = [f"{layer}.{head}" for layer, head in card["heads"]]
             more = f" and {len(heads) - _MOST_HEADS} more" if len(heads) > _MOST_HEADS else ""
-            named = f"{random}heads {', '.join(heads[:_MOST_HEADS])}{more}"
+            named = f"{random}heads (layer.head) {', '.join(heads[:_MOST_HEADS])}{more}"
             return named if random or not card.get("chosen") else f"{named}, {card['chosen']}"
         case "steer":
             where = ", ".join(f"layer {row['layer']} (norm {number(row.get('norm'))})" for row in card["layers"])

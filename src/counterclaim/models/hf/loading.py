@@ -103,7 +103,7 @@ def settings(ends: frozenset[int], pad: int, **more: Any) -> Any:
 
 def _network(source: str, spec: ModelSpec, dtype: torch.dtype | str, device: torch.device) -> Any:
     load: Any = AutoModelForCausalLM.from_pretrained
-    with _explained(spec, "weights"), _without_progress_bar():
+    with _explained(spec, "weights"), without_progress_bar():
         network, info = load(
             source,
             revision=spec.revision,
@@ -201,8 +201,8 @@ def _first_sentence(error: Exception) -> str:
 
 
 @contextmanager
-def _without_progress_bar() -> Iterator[None]:
-    """No bar for reading weights from disk; those of downloads are the hub's own and stay."""
+def without_progress_bar() -> Iterator[None]:
+    """No bar for reading weights from disk or writing them; those of downloads are the hub's own and stay."""
     chatter: Any = transformers_logging
     shown = chatter.is_progress_bar_enabled()
     chatter.disable_progress_bar()
