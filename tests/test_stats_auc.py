@@ -184,7 +184,9 @@ def test_bad_shapes_and_numbers_are_refused() -> None:
 
 
 @pytest.mark.parametrize(("positives", "negatives"), [(55, 138), (9, 184), (40, 40)])
-def test_the_auc_that_a_design_can_tell_from_chance_is_told_in_four_draws_of_five(positives: int, negatives: int) -> None:
+def test_the_auc_that_a_design_can_tell_from_chance_is_told_in_four_draws_of_five(
+    positives: int, negatives: int
+) -> None:
     area = stats.mde_auc(positives, negatives)
     separation = 2**0.5 * NormalDist().inv_cdf(area)
     rng = np.random.default_rng(positives)
