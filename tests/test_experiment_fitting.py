@@ -65,7 +65,7 @@ def test_prompts_whose_gold_the_oracle_cannot_read_are_refused(tmp_path: Path) -
 
 
 def test_a_model_that_does_not_train_is_refused() -> None:
-    with pytest.raises(ModelError, match="tune cannot change .*: its backend"):
+    with pytest.raises(ModelError, match=r"tune cannot change .*: its backend"):
         fitting.hold([arm(model=ModelSpec("world:clean/control"))])
 
 
