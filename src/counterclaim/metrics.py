@@ -23,6 +23,12 @@ Floats = npt.NDArray[np.float64]
 CELLS = ("cr", "hr", "cw", "hw")
 """Columns of a cell-count array, in this order."""
 
+COHORT_WORDS: Mapping[str, str] = {
+    "cr": "asserted and right (cr)", "hr": "hedged and right (hr)", "cw": "asserted and wrong (cw)",
+    "hw": "hedged and wrong (hw)",
+}  # fmt: skip
+"""Cells in words, for those who have not met their names."""
+
 
 @dataclass(frozen=True, slots=True)
 class Metric:

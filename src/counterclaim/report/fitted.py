@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from counterclaim.metrics import COHORT_WORDS
 from counterclaim.records import Json
 from counterclaim.report.page import Page
 from counterclaim.report.words import number, one_line
@@ -113,7 +114,8 @@ def _learnt(card: Mapping[str, Any]) -> str:
 
 
 def _cohorts(told: Mapping[str, Any], one: str, other: str) -> str:
-    return " against ".join(f"{told[side]['n']} answers {told[side]['name']}" for side in (one, other))
+    sides = [(told[side]["n"], str(told[side]["name"])) for side in (one, other)]
+    return " against ".join(f"{n} answers {COHORT_WORDS.get(name, name)}" for n, name in sides)
 
 
 def _entries(page: Page) -> list[Mapping[str, Json]]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from counterclaim.errors import InputError
-from counterclaim.metrics import in_cohort
+from counterclaim.metrics import COHORT_WORDS, in_cohort
 from counterclaim.records import Json
 from counterclaim.spec._choices import Doses, PromptChoice, prompts_schema
 
@@ -444,11 +444,6 @@ def edit_schemas() -> dict[str, type[BaseModel]]:
     }  # fmt: skip
 
 
-_CELLS_TOLD: Mapping[str, str] = {
-    "cr": "asserted and right (cr)", "hr": "hedged and right (hr)", "cw": "asserted and wrong (cw)", "hw": "hedged and wrong (hw)",
-}  # fmt: skip
-
-
 def edit_told(said: Mapping[str, Any]) -> str:
     """How an edit changes a model, in a phrase, from what ``change_json`` spelt."""
     fits = f"{len(said['seeds'])} fits of " if len(said["seeds"]) > 1 else ""
@@ -459,7 +454,7 @@ def edit_told(said: Mapping[str, Any]) -> str:
                 return f"{fits}{len(said['heads']) or said['top']} random heads tempered"
             if said["heads"]:
                 return f"{fits}{', '.join(f'layer {layer} head {head}' for layer, head in said['heads'])} tempered"
-            cohort, against = (_CELLS_TOLD.get(said[side], said[side]) for side in ("cohort", "against"))
+            cohort, against = (COHORT_WORDS.get(said[side], said[side]) for side in ("cohort", "against"))
             return (
                 f"{fits}{said['top']} heads tempered, chosen by {said['rank_by']} in answers {cohort} against {against}"
             )
