@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+
+# Read once, when numpy is imported. Workers of pytest share the cores, and threads of small products that compete for them
+# make these ten times slower.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
