@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 
 from counterclaim import stats
-from counterclaim.checks.wording import needs_two_arms, not_run, pass_on, percent, with_interval
+from counterclaim.checks.wording import needs_two_arms, not_run, pass_on
 from counterclaim.effect import SEED, Effect, cluster_mean, cluster_sum
 from counterclaim.evidence import Evidence
 from counterclaim.metrics import Floats
@@ -24,6 +24,7 @@ from counterclaim.records import (
     Response,
 )
 from counterclaim.registry import Finding, check
+from counterclaim.wording import percent, with_interval
 
 
 @check(

@@ -10,13 +10,14 @@ from typing import Literal
 import numpy as np
 
 from counterclaim import stats
-from counterclaim.checks.wording import listing, needs_two_arms, not_run, number, pass_on, percent, with_interval
+from counterclaim.checks.wording import needs_two_arms, not_run, pass_on
 from counterclaim.effect import SEED, Effect, cluster_mean, cluster_sum
 from counterclaim.evidence import Arm, Evidence
 from counterclaim.metrics import METRICS, Floats, Metric, resolve
 from counterclaim.records import CONTROL, DO_NOTHING, PROMPT_BASELINE, TREATED, Estimate, Guard, Json, Outcome
 from counterclaim.registry import Finding, check
 from counterclaim.text import STYLE_FEATURES, split_think, style
+from counterclaim.wording import listing, number, percent, with_interval
 
 ANCHOR_LOSS = 0.05  # loss of a capability anchor that nobody declared but that is in the files
 MOST_TEXTS = 4_000

@@ -6,12 +6,13 @@ import numpy as np
 from scipy.special import ndtri
 
 from counterclaim import stats
-from counterclaim.checks.wording import needs_two_arms, not_run, number, pass_on, with_interval
+from counterclaim.checks.wording import needs_two_arms, not_run, pass_on
 from counterclaim.effect import cluster_mean
 from counterclaim.evidence import Arm, Evidence
 from counterclaim.metrics import METRICS, Metric
 from counterclaim.records import Json, Outcome
 from counterclaim.registry import Finding, check
+from counterclaim.wording import number, with_interval
 
 POWER = 0.8
 

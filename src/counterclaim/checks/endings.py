@@ -9,13 +9,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from counterclaim import stats
-from counterclaim.checks.wording import listing, needs_responses, not_run, number, percent, with_interval
+from counterclaim.checks.wording import needs_responses, not_run
 from counterclaim.effect import Effect
 from counterclaim.evidence import Arm, Evidence
 from counterclaim.importers.finish import describe_inference, storage_clip
 from counterclaim.records import Estimate, FinishReason, Json, Outcome, Provenance
 from counterclaim.registry import Finding, check
 from counterclaim.text import estimate_tokens
+from counterclaim.wording import listing, number, percent, with_interval
 
 UNKNOWN_ALLOWED = 0.05  # more endings than this that nobody knows, and truncation is unknown
 NEGLIGIBLE = 0.02  # cut answers up to this share cannot carry an effect of a few points

@@ -9,13 +9,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from counterclaim import stats
-from counterclaim.checks.wording import listing, needs_responses, not_run, pass_on, percent, with_interval
+from counterclaim.checks.wording import needs_responses, not_run, pass_on
 from counterclaim.errors import InputError
 from counterclaim.evidence import Arm, Evidence
 from counterclaim.metrics import Floats
 from counterclaim.records import Estimate, Json, Outcome
 from counterclaim.registry import Finding, check
 from counterclaim.text import content_words
+from counterclaim.wording import listing, percent, with_interval
 
 SAMPLE = 150  # rows compared per join; enough to tell a join from a shuffle many times over
 SEARCHED = 2_000  # rows among which a better partner is looked for

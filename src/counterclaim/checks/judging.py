@@ -7,12 +7,13 @@ from collections import Counter, defaultdict
 import numpy as np
 
 from counterclaim import stats
-from counterclaim.checks.wording import listing, needs_responses, not_run, number, pass_on, percent, with_interval
+from counterclaim.checks.wording import needs_responses, not_run, pass_on
 from counterclaim.effect import Effect
 from counterclaim.evidence import Evidence
 from counterclaim.metrics import Floats, Metric
 from counterclaim.records import LABELS, Json, Outcome
 from counterclaim.registry import Finding, check
+from counterclaim.wording import listing, number, percent, with_interval
 
 STUCK = 0.98
 FEW = 20  # values below which an axis cannot be called stuck, nor alive

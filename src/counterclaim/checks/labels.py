@@ -7,11 +7,12 @@ from itertools import combinations
 import numpy as np
 
 from counterclaim import stats
-from counterclaim.checks.wording import listing, needs_responses, not_run, number, percent, with_interval
+from counterclaim.checks.wording import needs_responses, not_run
 from counterclaim.evidence import Arm, Evidence
 from counterclaim.metrics import Floats, find_axis
 from counterclaim.records import Json, Outcome
 from counterclaim.registry import Finding, check
+from counterclaim.wording import listing, number, percent, with_interval
 
 THRESHOLD = 0.5  # coverage at which an answer counts as correct (design: measures)
 RATING_AT = 4.0  # five-point ratings are binarised at >= 4 (design: measures)

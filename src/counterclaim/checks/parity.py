@@ -7,10 +7,11 @@ from collections.abc import Hashable, Iterable
 from dataclasses import fields
 from typing import Any
 
-from counterclaim.checks.wording import listing, needs_responses, needs_two_arms, not_run
+from counterclaim.checks.wording import needs_responses, needs_two_arms, not_run
 from counterclaim.evidence import Arm, Evidence
 from counterclaim.records import Decode, ModelRef, Outcome, model_family
 from counterclaim.registry import Finding, check
+from counterclaim.wording import listing
 
 _DECODE = tuple(item.name for item in fields(Decode) if item.name != "seed")
 _MODEL = ("dtype", "quantisation")

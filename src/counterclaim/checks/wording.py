@@ -5,18 +5,6 @@ from __future__ import annotations
 from counterclaim.evidence import Evidence
 from counterclaim.records import Outcome
 from counterclaim.registry import Finding
-from counterclaim.wording import listing, number, percent, with_interval
-
-__all__ = [
-    "listing",
-    "needs_responses",
-    "needs_two_arms",
-    "not_run",
-    "number",
-    "pass_on",
-    "percent",
-    "with_interval",
-]
 
 
 def pass_on(evidence: Evidence, flag: str, table: str) -> str:
