@@ -225,7 +225,8 @@ def test_a_classifier_that_cannot_be_read_is_a_row_with_its_reason() -> None:
     assert fourth["tried"] == len(fourth["rows"]) - 1
 
 
-def test_a_classifier_of_single_tokens_goes_through_the_steps() -> None:
+@pytest.mark.parametrize("name", ["attention", "max"])
+def test_a_classifier_of_single_tokens_goes_through_the_steps(name: Any) -> None:
     rng = np.random.default_rng(0)
     subject = planted(15, {RIGHT: (FAR, FAR)}, n=(60, 80))
     pooled = subject.read("last", 1, "last")
@@ -234,7 +235,7 @@ def test_a_classifier_of_single_tokens_goes_through_the_steps() -> None:
         return tuple([np.vstack([rng.normal(0, 0.1, (2, 5)), row]) for row in side] for side in pooled)
 
     whole = replace(subject, read_tokens=tokens)
-    found = put_through(whole, probe=ProbePlan(classifier="attention"), permutations=3, splits=1)
+    found = put_through(whole, probe=ProbePlan(classifier=name), permutations=3, splits=1)
     assert found["steps"][1]["tests"][0]["estimate"]["estimate"] > 0.8
     assert found["pca"] is None
     assert found["c2st_auc"] is None

@@ -266,6 +266,30 @@ def test_a_careful_sidecar_asks_again(home: Path) -> None:
     assert not any((said["treated", ""][prompt] or "").startswith("Are you sure?") for prompt in asked)
 
 
+def test_answers_that_cannot_be_asked_for_again_are_errors_and_the_others_stand(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where the second conversation is longer than the model's context."""
+    from counterclaim.models.hf.model import HfModel
+
+    answer = HfModel.answer
+
+    def refuses(self: HfModel, asks: Any, decode: Any, done: Any = ()) -> Any:
+        if any(ask.key.endswith("/careful") for ask in asks):
+            raise ModelError("none of the prompts can be answered")
+        return answer(self, asks, decode, done)
+
+    monkeypatch.setattr(HfModel, "answer", refuses)
+    text = SIDECAR.partition("says = ")[0] + 'action = "careful"\n'
+    study.run(load(home, text), tmp_path / "run")
+    told = answers(tmp_path / "run")
+    failed = {prompt for prompt, each in told["treated", ""].items() if each.error is not None}
+    assert failed
+    assert len(failed) < 10
+    assert all("asked for again" in str(told["treated", ""][prompt].error) for prompt in failed)
+    assert all(each.error is None for each in told["control", ""].values())
+
+
 # what is refused ------------------------------------------------------------------------------------------------------
 
 

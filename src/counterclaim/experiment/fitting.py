@@ -463,7 +463,7 @@ def follow(arms: Sequence[ArmPlan], folder: Path, runtime: Runtime, watchers: Wa
     """Train along in a process that is not the first: the adapters that the first trains, in its order, and nothing else.
 
     Raises:
-        InputError, ModelError: as ``train``; or this process does not find what the first one found.
+        InputError, ModelError: as ``fit_all``; or this process does not find what the first one found.
     """
     arms = [arm for arm in arms if isinstance(arm.change, TunePlan)]
     if not arms:

@@ -175,7 +175,7 @@ def _subject(
         read=features,
         labels={axis: _pair(kept, axis) for axis in axes},
         ids=(_ids(kept[0]), _ids(kept[1])),
-        read_tokens=tokens if any(probe.classifier == "attention" for probe in probes) else None,
+        read_tokens=tokens if any(probe.reads_tokens for probe in probes) else None,
         asserted=None if any(np.isnan(side).all() for side in asserted) else asserted,
         cut=_cut(kept),
         style=(_style(kept[0]), _style(kept[1])),

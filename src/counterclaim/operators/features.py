@@ -30,7 +30,7 @@ def read_for(
     """
     n = len(layers_of(model.network))
     layers = {layer for probe in probes for layer in _layers(probe.layer, probe.average, n)}
-    tokens = TOKENS if any(probe.classifier == "attention" for probe in probes) else 0
+    tokens = TOKENS if any(probe.reads_tokens for probe in probes) else 0
     ordered = sorted(layers, key=lambda layer: n if layer == "last" else layer)
     positions = tuple(dict.fromkeys(probe.position for probe in probes))
     return read(model, told, Read(tuple(ordered), positions, tokens=tokens), watch)
@@ -52,7 +52,7 @@ def tokens_of(blocks: Mapping[str, NDArray[Any]], layer: Layer) -> list[Floats]:
 
 def probe_features(found: Activations, probe: ProbePlan, n_layers: int) -> Floats | list[Floats]:
     """What one probe reads, of the answers that could be read."""
-    if probe.classifier == "attention":
+    if probe.reads_tokens:
         return tokens_of(found.blocks, probe.layer)
     return rows_of(found.blocks, probe.layer, probe.average, probe.position, n_layers)
 

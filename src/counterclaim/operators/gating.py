@@ -26,7 +26,7 @@ from counterclaim.operators.features import probe_features, read_for
 from counterclaim.operators.reading import readable, told, was_cut
 from counterclaim.probing.gates import choose_threshold, probability
 from counterclaim.probing.probe import fit_probe, out_of_fold
-from counterclaim.records import Decode, Json, Message, ModelRef
+from counterclaim.records import Decode, FinishReason, Json, Message, ModelRef
 from counterclaim.registry import Answer, Ask, Fitting, Labelled, Model
 from counterclaim.spec import ProbePlan, SidecarPlan
 from counterclaim.store import dump, write_new
@@ -195,7 +195,11 @@ class Gated:
         ]
         if not asks:
             return {}
-        said = dict(pair for batch in self._model.answer(asks, decode) for pair in batch)
+        try:
+            said = dict(pair for batch in self._model.answer(asks, decode) for pair in batch)
+        except ModelError as error:  # none of them can be asked, as where all are too long now: the other answers stand
+            refused = Answer(None, FinishReason.ERROR, error=f"it could not be asked for again: {error}")
+            return dict.fromkeys([i for i, _, _ in low], refused)
         return {i: said[at] for at, (i, _, _) in enumerate(low)}
 
 

@@ -134,7 +134,7 @@ def five_steps(
     steps.append(_second_model(first, second, probe, plan, seed, level))
     say("telling why")
     x, z = (_taken(side, at) for side, at in zip(bench.features(probe), own.kept, strict=True))
-    pooled = probe.classifier != "attention"
+    pooled = not probe.reads_tokens
     apart = (
         c2st(x, z, splits=min(5, plan.splits), permutations=min(200, plan.permutations), seed=seed, level=level)
         if pooled
@@ -230,7 +230,7 @@ class _Bench:
 
     def features(self, probe: ProbePlan) -> tuple[Tokens, Tokens]:
         """What the probe reads: (n, d) and (m, d), or lists of (tokens, d). Raises InputError where it cannot be read."""
-        if probe.classifier != "attention":
+        if not probe.reads_tokens:
             return self.subject.read(probe.layer, probe.average, probe.position)
         if self.subject.read_tokens is None:
             raise InputError("single tokens of the answers were not kept", remedy="try another classifier")
@@ -537,8 +537,8 @@ def _tried(subject: Subject, probe: ProbePlan, plan: FiveSteps) -> list[ProbePla
     made = [probe]
     made += [replace(probe, layer=layer, average=1, position=at) for layer in layers for at in plan.positions]
     made += [replace(probe, average=average, position=at) for average in averages for at in plan.positions]
-    made += [replace(probe, average=1, classifier=name) for name in plan.classifiers if name == "attention"]
-    made += [replace(probe, classifier=name) for name in plan.classifiers if name != "attention"]
+    others = [replace(probe, classifier=name) for name in plan.classifiers]
+    made += [replace(one, average=1) if one.reads_tokens else one for one in others]
     made += [replace(probe, C=strength) for strength in plan.C]
     return list(dict.fromkeys(made))
 

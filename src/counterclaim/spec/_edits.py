@@ -21,7 +21,7 @@ Kind = Literal["add", "ablate", "project"]
 Span = Literal["response", "all"]
 Position = Literal["last", "mean", "prompt-end"]
 Layer = int | Literal["last"]
-Classifier = Literal["logistic", "rbf", "mlp", "attention"]
+Classifier = Literal["logistic", "rbf", "mlp", "attention", "max"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +127,11 @@ class ProbePlan:
     classifier: Classifier = "logistic"
     C: float = 1.0
     folds: int = 5
+
+    @property
+    def reads_tokens(self) -> bool:
+        """Whether the classifier reads every token of an answer, and not one row of features."""
+        return self.classifier in ("attention", "max")
 
 
 @dataclass(frozen=True, slots=True)
