@@ -1,0 +1,1 @@
+"""What the numbers that a paper reported can support."""

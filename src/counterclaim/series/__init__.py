@@ -1,0 +1,1 @@
+"""Several studies run one after another, told on one page."""

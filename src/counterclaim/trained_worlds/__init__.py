@@ -1,0 +1,1 @@
+"""Planted studies on tiny real models, drawn many times."""
