@@ -8,14 +8,28 @@ from typing import Any
 import numpy as np
 import pytest
 
-from counterclaim import calibration, checks
-from counterclaim.calibration import check_rates, naive_positive, promises, tally
+from counterclaim import checks
+from counterclaim.calibration import (
+    PROTOCOLS,
+    Judged,
+    check_rates,
+    drawing,
+    judge,
+    naive,
+    naive_positive,
+    naive_test,
+    promises,
+    tally,
+)
+from counterclaim.effect import ArmCounts, Counts
 from counterclaim.errors import InputError
 from counterclaim.evidence import Evidence
 from counterclaim.records import Outcome, VerdictOutcome
 from counterclaim.registry import checks as registered
 from counterclaim.verdict import decide
 from counterclaim.worlds import WORLDS, draw
+from counterclaim.worlds.builder import Knobs, Study
+from counterclaim.worlds.fair import use_seeds
 
 
 def test_the_table_has_the_shape_of_the_contract() -> None:
@@ -30,7 +44,11 @@ def test_the_table_has_the_shape_of_the_contract() -> None:
         assert sum(row["verdicts"].values()) == pytest.approx(1)
         assert set(row["checks"]) == names
         assert all(sum(shares.values()) == pytest.approx(1) for shares in row["checks"].values())
+        assert row["trained"] is False
+        assert set(row["naive"]) == set(PROTOCOLS)
         assert 0 <= row["naive"]["mean_test_positive"] <= 1
+        assert row["naive"]["single_seed_positive"] is None  # there is one seed
+        assert all(low <= row["verdicts"][word] <= high for word, (low, high) in row["intervals"].items())
     assert {rates["check"] for rates in table["check_rates"]} == names
     assert json.loads(json.dumps(table, allow_nan=False)) == table
 
@@ -71,14 +89,17 @@ def test_what_cannot_be_drawn_is_refused(bad: dict[str, Any]) -> None:
 def test_thread_settings_are_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     monkeypatch.delenv("MKL_NUM_THREADS", raising=False)
-    before = dict(calibration.os.environ)
-    with calibration._one_thread_each():
-        assert calibration.os.environ["OMP_NUM_THREADS"] == calibration.os.environ["MKL_NUM_THREADS"] == "1"
-    assert dict(calibration.os.environ) == before
+    before = dict(drawing.os.environ)
+    with drawing._one_thread_each():
+        assert drawing.os.environ["OMP_NUM_THREADS"] == drawing.os.environ["MKL_NUM_THREADS"] == "1"
+    assert dict(drawing.os.environ) == before
 
 
 def row(world: str, truth: str, **verdicts: float) -> dict[str, Any]:
-    return {"world": world, "truth": truth, "verdicts": {o.value: verdicts.get(o.value, 0.0) for o in VerdictOutcome}}
+    return {
+        "world": world, "truth": truth, "expected": ["REFUTED"] if world == "null" else ["INCONCLUSIVE", "REFUTED"],
+        "verdicts": {o.value: verdicts.get(o.value, 0.0) for o in VerdictOutcome},
+    }  # fmt: skip
 
 
 GOOD = [
@@ -157,7 +178,7 @@ def test_the_naive_test_is_the_t_test_that_everybody_runs(name: str) -> None:
 def test_the_naive_ratio_test_has_the_textbook_standard_error() -> None:
     evidence = draw("clean_asymmetry", 0)
     for arm in evidence.pair:
-        value, variance, n = calibration._moments(evidence.metric, arm)
+        value, variance, n = naive._moments(evidence.metric, arm)
         cr, hr, cw, hw = arm.cells().sum(axis=0)
         right, wrong = cr / (cr + hr), cw / (cw + hw)
         textbook = right * (1 - right) / (cr + hr) + wrong * (1 - wrong) / (cw + hw)
@@ -167,7 +188,7 @@ def test_the_naive_ratio_test_has_the_textbook_standard_error() -> None:
 
 
 def test_the_naive_auc_test_has_the_standard_error_of_repeated_draws() -> None:
-    found = [calibration._moments(e.metric, e.control) for e in (draw("endpoint_whole", seed) for seed in range(60))]
+    found = [naive._moments(e.metric, e.control) for e in (draw("endpoint_whole", seed) for seed in range(60))]
     values, variances = np.array([x[0] for x in found]), np.array([x[1] for x in found])
     assert values.mean() == pytest.approx(0.7, abs=0.02)
     assert values.std(ddof=1) == pytest.approx(variances.mean() ** 0.5, rel=0.3)
@@ -178,3 +199,73 @@ def test_the_naive_test_is_taken_in_where_the_verdict_is_not() -> None:
     for line in table["worlds"]:
         assert line["naive"]["mean_test_positive"] == 1
         assert line["verdicts"]["SUPPORTED"] == 0
+
+
+def test_the_naive_difference_and_p_are_those_of_the_t_test() -> None:
+    from scipy.stats import ttest_ind
+
+    evidence = draw("clean", 0)
+    control, treated = (arm.values(evidence.metric) for arm in evidence.pair)
+    difference, p = naive_test(evidence)
+    assert difference == pytest.approx(treated.mean() - control.mean())
+    assert p == pytest.approx(ttest_ind(treated, control, equal_var=False).pvalue, rel=1e-9)
+
+
+def test_the_naive_test_reads_counts_and_says_nothing_where_nothing_varies() -> None:
+    claim = draw("clean", 0).claim
+    counted = Evidence(claim, {}, counts=Counts(ArmCounts(20, 100), ArmCounts(50, 100)))
+    difference, p = naive_test(counted)
+    assert difference == pytest.approx(0.3)
+    assert p < 1e-4
+    assert [protocol(counted) for protocol in PROTOCOLS.values()] == [True, None, None, None]
+    constant = Evidence(claim, {}, counts=Counts(ArmCounts(0, 100), ArmCounts(100, 100)))
+    assert naive_test(constant)[0] == 1
+    assert np.isnan(naive_test(constant)[1])
+    assert not naive_positive(constant)
+
+
+def seeds_that_show(*shifts: float) -> Evidence:
+    """A study of a few training seeds, each with an effect of its own."""
+    study = Study(Knobs(np.random.default_rng(0), 100, 0.0, 0.0))
+    use_seeds(study, np.array(shifts))
+    return study.evidence(200)
+
+
+@pytest.mark.parametrize(("shifts", "positive"), [((0.3, 0.0, 0.0), True), ((0.0, 0.3, 0.3), False)])
+def test_a_single_seed_is_the_first_one_alone(shifts: tuple[float, ...], positive: bool) -> None:
+    evidence = seeds_that_show(*shifts)
+    assert PROTOCOLS["single_seed_positive"](evidence) is positive
+    first = evidence.treated.replicates == "0"
+    alone = evidence.effect_of(evidence.metric, keep=(np.ones(100, bool), first)).difference.estimate
+    assert alone == pytest.approx(shifts[0], abs=0.06)
+
+
+def test_cross_validation_alone_believes_a_probe_that_forgets_and_not_one_that_knows_nothing() -> None:
+    cv_only = PROTOCOLS["cv_only_positive"]
+    assert cv_only(draw("probe_holds", 0)) is True
+    assert cv_only(draw("probe_forgets", 0)) is True
+    assert [cv_only(draw("lucky_layer", seed)) for seed in range(3)].count(True) <= 1
+    assert cv_only(draw("clean", 0)) is None
+
+
+def test_the_best_of_many_thresholds_is_found_by_whoever_looks_for_it() -> None:
+    best = PROTOCOLS["best_threshold_positive"]
+    cuts = [draw("best_cut", seed) for seed in range(20)]
+    assert sum(bool(best(evidence)) for evidence in cuts) >= 4
+    assert sum(naive_positive(evidence) for evidence in cuts) <= 3
+    assert best(draw("probe_forgets", 0)) is True  # peeked on the fresh answers
+    assert best(draw("clean", 0)) is None
+    peeked = [draw("threshold_peeked", seed) for seed in range(6)]
+    assert [best(evidence) for evidence in peeked] == [naive_positive(evidence) for evidence in peeked]
+
+
+def test_naive_protocols_are_taken_in_where_the_verdict_is_not() -> None:
+    for world, protocol in (("noisy_seeds", "single_seed_positive"), ("probe_forgets", "cv_only_positive")):
+        line = tally(8, [world], jobs=1)["worlds"][0]
+        assert line["naive"][protocol] > 0.1
+        assert line["verdicts"]["SUPPORTED"] == 0
+
+
+def test_what_came_of_a_draw_survives_a_journal() -> None:
+    judged = judge(draw("underpowered", 0))
+    assert Judged(**json.loads(json.dumps(judged.to_json()))) == judged

@@ -159,10 +159,19 @@ def show_profile(file: Path, result: dict[str, Any]) -> None:
     show_checks(console, result["checks"])
 
 
+NAIVE = {
+    "mean_test_positive": "means +",
+    "single_seed_positive": "one seed +",
+    "cv_only_positive": "CV only +",
+    "best_threshold_positive": "best cut +",
+}
+"""Headings of the naive protocols."""
+
+
 def show_worlds(table: dict[str, Any], promises: Any) -> None:
     console = terminal()
     words = ("SUPPORTED", "REFUTED", "INCONCLUSIVE", "INVALID")
-    shown = table_of("world", "n", *(word[:7].lower() for word in words), "naive +", "checks that fired")
+    shown = table_of("world", "n", *(word[:7].lower() for word in words), *NAIVE.values(), "checks that fired")
     truth = ""
     for row in sorted(table["worlds"], key=lambda row: row["truth"]):
         if row["truth"] != truth:
@@ -170,11 +179,12 @@ def show_worlds(table: dict[str, Any], promises: Any) -> None:
             shown.add_row(f"[bold]{truth}[/]")
         fired = [f"{name} {f['FAIL']:.0%}" for name, f in row["checks"].items() if f.get("FAIL", 0) >= 0.05]
         shares = [f"{row['verdicts'].get(word, 0):.1%}" for word in words]
-        naive = f"{row['naive']['mean_test_positive']:.1%}"
-        shown.add_row(row["world"], str(row["n"]), *shares, naive, ", ".join(fired))
+        naive = ["" if row["naive"][name] is None else f"{row['naive'][name]:.1%}" for name in NAIVE]
+        shown.add_row(row["world"], str(row["n"]), *shares, *naive, ", ".join(fired))
     console.print(shown)
     print(
-        f"\n{table['draws']} draws of each world. “naive +”: two means compared, p < 0.05 in the claimed direction.\n"
+        f"\n{table['draws']} draws of each world. Naive protocols, each taken in (+) at p < 0.05 in the claimed direction: two\n"
+        "means compared; one training seed alone; a probe's cross-validation alone; the best of all thresholds.\n"
     )
     for promise in promises:
         kept = "kept  " if promise.holds else "BROKEN"

@@ -6,10 +6,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from counterclaim.worlds.builder import GUARDS, Axis, Knobs, Study
+from counterclaim.probing.gates import KEEP, SWEEP
+from counterclaim.worlds.builder import GUARDS, TUNED, Axis, Knobs, Study
 from counterclaim.worlds.fair import (
     SEEDS,
     calibrated,
+    deliver,
     prompted,
     speak_and_mend,
     think,
@@ -178,11 +180,31 @@ def dose_flat_asymmetry(knobs: Knobs) -> Study:
 
 @world(
     "threshold_peeked", "artefact", "REFUTED INCONCLUSIVE",
-    "Of 91 gates the one that did best on the test set is claimed.", effect=0.1,
+    "Of twenty confidences that know nothing, each with 91 thresholds, the gate that did best on the test set is claimed.",
 )  # fmt: skip
 def threshold_peeked(knobs: Knobs) -> Study:
-    study = Study(knobs, shift=knobs.effect)
+    study = Study(knobs, metric="assertion_asymmetry", direction="decrease", margin=0.1, asserts=((0.95, 0.95),) * 2)
+    confidence = study.rng.random((AXES, 1, study.n))
+    right = study.control.correct
+    gates = study.control.asserts & (confidence >= SWEEP[:, None])
+    asserted = [(gates & row).sum(axis=2) / max(int(row.sum()), 1) for row in (right, ~right)]
+    asymmetry = np.where(asserted[0] >= KEEP, asserted[1] - asserted[0], np.inf)
+    best = np.unravel_index(int(asymmetry.argmin()), asymmetry.shape)
+    study.treated = study.control.twin("treated", asserts=gates[best], model=TUNED)
     study.claim = replace(study.claim, thresholds_chosen_on="test")
+    return study
+
+
+@world(
+    "best_cut", "no effect", "REFUTED INCONCLUSIVE",
+    "Right and wrong are a score of pure noise, cut in two; whoever may choose the cut finds one at which accuracy rises.",
+    n=300,
+)  # fmt: skip
+def best_cut(knobs: Knobs) -> Study:
+    study = Study(knobs, metric="accuracy", margin=0.15)
+    for draft in study.drafts:
+        draft.coverage = study.rng.random(study.n).round(4)
+        deliver(study, draft, 0.9, 0.6)
     return study
 
 

@@ -1,0 +1,22 @@
+"""How often the verdicts are right: every planted world drawn many times, and every verdict and check counted.
+
+The table is the tool's own known-answer card. Beside each row stand the naive protocols, on the same draws.
+"""
+
+from counterclaim.calibration.drawing import tally
+from counterclaim.calibration.naive import PROTOCOLS, naive_positive, naive_test
+from counterclaim.calibration.table import CheckRates, Judged, Promise, check_rates, judge, promises, row_of
+
+__all__ = [
+    "PROTOCOLS",
+    "CheckRates",
+    "Judged",
+    "Promise",
+    "check_rates",
+    "judge",
+    "naive_positive",
+    "naive_test",
+    "promises",
+    "row_of",
+    "tally",
+]
