@@ -81,7 +81,7 @@ def _run(tasks: Sequence[Task], jobs: int) -> Iterator[tuple[str, list[Judged]]]
         yield from (_draw_some(*task) for task in tasks)
         return
     with (
-        _one_thread_each(),
+        one_thread_each(),
         ProcessPoolExecutor(min(jobs, len(tasks)), mp_context=get_context("spawn")) as pool,
     ):
         for future in as_completed([pool.submit(_draw_some, *task) for task in tasks]):
@@ -89,7 +89,7 @@ def _run(tasks: Sequence[Task], jobs: int) -> Iterator[tuple[str, list[Judged]]]
 
 
 @contextmanager
-def _one_thread_each() -> Iterator[None]:
+def one_thread_each() -> Iterator[None]:
     """Keep linear algebra of child processes to one thread each: they are as many as there are cores already."""
     names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
     before = {name: os.environ.get(name) for name in names}

@@ -4,39 +4,80 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from counterclaim.cli.application import Json, app
 from counterclaim.cli.flags import choice
 from counterclaim.cli.show import plain, print_json, progress_of, show_worlds, table_of, terminal
+from counterclaim.errors import InputError
 
 
-@app.command(epilog="Example: `counterclaim worlds --draws 200`")
+@app.command(epilog="Example: `counterclaim worlds --draws 200`, `counterclaim worlds --trained --draws 20`")
 def worlds(
     draws: Annotated[int, typer.Option(min=1, help="Draws of every world.")] = 20,
     world: Annotated[list[str] | None, typer.Option(help="Only this world; repeat.")] = None,
+    trained: Annotated[
+        bool,
+        typer.Option("--trained", help="Worlds of tiny real models, a study each, in place of made-up answers; slow."),
+    ] = False,
     n: Annotated[int | None, typer.Option(help="Prompts in each world, instead of its own default.")] = None,
     effect: Annotated[float | None, typer.Option(help="Size of the true effect, instead of the world's own.")] = None,
     severity: Annotated[
         float | None, typer.Option(help="Severity of the artefact, instead of the world's own.")
     ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Processes.")] = 2,
+    out: Annotated[
+        Path,
+        typer.Option(help="With --trained: folder that keeps the draws that are done; a rerun goes on from there."),
+    ] = Path("runs/worlds"),
     as_json: Json = False,
 ) -> None:
     """How often is this tool wrong? Draw planted worlds whose truth is known and count the verdicts."""
-    from counterclaim import calibration
-
+    if trained and (n, effect, severity) != (None, None, None):
+        raise InputError(
+            "n, effect and severity are those of statistical worlds; what a trained world is stands in its study file",
+            remedy="leave them out, or leave out --trained",
+        )
     with progress_of(quiet=as_json) as progress:
-        table = calibration.tally(
-            draws, world or None, n=n, effect=effect, severity=severity, jobs=jobs,
-            progress=lambda done, total: progress(f"drawing worlds ({total} in all)", done),
-        )  # fmt: skip
+        table = (
+            _trained(draws, world, out, jobs, progress)
+            if trained
+            else _statistical(draws, world, n, effect, severity, jobs, progress)
+        )
     if as_json:
         print_json(table)
         return
-    show_worlds(table, calibration.promises(table))
+    show_worlds(table)
+
+
+def _statistical(
+    draws: int,
+    world: list[str] | None,
+    n: int | None,
+    effect: float | None,
+    severity: float | None,
+    jobs: int,
+    progress: Callable[[str, int | None], None],
+) -> dict[str, Any]:
+    from counterclaim.calibration import tally
+
+    return tally(
+        draws, world or None, n=n, effect=effect, severity=severity, jobs=jobs,
+        progress=lambda done, total: progress(f"drawing worlds ({total} in all)", done),
+    )  # fmt: skip
+
+
+def _trained(
+    draws: int, world: list[str] | None, out: Path, jobs: int, progress: Callable[[str, int | None], None]
+) -> dict[str, Any]:
+    from counterclaim.trained_worlds import tally
+
+    return tally(
+        draws, world or None, out=out, jobs=jobs,
+        progress=lambda doing, done, total: progress(f"{doing}, {done} of {total}", None),
+    )  # fmt: skip
 
 
 @app.command(epilog="Example: `counterclaim bench --only statistics --only sandbox`")
@@ -165,9 +206,11 @@ def _checks() -> Iterable[tuple[str, str]]:
 
 
 def _worlds() -> Iterable[tuple[str, str]]:
+    from counterclaim.trained_worlds import trained_worlds
     from counterclaim.worlds import WORLDS
 
-    return ((world.name, f"[{world.truth}] {world.story}") for world in WORLDS.values())
+    yield from ((world.name, f"[{world.truth}] {world.story}") for world in WORLDS.values())
+    yield from ((world.name, f"[{world.truth}, trained] {world.story}") for world in trained_worlds().values())
 
 
 def _instruments() -> Iterable[tuple[str, str]]:
