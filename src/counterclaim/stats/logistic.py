@@ -11,10 +11,11 @@ gradients inside, batched over label vectors.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from itertools import pairwise
 from typing import Any
 
@@ -27,6 +28,8 @@ from counterclaim.stats.weights import Floats
 Bools = NDArray[np.bool_]
 Ints = NDArray[np.int64]
 Singles = NDArray[np.float32]
+Each = Callable[..., Iterable[Any]]
+"""As ``map``: calls a function with every argument, perhaps several at a time."""
 
 _TOLERANCE = 1e-6  # of a decision, at an item of average length
 _NEWTON_STEPS = 25  # in the dual; what is not solved then is left to the primal
@@ -36,8 +39,11 @@ _STRIDE, _FARTHEST = 4.0, 40.0  # how far a margin moves in one step, and at all
 _PRIMAL_STEPS = 100
 _HALVINGS = 40
 _MAIN = 32  # eigenvalues of a Gram matrix that are known apart, at most
+_FEW = 128  # items; with fewer, one inverse serves all label vectors
 _SMALL = 1_000  # items whose matrices are multiplied by one thread
-_CELLS = 1 << 18  # items x label vectors that are worked on at once: a few arrays of them stay in cache
+_WORKERS = 8  # such threads at a time, at most: Python itself is one
+_CELLS = 1 << 15  # items x label vectors that are worked on at once: a few arrays of them stay in cache
+_ROWS = 128  # label vectors, at least, so that a product with a Gram matrix is worth reading it
 _GRAM_CELLS = 1 << 25  # cells of the Gram matrices held at once: 256 MiB
 _BLOCK_CELLS = 1 << 24  # cells of features standardised at once: 128 MiB
 
@@ -191,14 +197,14 @@ def cross_decisions(x: ArrayLike, labels: ArrayLike, folds: ArrayLike, C: Sequen
     if not all(strength > 0 for strength in C):
         raise ValueError("C is above 0")
     out = np.full((len(sets), len(splits), len(C), len(features)), np.nan)
-    with _threads_for(len(features)):
+    with _workers(len(features)) as each:
         for s, split in enumerate(splits):
             order = np.argsort(split, kind="stable")
             starts = np.flatnonzero(np.diff(split[order], prepend=split[order[0]] - 1)) if len(order) else order
             ends = np.append(starts, len(order))
             held = [slice(int(a), int(b)) for a, b in pairwise(ends) if b - a < len(order)]
             positive = sets[:, s][:, order]
-            for fold, decisions in _folds_decided(features, order, held, positive, C):
+            for fold, decisions in _folds_decided(features, order, held, positive, C, each):
                 learnt = len(order) - (fold.stop - fold.start)
                 known = np.count_nonzero(positive, axis=1) - np.count_nonzero(positive[:, fold], axis=1)
                 decisions[:, (known == 0) | (known == learnt)] = np.nan
@@ -207,28 +213,29 @@ def cross_decisions(x: ArrayLike, labels: ArrayLike, folds: ArrayLike, C: Sequen
 
 
 @contextmanager
-def _threads_for(n: int) -> Iterator[None]:
-    """One BLAS thread where matrices are small, else as many as there were.
+def _workers(n: int) -> Iterator[Each]:
+    """What calls a function with every argument in turn: side by side where matrices are small, on threads that BLAS would have.
 
     The threads of one product wait for each other busily. Where other work holds the processors, many small products are ten
-    times slower with two of them than with one; where nothing does, they are hardly faster.
+    times slower with two of them than with one. Products that wait for nobody are not, and come out the same to the bit.
     """
+    threads = max((library.num_threads for library in _blas().lib_controllers), default=1)
     if n > _SMALL:
-        yield
+        yield map
         return
-    with _blas().limit(limits=1, user_api="blas"):
-        yield
+    with _blas().limit(limits=1), ThreadPoolExecutor(min(threads, _WORKERS)) as pool:
+        yield pool.map if threads > 1 else map
 
 
 @cache
 def _blas() -> Any:
     from threadpoolctl import ThreadpoolController
 
-    return ThreadpoolController()
+    return ThreadpoolController().select(user_api="blas")
 
 
 def _folds_decided(
-    x: NDArray[np.generic], order: Ints, held: list[slice], positive: Bools, C: Sequence[float]
+    x: NDArray[np.generic], order: Ints, held: list[slice], positive: Bools, C: Sequence[float], each: Each
 ) -> Iterator[tuple[slice, Floats]]:
     """Each fold with its decisions (len(C), L, held items).
 
@@ -238,19 +245,19 @@ def _folds_decided(
         held: the folds, in that order.
         positive: (L, n), in that order.
         C: inverse strengths.
+        each: calls a function with every argument.
     """
     n, d = x.shape
     small = [fold for fold in held if n - (fold.stop - fold.start) <= d]
-    together = max(1, min(_GRAM_CELLS // n**2, _CELLS // max(positive.size, 1)))
+    together = max(1, _GRAM_CELLS // n**2)
     for first in range(0, len(small), together):
         group = small[first : first + together]
         grams = np.zeros((len(group), n, n))
         for columns in _column_blocks(n, d):
             block = np.asarray(x[:, columns], np.float64)[order]
-            for gram, fold in zip(grams, group, strict=True):
-                z = _standardised(block, fold)
-                gram += z @ z.T
-        yield from zip(group, _decided_by_gram(grams, group, positive, C), strict=True)
+            for gram, more in zip(grams, each(partial(_inner_products, block), group), strict=True):
+                gram += more
+        yield from zip(group, _decided_by_gram(grams, group, positive, C, each), strict=True)
     for fold in held:
         if fold not in small:
             z = _standardised(np.asarray(x, np.float64)[order], fold)
@@ -258,7 +265,12 @@ def _folds_decided(
             yield fold, (z[fold] @ weights + intercepts[:, None]).transpose(0, 2, 1)
 
 
-def _decided_by_gram(grams: Floats, held: list[slice], positive: Bools, C: Sequence[float]) -> list[Floats]:
+def _inner_products(x: Floats, held: slice) -> Floats:
+    z = _standardised(x, held)
+    return z @ z.T
+
+
+def _decided_by_gram(grams: Floats, held: list[slice], positive: Bools, C: Sequence[float], each: Each) -> list[Floats]:
     """Decisions (len(C), L, held items) of each fold, from the inner products (F, n, n) standardised for it."""
     n = grams.shape[1]
     learnt = [np.delete(np.arange(n), fold) for fold in held]
@@ -268,20 +280,21 @@ def _decided_by_gram(grams: Floats, held: list[slice], positive: Bools, C: Seque
     for f, items in enumerate(learnt):
         within[f, : len(items), : len(items)] = grams[f][np.ix_(items, items)]
         signs[f, :, : len(items)] = np.where(positive[:, items], 1.0, -1.0)
-    beta, intercepts = _fit_dual(within, signs, C)
+    beta, intercepts = _fit_dual(within, signs, C, each)
     return [
         beta[:, f, :, : len(items)] @ grams[f][items, fold] + intercepts[:, f, :, None]
         for f, (fold, items) in enumerate(zip(held, learnt, strict=True))
     ]
 
 
-def _fit_dual(gram: Floats, signs: Floats, C: Sequence[float]) -> tuple[Floats, Floats]:
+def _fit_dual(gram: Floats, signs: Floats, C: Sequence[float], each: Each = map) -> tuple[Floats, Floats]:
     """Solve for all label vectors of some training sets; where a set has one class only, some finite numbers come out.
 
     Args:
         gram: (F, m, m), inner products of each set's items; a smaller set is filled up with zeros.
         signs: (F, L, m), +1 and -1; 0 where nothing is there.
         C: inverse strengths.
+        each: calls a function with every argument. What is worked on at once does not depend on how many at a time.
 
     Returns:
         dual coefficients (len(C), F, L, m), 0 where nothing is there, and intercepts (len(C), F, L).
@@ -292,23 +305,29 @@ def _fit_dual(gram: Floats, signs: Floats, C: Sequence[float]) -> tuple[Floats, 
     one_class = np.abs(signs.sum(axis=2)) == count[:, None]
     signs = signs.copy()
     signs[..., 0] = np.where(one_class, -signs[..., 0], signs[..., 0])
-    rough = gram.astype(np.float32)
-    main = _Main.of(rough)
-    width = max(1, _CELLS // m)
-    for c, strength in enumerate(C):
-        for first in range(0, vectors, width):
-            some = slice(first, first + width)
-            found, shift, solved = _newton_dual(gram, rough, main, signs[:, some], strength)
-            for f in np.flatnonzero(~solved.all(axis=1)):
-                left, items = ~solved[f], slice(0, int(count[f]))
-                asked = signs[f, some, items][left].T > 0
-                slow, shift[f, left] = _dual_by_primal(gram[f, items, items], asked, strength)
-                found[f, left, items] = slow.T
-            beta[c, :, some], intercepts[c, :, some] = found, shift
+    together, width = max(1, _CELLS // (vectors * m)), max(_ROWS, _CELLS // m)
+
+    def solve(part: tuple[int, slice, slice, _Shared | _Main]) -> None:
+        c, some, rows, near = part
+        found, shift, solved = _newton_dual(gram[some], near, signs[some, rows], C[c])
+        for f in np.flatnonzero(~solved.all(axis=1)):
+            left, items = ~solved[f], slice(0, int(count[some][f]))
+            asked = signs[some, rows][f, left, items].T > 0
+            slow, shift[f, left] = _dual_by_primal(gram[some][f, items, items], asked, C[c])
+            found[f, left, items] = slow.T
+        beta[c, some, rows], intercepts[c, some, rows] = found, shift
+
+    parts = []
+    for some in (slice(first, first + together) for first in range(0, sets, together)):
+        main = _Main.of(gram[some].astype(np.float32)) if m >= _FEW else None
+        for c, strength in enumerate(C):
+            near = main or _Shared.of(gram[some], count[some], strength)
+            parts += [(c, some, slice(first, first + width), near) for first in range(0, vectors, width)]
+    list(each(solve, parts))
     return beta, intercepts
 
 
-def _newton_dual(gram: Floats, rough: Singles, main: _Main, signs: Floats, C: float) -> tuple[Floats, Floats, Bools]:
+def _newton_dual(gram: Floats, near: _Shared | _Main, signs: Floats, C: float) -> tuple[Floats, Floats, Bools]:
     """Newton's method on the conditions of optimality: beta = s C sigma(-margin), margin = s (gram beta + b), sum beta = 0.
 
     Each step makes the first condition linear at one margin for each item, and solves the rest for beta and b. Then the
@@ -319,66 +338,71 @@ def _newton_dual(gram: Floats, rough: Singles, main: _Main, signs: Floats, C: fl
 
     Args:
         gram: (F, m, m).
-        rough: the same in single precision.
-        main: and about.
+        near: what is easily inverted in its place.
         signs: (F, L, m), +1 and -1, both in each row; 0 where nothing is there.
         C: inverse strength.
 
     Returns:
         beta (F, L, m), b (F, L), and which are solved (F, L): not all, where items are alike and C is large.
     """
+    rough, there = gram.astype(np.float32), np.abs(signs)
     beta, product, margin = _all_margins_equal(gram, signs, C)
-    length = np.sqrt(np.einsum("fii->f", gram) / np.count_nonzero(signs[:, 0], axis=1))
+    length = np.sqrt(np.einsum("fii->f", gram) / _sum(there[:, 0]))
     tolerance = _TOLERANCE / np.maximum(length, 1e-150)[:, None]
     found, shifts, done = np.zeros_like(beta), np.zeros(beta.shape[:2]), np.zeros(beta.shape[:2], bool)
     rows = np.arange(beta.shape[1])  # those that are not solved yet in every set
     with np.errstate(all="ignore"):  # a row that breaks is caught as not finite, and left to the primal
         for _ in range(_NEWTON_STEPS):
-            there = np.abs(signs)
-            tail = np.exp(-np.abs(margin))
-            resist = (1 + tail) ** 2 / (C * tail)
+            odds = np.exp(margin)
+            more = 1 + odds
+            alpha = C / more
+            resist = more / (alpha * odds)
             weight = there / resist
-            total = weight.sum(axis=2)
-            alpha = C * np.where(margin > 0, tail, 1.0) / (1 + tail)
-            target = signs * (resist * alpha + margin)
-            residual = target - resist * beta - product
+            total = _sum(weight)
+            residual = signs * (resist * (alpha - signs * beta) + margin) - product
             shift = _dot(weight, residual) / total
-            residual = (residual - shift[..., None]) * there
-            error = np.sqrt(_dot(weight, residual**2))  # bounds the distance of w from the optimum
+            residual -= shift[..., None]
+            residual *= there
+            error = np.sqrt(_dot(weight * residual, residual))  # bounds the distance of w from the optimum
             solved = error <= tolerance
             found[:, rows], shifts[:, rows], done[:, rows] = beta, shift, solved
             unsolved = np.isfinite(error) & ~solved
             if not unsolved.any():
                 break
-            if 2 * np.count_nonzero(kept := unsolved.any(axis=0)) < len(rows):
-                rows, total, unsolved, error = rows[kept], total[:, kept], unsolved[:, kept], error[:, kept]
-                signs, there, margin, resist, weight, target, residual, beta = (
-                    array[:, kept] for array in (signs, there, margin, resist, weight, target, residual, beta)
+            if 4 * np.count_nonzero(kept := unsolved.any(axis=0)) < 3 * len(rows):
+                rows, total, unsolved, error, shift = (
+                    array[..., kept] for array in (rows, total, unsolved, error, shift)
+                )
+                signs, there, margin, resist, weight, residual, beta = (
+                    array[:, kept] for array in (signs, there, margin, resist, weight, residual, beta)
                 )
             goal = np.clip(np.maximum(error, 0.5 * tolerance / error), _TIGHT, _LOOSE)
-            step = _conjugate_gradients(rough, main, resist, there, residual * unsolved[..., None], goal)
-            step -= weight * (step.sum(axis=2) / total)[..., None]  # single precision missed the constraint by a little
+            residual *= unsolved[..., None]
+            step, rise = _conjugate_gradients(rough, near, resist, there, residual, goal)
+            step -= weight * (_sum(step) / total)[..., None]  # single precision missed the constraint by a little
             beta = beta + step
             product = beta @ gram
-            forward = target - resist * beta - product
-            reached = signs * (product + (_dot(weight, forward) / total)[..., None])
-            margin = np.where(unsolved[..., None], _next_margin(margin, reached, signs * beta, C), margin)
+            reached = signs * (product + (shift + rise)[..., None])
+            margin += unsolved[..., None] * (_next_margin(margin, reached, signs * beta, C) - margin)
     return found, shifts, done
 
 
-def _next_margin(margin: Floats, reached: Floats, alpha: Floats, C: float) -> Floats:
+def _next_margin(margin: Floats, reached: Floats, alpha: Floats, C: float) -> Singles:
     """Where the logistic function is made linear next: alpha is s beta, and may have left (0, C).
 
     Any point near the solution does, so single precision is enough.
     """
     old, new, share = margin.astype(np.float32), reached.astype(np.float32), (alpha / C).astype(np.float32)
+    side = np.copysign(np.float32(1), old)
+    old *= side  # from here on the tail is to the right
+    new *= side
     np.clip(share, 1e-30, 1, out=share)
-    implied = np.log((1 - share) / share)
-    right = old >= 0
-    farther = np.where(right, np.maximum(new, implied), np.minimum(new, implied))
-    onward = np.where((new > old) == right, farther, new)
+    implied = np.log((1 - share) / share) * side
+    implied -= np.float32(1e9) * (new <= old)  # where the item does not go further out
+    onward = np.maximum(new, implied)
     np.clip(onward, old - _STRIDE, old + _STRIDE, out=onward)
-    return np.clip(onward, -_FARTHEST, _FARTHEST).astype(np.float64)
+    np.clip(onward, -_FARTHEST, _FARTHEST, out=onward)
+    return np.asarray(onward * side)
 
 
 def _all_margins_equal(gram: Floats, signs: Floats, C: float) -> tuple[Floats, Floats, Floats]:
@@ -388,16 +412,53 @@ def _all_margins_equal(gram: Floats, signs: Floats, C: float) -> tuple[Floats, F
     half = (ones + zeros) / 2
     direction = np.where(positive, (half / ones)[..., None], (half / zeros)[..., None]) * signs
     product = direction @ gram
-    curvature = _dot(direction, product) / _dot(direction, direction)
-    high = np.log1p(np.maximum(curvature, 0) * C)
-    low = np.zeros_like(high)
-    for _ in range(8):  # margin = curvature C sigma(-margin)
-        middle = (low + high) / 2
-        below = middle * (1 + np.exp(middle)) < curvature * C
-        low, high = np.where(below, middle, low), np.where(below, high, middle)
+    high = _common_margin(C * _dot(direction, product) / _dot(direction, direction))
     amount = np.minimum(C / (1 + np.exp(high)), 0.9 * C / np.maximum(half / ones, half / zeros))[..., None]
     alpha = np.where(signs == 0, 0.5 * C, np.abs(direction) * amount)
     return amount * direction, amount * product, np.log((C - alpha) / alpha)
+
+
+def _common_margin(curvature: Floats) -> Floats:
+    """About the margin = curvature sigma(-margin), from above."""
+    high = np.log1p(np.maximum(curvature, 0))
+    low = np.zeros_like(high)
+    for _ in range(8):
+        middle = (low + high) / 2
+        below = middle * (1 + np.exp(middle)) < curvature
+        low, high = np.where(below, middle, low), np.where(below, high, middle)
+    return high
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Shared:
+    """The inverse of a Gram matrix plus one resistance for all items and label vectors.
+
+    Attributes:
+        level: (F, 1, 1), that resistance.
+        own: (F, 1, m), what of an item's length the other items do not bear.
+        across: (F, m, m), the inverse.
+    """
+
+    level: Singles
+    own: Singles
+    across: Singles
+
+    @classmethod
+    def of(cls, gram: Floats, count: Ints, C: float) -> _Shared:
+        """At the resistance of items whose margins are those of one item by itself."""
+        odds = np.exp(_common_margin(C * np.einsum("fii->f", gram) / count))
+        level = ((1 + odds) ** 2 / (C * odds))[:, None, None]
+        across = np.linalg.inv(gram + level * np.eye(gram.shape[1]))
+        own = np.maximum(1 / np.einsum("fii->fi", across)[:, None] - level, 0)
+        return cls(level.astype(np.float32), own.astype(np.float32), across.astype(np.float32))
+
+    def scale(self, resist: Singles) -> Singles:
+        """(F, L, m), by which rows and columns of the Gram matrix plus ``resist`` (F, L, m) become about those inverted."""
+        return np.asarray(np.sqrt((self.own + self.level) / (self.own + resist)))
+
+    def inverse(self, scale: Singles) -> Callable[[Singles], Singles]:
+        """The same for every scale."""
+        return lambda vectors: vectors @ self.across
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -411,7 +472,7 @@ class _Main:
         pairs: (F, m, k k), the products of every two of these.
     """
 
-    rest: Floats
+    rest: Singles
     excess: Singles
     across: Singles
     pairs: Singles
@@ -430,13 +491,15 @@ class _Main:
         excess = np.maximum(values - rest[:, None], 1e-6 * trace[:, None]).astype(np.float32)
         across = basis @ turn
         pairs = (across[..., None] * across[:, :, None]).reshape(sets, m, k * k)
-        return cls(rest[:, None, None], excess, across, pairs)
+        return cls(rest[:, None, None].astype(np.float32), excess, across, pairs)
+
+    def scale(self, resist: Singles) -> Singles:
+        """(F, L, m), by which rows and columns of the Gram matrix plus ``resist`` (F, L, m) have a diagonal of about 1."""
+        return np.asarray(1 / np.sqrt(resist + self.rest))
 
     def inverse(self, scale: Singles) -> Callable[[Singles], Singles]:
         """Of 1 + scale (main part) scale, for each row of scale (F, L, m)."""
         sets, _, k = self.across.shape
-        if not k:
-            return np.copy
         inner = (scale**2 @ self.pairs).reshape(sets, -1, k, k)
         inner = np.linalg.inv(inner + (np.eye(k, dtype=np.float32) / self.excess[:, :, None])[:, None])
         back = np.ascontiguousarray(self.across.transpose(0, 2, 1))
@@ -451,54 +514,70 @@ class _Main:
 
 
 def _conjugate_gradients(
-    gram: Singles, main: _Main, resist: Floats, there: Floats, residual: Floats, goal: Floats
-) -> Floats:
-    """Solve (diag(resist) + gram) step + b = residual, sum step = 0, until a row's residual is ``goal`` (F, L) of what it was.
+    gram: Singles, near: _Shared | _Main, resist: Floats, there: Floats, residual: Floats, goal: Floats
+) -> tuple[Floats, Floats]:
+    """Solve (diag(resist) + gram) step + rise = residual, sum step = 0.
 
-    Both sides are scaled by 1 / sqrt(resist + rest), and preconditioned by the inverse that ``main`` knows. The constraint
-    is kept by projection. Rows whose residual is zero stay at zero.
+    Both sides are scaled and preconditioned as ``near`` knows. The constraint is kept by the preconditioner, whose results
+    have no part across it, so that what remains of the residual along it is the rise.
+
+    Args:
+        gram: (F, m, m).
+        near: of the same.
+        resist: (F, L, m).
+        there: (F, L, m), 0 where nothing is.
+        residual: (F, L, m); rows of zeros stay zeros.
+        goal: (F, L), of which part of what it was a row's residual may remain.
+
+    Returns:
+        steps (F, L, m) and rises (F, L).
     """
-    scale = there / np.sqrt(resist + main.rest)
+    heavy = resist.astype(np.float32)
+    scale = near.scale(heavy) * there.astype(np.float32)
+    own = heavy * scale
+    own *= scale
     right = scale * residual
-    norm = np.sqrt(_dot(right, right))[..., None]
-    right = np.divide(right, norm, out=np.zeros_like(right), where=norm > 0)
-    scaled = scale.astype(np.float32)
-    own = (resist * scale**2).astype(np.float32)
-    ones: Singles = scaled / np.sqrt(_dot(scaled, scaled))[..., None]
-    inverse = main.inverse(scaled)
+    norm = np.sqrt(_dot(right, right))
+    left = np.divide(right, norm[..., None], out=np.zeros_like(right), where=norm[..., None] > 0).astype(np.float32)
+    inverse = near.inverse(scale)
+    edge = inverse(scale)
+    edge /= _dot(scale, edge)[..., None]
 
-    def project(vectors: Singles) -> Singles:
-        vectors -= ones * _dot(ones, vectors)[..., None]
+    def within(vectors: Singles) -> Singles:
+        vectors -= edge * _dot(scale, vectors)[..., None]
         return vectors
 
-    left = project(right.astype(np.float32))
-    along = project(inverse(left))
+    along = within(inverse(left))
     solution = np.zeros_like(left)
     remains = _dot(left, along)
     enough = (goal**2).astype(np.float32) * remains
     for _ in range(_CG_STEPS):
-        image = np.matmul(scaled * along, gram)
-        image *= scaled
+        image = np.matmul(scale * along, gram)
+        image *= scale
         image += own * along
-        project(image)
         moving = remains > enough
         length = np.where(moving, remains / _dot(along, image), 0)[..., None]
         solution += length * along
         image *= length
         left -= image
-        ready = project(inverse(left))
+        ready = within(inverse(left))
         now = _dot(left, ready)
         if not (now > enough).any():
             break
         along *= np.where(moving, now / remains, 0)[..., None]
         along += ready
         remains = now
-    return np.asarray(solution * scale * norm)
+    return solution * scale * norm[..., None], _dot(scale, left) / _dot(scale, scale) * norm
 
 
 def _dot(a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
     """Row by row."""
-    return np.asarray(np.einsum("flm,flm->fl", a, b))
+    return np.asarray(np.einsum("...m,...m->...", a, b))
+
+
+def _sum(a: NDArray[Any]) -> NDArray[Any]:
+    """Of each row; faster than numpy's own along a short axis."""
+    return np.asarray(np.einsum("...m->...", a))
 
 
 def _dual_by_primal(gram: Floats, positive: Bools, C: float) -> tuple[Floats, Floats]:
