@@ -29,6 +29,7 @@ from counterclaim.spec._claim import claim_schema, read_toml, to_claim, validate
 from counterclaim.spec._edits import Edit, FiveSteps, SidecarPlan, edit_schemas, edit_told, to_edit, to_steps
 from counterclaim.spec._models import model_identity, runtime_schema
 from counterclaim.spec._pipeline import load_pipeline
+from counterclaim.spec._reported import reported_schema
 from counterclaim.spec._tune import TunePlan, to_tune, tune_schema, tune_told
 
 if TYPE_CHECKING:
@@ -487,5 +488,6 @@ def _study_schema() -> type[BaseModel]:
         "pipeline": (edits["pipeline"] | None, None),
         "score": (ScoreTable, ...),
         "runtime": (runtime, runtime()),
+        "reported": (list[reported_schema()], Field(default_factory=list)),  # type: ignore[misc]  # of no part of the plan
     }
     return create_model("StudyFile", __base__=claim_schema(), **more)
