@@ -173,6 +173,8 @@ SAID = {"SUPPORTED": "supp.", "REFUTED": "ref.", "INCONCLUSIVE": "inc.", "INVALI
 
 def show_worlds(table: dict[str, Any]) -> None:
     """The table of worlds in per cent, and whether it keeps what is promised."""
+    from counterclaim.stats import wilson
+
     console = terminal()
     shown = table_of("world", "n", *SAID.values(), *NAIVE.values(), "checks that fired")
     truth = ""
@@ -185,7 +187,7 @@ def show_worlds(table: dict[str, Any]) -> None:
         told = ["" if share is None else f"{100 * share:.3g}" for share in shares]
         shown.add_row(row["world"], str(row["n"]), *told, ", ".join(fired))
     console.print(shown)
-    room = max(high for row in table["worlds"] for low, high in row["intervals"].values() if low == 0)
+    room = wilson(0, table["draws"]).high or 0.0
     print(
         f"\n{table['draws']} draws of each world, in per cent; a share of 0 leaves room for {100 * room:.3g} (Wilson, 95 %). Beside the\n"
         "verdicts four naive protocols that would have taken the claim in: two means compared, one training seed alone,\n"
