@@ -447,7 +447,7 @@ class _Shared:
     def of(cls, gram: Floats, count: Ints, C: float) -> _Shared:
         """At the resistance of items whose margins are those of one item by itself."""
         odds = np.exp(_common_margin(C * np.einsum("fii->f", gram) / count))
-        level = ((1 + odds) ** 2 / (C * odds))[:, None, None]
+        level = (4 * (1 + odds) ** 2 / (C * odds))[:, None, None]
         across = np.linalg.inv(gram + level * np.eye(gram.shape[1]))
         own = np.maximum(1 / np.einsum("fii->fi", across)[:, None] - level, 0)
         return cls(level.astype(np.float32), own.astype(np.float32), across.astype(np.float32))
