@@ -1,7 +1,8 @@
-"""Turn the table of planted worlds into Markdown: docs/worlds.md.
+"""Turn the tables of planted worlds, statistical and trained, into Markdown: docs/worlds.md.
 
 counterclaim worlds --draws 200 --json > worlds.json
-python scripts/worlds_table.py worlds.json
+counterclaim worlds --trained --draws 20 --json > trained.json
+python scripts/worlds_table.py worlds.json trained.json
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ import json
 import sys
 from pathlib import Path
 from typing import Any
+
+from counterclaim.calibration import Promise, promises
 
 OUT = Path(__file__).resolve().parent.parent / "docs" / "worlds.md"
 VERDICTS = ("SUPPORTED", "REFUTED", "INCONCLUSIVE", "INVALID")
@@ -20,39 +23,57 @@ NAIVE = {
     "best_threshold_positive": "best cut +",
 }
 HEAD = """\
-<!-- Written by scripts/worlds_table.py from `counterclaim worlds --draws {draws} --json`. -->
+<!-- Written by scripts/worlds_table.py from `counterclaim worlds --draws {draws} --json` and `counterclaim worlds --trained --draws {few} --json`. -->
 
 # How often it is wrong
 
-{draws} draws of each planted world, counted by `counterclaim worlds --draws {draws}`. Beside the verdicts stand four naive
-protocols on the same draws: the share in which each would have taken the claim in. The last column names the checks that FAIL
-in at least one draw of twenty. What each world is: `counterclaim list worlds`.
+Studies whose truth is known are drawn again and again, and the verdicts counted. A *statistical* world makes its answers up,
+so it can be drawn {draws} times (`counterclaim worlds --draws {draws}`). A *trained* world is a study on tiny real models, run from
+its prompts to its verdict, whose truth holds because it is known what those models were taught
+(`counterclaim worlds --trained --draws {few}`). What each world is: `counterclaim list worlds`.
+
+Beside the verdicts stand four naive protocols on the same draws: the share in which each would have taken the claim in. The
+last column names the checks that FAIL in at least one draw of twenty.
 
 * means +: an unpaired test of the two means gives p < 0.05 in the claimed direction.
 * one seed +: the same test on the first training seed alone; empty where a world has one seed only.
 * CV only +: a probe's cross-validated AUC beats shuffled labels at 5 %; empty where no probe is claimed.
 * best cut +: with the best of 91 thresholds the gate reaches its bar, or the test its p; empty where nothing hangs on a threshold.
 
-| promise | measured | worst world | promised | |
-| --- | --- | --- | --- | --- |
-{promises}
+{draws} draws without a case leave room for {room:.1%} (Wilson, 95 %), {few} draws for {more_room:.1%}. So the trained worlds show
+that verdicts come out right on answers that nobody made up, and only the statistical ones how rarely they do not.
 """
+PROMISES = "| promise | measured | Wilson, 95 % | worst world | promised | |\n| --- | ---: | ---: | --- | ---: | --- |"
 
 
-def page(table: dict[str, Any]) -> str:
-    promises = "\n".join(
-        f"| {p['name']} | {p['measured']:.1%} | `{p['worst']}` | {p['bound']:.0%} | {'kept' if p['holds'] else 'BROKEN'} |"
-        for p in table["promises"]
+def page(statistical: dict[str, Any], trained: dict[str, Any]) -> str:
+    head = HEAD.format(
+        draws=statistical["draws"], few=trained["draws"], room=_room(statistical), more_room=_room(trained)
     )
-    parts = [HEAD.format(draws=table["draws"], promises=promises)]
+    return f"{head}\n## Statistical worlds\n\n{_tables(statistical)}\n## Trained worlds\n\n{_tables(trained)}"
+
+
+def _room(table: dict[str, Any]) -> float:
+    """Upper end of the interval of a share of 0."""
+    return max(high for row in table["worlds"] for low, high in row["intervals"].values() if low == 0)
+
+
+def _tables(table: dict[str, Any]) -> str:
+    """What is promised, and the worlds of each truth."""
+    by_name = {row["world"]: row for row in table["worlds"]}
+    parts = ["\n".join([PROMISES, *(_promise(promise, by_name) for promise in promises(table))]) + "\n"]
     for truth in dict.fromkeys(row["truth"] for row in table["worlds"]):
         rows = "\n".join(_row(row) for row in table["worlds"] if row["truth"] == truth)
-        words = [word.lower() for word in VERDICTS]
-        head = f"| world | n | {' | '.join([*words, *NAIVE.values()])} | checks that fired |"
-        parts.append(
-            f"\n## Truth: {truth}\n\n{head}\n| --- {'| ---: ' * (1 + len(words) + len(NAIVE))}| --- |\n{rows}\n"
-        )
+        words = [*(word.lower() for word in VERDICTS), *NAIVE.values()]
+        head = f"| world | n | {' | '.join(words)} | checks that fired |\n| --- {'| ---: ' * (1 + len(words))}| --- |"
+        parts.append(f"\n### Truth: {truth}\n\n{head}\n{rows}\n")
     return "".join(parts)
+
+
+def _promise(promise: Promise, rows: dict[str, Any]) -> str:
+    low, high = rows[promise.worst]["intervals"][promise.verdict]
+    told = f"{promise.measured:.1%} | {low:.1%} to {high:.1%} | `{promise.worst}` | {promise.rule} {promise.bound:.0%}"
+    return f"| {promise.name} | {told} | {'kept' if promise.holds else 'BROKEN'} |"
 
 
 def _row(row: dict[str, Any]) -> str:
@@ -65,6 +86,7 @@ def _row(row: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
-        sys.exit("usage: python scripts/worlds_table.py worlds.json")
-    OUT.write_text(page(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))), encoding="utf-8")
+    if len(sys.argv) != 3:
+        sys.exit("usage: python scripts/worlds_table.py worlds.json trained.json")
+    tables = [json.loads(Path(name).read_text(encoding="utf-8")) for name in sys.argv[1:]]
+    OUT.write_text(page(tables[0], tables[1]), encoding="utf-8")

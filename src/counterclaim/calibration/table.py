@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import Literal
 
 from counterclaim import checks, stats
 from counterclaim.calibration.naive import PROTOCOLS
@@ -122,6 +123,8 @@ class Promise:
         measured: the worst share over the worlds that it is about.
         bound: what ``measured`` is held against.
         worst: the world with the worst share.
+        verdict: whose share it is.
+        rule: whether the share has to be ``at most`` or ``at least`` the bound.
     """
 
     name: str
@@ -129,6 +132,8 @@ class Promise:
     measured: float
     bound: float
     worst: str
+    verdict: str
+    rule: Literal["at most", "at least"]
 
     def to_json(self) -> dict[str, Json]:
         """Plain JSON."""
@@ -167,29 +172,24 @@ def promises(table: Mapping[str, Json]) -> list[Promise]:
     null = [row for row in rows if row["truth"] == "no effect" and row["expected"] == [VerdictOutcome.REFUTED.value]]
     small = [row for row in rows if row["truth"] == "underpowered"]
     found = [
-        _at_most("without an effect, or with an artefact, SUPPORTED is rare", hollow, "SUPPORTED", 0.01),
-        _at_least("a true effect of twice the margin is SUPPORTED", honest, "SUPPORTED", 0.95),
-        _at_least("a true null with prompts enough is REFUTED", null, "REFUTED", 0.90),
-        _at_most("too small a study is not REFUTED", small, "REFUTED", 0.05),
-        _at_least("too small a study is INCONCLUSIVE", small, "INCONCLUSIVE", 0.90),
+        _held("without an effect, or with an artefact, SUPPORTED is rare", hollow, "SUPPORTED", "at most", 0.01),
+        _held("a true effect of twice the margin is SUPPORTED", honest, "SUPPORTED", "at least", 0.95),
+        _held("a true null with prompts enough is REFUTED", null, "REFUTED", "at least", 0.90),
+        _held("too small a study is not REFUTED", small, "REFUTED", "at most", 0.05),
+        _held("too small a study is INCONCLUSIVE", small, "INCONCLUSIVE", "at least", 0.90),
     ]
     return [promise for promise in found if promise is not None]
 
 
-def _at_most(name: str, rows: Sequence[Mapping[str, Json]], verdict: str, bound: float) -> Promise | None:
+def _held(
+    name: str, rows: Sequence[Mapping[str, Json]], verdict: str, rule: Literal["at most", "at least"], bound: float
+) -> Promise | None:
     if not rows:
         return None
-    worst = max(rows, key=lambda row: row["verdicts"][verdict])
+    sign = 1 if rule == "at most" else -1
+    worst = max(rows, key=lambda row: sign * row["verdicts"][verdict])
     share = worst["verdicts"][verdict]
-    return Promise(name, share <= bound, share, bound, worst["world"])
-
-
-def _at_least(name: str, rows: Sequence[Mapping[str, Json]], verdict: str, bound: float) -> Promise | None:
-    if not rows:
-        return None
-    worst = min(rows, key=lambda row: row["verdicts"][verdict])
-    share = worst["verdicts"][verdict]
-    return Promise(name, share >= bound, share, bound, worst["world"])
+    return Promise(name, sign * share <= sign * bound, share, bound, worst["world"], verdict, rule)
 
 
 def check_rates(table: Mapping[str, Json]) -> list[CheckRates]:
