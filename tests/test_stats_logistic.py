@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import warnings
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from counterclaim import stats
 from counterclaim.errors import InputError
@@ -169,6 +171,44 @@ def test_what_the_dual_does_not_finish_the_primal_does(monkeypatch: pytest.Monke
     dual = stats.cross_decisions(x, labels, folds, GRID[:4])
     monkeypatch.setattr(logistic, "_NEWTON_STEPS", 1)
     np.testing.assert_allclose(stats.cross_decisions(x, labels, folds, GRID[:4]), dual, atol=1e-6)
+
+
+@pytest.mark.parametrize("few", [0, 1000])
+def test_either_preconditioner_arrives_without_the_primal(few: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("a fit was left to the primal")
+
+    fits = []
+    for kind, n, d in (("noise", 40, 300), ("decaying", 100, 120), ("far", 150, 160), ("twins", 50, 200)):
+        x, labels = features(kind, n, d), labels_of(n, 20)
+        fits.append((x, labels, stats.cross_decisions(x, labels, np.arange(n) % 5, GRID[:3])))
+    monkeypatch.setattr(logistic, "_FEW", few)
+    monkeypatch.setattr(logistic, "_dual_by_primal", refuse)
+    for x, labels, found in fits:
+        again = stats.cross_decisions(x, labels, np.arange(len(x)) % 5, GRID[:3])
+        np.testing.assert_allclose(again, found, atol=1e-6)
+
+
+def test_threads_change_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, labels = features("decaying", 60, 90), labels_of(60, 300)
+    folds = np.arange(60) % 5
+    ran: set[str] = set()
+    solve = logistic._newton_dual
+
+    def watched(*given: Any) -> Any:
+        ran.add(threading.current_thread().name)
+        return solve(*given)
+
+    monkeypatch.setattr(logistic, "_CELLS", 48 * 60)
+    monkeypatch.setattr(logistic, "_newton_dual", watched)
+    with threadpool_limits(1):
+        alone = stats.cross_decisions(x, labels, folds, (1.0, 0.1))
+    assert ran == {threading.current_thread().name}
+    ran.clear()
+    with threadpool_limits(3):
+        together = stats.cross_decisions(x, labels, folds, (1.0, 0.1))
+    assert threading.current_thread().name not in ran
+    assert np.array_equal(alone, together)
 
 
 def test_one_class_in_training_has_no_decision() -> None:

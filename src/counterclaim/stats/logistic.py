@@ -6,7 +6,8 @@ The objective is that of scikit-learn's ``make_pipeline(StandardScaler(), Logist
 With no more items than features it is solved in the dual: w = Z'beta, so that all label vectors and all C share the Gram
 matrix of a training fold, which is made once, and a step for all of them is a matrix product. With more items than
 features it is solved in the primal, in the coordinates in which Z'Z is diagonal. Both are Newton's method with conjugate
-gradients inside, batched over label vectors.
+gradients inside, batched over label vectors. What preconditions them is shared by all label vectors of a training fold: in
+the dual the inverse at one resistance where items are few, else the largest eigenvalues.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ _SMALL = 1_000  # items whose matrices are multiplied by one thread
 _WORKERS = 8  # such threads at a time, at most: Python itself is one
 _CELLS = 1 << 15  # items x label vectors that are worked on at once: a few arrays of them stay in cache
 _ROWS = 128  # label vectors, at least, so that a product with a Gram matrix is worth reading it
-_GRAM_CELLS = 1 << 25  # cells of the Gram matrices held at once: 256 MiB
+_GRAM_CELLS = 1 << 25  # cells of the Gram matrices held at once, and of their dual coefficients: 256 MiB
 _BLOCK_CELLS = 1 << 24  # cells of features standardised at once: 128 MiB
 
 
@@ -214,7 +215,7 @@ def cross_decisions(x: ArrayLike, labels: ArrayLike, folds: ArrayLike, C: Sequen
 
 @contextmanager
 def _workers(n: int) -> Iterator[Each]:
-    """What calls a function with every argument in turn: side by side where matrices are small, on threads that BLAS would have.
+    """What calls a function with every argument: where matrices are small, on as many threads as BLAS would have.
 
     The threads of one product wait for each other busily. Where other work holds the processors, many small products are ten
     times slower with two of them than with one. Products that wait for nobody are not, and come out the same to the bit.
@@ -249,7 +250,7 @@ def _folds_decided(
     """
     n, d = x.shape
     small = [fold for fold in held if n - (fold.stop - fold.start) <= d]
-    together = max(1, _GRAM_CELLS // n**2)
+    together = max(1, _GRAM_CELLS // max(n**2, positive.size * len(C)))
     for first in range(0, len(small), together):
         group = small[first : first + together]
         grams = np.zeros((len(group), n, n))
@@ -435,7 +436,7 @@ class _Shared:
 
     Attributes:
         level: (F, 1, 1), that resistance.
-        own: (F, 1, m), what of an item's length the other items do not bear.
+        own: (F, 1, m), what of an item's squared length the other items do not explain.
         across: (F, m, m), the inverse.
     """
 
@@ -445,7 +446,7 @@ class _Shared:
 
     @classmethod
     def of(cls, gram: Floats, count: Ints, C: float) -> _Shared:
-        """At the resistance of items whose margins are those of one item by itself."""
+        """At four times the resistance that an item by itself has: the more resistances differ, the more a low one misleads."""
         odds = np.exp(_common_margin(C * np.einsum("fii->f", gram) / count))
         level = (4 * (1 + odds) ** 2 / (C * odds))[:, None, None]
         across = np.linalg.inv(gram + level * np.eye(gram.shape[1]))
@@ -572,7 +573,7 @@ def _conjugate_gradients(
 
 def _dot(a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
     """Row by row."""
-    return np.asarray(np.einsum("...m,...m->...", a, b))
+    return np.asarray(np.vecdot(a, b))
 
 
 def _sum(a: NDArray[Any]) -> NDArray[Any]:
@@ -711,7 +712,7 @@ def _standardised(x: Floats, held: slice) -> Floats:
     z = x - mean
     before, after = z[: held.start], z[held.stop :]
     squares = np.einsum("nd,nd->d", before, before) + np.einsum("nd,nd->d", after, after)
-    z /= _scale(mean, squares / n, n)
+    z *= 1 / _scale(mean, squares / n, n)
     return np.asarray(z)
 
 
