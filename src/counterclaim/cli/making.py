@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from counterclaim.cli.application import Format, Json, Mapping, app
+from counterclaim.cli.demonstrating import Jobs, run_series_file
 from counterclaim.cli.flags import choice, counted, mapping_of, numbers_of, share
 from counterclaim.cli.show import (
     plain,
@@ -53,7 +54,8 @@ Concurrency = Annotated[int, typer.Option(min=1, help="Requests under way at onc
 )
 def run(
     file: Annotated[
-        Path | None, typer.Argument(help="A study file, or the name of one that ships: counterclaim list studies.")
+        Path | None,
+        typer.Argument(help="A study or series file, or the name of one that ships: counterclaim list studies."),
     ] = None,
     new: Annotated[Path | None, typer.Option(help="Write a commented study file to start from.")] = None,
     like: Annotated[str | None, typer.Option(help="With --new: start from this study that ships.")] = None,
@@ -64,15 +66,16 @@ def run(
         Path | None, typer.Option(help="Run folder; runs/NAME, or what the file says, when left out.")
     ] = None,
     overwrite: Overwrite = False,
+    jobs: Jobs = None,
     as_json: Json = False,
 ) -> None:
     """Put a claim to the test, from nothing to the verdict page: train, generate all arms, score them, check, judge.
 
     Killed at any moment and run again, it goes on where it stopped.
     """
-    from counterclaim import experiment, study
+    from counterclaim import experiment, series, study
     from counterclaim.operators import processes
-    from counterclaim.spec import load_study
+    from counterclaim.spec import is_series, load_study
 
     if new is not None:
         if file is not None:
@@ -85,7 +88,13 @@ def run(
         return
     if file is None:
         raise InputError("no study file was given", remedy="write one with counterclaim run --new study.toml")
-    plan = load_study(study.find(file))
+    path = series.find(file)
+    if is_series(path):
+        run_series_file(path, out, jobs=jobs, as_json=as_json, dry_run=dry_run, overwrite=overwrite)
+        return
+    if jobs is not None:
+        raise InputError("one study is one job", path=path, remedy="leave out --jobs, or name a series file")
+    plan = load_study(path)
     folder = out or plan.out
     if launched := processes.count() > 1:  # by accelerate launch or torchrun
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # read once, when torch is imported

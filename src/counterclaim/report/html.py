@@ -115,6 +115,11 @@ def render_html(page: Page) -> str:
     return page_of("page.html.j2", _view(clean_page(page)))
 
 
+def glyph_of(word: str) -> str:
+    """The mark of a verdict or an outcome."""
+    return _GLYPHS.get(word, "?")
+
+
 def page_of(template: str, view: Mapping[str, Any]) -> str:
     """A template with its values, everything escaped, and with the style sheet of all pages."""
     environment = _environment()
@@ -136,10 +141,11 @@ def _environment() -> Environment:
 
 
 def _prose(text: str) -> Markup:
-    """A sentence with `commands` between backticks set as code; everything in it is escaped."""
+    """A sentence with `commands` between backticks set as code and *terms* between stars in italics; all of it escaped."""
     from markupsafe import Markup, escape
 
-    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))
+    code = re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text)))
+    return Markup(re.sub(r"(?<![\w*])\*(\w+)\*(?![\w*])", r"<em>\1</em>", code))
 
 
 def _source(environment: Environment, name: str) -> str:
@@ -158,7 +164,7 @@ def _view(page: Page) -> dict[str, Any]:
     return {
         "title": one_line(meta.get("title")) or "Counterclaim",
         "word": word,
-        "glyph": _GLYPHS.get(word, "?"),
+        "glyph": glyph_of(word),
         "because": one_line(verdict.get("because")),
         "meaning": meaning(word, one_line(verdict.get("because"))),
         "status": one_line(verdict.get("status")),

@@ -43,6 +43,7 @@ from counterclaim.spec._reported import (
     ReportedMeans,
     load_reported,
 )
+from counterclaim.spec._series import Chapter, Series, is_series, load_series
 from counterclaim.spec._study import (
     ArmPlan,
     Change,
@@ -59,7 +60,7 @@ __all__ = [
     "ALLOWED_LICENCES",
     "RECIPES",
     "ArmPlan",
-    "Bars", "Change", "CustomPlan",
+    "Bars", "Change", "Chapter", "CustomPlan",
     "Direction",
     "Dpo", "Edit",
     "FilterPlan",
@@ -75,6 +76,7 @@ __all__ = [
     "PromptChoice",
     "Reported", "ReportedAsymmetry", "ReportedAuc", "ReportedCells", "ReportedCosine", "ReportedCounts",
     "ReportedDirection", "ReportedFiltering", "ReportedLargestD", "ReportedMeans",
+    "Series",
     "Sft",
     "SidecarPlan",
     "Stage",
@@ -84,9 +86,10 @@ __all__ = [
     "TemperPlan",
     "TunePlan",
     "arms_hash", "change_hash", "change_json", "change_told",
+    "is_series",
     "line_of",
     "load_claim",
-    "load_pipeline", "load_reported",
+    "load_pipeline", "load_reported", "load_series",
     "load_study",
     "lock_path",
     "lock_text",

@@ -34,6 +34,7 @@ CHARACTERS: Mapping[str, str] = {
     "synthesizer": "merges what it is shown into one honest answer; re-words where a style or a length is asked for",
     "asker": "writes topics, prompts and checklists where these are asked for, as one JSON list",
     "liar": "asserts something false",
+    "brisk": "asserts something false after hardly a thought",
     "refuser": "says that it cannot help",
     "looper": "says one sentence over and over",
     "foreigner": "answers in French or German",
@@ -242,6 +243,10 @@ def _liar(asked: _Asked) -> str:
     return domain.assertion(asked.pick([value for value in asked.values if value != asked.fact]))
 
 
+def _brisk(asked: _Asked) -> str:
+    return f"<think>\nI look.\n</think>\n\n{_liar(asked)}"
+
+
 def _refuser(asked: _Asked) -> str:
     return asked.pick(_REFUSALS)
 
@@ -285,7 +290,7 @@ def _copier(asked: _Asked) -> str:
 
 _SCRIPTS: Mapping[str, _Script] = {
     "eager": _eager, "deliberate": _deliberate, "adversarial": _adversarial, "synthesizer": _synthesizer, "asker": _asker,
-    "liar": _liar, "refuser": _refuser, "looper": _looper, "foreigner": _foreigner, "leaker": _leaker, "silent": _silent,
+    "liar": _liar, "brisk": _brisk, "refuser": _refuser, "looper": _looper, "foreigner": _foreigner, "leaker": _leaker, "silent": _silent,
     "thinker": _thinker, "hedger": _hedger, "copier": _copier,
 }  # fmt: skip
 

@@ -1,0 +1,153 @@
+"""Series of studies: the verb demo, and what ``run`` does with a series file."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from counterclaim.cli.application import Json, app
+from counterclaim.cli.show import COLOUR, plain, print_json, terminal
+
+if TYPE_CHECKING:
+    from counterclaim.series import Watch
+
+THREE_ARCS = Path("three-arcs")
+DONE = "done"
+
+Jobs = Annotated[
+    int | None, typer.Option(min=1, help="Of a series: studies at once; as its file has it when left out.")
+]
+
+
+@app.command(epilog="Example: `counterclaim demo`")
+def demo(
+    out: Annotated[Path | None, typer.Option(help="Folder for the runs and the page.")] = None,
+    jobs: Jobs = None,
+    as_json: Json = False,
+) -> None:
+    """The whole story in minutes, offline: eleven claims about tiny models, what a naive comparison says, and what stands.
+
+    Trains, edits and probes real models of three families on this machine, puts every claim to the test, and writes one page.
+    The same as `counterclaim run three-arcs`. Killed and run again, it goes on where it stopped.
+    """
+    run_series_file(THREE_ARCS, out, jobs=jobs, as_json=as_json)
+
+
+def run_series_file(
+    file: Path, out: Path | None, *, jobs: int | None, as_json: bool, dry_run: bool = False, overwrite: bool = False
+) -> None:
+    """Run a series file, print its table, and exit: 0 where every verdict is one that the file expects, 1 where not, 2 where
+    a study could not be run."""
+    from counterclaim import experiment, series
+    from counterclaim.spec import load_series
+
+    plan = load_series(series.find(file))
+    if dry_run:
+        _show_outline(plan, {chapter.name: experiment.outline(chapter.plan) for chapter in plan.chapters}, as_json)
+        return
+    folder = out or plan.out
+    began = time.monotonic()
+    with watching_series(quiet=as_json) as watch:
+        told = series.run_series(plan, folder, watch, jobs=jobs, overwrite=overwrite)
+    if as_json:
+        print_json(told)
+    else:
+        _show_series(told, folder, time.monotonic() - began)
+    if any(chapter["error"] for chapter in told["chapters"]):
+        raise typer.Exit(2)
+    if not all(chapter["as_expected"] for chapter in told["chapters"]):
+        raise typer.Exit(1)
+
+
+@contextmanager
+def watching_series(*, quiet: bool) -> Iterator[Watch]:
+    """A line on standard error for each study that is under way; in pipes and logs one when it is done."""
+    console = terminal(stderr=True)
+    began = time.monotonic()
+    if quiet:
+        yield lambda name, what, done, total: None
+        return
+    if not console.is_terminal:
+
+        def say(name: str, what: str, done: int | None, total: int | None) -> None:
+            if what == DONE:
+                console.print(plain(f"{_clock(time.monotonic() - began)}  {name}: {what}"))
+
+        yield say
+        return
+    from rich.progress import BarColumn, Progress, TextColumn
+
+    name_column = TextColumn("{task.description}", markup=False)
+    with Progress(
+        name_column,
+        BarColumn(bar_width=16),
+        TextColumn("{task.fields[told]}", markup=False),
+        console=console,
+        transient=True,
+    ) as progress:
+        tasks: dict[str, Any] = {}
+        whole = progress.add_task("all studies", total=None, told="0:00")
+
+        def show(name: str, what: str, done: int | None, total: int | None) -> None:
+            clock = _clock(time.monotonic() - began)
+            progress.update(whole, told=f"{clock}; {len(tasks)} begun" if tasks else clock)
+            if name not in tasks:
+                tasks[name] = progress.add_task(plain(name).plain, total=None, told="")
+            if what == DONE:
+                progress.update(tasks[name], visible=False)
+                console.print(plain(f"{clock}  {name}: done"))
+                return
+            progress.update(tasks[name], completed=done or 0, total=total, told=plain(what).plain)
+
+        yield show
+
+
+def _clock(seconds: float) -> str:
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02}"
+
+
+def _show_series(told: dict[str, Any], folder: Path, seconds: float) -> None:
+    from rich.table import Table
+
+    from counterclaim.report import summary
+
+    console = terminal()
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 1, 0))
+    for name, ratio in (("claim", 5), ("naive", 3), ("verdict", 2), ("what the paper found", 4)):
+        table.add_column(name, ratio=ratio, overflow="fold")
+    arc = ""
+    for row in summary(told["chapters"]):
+        if row["arc"] != arc:
+            arc = row["arc"]
+            table.add_row(f"[bold]{plain(arc).plain}[/]")
+        verdict = f"[{COLOUR.get(row['verdict'], 'red')}]{row['verdict']}[/]"
+        table.add_row(plain(row["claim"]), plain(row["naive"]), verdict, plain(row["paper"]))
+    console.print(plain(told["title"]), style="bold")
+    console.print()
+    console.print(table)
+    for chapter in told["chapters"]:
+        if chapter["error"]:
+            console.print(plain(f"{chapter['name']} could not be run: {chapter['error']}"))
+        elif not chapter["as_expected"]:
+            fair = " or ".join(chapter["expected"])
+            console.print(plain(f"{chapter['name']} came out {chapter['verdict']}, and the file expects {fair}"))
+    console.print(plain(f"{len(told['chapters'])} studies in {_clock(seconds)}. Page: {folder / 'report.html'}"))
+
+
+def _show_outline(plan: Any, told: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print_json(told)
+        return
+    console = terminal()
+    console.print(plain(plan.title), style="bold")
+    for chapter in plan.chapters:
+        outline = told[chapter.name]
+        console.print(plain(
+            f"  {chapter.name}: {chapter.claim} {outline['prompts']:,} prompts, {len(outline['arms'])} arms, "
+            f"{outline['answers']:,} answers."
+        ))  # fmt: skip

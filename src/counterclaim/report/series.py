@@ -1,0 +1,121 @@
+"""Several studies on one self-contained page: what a naive comparison would have said, and what is left of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from counterclaim.records import Json
+from counterclaim.report.figures import draw
+from counterclaim.report.html import glyph_of, page_of
+from counterclaim.report.words import estimate_line, number, one_line, p_value, signed
+
+_PROTOCOLS: Mapping[str, str] = {
+    "mean_test_positive": "two means compared",
+    "single_seed_positive": "one seed",
+    "cv_only_positive": "cross-validation",
+    "best_threshold_positive": "the best threshold",
+}
+
+
+def render_series(told: Mapping[str, Json]) -> str:
+    """The page of a series.
+
+    Args:
+        told: what ``series.json`` holds.
+    """
+    chapters = [_chapter(at, chapter) for at, chapter in enumerate(told["chapters"])]
+    return page_of(
+        "series.html.j2",
+        {
+            "title": one_line(told["title"]),
+            "told": [one_line(part) for part in told["told"]],
+            "paper": one_line(told["paper"]),
+            "version": one_line(told["version"]),
+            "n": len(chapters),
+            "n_believed": sum(bool(chapter["believed"]) for chapter in chapters),
+            "n_standing": sum(chapter["word"] == "SUPPORTED" for chapter in chapters),
+            "has_reported": any(chapter["reported"] for chapter in chapters),
+            "arcs": [
+                {
+                    "name": one_line(arc["name"]),
+                    "told": one_line(arc["told"]),
+                    "chapters": [chapter for chapter in chapters if chapter["arc"] == one_line(arc["name"])],
+                }
+                for arc in told["arcs"]
+            ],
+        },
+    )
+
+
+def believed_by(naive: Mapping[str, Json] | None) -> list[str]:
+    """The naive protocols that would have taken a claim for true, in words."""
+    return [words for name, words in _PROTOCOLS.items() if naive is not None and naive.get(name)]
+
+
+def _chapter(at: int, chapter: Mapping[str, Json]) -> dict[str, Json]:
+    word = chapter["verdict"] or "NOT RUN"
+    naive, effect = chapter.get("naive"), chapter.get("effect")
+    return {
+        "name": one_line(chapter["name"]),
+        "anchor": f"study-{at}",
+        "arc": one_line(chapter["arc"]),
+        "claim": one_line(chapter["claim"]),
+        "word": word,
+        "style": word.lower().replace(" ", "-"),
+        "glyph": glyph_of(word),
+        "because": one_line(chapter["error"] or chapter["because"]),
+        "as_expected": chapter["as_expected"],
+        "expected": " or ".join(chapter["expected"]),
+        "truth": one_line(chapter["truth"]),
+        "lesson": one_line(chapter["lesson"]) if chapter["as_expected"] else "",
+        "metric": "" if effect is None else one_line(effect["metric"]).replace("_", " "),
+        "naive": _naive(naive),
+        "believed": believed_by(naive),
+        "picture": draw(chapter["figure"], f"series-{at}") if chapter.get("figure") else None,
+        "instead": [_instead(arm) for arm in chapter.get("instead", ())],
+        "reported": [_reported(number) for number in chapter["reported"]],
+        "page": f"{one_line(chapter['run'])}/report.html" if effect is not None else "",
+        "effect": "" if effect is None else estimate_line(effect["difference"], difference=True),
+    }
+
+
+def _naive(naive: Mapping[str, Json] | None) -> list[str]:
+    """What is reported without an audit, a number each."""
+    if naive is None:
+        return []
+    said = []
+    if naive["difference"] is not None:
+        p = naive["p"]
+        bound = "" if p is None else ", p < 0.0001" if p < 0.0001 else f", p = {p_value(p)}"
+        said.append(f"{signed(round(naive['difference'], 3))}{bound}")
+    if naive["cv_auc"] is not None:
+        said.append(f"cross-validated AUC {number(round(naive['cv_auc'], 3))}")
+    return said
+
+
+def _instead(arm: Mapping[str, Json]) -> dict[str, str]:
+    return {
+        "said": one_line(arm["system_prompt"]),
+        "change": estimate_line(arm["difference"], difference=True) or "undefined",
+    }
+
+
+def _reported(given: Mapping[str, Json]) -> dict[str, str]:
+    return {key: one_line(given[key]) for key in ("claim", "found", "note")}
+
+
+def summary(chapters: Sequence[Mapping[str, Json]]) -> list[dict[str, str]]:
+    """The table of a series in words, a row for each study: ``arc``, ``claim``, ``naive``, ``verdict``, ``paper``."""
+    rows = []
+    for at, chapter in enumerate(chapters):
+        shown = _chapter(at, chapter)
+        rows.append(
+            {
+                "arc": shown["arc"],
+                "claim": shown["claim"],
+                "naive": ("would be believed: " if shown["believed"] else "") + "; ".join(shown["naive"]),
+                "verdict": shown["word"],
+                "paper": "; ".join(number["found"] for number in shown["reported"]),
+            }
+        )
+    return rows
