@@ -230,11 +230,12 @@ def auc_effect(
     )
 
 
-def counts_effect(metric: str, counts: Counts, *, level: float) -> Effect:
+def counts_effect(metric: str, counts: Counts, *, level: float, same_items: bool = True) -> Effect:
     """The comparison that k-of-n counts can support.
 
     With the number of joint successes it is the exact paired analysis. With equal n and no pairing, the interval is
-    the widest over all feasible pairings and p is the largest; with unequal n the arms are taken as independent.
+    the widest over all feasible pairings and p is the largest; with unequal n, or other items in each arm, the arms are
+    taken as independent.
     """
     c, t = counts.control, counts.treated
     own = stats.wilson(c.k, c.n, level), stats.wilson(t.k, t.n, level)
@@ -243,7 +244,7 @@ def counts_effect(metric: str, counts: Counts, *, level: float) -> Effect:
         p = stats.mcnemar_exact(only_t, only_c)
         difference = stats.newcombe_paired(counts.both, only_t, only_c, c.n - counts.both - only_t - only_c, level)
         return Effect(metric, *own, difference, p, "exact McNemar", c.n, (p, p))
-    if c.n == t.n:
+    if c.n == t.n and same_items:
         low, high = stats.mcnemar_range(c.k, t.k, c.n)
         _, widest = stats.paired_difference_range(c.k, t.k, c.n, level)
         return Effect(metric, *own, widest, high, "exact McNemar, largest over all pairings", c.n, (low, high))

@@ -9,7 +9,9 @@ from __future__ import annotations
 from counterclaim.cli import judging, making, measuring, probing, prompting, reading, teaching
 
 # isort: split
-from counterclaim.cli import editing
+from counterclaim.cli import editing, replicating
 from counterclaim.cli.application import app, main
 
-__all__ = ["app", "editing", "judging", "main", "making", "measuring", "probing", "prompting", "reading", "teaching"]
+__all__ = [
+    "app", "editing", "judging", "main", "making", "measuring", "probing", "prompting", "reading", "replicating", "teaching",
+]  # fmt: skip

@@ -9,6 +9,7 @@ from counterclaim.report.junit import render_junit
 from counterclaim.report.markdown import render_markdown
 from counterclaim.report.page import Page
 from counterclaim.report.replicated import render_replication
+from counterclaim.report.replicated import render_replication
 from counterclaim.report.sarif import render_sarif
 from counterclaim.report.series import believed_by, render_series, summary
 

@@ -128,16 +128,19 @@ class ReportedAsymmetry:
         right: correct answers.
         wrong: wrong ones.
         decimals: to how many it was rounded.
+        folds: of the cross-validation that it comes from; None where the answers are not those of the training.
     """
 
     value: float
     right: int
     wrong: int
     decimals: int = 3
+    folds: int | None = None
 
     @property
     def told(self) -> str:
-        return f"asymmetry {self.value:+.{self.decimals}f}, {self.right} right and {self.wrong} wrong"
+        folds = "" if self.folds is None else f", {self.folds} folds"
+        return f"asymmetry {self.value:+.{self.decimals}f}, {self.right} right and {self.wrong} wrong{folds}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -445,6 +448,7 @@ def reported_schema() -> type[BaseModel]:
         right: Size
         wrong: Size
         decimals: int = Field(default=3, ge=1, le=6)
+        folds: int | None = Field(default=None, ge=2)
 
     class LargestD(Strict):
         d: float = Field(gt=0)

@@ -6,6 +6,7 @@ seeded PCG64, so equal arguments give equal bits.
 
 from counterclaim.stats.auc import (
     auc,
+    auc_of_sizes,
     bootstrap_auc,
     bootstrap_auc_difference,
     delong,
@@ -52,11 +53,13 @@ from counterclaim.stats.power import (
 )
 from counterclaim.stats.proportion import (
     cohen_kappa,
+    difference_of_estimates,
     mcnemar_exact,
     mcnemar_range,
     newcombe_difference,
     newcombe_paired,
     paired_difference_range,
+    widest_mean_difference,
     wilson,
 )
 from counterclaim.stats.resample import (
@@ -73,6 +76,7 @@ __all__ = [
     "ancova",
     "arm_swap_test",
     "auc",
+    "auc_of_sizes",
     "bootstrap_auc",
     "bootstrap_auc_difference",
     "bootstrap_counts",
@@ -83,6 +87,7 @@ __all__ = [
     "cross_decisions",
     "delong",
     "delong_paired",
+    "difference_of_estimates",
     "fit_gram",
     "fit_logistic",
     "holm",
@@ -112,5 +117,6 @@ __all__ = [
     "stratified_folds",
     "tost",
     "tost_proportions",
+    "widest_mean_difference",
     "wilson",
 ]

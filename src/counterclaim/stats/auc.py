@@ -48,13 +48,25 @@ def delong(scores: ArrayLike, labels: ArrayLike, level: float = 0.95) -> Estimat
     parts = np.array([squares[labelled].sum(), squares[~labelled].sum()])
     variance = float(parts.sum())
     if variance <= 0 or not 0 < area < 1 or min(positives, n - positives) < 2:
-        low, high = _newcombe_ends(area, positives, n - positives, level)
-        return Estimate(area, low, high, level, "Newcombe score (AUC)", n)
+        return auc_of_sizes(area, positives, n - positives, level)
     df = variance**2 / float(np.sum(parts**2 / [positives - 1, n - positives - 1]))
     half = t_quantile(level, df) * math.sqrt(variance) / (area * (1 - area))
     odds = area / (1 - area)
     low, high = (1 / (1 + math.exp(side) / odds) for side in (half, -half))
     return Estimate(area, low, high, level, method, n)
+
+
+def auc_of_sizes(area: float, positives: int, negatives: int, level: float = 0.95) -> Estimate:
+    """A published AUC with the interval that its class sizes give: Newcombe's score interval (2006, method 5).
+
+    Undefined when a class is empty.
+    """
+    if not 0 <= area <= 1:
+        raise ValueError("an area lies between 0 and 1")
+    n, method = positives + negatives, "Newcombe score (AUC)"
+    if min(positives, negatives) < 1:
+        return Estimate.undefined(ONE_CLASS, n=n, level=level, method=method)
+    return Estimate(area, *_newcombe_ends(area, positives, negatives, level), level, method, n)
 
 
 def delong_paired(

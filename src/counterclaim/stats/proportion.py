@@ -86,6 +86,43 @@ def paired_difference_range(k_control: int, k_treated: int, n: int, level: float
     return narrow, wide
 
 
+def widest_mean_difference(control: float, treated: float, n: int, level: float = 0.95) -> Estimate:
+    """Treated minus control of two means on [0, 1] over the same n items, where neither spread nor pairing is known.
+
+    A mean spreads most where every value lies at an end of the scale (Bhatia and Davis 2000: variance at most
+    (M - mean)(mean - m)), and a difference where, besides, as few items as possible lie at the same end under both arms. That
+    is the widest of ``paired_difference_range`` with a k that need not be whole.
+    """
+    if not (0 <= control <= 1 and 0 <= treated <= 1):
+        raise ValueError("means lie between 0 and 1")
+    method = f"{NEWCOMBE_PAIRED}, widest spread that the scale allows"
+    if n == 0:
+        return Estimate.undefined("there are no pairs", level=level, method=method)
+    both = np.asarray(max(0.0, control + treated - 1) * n)
+    low, high = _paired_ends(both, treated * n, control * n, n, level)
+    return Estimate(treated - control, float(low), float(high), level, method, n)
+
+
+def difference_of_estimates(treated: Estimate, control: Estimate, correlation: float = 0.0) -> Estimate:
+    """Treated minus control of two estimates whose intervals are known: their variances are recovered from the ends.
+
+    Square-and-add on either side (Zou and Donner 2008), of which Newcombe's intervals are the case of proportions.
+
+    Args:
+        treated: with an interval, or undefined.
+        control: likewise, of the same level and n.
+        correlation: of the two estimates; 0 for independent arms.
+    """
+    method = f"difference of two estimates ({treated.method}), square-and-add"
+    if treated.estimate is None or control.estimate is None or not treated.interval or not control.interval:
+        return Estimate.undefined("an arm has no interval", n=treated.n, level=treated.level, method=method)
+    t, c = treated.estimate, control.estimate
+    down, up = t - treated.interval[0], treated.interval[1] - t
+    down0, up0 = c - control.interval[0], control.interval[1] - c
+    low, high = t - c - _added(down, up0, correlation), t - c + _added(up, down0, correlation)
+    return Estimate(t - c, float(low), float(high), treated.level, method, treated.n)
+
+
 def mcnemar_exact(b: int, c: int) -> float:
     """Two-sided exact McNemar p from the two discordant counts: twice the smaller binomial tail, at most 1."""
     if min(b, c) < 0:
@@ -140,7 +177,7 @@ def _kappa(counts: Floats) -> tuple[float, float]:
     return kappa, float(np.sqrt(variance))
 
 
-def _paired_ends(both: Floats, treated: int, control: int, n: int, level: float) -> tuple[Floats, Floats]:
+def _paired_ends(both: Floats, treated: float, control: float, n: int, level: float) -> tuple[Floats, Floats]:
     """Newcombe's paired method 10, elementwise over ``both``; ``treated`` and ``control`` are the margins."""
     (low1, low0), (high1, high0) = wilson_ends([treated, control], n, level)
     p1, p0 = treated / n, control / n
@@ -151,9 +188,14 @@ def _paired_ends(both: Floats, treated: int, control: int, n: int, level: float)
     phi = determinant / scale if scale > 0 else np.zeros_like(determinant)
     down, up0 = p1 - low1, high0 - p0
     up, down0 = high1 - p1, p0 - low0
-    low = p1 - p0 - np.sqrt(np.maximum(down**2 - 2 * phi * down * up0 + up0**2, 0.0))
-    high = p1 - p0 + np.sqrt(np.maximum(up**2 - 2 * phi * up * down0 + down0**2, 0.0))
+    low, high = p1 - p0 - _added(down, up0, phi), p1 - p0 + _added(up, down0, phi)
     return np.maximum(low, -1.0), np.minimum(high, 1.0)
+
+
+def _added(one: ArrayLike, other: ArrayLike, correlation: ArrayLike) -> Floats:
+    """The square root of the summed squares of two distances whose estimates are correlated."""
+    a, b, r = (np.asarray(value, np.float64) for value in (one, other, correlation))
+    return np.asarray(np.sqrt(np.maximum(a**2 - 2 * r * a * b + b**2, 0.0)), np.float64)
 
 
 def _mcnemar(b: ArrayLike, c: ArrayLike) -> Floats:
