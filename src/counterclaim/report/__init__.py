@@ -9,12 +9,10 @@ from counterclaim.report.junit import render_junit
 from counterclaim.report.markdown import render_markdown
 from counterclaim.report.page import Page
 from counterclaim.report.replicated import render_replication
-from counterclaim.report.replicated import render_replication
 from counterclaim.report.sarif import render_sarif
 from counterclaim.report.series import believed_by, render_series, summary
 
 __all__ = [
     "Page", "believed_by", "render_attribution", "render_html", "render_junit", "render_markdown", "render_replication",
-    "render_sarif",
-    "render_series", "summary",
+    "render_sarif", "render_series", "summary",
 ]  # fmt: skip
