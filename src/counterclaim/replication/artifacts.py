@@ -13,7 +13,7 @@ from counterclaim.errors import InputError
 from counterclaim.experiment.published import published
 from counterclaim.intake import Options, Wanted, import_study
 from counterclaim.metrics import CELLS
-from counterclaim.records import Json
+from counterclaim.records import Estimate, Json
 from counterclaim.replication.judging import judge
 from counterclaim.spec import Reported, ReportedCells, ReportedLargestD, ReportedMeans
 from counterclaim.wording import number, with_interval
@@ -157,16 +157,16 @@ def _scores(reported: Reported, base: Path, trained: Path) -> Recomputed:
         import_study({"control": [base], "treated": [trained]}, Wanted(metric="score"), Options())
     ).verdict
     effect = verdict["effect"]
-    control, treated, change = (effect[key]["estimate"] for key in ("control", "treated", "difference"))
+    control, treated = effect["control"]["estimate"], effect["treated"]["estimate"]
     n = effect["n_paired"]
     agrees = _same(told.control, control) and _same(told.treated, treated)
-    low, high = effect["difference"]["low"], effect["difference"]["high"]
+    difference = Estimate(**effect["difference"])
     return Recomputed(
         "verifier's score",
         f"{told.control:g} -> {told.treated:g}", f"{number(control)} -> {number(treated)}", agrees, n,
         f"{base.name} and {trained.name}",
-        f"the only scores stored for both arms, the verifier's, change by {number(change)} [{number(low)}, {number(high)}]; the audit "
-        f"of them is {verdict['verdict']}: {verdict['because']}",
+        f"the only scores stored for both arms, the verifier's, change by {with_interval(difference)}; the audit of "
+        f"them is {verdict['verdict']}: {verdict['because']}",
     )  # fmt: skip
 
 

@@ -639,21 +639,30 @@ def _largest_d_of_unknown_cohorts(claim: Reported, told: ReportedLargestD) -> Ru
 
 
 def _direction(claim: Reported, told: ReportedDirection) -> Ruling:
-    """Against what pure noise gives along a direction that was estimated on the noise itself."""
+    """Against what pure noise gives along a direction that was estimated on the noise itself.
+
+    For noise that is alike in r dimensions, d² over r times its scale is F with r and n - 2 degrees of freedom: the gap of two means
+    is the length of r normal numbers, and how answers spread around their means does not depend on the means.
+    """
+    from scipy.special import fdtrc
+
     scale = in_sample_theory([1.0], *told.cohorts)
-    ranks = (told.low / scale) ** 2, (told.high / scale) ** 2
+    ranks = [(d / scale) ** 2 for d in (told.low, told.high)]
     flat = in_sample_theory(np.ones(told.width), *told.cohorts)
+    p = float(fdtrc(told.width, sum(told.cohorts) - 2, ranks[0] / told.width))
     details: dict[str, Json] = {"isotropic_noise": flat, "effective_rank_of_noise": list(ranks)}
-    if ranks[0] > told.width:
-        return Ruling(
-            "supported",
-            f"more than noise in {told.width} dimensions gives in sample, which comes near {flat:.2f} at the most",
-            details=details,
-        )
+    fills = f"noise that fills all {told.width} dimensions comes near {flat:.2f} in sample"
+    if p <= claim.alpha:
+        return Ruling("supported", f"more than noise gives: {fills} (p = {_p(p)})", p=(p, p), details=details)
+    few = (
+        f", and noise that fills {ranks[0]:.0f} to {ranks[1]:.0f} of them as near as this"
+        if ranks[1] < told.width
+        else ""
+    )
     return Ruling(
         "inconclusive",
-        f"pure noise gives as much in sample where it fills {ranks[0]:.0f} to {ranks[1]:.0f} of the {told.width} dimensions, and comes "
-        f"near {flat:.2f} where it fills them all",
+        f"no more than noise gives: {fills}{few}",
         "d out of fold with its permutation null (counterclaim attribute).",
+        p=(p, p),
         details=details,
     )

@@ -1,0 +1,491 @@
+"""The ledger: what reported numbers can support, under everything that they leave out; and what released files give."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from counterclaim import replication, stats
+from counterclaim.cli import app
+from counterclaim.errors import InputError
+from counterclaim.records import Json
+from counterclaim.replication import Line, judge, paper, read_artifacts, replicate
+from counterclaim.replication.judging import _correlations, _counts_behind, _cv_noise, _influences
+from counterclaim.spec import (
+    Direction,
+    Numbers,
+    Reported,
+    ReportedAsymmetry,
+    ReportedAuc,
+    ReportedCells,
+    ReportedCosine,
+    ReportedCounts,
+    ReportedDirection,
+    ReportedLargestD,
+    ReportedMeans,
+    load_reported,
+    load_study,
+)
+from counterclaim.study import shipped
+
+
+def claim(numbers: Numbers, direction: Direction = "increase", margin: float = 0.05) -> Reported:
+    return Reported("it", "It is so.", numbers, "accuracy", direction, margin)
+
+
+# counts -----------------------------------------------------------------------------------------------------------------
+
+
+def test_counts_that_stand_under_every_pairing_are_supported() -> None:
+    ruling = judge(claim(ReportedCounts((24, 164), (49, 164))))
+    assert ruling.word == "supported"
+    assert ruling.p is not None
+    assert ruling.p == stats.mcnemar_range(24, 49, 164)
+    assert ruling.p[1] <= 0.01
+    assert ruling.estimate is not None
+    assert ruling.estimate.interval is not None
+    assert ruling.estimate.interval[0] > 0
+    assert ruling.settles == ""
+
+
+def test_counts_that_hang_on_the_pairing_say_which_would_decide() -> None:
+    counts = ReportedCounts((59, 164), (46, 164))
+    ruling = judge(claim(counts, "decrease"))
+    assert ruling.word == "inconclusive"
+    assert ruling.because.startswith("hangs on the pairing")
+    least = ruling.details["both_that_decides"]
+    assert judge(claim(replace(counts, both=least), "decrease")).word == "supported"
+    assert judge(claim(replace(counts, both=least - 1), "decrease")).word == "inconclusive"
+
+
+def test_counts_that_are_too_few_say_how_many_are_needed() -> None:
+    ruling = judge(claim(ReportedCounts((9, 20), (11, 20))))
+    assert ruling.word == "inconclusive"
+    assert "under no pairing" in ruling.because
+    assert ruling.settles.startswith("About ")
+    known = judge(claim(ReportedCounts((9, 20), (11, 20), both=5)))
+    assert known.word == "inconclusive"
+    assert "exact McNemar" in known.because
+
+
+def test_an_equivalence_needs_an_interval_within_the_margin() -> None:
+    assert judge(claim(ReportedCounts((5_000, 10_000), (5_010, 10_000)), "none")).word == "supported"
+    assert judge(claim(ReportedCounts((50, 100), (50, 100)), "none")).word == "inconclusive"
+    assert judge(claim(ReportedCounts((2_000, 10_000), (4_000, 10_000)), "none")).word == "refuted"
+
+
+@pytest.mark.parametrize(
+    ("direction", "word"),
+    [
+        ("increase", "supported"),
+        ("decrease", "refuted"),
+        ("no-increase", "refuted"),
+        ("no-decrease", "supported"),
+        ("none", "refuted"),
+    ],
+)
+def test_one_large_change_decides_every_claim_about_it(direction: Direction, word: str) -> None:
+    assert judge(claim(ReportedCounts((100, 1_000), (600, 1_000)), direction)).word == word
+
+
+def test_other_items_in_each_arm_are_not_paired() -> None:
+    same = judge(claim(ReportedCounts((40, 120), (55, 120))))
+    other = judge(claim(ReportedCounts((40, 120), (55, 120), same_items=False)))
+    assert same.p is not None
+    assert other.p is not None
+    assert same.p[0] < same.p[1]
+    assert other.p[0] == other.p[1]
+    assert "Fisher" in other.because
+
+
+# means ------------------------------------------------------------------------------------------------------------------
+
+
+def test_the_widest_spread_of_a_mean_is_that_of_counts() -> None:
+    _, widest = stats.paired_difference_range(40, 55, 120)
+    made = stats.widest_mean_difference(40 / 120, 55 / 120, 120)
+    assert made.interval == pytest.approx(widest.interval)
+
+
+def test_no_data_on_the_scale_spread_a_difference_wider() -> None:
+    """Bhatia and Davis, and the fewest joint ends: whatever the values, their own t interval is no wider."""
+    rng = np.random.default_rng(5)
+    for _ in range(200):
+        shape = rng.uniform(0.1, 3, 2)
+        c, t = rng.beta(*shape, 200), rng.beta(*shape[::-1], 200)
+        if rng.random() < 0.5:
+            c, t = np.sort(c), np.sort(t)[::-1]
+        own = stats.paired_mean(t - c).interval
+        worst = stats.widest_mean_difference(float(c.mean()), float(t.mean()), 200).interval
+        assert own is not None
+        assert worst is not None
+        assert own[1] - own[0] <= (worst[1] - worst[0]) * 1.02  # a score interval is a little narrower than t far out
+
+
+def test_means_stand_or_hang_on_their_spread() -> None:
+    assert judge(claim(ReportedMeans(53.1, 87.0, 500, (0, 100)), "increase", 5.0)).word == "supported"
+    hangs = judge(claim(ReportedMeans(0.452, 0.379, 100), "decrease"))
+    assert hangs.word == "inconclusive"
+    sd = hangs.details["sd_that_decides"]
+    # at this spread t is at the critical value of the test
+    assert 0.073 / (sd / 10) == pytest.approx(stats.distributions.t_quantile(0.99, 99))
+    null = judge(claim(ReportedMeans(12.39, 12.07, 500, (5, 25)), "none", 1.25))
+    assert null.word == "inconclusive"
+    assert judge(claim(ReportedMeans(12.39, 12.07, 50_000, (5, 25)), "none", 1.25)).word == "supported"
+
+
+# the 2×2 ----------------------------------------------------------------------------------------------------------------
+
+
+def test_the_range_of_correlations_is_that_of_all_pairings() -> None:
+    control, treated = (5, 2, 4, 3), (4, 1, 3, 6)
+    least, most = _correlations(control, treated)
+    rng = np.random.default_rng(0)
+    one, other = _influences(control), _influences(treated)
+    drawn = [float(np.corrcoef(one, rng.permutation(other))[0, 1]) for _ in range(2_000)]
+    assert least - 1e-9 <= min(drawn)
+    assert max(drawn) <= most + 1e-9
+    assert _correlations(control, control)[1] == pytest.approx(1)
+
+
+def test_influences_are_those_of_the_asymmetry() -> None:
+    from counterclaim.metrics import assertion_asymmetry
+
+    cells = np.array([50.0, 8.0, 30.0, 12.0])
+    whole = float(assertion_asymmetry(cells))
+    for cell, influence in enumerate(_influences((50, 8, 30, 12))[[0, 50, 58, 88]]):
+        more = cells.copy()
+        more[cell] += 1e-6
+        assert (float(assertion_asymmetry(more)) - whole) / 1e-6 == pytest.approx(influence, abs=1e-5)
+
+
+def test_square_and_add_of_independent_proportions_is_newcombe() -> None:
+    made = stats.difference_of_estimates(stats.wilson(30, 70), stats.wilson(20, 50))
+    assert made.interval == pytest.approx(stats.newcombe_difference(30, 70, 20, 50).interval)
+
+
+def test_cells_are_judged_over_every_pairing() -> None:
+    strong = ReportedCells((500, 100, 480, 120), ((590, 10, 60, 540),))
+    assert judge(claim(strong, "decrease", 0.1)).word == "supported"
+    small = judge(claim(ReportedCells((19, 2, 72, 7), ((22, 1, 63, 14),)), "decrease", 0.1))
+    assert small.word == "inconclusive"
+    assert small.estimate is not None
+    assert small.narrowest is not None
+    wide, narrow = small.estimate.interval, small.narrowest.interval
+    assert wide is not None
+    assert narrow is not None
+    assert wide[0] < narrow[0] < narrow[1] < wide[1]
+
+
+def test_two_seeds_of_one_sign_do_not_make_a_gain() -> None:
+    ruling = judge(claim(ReportedCells((19, 2, 72, 7), ((22, 1, 63, 14), (12, 1, 77, 10))), "decrease", 0.1))
+    assert ruling.word == "inconclusive"
+    assert ruling.details["seeds_of_one_sign"] == 2
+    steady = tuple((500, 10 + i, 100, 400) for i in range(4))
+    cells = ReportedCells((500, 10, 400, 100), tuple((a, b, c, d) for a, b, c, d in steady))
+    assert judge(claim(cells, "decrease", 0.1)).word == "supported"
+
+
+def test_a_profile_is_decoupled_only_if_its_interval_is() -> None:
+    assert judge(claim(ReportedCells((53, 5, 38, 4)), "none", 0.1)).word == "inconclusive"
+    assert judge(claim(ReportedCells((5300, 500, 3800, 400)), "none", 0.1)).word == "supported"
+
+
+def test_an_asymmetry_gives_the_counts_behind_it_back() -> None:
+    assert _counts_behind(ReportedAsymmetry(-0.341, 58, 42)) == [(19, 46)]
+    for wrong, right in _counts_behind(ReportedAsymmetry(-0.161, 9, 184)):
+        assert round(wrong / 184 - right / 9, 3) == -0.161
+    ruling = judge(claim(ReportedAsymmetry(-0.161, 9, 184), "decrease", 0.15))
+    assert ruling.word == "inconclusive"
+    assert len(ruling.details["counts"]) == 2
+
+
+def test_an_asymmetry_that_no_counts_give_is_not_judged() -> None:
+    ruling = judge(claim(ReportedAsymmetry(-0.123, 2, 3), "decrease", 0.15))
+    assert ruling.word == "not recomputable"
+    assert "no counts of 2 right and 3 wrong" in ruling.because
+
+
+# areas ------------------------------------------------------------------------------------------------------------------
+
+
+def test_nine_positives_exclude_little() -> None:
+    few = judge(claim(ReportedAuc(0.519, 193, 9), "no-increase", 0.13))
+    many = judge(claim(ReportedAuc(0.516, 193, 55), "no-increase", 0.13))
+    assert few.word == "inconclusive"
+    assert many.word == "supported"
+    assert few.estimate is not None
+    assert many.estimate is not None
+    assert (few.estimate.high or 0) > 0.63 > (many.estimate.high or 1)
+    assert few.details["minimum_detectable_auc"] == pytest.approx(stats.mde_auc(9, 184, 0.01, 0.8))
+    assert "fresh items" in few.settles
+
+
+def test_an_area_is_supported_and_refuted() -> None:
+    assert judge(claim(ReportedAuc(0.9, 200, 100), "increase", 0.15)).word == "supported"
+    assert judge(claim(ReportedAuc(0.5, 2_000, 1_000), "increase", 0.15)).word == "refuted"
+    assert judge(claim(ReportedAuc(0.9, 200, 100), "no-increase", 0.15)).word == "refuted"
+
+
+def test_folds_share_what_they_were_trained_on() -> None:
+    """Cross-validated noise spreads wider than class sizes say, so an area that they alone would support hangs on it."""
+    noise = _cv_noise(100, 58, 5, 1.0)
+    assert noise > 1.2 * np.sqrt(101 / (12 * 58 * 42))
+    folds = judge(claim(ReportedAuc(0.683, 100, 58, folds=5), "increase", 0.15))
+    assert judge(claim(ReportedAuc(0.683, 100, 58), "increase", 0.15)).word == "supported"
+    assert folds.word == "inconclusive"
+    assert folds.because.startswith("hangs on the folds")
+    assert judge(claim(ReportedAuc(0.95, 100, 58, folds=5), "increase", 0.15)).word == "supported"
+
+
+def test_an_area_without_its_positives_says_how_many_would_decide() -> None:
+    ruling = judge(claim(ReportedAuc(0.48, 193), "no-increase", 0.1))
+    assert ruling.word == "inconclusive"
+    least = ruling.details["positives_that_decide"]
+    assert judge(claim(ReportedAuc(0.48, 193, least), "no-increase", 0.1)).word == "supported"
+    assert judge(claim(ReportedAuc(0.48, 193, least - 1), "no-increase", 0.1)).word == "inconclusive"
+
+
+# heads ------------------------------------------------------------------------------------------------------------------
+
+
+def test_the_largest_of_many_heads_is_held_against_the_largest_of_chance() -> None:
+    assert judge(claim(ReportedLargestD(0.599, 280, (38, 53)))).word == "inconclusive"
+    assert judge(claim(ReportedLargestD(1.2, 280, (38, 53)))).word == "supported"
+    assert judge(claim(ReportedLargestD(0.7, 1, (38, 53)))).word == "supported"
+    assert judge(claim(ReportedLargestD(0.599, 280))).word == "not recomputable"
+
+
+def test_unknown_cohorts_say_which_sizes_would_decide() -> None:
+    ruling = judge(claim(ReportedLargestD(0.875, 280, n=100)))
+    assert ruling.word == "inconclusive"
+    least = ruling.details["cohort_that_decides"]
+    assert judge(claim(ReportedLargestD(0.875, 280, (least, 100 - least)))).word == "supported"
+    assert judge(claim(ReportedLargestD(0.875, 280, (least - 1, 101 - least)))).word == "inconclusive"
+
+
+def test_the_law_of_a_direction_in_sample_is_that_of_drawn_noise() -> None:
+    rng = np.random.default_rng(1)
+    first, told = np.arange(50) < 30, []
+    for _ in range(400):
+        x = rng.standard_normal((50, 12))
+        toward = x[first].mean(axis=0) - x[~first].mean(axis=0)
+        d = float(stats.cohen_d((x @ toward)[:, None], first)[0])
+        p = judge(claim(ReportedDirection(d, d, 12, (30, 20)))).p
+        assert p is not None
+        told.append(p[0])
+    assert [np.mean(np.array(told) <= q) for q in (0.1, 0.5, 0.9)] == pytest.approx([0.1, 0.5, 0.9], abs=0.06)
+
+
+def test_a_direction_in_sample_is_what_noise_gives() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((91, 32))
+    toward = x[:72].mean(axis=0) - x[72:].mean(axis=0)
+    noise = float(stats.cohen_d((x @ toward)[:, None], np.arange(91) < 72)[0])
+    told = ReportedDirection(noise, noise, 32, (72, 19))
+    assert noise > 1
+    assert judge(claim(told)).word == "inconclusive"
+    assert judge(claim(replace(told, low=9.0, high=9.0))).word == "supported"
+    assert judge(claim(ReportedCosine(0.958, 0.998), "none")).word == "not recomputable"
+
+
+# the files that ship -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def ledger() -> replication.Ledger:
+    return replicate("paper")
+
+
+def test_every_study_of_the_paper_is_in_the_ledger_and_can_be_run() -> None:
+    names = [name for _, name, _ in paper()]
+    assert sorted(names) == sorted(name for name in shipped() if name.startswith("paper-"))
+    for _, name, file in paper():
+        assert load_reported(file), name
+        load_study(file)
+
+
+def test_what_was_reported_is_no_part_of_the_study(tmp_path: Path) -> None:
+    file = shipped()["paper-gemma4-sidecar"][0]
+    text = file.read_text(encoding="utf-8").partition("# What the paper reported")[0]
+    bare = tmp_path / file.name
+    bare.write_text(text, encoding="utf-8")
+    one, other = load_study(file), load_study(bare)
+    differ = {item.name for item in fields(one) if getattr(one, item.name) != getattr(other, item.name)}
+    assert differ == {"path"}
+    assert load_reported(bare) == ()
+
+
+def test_the_papers_numbers_are_all_there() -> None:
+    told = " ".join(reported.found for _, _, file in paper() for reported in load_reported(file))
+    for number in (
+        "14.6 % -> 29.9 % (+15.3 points)", "36.0 % -> 28.0 % (-8.0 points)", "53.1 -> 87 (+33.9", "12.39 -> 12.07 (-0.32",
+        "10.5 % -> 7.5 % (-3.0 points)", "83.5 % -> 67.7 % (-15.8 points)", "83.5 % -> 62.8 % (-20.7 points)",
+        "0.452 -> 0.379 (-0.073", "0.599", "0.557", "0.875", "1.29 to 1.73", "0.958 to 0.998", "1,250 -> 1,085",
+        "19/2/72/7 -> 14/3/75/8", "12/3/75/10", "22/1/63/14", "12/1/77/10", "60/6/29/5 -> 52/7/36/5", "52/6/35/7", "54/5/33/8",
+        "0.683", "-0.341", "0.516", "0.509", "-0.043", "+0.008", "0.557", "-0.130", "0.519", "0.505", "-0.161", "-0.188",
+        "0.533", "0.480", "0.599", "0.515", "0.481", "0.439", "0.594", "0.518", "0.510", "0.442", "53/5/38/4", "-0.009",
+    ):  # fmt: skip
+        assert number in told, number
+
+
+def line(ledger: replication.Ledger, study: str, id: str) -> Line:
+    return next(row for row in ledger.lines if (row.study, row.reported.id) == (study, id))
+
+
+def test_the_drafts_gains_look_fine_by_their_numbers_and_stand_beside_their_correction(
+    ledger: replication.Ledger,
+) -> None:
+    assert ledger.taken_back == ("paper-qwen3-0.6b: humaneval-draft", "paper-qwen3-0.6b: mcas-draft")
+    draft = line(ledger, "paper-qwen3-0.6b", "humaneval-draft")
+    assert "36.0 % -> 28.0 %" in draft.beside
+    assert line(ledger, "paper-qwen3-0.6b", "humaneval-corrected").ruling.word == "inconclusive"
+    for name in ("attention", "all-modules"):
+        assert line(ledger, f"paper-qwen3-1.7b-{name}", "humaneval").ruling.word == "supported"
+
+
+def test_the_ledger_is_the_same_every_time(ledger: replication.Ledger, tmp_path: Path) -> None:
+    replication.write(tmp_path / "one", ledger)
+    replication.write(tmp_path / "two", replicate("paper"))
+    for name in ("replication.json", "replication.html"):
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+    told = json.loads((tmp_path / "one" / "replication.json").read_text(encoding="utf-8"))
+    assert sum(told["words"].values()) == len(told["claims"])
+    page = (tmp_path / "one" / "replication.html").read_text(encoding="utf-8")
+    assert page.count("<details") == len(told["claims"])
+    assert "http" not in page.replace("http-equiv", "").replace("http://www.w3.org/2000/svg", "")
+
+
+# files of one's own --------------------------------------------------------------------------------------------------------
+
+TARGET = '[target]\nmetric = "accuracy"\ndirection = "increase"\nmargin = 0.05\n'
+ONE = '[[reported]]\nid = "a"\nclaim = "It rises."\n'
+
+
+def written(folder: Path, reported: str) -> Path:
+    file = folder / "mine.toml"
+    file.write_text(TARGET + reported, encoding="utf-8")
+    return file
+
+
+@pytest.mark.parametrize(
+    ("reported", "says"),
+    [
+        (ONE + "counts = { control = [24, 164], treated = [49, 164], percent = [14.7, 29.9] }\n", "14.634 percent and not 14.7"),
+        (ONE + "counts = { control = [170, 164], treated = [49, 164] }\n", "more than all"),
+        (ONE + "counts = { control = [20, 100], treated = [49, 164] }\n", "same_items = false"),
+        (ONE + "counts = { control = [20, 100], treated = [30, 100], both = 21 }\n", "which allow 0 to 20"),
+        (ONE + "cells = { control = [53, 5, 38, 4], asymmetry = 0.009 }\n", "not 0.009"),
+        (ONE + "cells = { control = [53, 5, 38, 4], treated = [[53, 5, 38, 5]] }\n", "one sum"),
+        (ONE + "means = { control = 1.2, treated = 0.3, n = 9 }\n", "do not lie on a scale"),
+        (ONE + "auc = { value = 0.6, n = 20, positives = 20 }\n", "no negatives"),
+        (ONE + "filtering = { before = 3, after = 4 }\n", "more than all"),
+        (ONE, "here are 0"),
+        (ONE + "cosine = { low = 0.1, high = 0.2 }\nauc = { value = 0.6, n = 20 }\n", "here are 2"),
+        (ONE + "cosine = { low = 0.1, high = 0.2 }\n" + ONE + "cosine = { low = 0.1, high = 0.2 }\n", "stands there twice"),
+        (ONE + 'corrected_by = "b"\ncosine = { low = 0.1, high = 0.2 }\n', "no other claim here has the id 'b'"),
+        (ONE + "countz = { control = [24, 164], treated = [49, 164] }\n", "there is no such key"),
+        ("", "reports nothing"),
+    ],
+)  # fmt: skip
+def test_numbers_that_contradict_each_other_are_refused(tmp_path: Path, reported: str, says: str) -> None:
+    with pytest.raises(InputError, match=r"mine\.toml") as caught:
+        replicate(str(written(tmp_path, reported)))
+    assert says in str(caught.value)
+
+
+def test_a_file_of_ones_own_is_judged_at_its_own_level(tmp_path: Path) -> None:
+    counts = ONE + "counts = { control = [40, 120], treated = [66, 120] }\n"
+    strict = replicate(str(written(tmp_path, counts + "[test]\nalpha = 0.0001\n"))).lines[0]
+    lax = replicate(str(written(tmp_path, counts + "[test]\nalpha = 0.05\n"))).lines[0]
+    assert (strict.ruling.word, lax.ruling.word) == ("inconclusive", "supported")
+
+
+def test_the_command_prints_every_claim_and_ends_well(tmp_path: Path) -> None:
+    file = written(tmp_path, ONE + "counts = { control = [24, 164], treated = [49, 164], percent = [14.6, 29.9] }\n")
+    shown = CliRunner().invoke(app, ["replicate", str(file), "--out", str(tmp_path / "out")])
+    assert shown.exit_code == 0, shown.output
+    assert "supported" in shown.output
+    assert "It rises." in shown.output
+    assert "14.6 % -> 29.9 %" in shown.output
+    assert (tmp_path / "out" / "replication.html").is_file()
+    told = json.loads(CliRunner().invoke(app, ["replicate", str(file), "--json"]).output)
+    assert told["words"] == {"supported": 1, "refuted": 0, "inconclusive": 0, "not recomputable": 0}
+    assert told["claims"][0]["p_range"][1] <= 0.01
+
+
+# released files ------------------------------------------------------------------------------------------------------------
+
+
+def test_the_released_files_are_held_against_the_paper(paper: Path) -> None:
+    made = replicate("paper", read_artifacts(paper))
+    verifier, judged = line(made, "paper-gemma4-chef", "coverage").recomputed
+    assert (verifier.agrees, verifier.artifact, verifier.n) == (False, "0.279 -> 0.241", 100)
+    assert "INVALID" in verifier.because
+    assert (judged.agrees, judged.artifact) == (True, "0.452")
+    (cells,) = line(made, "paper-gemma4-profile", "decoupling").recomputed
+    assert (cells.agrees, cells.artifact) == (True, "53/5/38/4")
+    assert "kappa" in cells.because
+    assert "ties decide" in cells.because
+    (heads,) = line(made, "paper-gemma4-tempering", "humble-heads").recomputed
+    assert (heads.agrees, heads.artifact) == (True, "0.599 of 280")
+    assert made.released is not None
+    assert set(made.released.used) == {"base", "trained", "judged", "heads"}
+    assert {"LICENSE", "README.md"} <= set(made.released.unused)
+
+
+def rows_of(mean: float, n: int = 100) -> list[dict[str, Json]]:
+    """Finished answers whose scores have a mean."""
+    return [
+        {"i": i, "prompt": f"How is dish {i} made?", "response": f"Dish {i} is boiled for {i + 3} minutes.", "score": mean + 0.1 * (-1) ** i}
+        for i in range(n)
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("base", "trained", "agrees"), [(0.452, 0.379, True), (0.279, 0.241, False), (0.452, 0.241, False)]
+)
+def test_planted_files_agree_or_disagree(tmp_path: Path, base: float, trained: float, agrees: bool) -> None:
+    for name, adapter, mean in (("x.json", "BASE", base), ("y.json", "dpo", trained)):
+        document: dict[str, Any] = {"summary": {"adapter": adapter}, "rows": rows_of(mean)}
+        (tmp_path / name).write_text(json.dumps(document), encoding="utf-8")
+    heads = {
+        "cohorts": {"cw": 38, "cr": 53}, "heads": [{"layer": 0, "head": h, "cohen_d": 0.1 * h} for h in range(8)],
+    }  # fmt: skip
+    (tmp_path / "heads.json").write_text(json.dumps(heads), encoding="utf-8")
+    (tmp_path / "notes.txt").write_text("nothing", encoding="utf-8")
+    released = read_artifacts(tmp_path)
+    assert released.unused == {"notes.txt": "holds none of what was released"}
+    made = replicate("paper", released)
+    verifier, judged = line(made, "paper-gemma4-chef", "coverage").recomputed
+    assert verifier.agrees is agrees, verifier
+    assert judged.agrees is None
+    assert "not recomputable from" in judged.because
+    (largest,) = line(made, "paper-gemma4-tempering", "humble-heads").recomputed
+    assert largest.agrees is False
+    assert largest.artifact == "0.700 of 8"
+    assert not line(made, "paper-qwen3-0.6b", "mcas-draft").recomputed
+
+
+def test_a_damaged_file_loses_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "heads.json").write_text(
+        json.dumps({"cohorts": {"cw": 38}, "heads": [{"layer": 0, "head": 0, "cohen_d": 0.5}]}), encoding="utf-8"
+    )
+    made = replicate("paper", read_artifacts(tmp_path))
+    (heads,) = line(made, "paper-gemma4-tempering", "humble-heads").recomputed
+    assert heads.agrees is None
+    assert "cohorts" in heads.because
+    assert len(made.lines) == len(replicate("paper").lines)
+
+
+def test_a_folder_without_them_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="none of the released files"):
+        read_artifacts(tmp_path)
+    with pytest.raises(InputError, match="no such folder"):
+        read_artifacts(tmp_path / "nowhere")
