@@ -7,6 +7,7 @@ import re
 import tomllib
 from datetime import UTC, datetime
 from difflib import get_close_matches
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -159,6 +160,7 @@ def to_claim(tables: Any, path: Path) -> Claim:
         raise InputError(str(error), path=path, remedy="mend that key") from error
 
 
+@cache
 def claim_schema() -> type[BaseModel]:
     """The schema of a claim file. Built on call, because importing pydantic costs more than most commands need."""
     from typing import Literal

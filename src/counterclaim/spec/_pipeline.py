@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
@@ -318,6 +319,7 @@ def _filters(table: Any, file: _File) -> FilterPlan:
     return FilterPlan(**{**said, "language": None if table.language == "any" else table.language})
 
 
+@cache
 def _pipeline_schema() -> type[BaseModel]:
     """The schema of a pipeline file. Built on call, because importing pydantic costs more than most commands need."""
     from pydantic import BaseModel, ConfigDict, Field, create_model

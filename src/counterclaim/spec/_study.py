@@ -6,7 +6,7 @@ import difflib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -422,6 +422,7 @@ def change_told(said: Mapping[str, Any]) -> str:
     return tune_told(said) if said["operator"] == TunePlan.operator else edit_told(said)
 
 
+@cache
 def _study_schema() -> type[BaseModel]:
     """The schema of a study file: that of a claim file with more tables."""
     from typing import Literal
