@@ -460,7 +460,7 @@ def test_a_smaller_budget_that_turns_the_effect_around_is_told_and_held_against_
     (row,) = found.details["budgets"]
     assert (row["budget"], row["cut"]["treated"]) == (64, 0.75)
     assert found.figure is not None
-    assert [r["name"] for r in found.figure["rows"]] == ["64 tokens (control 0 %, treated 75 % cut)", "whole answers"]
+    assert [r["name"] for r in found.figure["rows"]] == ["64 tokens", "whole answers"]
 
 
 def test_where_answers_were_cut_here_too_no_budget_is_the_right_one() -> None:

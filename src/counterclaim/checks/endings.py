@@ -262,7 +262,7 @@ def _what_smaller_budgets_show(evidence: Evidence, budgets: Sequence[AtBudget]) 
 
 def _by_budget(evidence: Evidence, budgets: Sequence[AtBudget]) -> dict[str, Json]:
     """A forest of the effect by budget, the whole answers last."""
-    rows = [(at.told, at.difference) for at in budgets] + [("whole answers", evidence.effect.difference)]
+    rows = [(f"{at.tokens} tokens", at.difference) for at in budgets] + [("whole answers", evidence.effect.difference)]
     return {
         "kind": "forest", "label": f"change of {evidence.metric.name} by token budget", "pooled": None,
         "rows": [

@@ -8,11 +8,12 @@ from counterclaim.report.html import render_html
 from counterclaim.report.junit import render_junit
 from counterclaim.report.markdown import render_markdown
 from counterclaim.report.page import Page
+from counterclaim.report.probed import figures as probe_figures
 from counterclaim.report.replicated import render_replication
 from counterclaim.report.sarif import render_sarif
 from counterclaim.report.series import believed_by, render_series, summary
 
 __all__ = [
-    "Page", "believed_by", "render_attribution", "render_html", "render_junit", "render_markdown", "render_replication",
-    "render_sarif", "render_series", "summary",
+    "Page", "believed_by", "probe_figures", "render_attribution", "render_html", "render_junit", "render_markdown",
+    "render_replication", "render_sarif", "render_series", "summary",
 ]  # fmt: skip

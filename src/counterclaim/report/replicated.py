@@ -14,8 +14,9 @@ _STYLES: Mapping[str, tuple[str, str]] = {
     "supported": ("pass", "✓"), "refuted": ("fail", "✕"), "inconclusive": ("warn", "?"), "not recomputable": ("not-run", "·"),
 }  # fmt: skip
 _CLAIMED: Mapping[str, str] = {
-    "increase": "an increase", "decrease": "a decrease", "none": "no change either way", "no-increase": "no increase",
-    "no-decrease": "no decrease",
+    "increase": "{0} rises; {1:g} would matter", "decrease": "{0} falls; {1:g} would matter",
+    "none": "{0} does not move by {1:g} either way", "no-increase": "{0} does not rise by {1:g}",
+    "no-decrease": "{0} does not fall by {1:g}",
 }  # fmt: skip
 
 
@@ -51,7 +52,10 @@ def _claim(at: int, claim: Mapping[str, Json]) -> dict[str, Json]:
     area = claim["metric"] == "auc"
     facts = [
         ("reported", claim["reported"]),
-        ("concluded", f"{_CLAIMED[claim['direction']]} of {claim['margin']:g} in {claim['metric']}"),
+        (
+            "concluded",
+            _CLAIMED[claim["direction"]].format("auc, from 0.5," if area else claim["metric"], claim["margin"]),
+        ),
     ]
     facts += [
         (name, text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 from counterclaim.records import Json
@@ -34,7 +35,7 @@ def render_series(told: Mapping[str, Json]) -> str:
             "n": len(chapters),
             "n_believed": sum(bool(chapter["believed"]) for chapter in chapters),
             "n_standing": sum(chapter["word"] == "SUPPORTED" for chapter in chapters),
-            "has_reported": any(chapter["reported"] for chapter in chapters),
+            "has_paper": any(chapter["paper"] for chapter in chapters),
             "arcs": [
                 {
                     "name": one_line(arc["name"]),
@@ -73,6 +74,7 @@ def _chapter(at: int, chapter: Mapping[str, Json]) -> dict[str, Json]:
         "believed": believed_by(naive),
         "picture": draw(chapter["figure"], f"series-{at}") if chapter.get("figure") else None,
         "instead": [_instead(arm) for arm in chapter.get("instead", ())],
+        "paper": one_line(chapter["paper"]),
         "reported": [_reported(number) for number in chapter["reported"]],
         "page": f"{one_line(chapter['run'])}/report.html" if effect is not None else "",
         "effect": "" if effect is None else estimate_line(effect["difference"], difference=True),
@@ -101,7 +103,9 @@ def _instead(arm: Mapping[str, Json]) -> dict[str, str]:
 
 
 def _reported(given: Mapping[str, Json]) -> dict[str, str]:
-    return {key: one_line(given[key]) for key in ("claim", "found", "note")}
+    """A number of the paper as it is typeset: with arrows and minus signs."""
+    found = re.sub(r"(?<![\w.])-(?=\d)", "−", one_line(given["found"]).replace("->", "→"))
+    return {"claim": one_line(given["claim"]), "found": found, "note": one_line(given["note"])}
 
 
 def summary(chapters: Sequence[Mapping[str, Json]]) -> list[dict[str, str]]:
@@ -115,7 +119,7 @@ def summary(chapters: Sequence[Mapping[str, Json]]) -> list[dict[str, str]]:
                 "claim": shown["claim"],
                 "naive": ("would be believed: " if shown["believed"] else "") + "; ".join(shown["naive"]),
                 "verdict": shown["word"],
-                "paper": "; ".join(number["found"] for number in shown["reported"]),
+                "paper": shown["paper"],
             }
         )
     return rows

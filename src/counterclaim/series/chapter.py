@@ -12,8 +12,12 @@ from counterclaim.evidence import Evidence
 from counterclaim.experiment import Watchers
 from counterclaim.intake import evidence_of
 from counterclaim.records import CONTROL, Json
+from counterclaim.report import probe_figures
 from counterclaim.spec import Chapter, Reported
 from counterclaim.study import Judged
+
+STEPS = "steps"
+"""In place of a check's name: the picture of the five steps."""
 
 
 def run_chapter(chapter: Chapter, folder: Path, watchers: Watchers, *, overwrite: bool = False) -> dict[str, Json]:
@@ -54,6 +58,7 @@ def described(chapter: Chapter) -> dict[str, Json]:
         "expected": sorted(str(word) for word in chapter.expected),
         "truth": chapter.because,
         "lesson": chapter.lesson,
+        "paper": chapter.paper,
         "reported": [_told(number) for number in chapter.reported],
         "run": chapter.name,
     }
@@ -88,7 +93,9 @@ def _instead(chapter: Chapter, evidence: Evidence) -> list[dict[str, Json]]:
 
 
 def _figure(chapter: Chapter, judged: Judged) -> Json:
-    """The picture that shows what happened: a check's, or the effect's interval."""
+    """The picture that shows what happened: a check's, the five steps of a probe, or the effect's interval."""
+    if chapter.figure == STEPS:
+        return next((figure for figure, _ in probe_figures(judged.page)), None)
     of_check = next((row.get("figure") for row in judged.checks if row["check"] == chapter.figure), None)
     if of_check is not None:
         return of_check

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import sys
+import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -170,17 +170,14 @@ def _end_with_parent() -> None:
     parent = parent_process()
     assert parent is not None
     parent.join()
-    os._exit(1)
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _work(task: Task) -> dict[str, Json]:
     def watch(name: str, what: str, done: int | None, total: int | None) -> None:
         _told.put((name, what, done, total))
 
-    try:
-        return task.work(_watchers(task.name, watch))
-    finally:
-        sys.stderr.flush()
+    return task.work(_watchers(task.name, watch))
 
 
 def _pass_on(told: Any, watch: Watch) -> None:

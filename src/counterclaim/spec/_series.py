@@ -30,8 +30,9 @@ class Chapter:
         expected: verdicts that are fair by construction; empty where nobody knows.
         because: why they are.
         lesson: what one learns from it.
-        figure: name of the check whose picture shows it; "" for the interval of the effect.
-        reported: what a paper reported for the corresponding claim.
+        figure: name of the check whose picture shows it, or ``steps``; "" for the interval of the effect.
+        paper: what a paper found for the corresponding claim, in a sentence.
+        reported: the numbers behind that sentence.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Chapter:
     because: str
     lesson: str
     figure: str
+    paper: str
     reported: tuple[Reported, ...]
 
 
@@ -103,7 +105,7 @@ def load_series(path: Path) -> Series:
             Chapter(
                 file.stem, table.arc, _paragraph(table.claim), load_study(file),
                 frozenset(VerdictOutcome(word) for word in table.expected), _paragraph(table.because),
-                _paragraph(table.lesson), table.figure, _reported(table.reported, path, f"{where}.reported"),
+                _paragraph(table.lesson), table.figure, _paragraph(table.paper), _reported(table.reported, path, f"{where}.reported"),
             )
         )  # fmt: skip
     names = [chapter.name for chapter in chapters]
@@ -165,8 +167,11 @@ def _schema() -> type[BaseModel]:
         )
         because: str = Field("", description="why they are")
         lesson: str = Field("", description="what one learns from it")
-        figure: str = Field("", description="check whose picture shows it; the effect's interval when left out")
-        reported: list[str] = Field([], description="numbers of a paper beside it: FILE.toml:ID")
+        figure: str = Field(
+            "", description="check whose picture shows it, or steps; the effect's interval when left out"
+        )
+        paper: str = Field("", description="what a paper found for the corresponding claim, in a sentence")
+        reported: list[str] = Field([], description="the numbers behind that: FILE.toml:ID")
 
     class File(Strict):
         title: str = Field(min_length=1, description="of the page")
