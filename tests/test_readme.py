@@ -21,10 +21,12 @@ from counterclaim.cli.show import EXIT
 from counterclaim.experiment import choose_prompts
 from counterclaim.instruments import load_rubric, validate
 from counterclaim.instruments.asking import material_of
-from counterclaim.records import Json, Message
+from counterclaim.records import Json, Message, VerdictOutcome
 from counterclaim.registry import Instrument
-from counterclaim.spec import load_study
+from counterclaim.series import find
+from counterclaim.spec import load_series, load_study
 from counterclaim.spec._pipeline import _pipeline_schema
+from counterclaim.spec._series import _schema as _series_schema
 from counterclaim.spec._study import _study_schema
 from test_instruments_delivery import LEFT_ALONE, MENDED_ON, confusion
 
@@ -39,6 +41,7 @@ PAGES = (
     "CHANGELOG.md",
     *(f"docs/{p.name}" for p in sorted((ROOT / "docs").glob("*.md"))),
 )
+NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 STARTER = ROOT / "src" / "counterclaim" / "example" / "study.toml"
 
 
@@ -69,11 +72,13 @@ def test_generated_pages_are_current(generator: ModuleType, page: str) -> None:
     [
         "README.md",
         "docs/study.md",
+        "docs/series.md",
         "docs/training.md",
         "docs/teach.md",
         "docs/fresh.md",
         "docs/edits.md",
         "docs/instruments.md",
+        "docs/replicate.md",
     ],
 )
 def test_every_command_and_option_that_a_page_names_exists(generator: ModuleType, page: str) -> None:
@@ -212,7 +217,7 @@ def test_the_instrument_in_the_architecture_conforms() -> None:
     assert (done.stdout, done.stderr) == ("[]\n", "")
 
 
-@pytest.mark.parametrize("command", ["example", "tests"])
+@pytest.mark.parametrize("command", ["demo", "tests"])
 def test_ci_takes_its_commands_from_the_readme(command: str) -> None:
     script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
     function = re.search(r"^command_of\(\) \{.*?^\}", script, re.MULTILINE | re.DOTALL)
@@ -225,8 +230,26 @@ def test_ci_takes_its_commands_from_the_readme(command: str) -> None:
     assert done.stdout.startswith("python3 -m venv .venv && .venv/bin/pip install -q -c locks/")
 
 
-def test_the_first_commands_last_step_ends_as_the_readme_says(tmp_path: Path) -> None:
-    arguments = block("command: example").strip().rpartition("&&")[2].split()[1:-1]
+def test_the_demo_is_told_as_it_is() -> None:
+    chapters = load_series(find(Path("three-arcs"))).chapters
+    told = " ".join(README.split())
+    assert f"{NUMBERS[len(chapters)].capitalize()} claims come of it." in told
+    standing = sum(VerdictOutcome.SUPPORTED in chapter.expected for chapter in chapters)
+    assert f"{NUMBERS[standing].capitalize()} stand." in told
+    models = {arm.model.name for chapter in chapters for arm in chapter.plan.arms}
+    models |= {chapter.plan.steps.second_model or "" for chapter in chapters if chapter.plan.steps}
+    assert models - {""} == {"tiny:qwen3", "tiny:llama", "tiny:gemma4"}
+
+
+def test_the_page_on_series_has_every_key_with_its_default() -> None:
+    told = (ROOT / "docs" / "series.md").read_text(encoding="utf-8").partition("\n## Keys\n")[2].partition("\n## ")[0]
+    assert sorted(re.findall(r"^\| `([^`]+)` \| (required|—|`[^`]+`) \|", told, re.MULTILINE)) == sorted(
+        keys_of(_series_schema())
+    )
+
+
+def test_the_example_audit_ends_as_the_readme_says(tmp_path: Path) -> None:
+    arguments = block("example").strip().split()[1:-1]
     done = subprocess.run(
         [sys.executable, "-m", "counterclaim", *arguments, str(tmp_path / "run")],
         capture_output=True,

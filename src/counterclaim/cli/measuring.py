@@ -269,9 +269,9 @@ def _operators() -> Iterable[tuple[str, str]]:
 
 
 def _studies() -> Iterable[tuple[str, str]]:
-    from counterclaim.study import shipped
+    from counterclaim import series, study
 
-    return ((name, about) for name, (_, about) in shipped().items())
+    return ((name, about) for name, (_, about) in {**series.shipped(), **study.shipped()}.items())
 
 
 def _recipes() -> Iterable[tuple[str, str]]:
