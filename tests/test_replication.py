@@ -32,6 +32,7 @@ from counterclaim.spec import (
     load_reported,
     load_study,
 )
+from counterclaim.spec._reported import KINDS
 from counterclaim.study import shipped
 
 
@@ -163,6 +164,30 @@ def test_influences_are_those_of_the_asymmetry() -> None:
         more = cells.copy()
         more[cell] += 1e-6
         assert (float(assertion_asymmetry(more)) - whole) / 1e-6 == pytest.approx(influence, abs=1e-5)
+
+
+def test_the_intervals_of_a_moved_asymmetry_cover() -> None:
+    """Independent arms by square-and-add; arms paired in any way, by the widest."""
+    rng = np.random.default_rng(3)
+    control, treated, n = np.array([0.45, 0.1, 0.35, 0.1]), np.array([0.4, 0.1, 0.3, 0.2]), 150
+    truth = 0.3 / 0.5 - 0.4 / 0.5 - (0.35 / 0.45 - 0.45 / 0.55)
+    hit, paired_hit = 0, 0
+    for _ in range(400):
+        for against in (False, True):
+            u = rng.random(n)
+            v = 1 - u if against else rng.random(n)
+            c, t = (
+                np.bincount(np.searchsorted(np.cumsum(p), q), minlength=4)[:4] for p, q in ((control, u), (treated, v))
+            )
+            cells = ReportedCells((c[0], c[1], c[2], c[3]), ((t[0], t[1], t[2], t[3]),))
+            ruling = judge(claim(cells, "none", 0.1))
+            assert ruling.estimate is not None
+            low, high = ruling.estimate.interval or (1, -1)
+            paired_hit += against and low <= truth <= high
+            alone = ruling.details["independent"]
+            hit += not against and alone["low"] <= truth <= alone["high"]
+    assert 0.92 <= hit / 400 <= 0.985
+    assert paired_hit / 400 >= 0.94
 
 
 def test_square_and_add_of_independent_proportions_is_newcombe() -> None:
@@ -360,6 +385,17 @@ def test_the_ledger_is_the_same_every_time(ledger: replication.Ledger, tmp_path:
     page = (tmp_path / "one" / "replication.html").read_text(encoding="utf-8")
     assert page.count("<details") == len(told["claims"])
     assert "http" not in page.replace("http-equiv", "").replace("http://www.w3.org/2000/svg", "")
+
+
+def test_the_page_in_docs_has_every_key_of_the_json(ledger: replication.Ledger) -> None:
+    page = (Path(__file__).parents[1] / "docs" / "replicate.md").read_text(encoding="utf-8")
+    told = ledger.to_json()
+    for key in {*told, *told["claims"][0], *(item.name for item in fields(replication.Recomputed))}:
+        assert f"`{key}" in page, key
+    for word in replication.WORDS:
+        assert f"| {word} |" in page
+    for kind in KINDS:
+        assert f"`{kind}`" in page
 
 
 # files of one's own --------------------------------------------------------------------------------------------------------

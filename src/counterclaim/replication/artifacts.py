@@ -67,9 +67,14 @@ class Released:
     used: dict[str, Path]
     unused: dict[str, str]
 
+    @property
+    def name(self) -> str:
+        """The folder without those that it lies in: they say where somebody works."""
+        return self.folder.resolve().name
+
     def to_json(self) -> dict[str, Json]:
         return {
-            "folder": str(self.folder),
+            "folder": self.name,
             "used": {kind: path.name for kind, path in self.used.items()},
             "unused": dict(self.unused),
         }
@@ -138,7 +143,7 @@ def recompute(study_name: str, reported: Reported, released: Released) -> tuple[
             missing = "; ".join(KINDS[kind] for kind in needs if kind not in released.used)
             out.append(
                 Recomputed(
-                    what, reported.found, "", None, 0, names, f"not recomputable from {released.folder}: no {missing}"
+                    what, reported.found, "", None, 0, names, f"not recomputable from {released.name}: no {missing}"
                 )
             )
             continue

@@ -270,7 +270,9 @@ def _means(claim: Reported, means: ReportedMeans) -> Ruling:
         return Ruling(word, f"{told}, {_where(claim, widest, word)}", "", widest, details=details)
     spread = _spread_that_decides(claim, change, means.n)
     if spread is None:
-        return Ruling(word, f"{told}, {_where(claim, widest, word)}", _more_items(claim, widest, means.n), widest)
+        return Ruling(
+            word, f"{told}, {_where(claim, widest, word)}", _more_items(claim, widest, means.n), widest, details=details
+        )
     details["sd_that_decides"] = spread
     return Ruling(
         word,
@@ -530,12 +532,15 @@ def _auc_of_unknown_classes(claim: Reported, auc: ReportedAuc) -> Ruling:
     """The best case, balanced classes, and how unbalanced they may be."""
     half = auc.n // 2
     best, widest, _ = _of_classes(claim, auc, half, auc.n - half)
+    noise = None if auc.folds is None else _cv_noise(auc.n, half, auc.folds, auc.C or 1.0)
+    detectable = stats.mde_auc(half, auc.n - half, claim.alpha, POWER, noise)
+    details: dict[str, Json] = {"minimum_detectable_auc": detectable if math.isfinite(detectable) else None}
     told = (
         f"how many of {auc.n} are positive was not told; balanced classes, the best case, give {with_interval(widest)}"
     )
     if best == "inconclusive":
         because = f"{told}, {_beside_bar(claim, widest, best)}"
-        return Ruling("inconclusive", because, _items_for(claim, auc), None, widest)
+        return Ruling("inconclusive", because, _items_for(claim, auc), None, widest, None, details)
     few, least = 1, half  # the interval narrows as classes come into balance
     while least - few > 1:
         middle = (few + least) // 2
@@ -549,7 +554,7 @@ def _auc_of_unknown_classes(claim: Reported, auc: ReportedAuc) -> Ruling:
         f"How many are positive: {best} if at least {least} are, and at least {least} are not.",
         None,
         widest,
-        details={"positives_that_decide": least},
+        details={**details, "positives_that_decide": least},
     )
 
 
