@@ -74,7 +74,7 @@ def _chapter(at: int, chapter: Mapping[str, Json]) -> dict[str, Json]:
         "believed": believed_by(naive),
         "picture": draw(chapter["figure"], f"series-{at}") if chapter.get("figure") else None,
         "instead": [_instead(arm) for arm in chapter.get("instead", ())],
-        "paper": one_line(chapter["paper"]),
+        "paper": _typeset(chapter["paper"]),
         "reported": [_reported(number) for number in chapter["reported"]],
         "page": f"{one_line(chapter['run'])}/report.html" if effect is not None else "",
         "effect": "" if effect is None else estimate_line(effect["difference"], difference=True),
@@ -103,9 +103,12 @@ def _instead(arm: Mapping[str, Json]) -> dict[str, str]:
 
 
 def _reported(given: Mapping[str, Json]) -> dict[str, str]:
-    """A number of the paper as it is typeset: with arrows and minus signs."""
-    found = re.sub(r"(?<![\w.])-(?=\d)", "−", one_line(given["found"]).replace("->", "→"))
-    return {"claim": one_line(given["claim"]), "found": found, "note": one_line(given["note"])}
+    return {"claim": one_line(given["claim"]), "found": _typeset(given["found"]), "note": one_line(given["note"])}
+
+
+def _typeset(numbers: Json) -> str:
+    """Numbers in plain characters, with arrows and minus signs."""
+    return re.sub(r"(?<![\w.])-(?=\d)", "−", one_line(numbers).replace("->", "→"))
 
 
 def summary(chapters: Sequence[Mapping[str, Json]]) -> list[dict[str, str]]:
