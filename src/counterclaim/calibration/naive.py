@@ -107,7 +107,7 @@ PROTOCOLS: Mapping[str, Callable[[Evidence], bool | None]] = {
 
 
 def _positive(evidence: Evidence, difference: float, p: float) -> bool:
-    return p < ALPHA and difference * evidence.claim.sign > 0
+    return bool(p < ALPHA and difference * evidence.claim.sign > 0)
 
 
 def _compared(metric: Metric, control: Moments, treated: Moments) -> tuple[float, float]:
