@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -14,12 +19,12 @@ from typing import Any
 import pytest
 
 from counterclaim import series, store, study
-from counterclaim.errors import InputError
+from counterclaim.errors import CounterclaimError, InputError, ModelError
 from counterclaim.experiment import Watchers
 from counterclaim.records import VerdictOutcome
 from counterclaim.report import believed_by, render_series, summary
 from counterclaim.series.chapter import run_chapter
-from counterclaim.series.running import Task, run_tasks
+from counterclaim.series.running import FAILED, Task, run_tasks
 from counterclaim.series.whole import _tasks
 from counterclaim.spec import Series, is_series, load_series, load_study
 
@@ -197,9 +202,62 @@ def test_needs_come_first_and_what_two_hold_is_not_used_at_once(tmp_path: Path, 
     assert spans["model"][1] <= min(spans["a"][0], spans["b"][0])
     assert spans["a"][1] <= spans["b"][0] or spans["b"][1] <= spans["a"][0]
     assert isinstance(outcomes["after"], InputError)
-    assert "broken is broken" in str(outcomes["after"])
+    assert str(outcomes["after"]) == "broken is broken."
     assert outcomes["a"] == {"name": "a"}
     assert ("a", "done") in seen
+    assert {name for name, what in seen if what == FAILED} == {"broken", "after"}
+
+
+def _be_killed(watchers: Watchers) -> dict[str, Any]:
+    os.kill(os.getpid(), signal.SIGKILL)
+    return {}
+
+
+def test_where_the_system_kills_a_process_every_study_that_is_left_says_so(tmp_path: Path) -> None:
+    note = partial(_note, tmp_path / "x")
+    tasks = [Task("killed", _be_killed), Task("after", partial(note, "after"), frozenset({"killed"}))]
+    tasks += [Task(name, partial(note, name), holds=frozenset({"one"})) for name in "abcdef"]
+    last: dict[str, str] = {}
+    outcomes = dict(run_tasks(tasks, 2, lambda name, what, done, total: last.update({name: what})))
+    assert outcomes.keys() == {task.name for task in tasks}
+    assert "killed a process, most likely for want of memory" in str(outcomes["after"])
+    assert isinstance(outcomes["f"], CounterclaimError)
+    assert (last["killed"], last["f"]) == (FAILED, FAILED)
+
+
+def test_ctrl_c_and_the_death_of_the_parent_leave_no_process(tmp_path: Path) -> None:
+    script = tmp_path / "sleeper.py"
+    script.write_text(
+        "import os, sys, time\nfrom functools import partial\nfrom pathlib import Path\n"
+        "from counterclaim.series.running import Task, run_tasks\n"
+        "def sleep(name, watchers):\n"
+        f"    Path({str(tmp_path)!r}, name).write_text(str(os.getpid()))\n    time.sleep(60)\n"
+        "if __name__ == '__main__':\n"
+        "    dict(run_tasks([Task(n, partial(sleep, n)) for n in 'ab'], 2, lambda *told: None))\n"
+    )
+    for end in (signal.SIGINT, signal.SIGKILL):
+        held = [tmp_path / name for name in "ab"]
+        parent = subprocess.Popen(
+            [sys.executable, str(script)], start_new_session=True, stderr=subprocess.PIPE, text=True
+        )
+        _until(lambda held=held: all(file.exists() and file.read_text() for file in held))
+        pids = [int(file.read_text()) for file in held]
+        if end == signal.SIGINT:
+            os.killpg(parent.pid, end)  # as a terminal does
+        else:
+            parent.kill()
+        _, said = parent.communicate(timeout=30)
+        assert said.count("Traceback") == (end == signal.SIGINT)  # the parent's, and none of a child's
+        _until(lambda pids=pids: not any(Path(f"/proc/{pid}").exists() for pid in pids))
+        for file in held:
+            file.unlink()
+
+
+def _until(holds: Callable[[], bool]) -> None:
+    end = time.monotonic() + 30
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.05)
 
 
 def test_two_jobs_run_beside_each_other(tmp_path: Path) -> None:
@@ -313,6 +371,53 @@ def test_a_study_that_breaks_does_not_keep_the_others(
     assert (clean["verdict"], clean["error"]) == ("SUPPORTED", None)
     assert null["verdict"] is None
     assert "a file stands where the run folder should go" in null["error"]
+
+
+@pytest.mark.parametrize("other", ["run/study.json", "run/report.html", "run"])
+def test_a_folder_that_holds_something_else_is_left_alone(tmp_path: Path, other: str) -> None:
+    held = tmp_path / other
+    held.parent.mkdir(exist_ok=True)
+    held.write_text("mine")
+    with pytest.raises(InputError, match="choose another --out"):
+        series.run_series(load_series(series_file(tmp_path)), tmp_path / "run", silent, jobs=1)
+    assert held.read_text() == "mine"
+
+
+def test_two_do_not_work_in_one_folder_at_once(tmp_path: Path) -> None:
+    with store.holding(tmp_path / "run"), pytest.raises(InputError, match="another process is at work"):
+        series.run_series(load_series(series_file(tmp_path)), tmp_path / "run", silent, jobs=1)
+
+
+def test_what_is_not_installed_is_said_before_any_study_is_begun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from counterclaim.operators import tune
+
+    monkeypatch.setattr(tune.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ModelError, match=re.escape("pip install 'counterclaim[train]'")):
+        series.run_series(load_series(series.find(Path("three-arcs"))), tmp_path / "run", silent)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("error", [MemoryError(), ZeroDivisionError("division by nought")])
+def test_what_the_others_found_is_kept_whatever_breaks_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def work(chapter: Any, *rest: Any, **more: Any) -> dict[str, Any]:
+        if chapter.name == "null":
+            raise error
+        return run_chapter(chapter, *rest, **more)
+
+    monkeypatch.setattr("counterclaim.series.whole.run_chapter", work)
+    read = load_series(series_file(tmp_path, SERIES.replace('expected = ["REFUTED", "INCONCLUSIVE"]\n', "")))
+    with pytest.raises(ZeroDivisionError) if isinstance(error, ZeroDivisionError) else nullcontext():
+        series.run_series(read, tmp_path / "run", silent, jobs=1)
+    clean, null = json.loads((tmp_path / "run" / "series.json").read_text())["chapters"]
+    assert (clean["verdict"], null["verdict"]) == ("SUPPORTED", None)
+    assert type(error).__name__ in null["error"]
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "NOT RUN" in page
+    assert "This file expects" not in page
 
 
 @pytest.mark.parametrize(("expected", "code"), [('["SUPPORTED"]', 0), ('["INVALID"]', 1)])

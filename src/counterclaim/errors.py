@@ -12,6 +12,8 @@ CounterclaimError            the root: one clear sentence, never a traceback at 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 
@@ -47,6 +49,10 @@ class InputError(CounterclaimError):
         self.path = path
         self.line = line
         self.remedy = remedy
+
+    def __reduce__(self) -> tuple[Callable[[str], InputError], tuple[str]]:
+        """Sent from another process it is made of its parts again, and says the same."""
+        return partial(type(self), path=self.path, line=self.line, remedy=self.remedy), (self.problem,)
 
 
 class HostileInputError(InputError):

@@ -8,7 +8,7 @@ comparison would have said of the same answers, and the page.
 
 from __future__ import annotations
 
-from counterclaim.series.running import Watch
+from counterclaim.series.running import DONE, FAILED, Watch
 from counterclaim.series.whole import SHIPPED, find, run_series, shipped
 
-__all__ = ["SHIPPED", "Watch", "find", "run_series", "shipped"]
+__all__ = ["DONE", "FAILED", "SHIPPED", "Watch", "find", "run_series", "shipped"]

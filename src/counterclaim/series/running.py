@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from multiprocessing import get_context, parent_process
 from queue import Empty
 from typing import Any, Protocol
 
+from counterclaim.errors import CounterclaimError
 from counterclaim.experiment import Watchers
 from counterclaim.records import Json
 
@@ -20,8 +23,8 @@ Watch = Callable[[str, str, int | None, int | None], None]
 """Told the task, what is being done, how much of it is done and how much there is; done and total None where unknown."""
 
 TOLD_EVERY_S = 0.2
-DONE = "done"
-"""What a watch is told last of every task."""
+DONE, FAILED = "done", "could not be done"
+"""What a watch is told last of every task: one or the other."""
 
 
 class Work(Protocol):
@@ -50,7 +53,8 @@ class Task:
 def run_tasks(tasks: Sequence[Task], jobs: int, watch: Watch) -> Iterator[tuple[str, dict[str, Json] | Exception]]:
     """Do all tasks, in order as far as their needs allow; yields the name of each and what came of it as it is done.
 
-    A task whose need has failed is not begun, and fails as that did. With one job everything is done in this process.
+    A task whose need has failed is not begun, and fails as that did. With one job everything is done in this process. Where the
+    system kills one of several processes, no other is begun, and those under way fail with it.
 
     Args:
         tasks: what is to be done; needs come before what needs them.
@@ -61,14 +65,16 @@ def run_tasks(tasks: Sequence[Task], jobs: int, watch: Watch) -> Iterator[tuple[
         yield from _one_by_one(tasks, watch)
         return
     with _workers(jobs) as (pool, told):
-        waiting, failed = list(tasks), dict[str, Exception]()
-        done: set[str] = set()
+        waiting, failed, done = list(tasks), dict[str, Exception](), set[str]()
         running: dict[Future[dict[str, Json]], Task] = {}
+        killed: Exception | None = None
         while waiting or running:
-            for task in [task for task in waiting if task.needs & failed.keys()]:
-                waiting.remove(task)
-                failed[task.name] = failed[min(task.needs & failed.keys())]
-                yield task.name, failed[task.name]
+            for task in list(waiting):
+                if cause := killed or _cause(task, failed):
+                    waiting.remove(task)
+                    failed[task.name] = cause
+                    watch(task.name, FAILED, None, None)
+                    yield task.name, cause
             held = frozenset[str]().union(*(task.holds for task in running.values()))
             for task in [task for task in waiting if task.needs <= done]:
                 if len(running) < jobs and not task.holds & held:
@@ -79,35 +85,41 @@ def run_tasks(tasks: Sequence[Task], jobs: int, watch: Watch) -> Iterator[tuple[
             _pass_on(told, watch)
             for future in ended:
                 task = running.pop(future)
-                outcome = _outcome(future)
+                outcome = _outcome(future.result)
+                if isinstance(outcome, BrokenProcessPool):
+                    outcome = killed = CounterclaimError(_KILLED)
                 if isinstance(outcome, Exception):
                     failed[task.name] = outcome
                 else:
                     done.add(task.name)
-                watch(task.name, DONE, None, None)
+                watch(task.name, FAILED if task.name in failed else DONE, None, None)
                 yield task.name, outcome
+
+
+_KILLED = (
+    "The system killed a process, most likely for want of memory; what was finished is kept, and the same command goes on "
+    "from there: give it --jobs 1."
+)
 
 
 def _one_by_one(tasks: Sequence[Task], watch: Watch) -> Iterator[tuple[str, dict[str, Json] | Exception]]:
     failed: dict[str, Exception] = {}
     for task in tasks:
-        outcome: dict[str, Json] | Exception
-        if broken := task.needs & failed.keys():
-            outcome = failed[min(broken)]
-        else:
-            try:
-                outcome = task.work(_watchers(task.name, watch))
-            except Exception as error:
-                outcome = error
+        outcome = _cause(task, failed) or _outcome(partial(task.work, _watchers(task.name, watch)))
         if isinstance(outcome, Exception):
             failed[task.name] = outcome
-        watch(task.name, DONE, None, None)
+        watch(task.name, FAILED if task.name in failed else DONE, None, None)
         yield task.name, outcome
 
 
-def _outcome(future: Future[dict[str, Json]]) -> dict[str, Json] | Exception:
+def _cause(task: Task, failed: Mapping[str, Exception]) -> Exception | None:
+    """What broke the first thing that a task needs and that broke."""
+    return next((failed[need] for need in sorted(task.needs) if need in failed), None)
+
+
+def _outcome(work: Callable[[], dict[str, Json]]) -> dict[str, Json] | Exception:
     try:
-        return future.result()
+        return work()
     except Exception as error:
         return error
 
@@ -130,7 +142,7 @@ def _workers(jobs: int) -> Iterator[tuple[ProcessPoolExecutor, Any]]:
     """Processes, one for each job, and the queue by which they tell how far they are."""
     context = get_context("spawn")  # threads of torch do not outlive a fork
     told = context.Queue()
-    with _threads(max((os.cpu_count() or 1) // jobs, 1)):
+    with _threads(max(cores() // jobs, 1)):
         pool = ProcessPoolExecutor(jobs, context, _begin, (told,))
         try:
             yield pool, told
@@ -140,6 +152,13 @@ def _workers(jobs: int) -> Iterator[tuple[ProcessPoolExecutor, Any]]:
             raise
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def cores() -> int:
+    """Cores that this process may use, which in a container or under taskset can be fewer than the machine has."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 @contextmanager
@@ -160,9 +179,13 @@ _told: Any = None
 
 
 def _begin(told: Any) -> None:
-    """First thing in a child process: remember whom to tell, and end when the parent does, however that dies."""
+    """First thing in a child process: remember whom to tell, and end when the parent does, however that dies.
+
+    A terminal sends Ctrl-C to all processes; the parent ends the others, which have nothing to say to it.
+    """
     global _told
     _told = told
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

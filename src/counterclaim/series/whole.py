@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 from counterclaim import __version__, experiment, store, study
-from counterclaim.errors import CounterclaimError
+from counterclaim.errors import CounterclaimError, InputError
 from counterclaim.experiment import Watchers
 from counterclaim.models import tiny
+from counterclaim.operators import tune
 from counterclaim.records import Json
 from counterclaim.report import render_series
 from counterclaim.series.chapter import described, run_chapter
-from counterclaim.series.running import Task, Watch, run_tasks
+from counterclaim.series.running import Task, Watch, cores, run_tasks
 from counterclaim.spec import Chapter, Series, TunePlan, load_pipeline, load_series
 
 SHIPPED = study.EXAMPLES / "series"
@@ -53,40 +53,66 @@ def run_series(
         overwrite: replace other studies in these folders.
 
     Raises:
-        InputError: something in one of the files cannot be used, which is found out before any study is begun.
+        InputError: something in one of the files, or the folder, cannot be used; found out before any study is begun.
+        ModelError: a library is missing; found out before, too.
 
     Returns:
         what ``series.json`` holds: ``title``, ``told``, ``arcs``, ``paper``, ``version``, and under ``chapters`` for each
         study its claim, verdict, effect, what naive protocols say, what was expected and reported, and where it lies.
     """
+    _hold_installed(series.chapters)
     for chapter in series.chapters:
         experiment.outline(chapter.plan)
-    tasks = _tasks(series, folder, overwrite)
-    many = jobs or ((os.cpu_count() or 1) if series.together else 1)
-    outcomes = dict(run_tasks(tasks, min(many, len(tasks)), watch))
-    told: dict[str, Json] = store.rounded(
-        {
-            "title": series.title,
-            "told": list(series.told),
-            "arcs": [{"name": name, "told": said} for name, said in series.arcs],
-            "paper": series.paper,
-            "version": __version__,
-            "chapters": [_chapter(chapter, outcomes) for chapter in series.chapters],
-        }
-    )
-    store.make_folder(folder)
-    store.write_new(folder / JSON, store.dump(told), overwrite=True)
-    store.write_new(folder / PAGE, render_series(told), overwrite=True)
+    _hold_free(folder)
+    with store.holding(folder):
+        tasks = _tasks(series, folder, overwrite)
+        many = jobs or (cores() if series.together else 1)
+        outcomes = dict(run_tasks(tasks, min(many, len(tasks)), watch))
+        told: dict[str, Json] = store.rounded(
+            {
+                "title": series.title,
+                "told": list(series.told),
+                "arcs": [{"name": name, "told": said} for name, said in series.arcs],
+                "paper": series.paper,
+                "version": __version__,
+                "chapters": [_chapter(chapter, outcomes) for chapter in series.chapters],
+            }
+        )
+        store.write_new(folder / JSON, store.dump(told), overwrite=True)
+        store.write_new(folder / PAGE, render_series(told), overwrite=True)
+    if bugs := [outcome for outcome in outcomes.values() if isinstance(outcome, Exception) and _is_bug(outcome)]:
+        raise bugs[0]  # once what the other studies found is kept
     return told
+
+
+def _hold_installed(chapters: Sequence[Chapter]) -> None:
+    """Raise ModelError where a library is missing that one of the studies needs: nobody waits for half of them to learn it."""
+    if any(isinstance(arm.change, TunePlan) for chapter in chapters for arm in chapter.plan.arms):
+        tune.hold_installed()
+    for name in {name for chapter in chapters for name in _models(chapter)}:
+        tiny.folder_of(name)
+
+
+def _hold_free(folder: Path) -> None:
+    """Raise InputError where a page stands in the folder that no series has written."""
+    if not (folder / JSON).exists() and any((folder / name).exists() for name in ("study.json", PAGE)):
+        raise InputError(
+            "the folder holds something else than a series, whose page would be overwritten",
+            path=folder,
+            remedy="choose another --out",
+        )
 
 
 def _chapter(chapter: Chapter, outcomes: Mapping[str, dict[str, Json] | Exception]) -> dict[str, Json]:
     outcome = outcomes[chapter.name]
     if isinstance(outcome, dict):
         return {**outcome, "error": None}
-    if not isinstance(outcome, CounterclaimError | OSError | MemoryError):
-        raise outcome  # a bug of ours
-    return {**described(chapter), "verdict": None, "as_expected": False, "error": str(outcome)}
+    error = f"a bug in counterclaim ({type(outcome).__name__}: {outcome})" if _is_bug(outcome) else str(outcome)
+    return {**described(chapter), "verdict": None, "as_expected": False, "error": error or type(outcome).__name__}
+
+
+def _is_bug(outcome: Exception) -> bool:
+    return not isinstance(outcome, CounterclaimError | OSError | MemoryError)
 
 
 def _tasks(series: Series, folder: Path, overwrite: bool) -> list[Task]:
