@@ -79,6 +79,7 @@ def test_generated_pages_are_current(generator: ModuleType, page: str) -> None:
         "docs/edits.md",
         "docs/instruments.md",
         "docs/replicate.md",
+        "docs/second-look.md",
     ],
 )
 def test_every_command_and_option_that_a_page_names_exists(generator: ModuleType, page: str) -> None:
