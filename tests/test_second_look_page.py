@@ -206,7 +206,9 @@ def test_what_is_asserted_does_not_hang_on_the_ties() -> None:
 
 
 def test_the_experiment_that_is_named_has_room_for_whole_answers() -> None:
-    name = re.search(r"`counterclaim run (paper-[\w-]+)`, with ([\d,]+) tokens", " ".join(PAGE.split()))
+    name = re.search(
+        r"`counterclaim run (paper-[\w-]+)` asks the model of step 1, with ([\d,]+) tokens", " ".join(PAGE.split())
+    )
     assert name is not None
     (arm, *_) = load_study(shipped()[name[1]][0]).arms
     assert f"{arm.decode.max_new_tokens:,}" == name[2]
