@@ -102,6 +102,7 @@ _GLOSSARY: Sequence[tuple[str, str, str]] = (
         "relative change of how often answers speak of checking themselves, over that of how often they are right",
     ),
     (r"recovery", "recovery rate", "share of wrong answers that are right after a next turn says that they were wrong"),
+    (r"hallucination.rate", "hallucination rate", "share of wrong answers that are asserted"),
     (r"hedg", "hedge", "an answer that says it may be wrong; the opposite is to assert"),
 )
 
@@ -565,5 +566,10 @@ def _glossary(page: Page) -> list[tuple[str, str]]:
         said.append(one_line(_mapping(check.get("estimate")).get("method")))
     for name in ("control", "treated", "difference"):
         said.append(one_line(_mapping(_mapping(page.verdict.get("effect")).get(name)).get("method")))
+    return glossary_of(said)
+
+
+def glossary_of(said: Iterable[str]) -> list[tuple[str, str]]:
+    """Terms of this field that sentences use, each with one plain line."""
     text = " ".join(said)
     return [(term, means) for found, term, means in _GLOSSARY if re.search(found, text, re.IGNORECASE)]

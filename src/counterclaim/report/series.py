@@ -4,11 +4,24 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from urllib.parse import quote
 
 from counterclaim.records import Json
 from counterclaim.report.figures import draw
-from counterclaim.report.html import glyph_of, page_of
-from counterclaim.report.words import estimate_line, number, one_line, p_value, signed
+from counterclaim.report.html import glossary_of, glyph_of, page_of
+from counterclaim.report.page import meaning
+from counterclaim.report.words import cleaned, estimate_line, number, one_line, p_value, signed
+
+_WORDS: Sequence[tuple[str, str, str]] = (
+    (r"SFT", "SFT", "supervised fine-tuning: the model learns to give the answers that it is shown"),
+    (r"DPO", "DPO", "the model learns to prefer the better of two answers that it is shown"),
+    (r"reward", "reward", "the model tries, each try is paid by what came of it, and it learns to do what pays (GRPO)"),
+    (r"system prompt", "system prompt", "a sentence that the model is given before every question"),
+    (r"λ", "λ", "how much is left of what an attention head says: 1 is all of it, 0.5 is half"),
+    (r"HumanEval", "HumanEval", "164 small programming tasks; pass@1 is the share solved at the first try"),
+    (r"\bprobe", "probe", "a classifier that reads the inner state of a model, and changes nothing about it"),
+    (r"cross-validat", "cross-validation", "trained on one part of the answers and tried on the rest of them, in turn"),
+)
 
 _PROTOCOLS: Mapping[str, str] = {
     "mean_test_positive": "two means compared",
@@ -24,6 +37,7 @@ def render_series(told: Mapping[str, Json]) -> str:
     Args:
         told: what ``series.json`` holds.
     """
+    told = cleaned(told)
     chapters = [_chapter(at, chapter) for at, chapter in enumerate(told["chapters"])]
     return page_of(
         "series.html.j2",
@@ -36,6 +50,7 @@ def render_series(told: Mapping[str, Json]) -> str:
             "n_believed": sum(bool(chapter["believed"]) for chapter in chapters),
             "n_standing": sum(chapter["word"] == "SUPPORTED" for chapter in chapters),
             "has_paper": any(chapter["paper"] for chapter in chapters),
+            "words": _words(chapters),
             "arcs": [
                 {
                     "name": one_line(arc["name"]),
@@ -46,6 +61,17 @@ def render_series(told: Mapping[str, Json]) -> str:
             ],
         },
     )
+
+
+def _words(chapters: Sequence[Mapping[str, Json]]) -> list[tuple[str, str]]:
+    """The verdicts of a page and the terms that its claims use, each with one plain line."""
+    said = [chapter[key] for chapter in chapters for key in ("claim", "metric", "lesson", "paper", "because", "truth")]
+    said += [line for chapter in chapters for line in (*chapter["naive"], *chapter["believed"])]
+    said += ["system prompt" for chapter in chapters if chapter["instead"]]
+    verdicts = dict.fromkeys(chapter["word"] for chapter in chapters)
+    told = [(word, means) for word in verdicts if (means := meaning(word, ""))]
+    told += [(term, means) for found, term, means in _WORDS if re.search(found, " ".join(said))]
+    return told + glossary_of(said)
 
 
 def believed_by(naive: Mapping[str, Json] | None) -> list[str]:
@@ -64,7 +90,7 @@ def _chapter(at: int, chapter: Mapping[str, Json]) -> dict[str, Json]:
         "word": word,
         "style": word.lower().replace(" ", "-"),
         "glyph": glyph_of(word),
-        "because": one_line(chapter["error"] or chapter["because"]),
+        "because": _typeset(chapter["error"] or chapter["because"]),
         "as_expected": chapter["as_expected"],
         "expected": " or ".join(chapter["expected"]),
         "truth": one_line(chapter["truth"]),
@@ -76,7 +102,7 @@ def _chapter(at: int, chapter: Mapping[str, Json]) -> dict[str, Json]:
         "instead": [_instead(arm) for arm in chapter.get("instead", ())],
         "paper": _typeset(chapter["paper"]),
         "reported": [_reported(number) for number in chapter["reported"]],
-        "page": f"{one_line(chapter['run'])}/report.html" if effect is not None else "",
+        "page": f"{quote(chapter['run'])}/report.html" if effect is not None else "",
         "effect": "" if effect is None else estimate_line(effect["difference"], difference=True),
     }
 
