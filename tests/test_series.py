@@ -318,6 +318,20 @@ def test_the_page_holds_every_claim_and_escapes_what_it_shows(told: tuple[Series
     assert render_series(found) == page
 
 
+def test_the_page_says_what_its_words_mean_and_names_its_parts(told: tuple[Series, Path, dict[str, Any]]) -> None:
+    found = told[2]
+    page = render_series(found)
+    assert "<dt>SUPPORTED</dt>" in page
+    assert "<dt>INVALID</dt>" not in page  # which no claim of this page is
+    assert page.count("<h3") == 2
+    assert page.count('<th scope="col">') == 4
+    clean, null = found["chapters"]
+    unpaired = render_series({**found, "chapters": [{**clean, "paper": "", "run": "a #1"}, null]})
+    assert unpaired.count('<th scope="col">') == 3
+    assert 'colspan="3"' in unpaired
+    assert 'href="a%20%231/report.html"' in unpaired
+
+
 def test_what_a_naive_comparison_says_stands_beside_the_verdict(told: tuple[Series, Path, dict[str, Any]]) -> None:
     clean, null = told[2]["chapters"]
     assert believed_by(clean["naive"]) == ["two means compared"]
@@ -429,6 +443,16 @@ def test_the_exit_code_says_whether_verdicts_are_the_expected_ones(
     assert found == code
     assert "Coverage rises" in out
     assert ("came out SUPPORTED, and the file expects INVALID" in " ".join(out.split())) == bool(code)
+
+
+def test_headings_are_shown_as_they_are_written_and_columns_only_where_they_hold_something(
+    tmp_path: Path, run_cli: Callable[..., tuple[int, str, str]]
+) -> None:
+    text = SERIES.replace('"First"', '"First [/bold] part"').replace('paper = "It rose to 0.5."\n', "")
+    code, out, err = run_cli("run", str(series_file(tmp_path, text)), "--out", str(tmp_path / "run"), "--jobs", "1")
+    assert code == 0, err
+    assert "First [/bold] part" in out.splitlines()
+    assert "what the paper found" not in out
 
 
 def test_a_dry_run_tells_every_study_and_writes_nothing(

@@ -36,6 +36,7 @@ Mapping = Annotated[
         "--map", help="field=column, repeated or joined by commas: prompt=question,response=text,correct=passed."
     ),
 ]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace another study in the run folder.")]
 Rows = Annotated[str | None, typer.Option("--rows", help="Key of the list of rows inside a JSON file.")]
 SameConstruct = Annotated[
     list[str] | None,

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from counterclaim.cli.application import Json, app
+from counterclaim.cli.application import Json, Overwrite, app
 from counterclaim.cli.show import COLOUR, plain, print_json, terminal
 
 if TYPE_CHECKING:
     from counterclaim.series import Watch
 
 THREE_ARCS = Path("three-arcs")
-DONE = "done"
 
 Jobs = Annotated[
     int | None, typer.Option(min=1, help="Of a series: studies at once; as its file has it when left out.")
@@ -27,6 +27,7 @@ Jobs = Annotated[
 @app.command(epilog="Example: `counterclaim demo`")
 def demo(
     out: Annotated[Path | None, typer.Option(help="Folder for the runs and the page.")] = None,
+    overwrite: Overwrite = False,
     jobs: Jobs = None,
     as_json: Json = False,
 ) -> None:
@@ -35,7 +36,7 @@ def demo(
     Trains, edits and probes real models of three families on this machine, puts every claim to the test, and writes one page.
     The same as `counterclaim run three-arcs`. Killed and run again, it goes on where it stopped.
     """
-    run_series_file(THREE_ARCS, out, jobs=jobs, as_json=as_json)
+    run_series_file(THREE_ARCS, out, jobs=jobs, as_json=as_json, overwrite=overwrite)
 
 
 def run_series_file(
@@ -52,7 +53,7 @@ def run_series_file(
         return
     folder = out or plan.out
     began = time.monotonic()
-    with watching_series(quiet=as_json) as watch:
+    with _watching([chapter.name for chapter in plan.chapters], quiet=as_json) as watch:
         told = series.run_series(plan, folder, watch, jobs=jobs, overwrite=overwrite)
     if as_json:
         print_json(told)
@@ -65,8 +66,11 @@ def run_series_file(
 
 
 @contextmanager
-def watching_series(*, quiet: bool) -> Iterator[Watch]:
-    """A line on standard error for each study that is under way; in pipes and logs one when it is done."""
+def _watching(studies: Sequence[str], *, quiet: bool) -> Iterator[Watch]:
+    """On standard error a bar for the whole series and for each study that is under way; in pipes and logs a line for each
+    that has ended."""
+    from counterclaim.series import DONE, FAILED
+
     console = terminal(stderr=True)
     began = time.monotonic()
     if quiet:
@@ -75,34 +79,34 @@ def watching_series(*, quiet: bool) -> Iterator[Watch]:
     if not console.is_terminal:
 
         def say(name: str, what: str, done: int | None, total: int | None) -> None:
-            if what == DONE:
+            if what in (DONE, FAILED):
                 console.print(plain(f"{_clock(time.monotonic() - began)}  {name}: {what}"))
 
         yield say
         return
     from rich.progress import BarColumn, Progress, TextColumn
 
-    name_column = TextColumn("{task.description}", markup=False)
-    with Progress(
-        name_column,
+    columns = (
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=16),
         TextColumn("{task.fields[told]}", markup=False),
-        console=console,
-        transient=True,
-    ) as progress:
-        tasks: dict[str, Any] = {}
-        whole = progress.add_task("all studies", total=None, told="0:00")
+    )
+    with Progress(*columns, console=console, transient=True) as progress:
+        under_way: dict[str, Any] = {}
+        whole = progress.add_task("all studies", total=len(studies), told="0:00")
+        ended: set[str] = set()
 
         def show(name: str, what: str, done: int | None, total: int | None) -> None:
             clock = _clock(time.monotonic() - began)
-            progress.update(whole, told=f"{clock}; {len(tasks)} begun" if tasks else clock)
-            if name not in tasks:
-                tasks[name] = progress.add_task(plain(name).plain, total=None, told="")
-            if what == DONE:
-                progress.update(tasks[name], visible=False)
-                console.print(plain(f"{clock}  {name}: done"))
-                return
-            progress.update(tasks[name], completed=done or 0, total=total, told=plain(what).plain)
+            if name not in under_way:
+                under_way[name] = progress.add_task(plain(name).plain, total=None, told="")
+            if what in (DONE, FAILED):
+                ended.update({name} & set(studies))
+                progress.update(under_way[name], visible=False)
+                console.print(plain(f"{clock}  {name}: {what}"))
+            else:
+                progress.update(under_way[name], completed=done or 0, total=total, told=plain(what).plain)
+            progress.update(whole, completed=len(ended), told=f"{clock}, {len(ended)} of {len(studies)}")
 
         yield show
 
@@ -113,23 +117,27 @@ def _clock(seconds: float) -> str:
 
 def _show_series(told: dict[str, Any], folder: Path, seconds: float) -> None:
     from rich.table import Table
+    from rich.text import Text
 
     from counterclaim.report import summary
 
     console = terminal()
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 1, 0))
-    for name, ratio in (("claim", 5), ("naive", 3), ("verdict", 2), ("what the paper found", 4)):
-        table.add_column(name, ratio=ratio, overflow="fold")
-    arc = ""
-    for row in summary(told["chapters"]):
-        if row["arc"] != arc:
-            arc = row["arc"]
-            table.add_row(f"[bold]{plain(arc).plain}[/]")
-        verdict = f"[{COLOUR.get(row['verdict'], 'red')}]{row['verdict']}[/]"
-        table.add_row(plain(row["claim"]), plain(row["naive"]), verdict, plain(row["paper"]))
+    rows = summary(told["chapters"])
+    columns = ["claim", "naive", "verdict", *(["what the paper found"] if any(row["paper"] for row in rows) else [])]
+    ratios = {"claim": 5, "naive": 4, "what the paper found": 5}
     console.print(plain(told["title"]), style="bold")
+    for at, (arc, of_arc) in enumerate(groupby(rows, key=lambda row: row["arc"])):
+        table = Table(box=None, pad_edge=False, padding=(1, 2, 0, 0), show_header=at == 0, expand=True)  # all as wide
+        for name in columns:
+            table.add_column(name, ratio=ratios.get(name), width=None if name in ratios else 12, overflow="fold")
+        for row in of_arc:
+            verdict = Text(row["verdict"], COLOUR.get(row["verdict"], "red"))
+            cells = (plain(row["claim"]), plain(row["naive"]), verdict, plain(row["paper"]))
+            table.add_row(*cells[: len(columns)])
+        console.print()
+        console.print(plain(arc), style="bold")
+        console.print(table)
     console.print()
-    console.print(table)
     for chapter in told["chapters"]:
         if chapter["error"]:
             console.print(plain(f"{chapter['name']} could not be run: {chapter['error']}"))

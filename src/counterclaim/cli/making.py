@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from counterclaim.cli.application import Format, Json, Mapping, app
+from counterclaim.cli.application import Format, Json, Mapping, Overwrite, app
 from counterclaim.cli.demonstrating import Jobs, run_series_file
 from counterclaim.cli.flags import choice, counted, mapping_of, numbers_of, share
 from counterclaim.cli.show import (
@@ -43,7 +43,6 @@ Unsafe = Annotated[
     bool,
     typer.Option("--unsafe-local", help="Run code that a model wrote without the sandbox, with resource limits only."),
 ]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace another study in the run folder.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
 BatchSize = Annotated[int | None, typer.Option(min=1, help="Rows per batch; chosen from the memory when left out.")]
 Concurrency = Annotated[int, typer.Option(min=1, help="Requests under way at once, for endpoints.")]
