@@ -462,7 +462,8 @@ def test_the_command_prints_every_claim_and_ends_well(tmp_path: Path) -> None:
 def test_the_released_files_are_held_against_the_paper(paper: Path) -> None:
     made = replicate("paper", read_artifacts(paper))
     verifier, judged = line(made, "paper-gemma4-chef", "coverage").recomputed
-    assert (verifier.agrees, verifier.artifact, verifier.n) == (False, "0.279 -> 0.241", 100)
+    assert (verifier.word, verifier.artifact, verifier.n) == ("another instrument", "0.279 -> 0.241", 100)
+    assert "another instrument than the one that was reported" in verifier.because
     assert "INVALID" in verifier.because
     assert (judged.agrees, judged.artifact) == (True, "0.452")
     (cells,) = line(made, "paper-gemma4-profile", "decoupling").recomputed
@@ -485,9 +486,10 @@ def rows_of(mean: float, n: int = 100) -> list[dict[str, Json]]:
 
 
 @pytest.mark.parametrize(
-    ("base", "trained", "agrees"), [(0.452, 0.379, True), (0.279, 0.241, False), (0.452, 0.241, False)]
+    ("base", "trained", "word"),
+    [(0.452, 0.379, "agree"), (0.279, 0.241, "another instrument"), (0.452, 0.241, "another instrument")],
 )
-def test_planted_files_agree_or_disagree(tmp_path: Path, base: float, trained: float, agrees: bool) -> None:
+def test_planted_files_agree_or_disagree(tmp_path: Path, base: float, trained: float, word: str) -> None:
     for name, adapter, mean in (("x.json", "BASE", base), ("y.json", "dpo", trained)):
         document: dict[str, Any] = {"summary": {"adapter": adapter}, "rows": rows_of(mean)}
         (tmp_path / name).write_text(json.dumps(document), encoding="utf-8")
@@ -500,8 +502,8 @@ def test_planted_files_agree_or_disagree(tmp_path: Path, base: float, trained: f
     assert released.unused == {"notes.txt": "holds none of what was released"}
     made = replicate("paper", released)
     verifier, judged = line(made, "paper-gemma4-chef", "coverage").recomputed
-    assert verifier.agrees is agrees, verifier
-    assert judged.agrees is None
+    assert verifier.word == word, verifier
+    assert judged.word == "not recomputable"
     assert "not recomputable from" in judged.because
     (largest,) = line(made, "paper-gemma4-tempering", "humble-heads").recomputed
     assert largest.agrees is False

@@ -86,12 +86,8 @@ def _show_claim(console: Any, claim: dict[str, Any]) -> None:
     lines += [f"settles:  {claim['settles']}"] if claim["settles"] else []
     lines += [f"since:    {claim['beside']}"] if claim["beside"] else []
     for found in claim["artifacts"]:
-        if found["agrees"] is None:
-            lines.append(f"artefact: {found['because']}")
-        else:
-            word = "agree" if found["agrees"] else "disagree"
-            lines.append(
-                f"artefact: {found['what']}: paper {found['paper']}, artefact {found['artifact']}: {word} (n = {found['n']}, {found['file']})"
-            )
+        numbers = f"{found['what']}: paper {found['paper']}, artefact {found['artifact']}: {found['word']} "
+        told = f"{numbers}(n = {found['n']}, {found['file']})" if found["artifact"] else found["because"]
+        lines.append(f"artefact: {told}")
     for line in lines:
         console.print(Padding(plain(line), (0, 0, 0, 8)))

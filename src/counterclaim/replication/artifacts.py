@@ -35,7 +35,8 @@ class Recomputed:
         what: was recomputed.
         paper: as it was reported.
         artifact: as the file gives it; "" where no file does.
-        agrees: whether they are one number, as far as the reported one was written out; None where no file gives it.
+        agrees: whether they are one number, as far as the reported one was written out; None where no file gives it, and
+            where what a file gives is another instrument's, which contradicts nothing.
         n: answers (or heads) behind it.
         file: names of the files.
         because: one sentence.
@@ -49,8 +50,16 @@ class Recomputed:
     file: str
     because: str
 
+    @property
+    def word(self) -> str:
+        """What became of it, in a word or two."""
+        if self.agrees is None:
+            return "another instrument" if self.artifact else "not recomputable"
+        return "agree" if self.agrees else "disagree"
+
     def to_json(self) -> dict[str, Json]:
-        return {name: getattr(self, name) for name in ("what", "paper", "artifact", "agrees", "n", "file", "because")}
+        names = ("what", "paper", "artifact", "agrees", "word", "n", "file", "because")
+        return {name: getattr(self, name) for name in names}
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,14 +173,15 @@ def _scores(reported: Reported, base: Path, trained: Path) -> Recomputed:
     effect = verdict["effect"]
     control, treated = effect["control"]["estimate"], effect["treated"]["estimate"]
     n = effect["n_paired"]
-    agrees = _same(told.control, control) and _same(told.treated, treated)
+    agrees = True if _same(told.control, control) and _same(told.treated, treated) else None
     difference = Estimate(**effect["difference"])
     return Recomputed(
         "verifier's score",
         f"{told.control:g} -> {told.treated:g}", f"{number(control)} -> {number(treated)}", agrees, n,
         f"{base.name} and {trained.name}",
-        f"the only scores stored for both arms, the verifier's, change by {with_interval(difference)}; the audit of "
-        f"them is {verdict['verdict']}: {verdict['because']}",
+        f"the only scores stored for both arms, the verifier's, change by {with_interval(difference)}"
+        f"{'' if agrees else ': another instrument than the one that was reported'}; the audit of them is {verdict['verdict']}: "
+        f"{verdict['because']}",
     )  # fmt: skip
 
 
