@@ -144,7 +144,8 @@ def _show_series(told: dict[str, Any], folder: Path, seconds: float) -> None:
         elif not chapter["as_expected"]:
             fair = " or ".join(chapter["expected"])
             console.print(plain(f"{chapter['name']} came out {chapter['verdict']}, and the file expects {fair}"))
-    console.print(plain(f"{len(told['chapters'])} studies in {_clock(seconds)}. Page: {folder / 'report.html'}"))
+    many = "1 study" if len(told["chapters"]) == 1 else f"{len(told['chapters'])} studies"
+    console.print(plain(f"{many} in {_clock(seconds)}. Page: {folder / 'report.html'}"))
 
 
 def _show_outline(plan: Any, told: dict[str, Any], as_json: bool) -> None:

@@ -18,6 +18,11 @@ _WORDS: Sequence[tuple[str, str, str]] = (
     (r"reward", "reward", "the model tries, each try is paid by what came of it, and it learns to do what pays (GRPO)"),
     (r"system prompt", "system prompt", "a sentence that the model is given before every question"),
     (r"λ", "λ", "how much is left of what an attention head says: 1 is all of it, 0.5 is half"),
+    (
+        r"\d+/\d+/\d+/\d+",
+        "60/6/29/5",
+        "counts of answers: right and asserted, right and hedged, wrong and asserted, wrong and hedged",
+    ),
     (r"HumanEval", "HumanEval", "164 small programming tasks; pass@1 is the share solved at the first try"),
     (r"\bprobe", "probe", "a classifier that reads the inner state of a model, and changes nothing about it"),
     (r"cross-validat", "cross-validation", "trained on one part of the answers and tried on the rest of them, in turn"),
@@ -67,6 +72,7 @@ def _words(chapters: Sequence[Mapping[str, Json]]) -> list[tuple[str, str]]:
     """The verdicts of a page and the terms that its claims use, each with one plain line."""
     said = [chapter[key] for chapter in chapters for key in ("claim", "metric", "lesson", "paper", "because", "truth")]
     said += [line for chapter in chapters for line in (*chapter["naive"], *chapter["believed"])]
+    said += [number["found"] for chapter in chapters for number in chapter["reported"]]
     said += ["system prompt" for chapter in chapters if chapter["instead"]]
     verdicts = dict.fromkeys(chapter["word"] for chapter in chapters)
     told = [(word, means) for word in verdicts if (means := meaning(word, ""))]
