@@ -244,6 +244,15 @@ def test_an_effect_has_to_hold_on_fresh_prompts_by_themselves() -> None:
     assert "All 2 paired prompts are fresh" in fresh.run(every).because
 
 
+def test_fresh_prompts_among_others_are_asked_for_the_effect_themselves() -> None:
+    """An effect that own prompts carry alone is not supported because the fresh ones are too few to contradict it."""
+    open_ = split(0.9, 0.4, n=80)
+    assert fresh.run(open_).outcome is INCONCLUSIVE
+    assert "fresh" in required(open_)
+    assert decide(open_.claim, checks.run_all(open_)).outcome.value == "INCONCLUSIVE"
+    assert decide(open_.claim, checks.run_all(split(0.9, 0.9))).outcome.value == "SUPPORTED"
+
+
 @pytest.mark.parametrize(
     ("world", "check", "verdict"),
     [

@@ -39,13 +39,14 @@ def required(evidence: Evidence) -> frozenset[str]:
     """Names of the checks without which the claim cannot stand, given what was claimed and handed in.
 
     What a user hands in is taken as asked for: training data make ``contamination`` required, several seeds make
-    ``seeds`` required, and so on.
+    ``seeds`` required, fresh prompts make ``fresh`` required, and so on.
     """
     claim = evidence.claim
     names = {"truncation", "paired-effect", *claim.required}
     if evidence.counts is not None:
         return frozenset(names)
     names |= {"unscored"}
+    asked = {response.prompt_id for response in evidence.treated.responses}
     given = {
         "content": bool(claim.guards),
         "seeds": bool(claim.seeds) or len(set(evidence.treated.replicates)) > 1,
@@ -54,7 +55,7 @@ def required(evidence: Evidence) -> frozenset[str]:
         "label-agreement": bool(claim.same_construct),
         "ledger": bool(claim.quotes),
         "base-rate": evidence.metric.kind != "mean" or evidence.probing is not None,
-        "fresh": evidence.probing is not None,
+        "fresh": evidence.probing is not None or any(evidence.prompts[key].split == "fresh" for key in asked),
         "threshold": evidence.probing is not None,
         "endpoint": evidence.probing is not None,
         "identity": DO_NOTHING in evidence.arms,
@@ -62,7 +63,7 @@ def required(evidence: Evidence) -> frozenset[str]:
         "prompt-baseline": PROMPT_BASELINE in evidence.arms,
         "dose-response": any(name.startswith("dose:") for name in evidence.arms),
     }
-    return frozenset(names | {name for name, asked in given.items() if asked})
+    return frozenset(names | {name for name, is_given in given.items() if is_given})
 
 
 def run_all(

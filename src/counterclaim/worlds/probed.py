@@ -216,7 +216,7 @@ def effect_holds(knobs: Knobs) -> Study:
 
 
 @world(
-    "effect_forgets", "artefact", "REFUTED",
+    "effect_forgets", "artefact", "REFUTED INCONCLUSIVE",
     "Coverage rises on the author's own prompts, and not on those that were written independently.", n=300, effect=0.15,
 )  # fmt: skip
 def effect_forgets(knobs: Knobs) -> Study:
