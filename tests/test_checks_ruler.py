@@ -217,6 +217,14 @@ def test_unscored_on_a_ratio_has_no_bound() -> None:
     assert "has no bound" in finding.because
 
 
+def test_a_dozen_prompts_are_too_few_to_call_an_axis_stuck() -> None:
+    """Two arms that agree on twelve prompts give 24 values, and have seen twelve."""
+    few = saturation.run(two_arms(12, 1.0, 1.0))
+    assert few.outcome is INCONCLUSIVE
+    assert "on 12 prompts: too few" in few.because
+    assert saturation.run(two_arms(20, 1.0, 1.0)).outcome is FAIL
+
+
 def test_a_stuck_target_cannot_move() -> None:
     assert saturation.run(two_arms(100)).outcome is PASS
     stuck = saturation.run(two_arms(100, 0.99, 0.99))

@@ -16,7 +16,7 @@ from counterclaim.registry import Finding, check
 from counterclaim.wording import listing, number, percent, with_interval
 
 STUCK = 0.98
-FEW = 20  # values below which an axis cannot be called stuck, nor alive
+FEW = 20  # values below which an axis cannot be called stuck, nor alive; and prompts below which not stuck
 MANY_UNSCORED = 0.05
 ENOUGH_TO_MISS = 50  # a label used once in twenty is missed by chance in this many items with probability .08
 CARD_ACCURACY = 0.9
@@ -129,6 +129,12 @@ def saturation(evidence: Evidence) -> Finding:
         estimate = stats.wilson(round(share * len(values)), len(values), claim.level)
         common: dict[str, Json] = {"estimate": estimate, "n": len(values)}
         remedy = "Use harder (or easier) prompts or a finer scale, so that a change has room to show."
+        if share >= STUCK and _n_prompts(evidence) < FEW:
+            because = (
+                f"{percent(share)} of {len(values)} values of {metric.name} are {value:g}, on {_n_prompts(evidence)} prompts: too few "
+                "to say that it is stuck."
+            )
+            return Finding(Outcome.INCONCLUSIVE, because, "Ask more prompts.", **common)
         if share >= STUCK:
             because = f"{percent(share)} of {len(values)} values of {metric.name} are {value:g}: no change could show."
             return Finding(Outcome.FAIL, because, remedy, **common)
@@ -169,8 +175,15 @@ def _room(evidence: Evidence, metric: Metric) -> float | None:
     return 1 - interval[0] if evidence.claim.sign > 0 else interval[1]
 
 
+def _n_prompts(evidence: Evidence) -> int:
+    """Prompts that were answered: two arms that agree on a dozen of them have seen a dozen, and not two."""
+    return len({response.prompt_id for arm in evidence.pair for response in arm.responses})
+
+
 def _stuck_axes(evidence: Evidence) -> dict[str, str]:
-    out = {}
+    out: dict[str, str] = {}
+    if _n_prompts(evidence) < FEW:
+        return out
     for axis in sorted(evidence.axes):
         values = [v for arm in evidence.pair for v in arm.labels(axis) if v is not None]
         if len(values) < FEW:
