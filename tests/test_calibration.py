@@ -90,7 +90,7 @@ def test_thread_settings_are_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     monkeypatch.delenv("MKL_NUM_THREADS", raising=False)
     before = dict(drawing.os.environ)
-    with drawing.one_thread_each():
+    with drawing.threads_each():
         assert drawing.os.environ["OMP_NUM_THREADS"] == drawing.os.environ["MKL_NUM_THREADS"] == "1"
     assert dict(drawing.os.environ) == before
 

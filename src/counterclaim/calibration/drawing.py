@@ -81,7 +81,7 @@ def _run(tasks: Sequence[Task], jobs: int) -> Iterator[tuple[str, list[Judged]]]
         yield from (_draw_some(*task) for task in tasks)
         return
     with (
-        one_thread_each(),
+        threads_each(),
         ProcessPoolExecutor(min(jobs, len(tasks)), mp_context=get_context("spawn")) as pool,
     ):
         for future in as_completed([pool.submit(_draw_some, *task) for task in tasks]):
@@ -89,11 +89,11 @@ def _run(tasks: Sequence[Task], jobs: int) -> Iterator[tuple[str, list[Judged]]]
 
 
 @contextmanager
-def one_thread_each() -> Iterator[None]:
-    """Keep linear algebra of child processes to one thread each: they are as many as there are cores already."""
+def threads_each(many: int = 1) -> Iterator[None]:
+    """Keep linear algebra of child processes to so many threads each: the processes together have the cores already."""
     names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
     before = {name: os.environ.get(name) for name in names}
-    os.environ.update(dict.fromkeys(names, "1"))
+    os.environ.update(dict.fromkeys(names, str(many)))
     try:
         yield
     finally:

@@ -15,6 +15,7 @@ from multiprocessing import get_context, parent_process
 from queue import Empty
 from typing import Any, Protocol
 
+from counterclaim.calibration import threads_each
 from counterclaim.errors import CounterclaimError
 from counterclaim.experiment import Watchers
 from counterclaim.records import Json
@@ -142,7 +143,7 @@ def _workers(jobs: int) -> Iterator[tuple[ProcessPoolExecutor, Any]]:
     """Processes, one for each job, and the queue by which they tell how far they are."""
     context = get_context("spawn")  # threads of torch do not outlive a fork
     told = context.Queue()
-    with _threads(max(cores() // jobs, 1)):
+    with threads_each(max(cores() // jobs, 1)):
         pool = ProcessPoolExecutor(jobs, context, _begin, (told,))
         try:
             yield pool, told
@@ -159,20 +160,6 @@ def cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-@contextmanager
-def _threads(many: int) -> Iterator[None]:
-    """Give child processes their share of the cores."""
-    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-    before = {name: os.environ.get(name) for name in names}
-    os.environ.update({name: value or str(many) for name, value in before.items()})
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
 
 
 _told: Any = None

@@ -13,7 +13,7 @@ import numpy as np
 
 from counterclaim import operators, promptsets, store, teach
 from counterclaim.asking import choose_prompts
-from counterclaim.calibration import Judged, judge, one_thread_each, promises, row_of
+from counterclaim.calibration import Judged, judge, promises, row_of, threads_each
 from counterclaim.errors import InputError
 from counterclaim.evidence import Evidence
 from counterclaim.experiment import Watchers, perform
@@ -160,7 +160,7 @@ def _run(wanted: Sequence[tuple[str, int, Path]], jobs: int) -> Iterator[tuple[s
         yield from (_draw_one(*each) for each in wanted)
         return
     with (
-        one_thread_each(),
+        threads_each(),
         ProcessPoolExecutor(min(jobs, len(wanted)), mp_context=get_context("spawn")) as pool,
     ):
         for future in as_completed([pool.submit(_draw_one, *each) for each in wanted]):
