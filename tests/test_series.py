@@ -228,27 +228,31 @@ def test_where_the_system_kills_a_process_every_study_that_is_left_says_so(tmp_p
 def test_ctrl_c_and_the_death_of_the_parent_leave_no_process(tmp_path: Path) -> None:
     script = tmp_path / "sleeper.py"
     script.write_text(
-        "import os, sys, time\nfrom functools import partial\nfrom pathlib import Path\n"
+        "import os, signal, time\nfrom functools import partial\nfrom pathlib import Path\n"
         "from counterclaim.series.running import Task, run_tasks\n"
         "def sleep(name, watchers):\n"
         f"    Path({str(tmp_path)!r}, name).write_text(str(os.getpid()))\n    time.sleep(60)\n"
         "if __name__ == '__main__':\n"
+        "    signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # what a shell runs in the background ignores it
         "    dict(run_tasks([Task(n, partial(sleep, n)) for n in 'ab'], 2, lambda *told: None))\n"
     )
     for end in (signal.SIGINT, signal.SIGKILL):
         held = [tmp_path / name for name in "ab"]
-        parent = subprocess.Popen(
+        with subprocess.Popen(
             [sys.executable, str(script)], start_new_session=True, stderr=subprocess.PIPE, text=True
-        )
-        _until(lambda held=held: all(file.exists() and file.read_text() for file in held))
-        pids = [int(file.read_text()) for file in held]
-        if end == signal.SIGINT:
-            os.killpg(parent.pid, end)  # as a terminal does
-        else:
-            parent.kill()
-        _, said = parent.communicate(timeout=30)
-        assert said.count("Traceback") == (end == signal.SIGINT)  # the parent's, and none of a child's
-        _until(lambda pids=pids: not any(Path(f"/proc/{pid}").exists() for pid in pids))
+        ) as parent:
+            try:
+                _until(lambda held=held: all(file.exists() and file.read_text() for file in held))
+                pids = [int(file.read_text()) for file in held]
+                if end == signal.SIGINT:
+                    os.killpg(parent.pid, end)  # as a terminal does
+                else:
+                    parent.kill()
+                _, said = parent.communicate(timeout=30)
+                assert said.count("Traceback") == (end == signal.SIGINT)  # the parent's, and none of a child's
+                _until(lambda pids=pids: not any(Path(f"/proc/{pid}").exists() for pid in pids))
+            finally:
+                parent.kill()
         for file in held:
             file.unlink()
 
