@@ -13,7 +13,6 @@ from counterclaim.calibration import (
     PROTOCOLS,
     Judged,
     check_rates,
-    drawing,
     judge,
     naive,
     naive_positive,
@@ -84,15 +83,6 @@ def test_overrides_reach_the_worlds() -> None:
 def test_what_cannot_be_drawn_is_refused(bad: dict[str, Any]) -> None:
     with pytest.raises(InputError):
         tally(**bad)
-
-
-def test_thread_settings_are_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OMP_NUM_THREADS", "3")
-    monkeypatch.delenv("MKL_NUM_THREADS", raising=False)
-    before = dict(drawing.os.environ)
-    with drawing.threads_each():
-        assert drawing.os.environ["OMP_NUM_THREADS"] == drawing.os.environ["MKL_NUM_THREADS"] == "1"
-    assert dict(drawing.os.environ) == before
 
 
 def row(world: str, truth: str, **verdicts: float) -> dict[str, Any]:

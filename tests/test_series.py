@@ -6,8 +6,6 @@ import json
 import os
 import re
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -223,45 +221,6 @@ def test_where_the_system_kills_a_process_every_study_that_is_left_says_so(tmp_p
     assert "killed a process, most likely for want of memory" in str(outcomes["after"])
     assert isinstance(outcomes["f"], CounterclaimError)
     assert (last["killed"], last["f"]) == (FAILED, FAILED)
-
-
-def test_ctrl_c_and_the_death_of_the_parent_leave_no_process(tmp_path: Path) -> None:
-    script = tmp_path / "sleeper.py"
-    script.write_text(
-        "import os, signal, time\nfrom functools import partial\nfrom pathlib import Path\n"
-        "from counterclaim.series.running import Task, run_tasks\n"
-        "def sleep(name, watchers):\n"
-        f"    Path({str(tmp_path)!r}, name).write_text(str(os.getpid()))\n    time.sleep(60)\n"
-        "if __name__ == '__main__':\n"
-        "    signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # what a shell runs in the background ignores it
-        "    dict(run_tasks([Task(n, partial(sleep, n)) for n in 'ab'], 2, lambda *told: None))\n"
-    )
-    for end in (signal.SIGINT, signal.SIGKILL):
-        held = [tmp_path / name for name in "ab"]
-        with subprocess.Popen(
-            [sys.executable, str(script)], start_new_session=True, stderr=subprocess.PIPE, text=True
-        ) as parent:
-            try:
-                _until(lambda held=held: all(file.exists() and file.read_text() for file in held))
-                pids = [int(file.read_text()) for file in held]
-                if end == signal.SIGINT:
-                    os.killpg(parent.pid, end)  # as a terminal does
-                else:
-                    parent.kill()
-                _, said = parent.communicate(timeout=30)
-                assert said.count("Traceback") == (end == signal.SIGINT)  # the parent's, and none of a child's
-                _until(lambda pids=pids: not any(Path(f"/proc/{pid}").exists() for pid in pids))
-            finally:
-                parent.kill()
-        for file in held:
-            file.unlink()
-
-
-def _until(holds: Callable[[], bool]) -> None:
-    end = time.monotonic() + 30
-    while not holds():
-        assert time.monotonic() < end
-        time.sleep(0.05)
 
 
 def test_two_jobs_run_beside_each_other(tmp_path: Path) -> None:

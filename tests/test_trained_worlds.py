@@ -238,6 +238,14 @@ def test_draws_of_a_world_that_was_changed_are_made_again(
     assert made == [("one", 0), ("other", 0)]
 
 
+def test_what_a_stopped_draw_has_left_holds_up_nothing_when_the_world_was_changed(
+    two_worlds: dict[str, TrainedWorld], tmp_path: Path
+) -> None:
+    draw(two_worlds["one"], 0, tmp_path / "out")
+    two_worlds["one"].file.write_text(STUDY.replace("temperature = 1.0", "temperature = 0.5"))
+    assert tally(1, ["one"], out=tmp_path / "out") == tally(1, ["one"], out=tmp_path / "new")
+
+
 @pytest.mark.parametrize("bad", [{"draws": 0}, {"draws": 1, "jobs": 0}, {"draws": 1, "worlds": ["atlantis"]}])
 def test_what_cannot_be_drawn_is_refused(bad: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(InputError):

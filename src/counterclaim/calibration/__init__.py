@@ -3,7 +3,7 @@
 The table is the tool's own known-answer card. Beside each row stand the naive protocols, on the same draws.
 """
 
-from counterclaim.calibration.drawing import tally, threads_each
+from counterclaim.calibration.drawing import tally
 from counterclaim.calibration.naive import PROTOCOLS, naive_positive, naive_test
 from counterclaim.calibration.table import CheckRates, Judged, Promise, check_rates, judge, promises, row_of
 
@@ -19,5 +19,4 @@ __all__ = [
     "promises",
     "row_of",
     "tally",
-    "threads_each",
 ]

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
-from multiprocessing import get_context
+from collections.abc import Callable, Sequence
 
 from counterclaim.calibration.table import Judged, check_rates, judge, promises, row_of
 from counterclaim.errors import InputError
 from counterclaim.records import Json
+from counterclaim.workers import each_done
 from counterclaim.worlds import WORLDS
 
 CHUNK = 10  # draws per task: small enough to share out evenly, large enough to hide the hand-over
 
 Knob = tuple[int | None, float | None, float | None]
-Task = tuple[str, int, int, Knob]
 
 
 def tally(
@@ -47,6 +43,7 @@ def tally(
 
     Raises:
         InputError: an unknown world, or fewer than one draw or job.
+        CounterclaimError: the system killed a process.
     """
     names = list(WORLDS) if worlds is None else list(dict.fromkeys(worlds))
     unknown = [name for name in names if name not in WORLDS]
@@ -58,7 +55,7 @@ def tally(
     tasks = [(name, at, min(at + CHUNK, draws), knobs) for name in names for at in range(0, draws, CHUNK)]
     judged: dict[str, list[Judged]] = {name: [] for name in names}
     done = 0
-    for name, part in _run(tasks, jobs):
+    for name, part in each_done(jobs, _draw_some, tasks):
         judged[name] += part
         done += len(part)
         if progress is not None:
@@ -74,34 +71,6 @@ def _row(name: str, judged: Sequence[Judged], n: int | None) -> dict[str, Json]:
     world = WORLDS[name]
     asked = world.n if n is None else n
     return row_of(name, judged, n=asked, truth=world.truth, story=world.story, expected=world.expected)
-
-
-def _run(tasks: Sequence[Task], jobs: int) -> Iterator[tuple[str, list[Judged]]]:
-    if jobs == 1 or len(tasks) == 1:
-        yield from (_draw_some(*task) for task in tasks)
-        return
-    with (
-        threads_each(),
-        ProcessPoolExecutor(min(jobs, len(tasks)), mp_context=get_context("spawn")) as pool,
-    ):
-        for future in as_completed([pool.submit(_draw_some, *task) for task in tasks]):
-            yield future.result()
-
-
-@contextmanager
-def threads_each(many: int = 1) -> Iterator[None]:
-    """Keep linear algebra of child processes to so many threads each: the processes together have the cores already."""
-    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-    before = {name: os.environ.get(name) for name in names}
-    os.environ.update(dict.fromkeys(names, str(many)))
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
 
 
 def _draw_some(name: str, start: int, stop: int, knobs: Knob) -> tuple[str, list[Judged]]:

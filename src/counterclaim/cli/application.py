@@ -15,7 +15,7 @@ from counterclaim.errors import CounterclaimError
 BAD_INPUT = 2
 INTERRUPTED = 130
 DEBUG = "COUNTERCLAIM_DEBUG"
-STOPPED = "counterclaim: interrupted; what was finished is kept, and the same command goes on from there."
+STOPPED = "counterclaim: interrupted; what the run folder holds is kept, and the same command goes on from there."
 
 app = typer.Typer(
     no_args_is_help=True,

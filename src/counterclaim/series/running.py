@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from multiprocessing import get_context, parent_process
 from queue import Empty
 from typing import Any, Protocol
 
-from counterclaim.calibration import threads_each
 from counterclaim.errors import CounterclaimError
 from counterclaim.experiment import Watchers
 from counterclaim.records import Json
+from counterclaim.workers import CONTEXT, KILLED, cores, workers
 
 Watch = Callable[[str, str, int | None, int | None], None]
 """Told the task, what is being done, how much of it is done and how much there is; done and total None where unknown."""
@@ -65,7 +60,8 @@ def run_tasks(tasks: Sequence[Task], jobs: int, watch: Watch) -> Iterator[tuple[
     if jobs == 1:
         yield from _one_by_one(tasks, watch)
         return
-    with _workers(jobs) as (pool, told):
+    told = CONTEXT.Queue()
+    with workers(jobs, threads=max(cores() // jobs, 1), begin=_begin, told=told) as pool:
         waiting, failed, done = list(tasks), dict[str, Exception](), set[str]()
         running: dict[Future[dict[str, Json]], Task] = {}
         killed: Exception | None = None
@@ -97,10 +93,7 @@ def run_tasks(tasks: Sequence[Task], jobs: int, watch: Watch) -> Iterator[tuple[
                 yield task.name, outcome
 
 
-_KILLED = (
-    "The system killed a process, most likely for want of memory; what was finished is kept, and the same command goes on "
-    "from there: give it --jobs 1."
-)
+_KILLED = f"{KILLED}; what was finished is kept, and the same command goes on from there: give it --jobs 1."
 
 
 def _one_by_one(tasks: Sequence[Task], watch: Watch) -> Iterator[tuple[str, dict[str, Json] | Exception]]:
@@ -138,49 +131,13 @@ def _watchers(name: str, watch: Watch) -> Watchers:
 # processes ------------------------------------------------------------------------------------------------------
 
 
-@contextmanager
-def _workers(jobs: int) -> Iterator[tuple[ProcessPoolExecutor, Any]]:
-    """Processes, one for each job, and the queue by which they tell how far they are."""
-    context = get_context("spawn")  # threads of torch do not outlive a fork
-    told = context.Queue()
-    with threads_each(max(cores() // jobs, 1)):
-        pool = ProcessPoolExecutor(jobs, context, _begin, (told,))
-        try:
-            yield pool, told
-        except BaseException:  # what is under way is kept by the studies themselves
-            for process in (pool._processes or {}).values():
-                process.terminate()
-            raise
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-
-def cores() -> int:
-    """Cores that this process may use, which in a container or under taskset can be fewer than the machine has."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 _told: Any = None
 
 
 def _begin(told: Any) -> None:
-    """First thing in a child process: remember whom to tell, and end when the parent does, however that dies.
-
-    A terminal sends Ctrl-C to all processes; the parent ends the others, which have nothing to say to it.
-    """
+    """In a child process: remember whom to tell."""
     global _told
     _told = told
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    parent = parent_process()
-    assert parent is not None
-    parent.join()
-    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _work(task: Task) -> dict[str, Json]:

@@ -14,8 +14,9 @@ from counterclaim.operators import tune
 from counterclaim.records import Json
 from counterclaim.report import render_series
 from counterclaim.series.chapter import described, run_chapter
-from counterclaim.series.running import Task, Watch, cores, run_tasks
+from counterclaim.series.running import Task, Watch, run_tasks
 from counterclaim.spec import Chapter, Series, TunePlan, load_pipeline, load_series
+from counterclaim.workers import cores
 
 SHIPPED = study.EXAMPLES / "series"
 

@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 
-from counterclaim import operators, promptsets, store, teach
+from counterclaim import operators, promptsets, store
 from counterclaim.asking import choose_prompts
-from counterclaim.calibration import Judged, judge, promises, row_of, threads_each
+from counterclaim.calibration import Judged, judge, promises, row_of
 from counterclaim.errors import InputError
 from counterclaim.evidence import Evidence
 from counterclaim.experiment import Watchers, perform
 from counterclaim.intake import evidence_of
 from counterclaim.models import tiny
 from counterclaim.records import CONTROL, TREATED, Json
-from counterclaim.spec import ArmPlan, PromptChoice, StudyPlan, TunePlan, load_pipeline
+from counterclaim.spec import ArmPlan, PromptChoice, StudyPlan, TunePlan
 from counterclaim.store import Records
 from counterclaim.trained_worlds.world import TrainedWorld, trained_worlds
+from counterclaim.workers import each_done
 
 JOURNAL = "draws.journal"
 LEARNT = 7 / 8
@@ -72,11 +71,11 @@ def tally(
             for row in journal.rows
             if identity.get(row["world"]) == row["identity"] and row["draw"] < draws
         }
-        for name in names:
-            prepare(known[name], out, tell)
+        for model in dict.fromkeys(model for name in names for model in known[name].models):
+            tiny.ensure(model, tell)
         tell("drawing", len(done), total)
         wanted = [(name, at, out) for name in names for at in range(draws) if (name, at) not in done]
-        for name, at, judged in _run(wanted, jobs):
+        for name, at, judged in each_done(jobs, _draw_one, wanted):
             journal.append([{"world": name, "draw": at, "identity": identity[name], "judged": judged.to_json()}])
             store.remove_folder(_folder(out, name, at))
             done[name, at] = judged
@@ -93,41 +92,23 @@ def draw(world: TrainedWorld, at: int, out: Path, watchers: Watchers | None = No
     Args:
         world: which one.
         at: number of the draw, >= 0.
-        out: folder of the draws; the training set of a world that learns from examples is made there, once for all draws.
+        out: folder of the draws.
         watchers: told how far things are.
 
     Raises:
         InputError: the folder holds something else, or cannot be written.
         ModelError: a model cannot be used, or cannot be trained.
     """
-    prepare(world, out)
+    for model in world.models:
+        tiny.ensure(model)
     return _studied(world, at, out, watchers or Watchers())
-
-
-def prepare(world: TrainedWorld, out: Path, tell: Told | None = None) -> None:
-    """Make what all draws of a world share, where it is not there yet: its tiny models, and what it learns from.
-
-    Args:
-        world: which one.
-        out: folder of the draws.
-        tell: told what is being done, how much of it is done, and how much there is.
-
-    Raises:
-        InputError, ModelError: as ``draw``.
-    """
-    tell = tell or (lambda doing, done, total: None)
-    for name in world.models:
-        tiny.ensure(name, tell)
-    if world.pipeline is not None:
-        plan = load_pipeline(world.pipeline)
-        plan = replace(plan, forbidden=(*plan.forbidden, world.plan().prompts))
-        teach.teach(plan, _taught(world, out), tell)
 
 
 def _studied(world: TrainedWorld, at: int, out: Path, watchers: Watchers) -> Evidence:
     folder = _folder(out, world.name, at)
     with store.holding(folder):
-        records = perform(_drawn(world, at, out), folder / "run", watchers)
+        # what a draw has left that was stopped before the world changed is of no use
+        records = perform(_drawn(world, at, out), folder / "run", watchers, overwrite=True)
     return evidence_of(_apart(records) if world.apart else records)
 
 
@@ -141,10 +122,6 @@ def _apart(records: Records) -> Records:
     )
 
 
-def _taught(world: TrainedWorld, out: Path) -> Path:
-    return out / "taught" / world.name
-
-
 def _folder(out: Path, name: str, at: int) -> Path:
     return out / "draws" / f"{name}-{at}"
 
@@ -153,18 +130,6 @@ def _row(world: TrainedWorld, judged: Sequence[Judged]) -> dict[str, Json]:
     return row_of(
         world.name, judged, n=world.prompts, truth=world.truth, story=world.story, expected=world.expected, trained=True
     )
-
-
-def _run(wanted: Sequence[tuple[str, int, Path]], jobs: int) -> Iterator[tuple[str, int, Judged]]:
-    if jobs == 1 or len(wanted) <= 1:
-        yield from (_draw_one(*each) for each in wanted)
-        return
-    with (
-        threads_each(),
-        ProcessPoolExecutor(min(jobs, len(wanted)), mp_context=get_context("spawn")) as pool,
-    ):
-        for future in as_completed([pool.submit(_draw_one, *each) for each in wanted]):
-            yield future.result()
 
 
 def _draw_one(name: str, at: int, out: Path) -> tuple[str, int, Judged]:
@@ -190,13 +155,13 @@ def _drawn(world: TrainedWorld, at: int, out: Path) -> StudyPlan:
         learnt = _some(change.answers.prompts, many, random, folder / "learnt.jsonl")
 
     def refitted(arm: ArmPlan) -> ArmPlan:
-        """The arm with other seeds; it learns from this draw's prompts, or from the training set that all draws share."""
+        """The arm with other seeds, which learns from this draw's prompts."""
         made = arm.change
         if made is None:
             return arm
         made = replace(made, seeds=tuple(fits[seed] for seed in made.seeds))
         if isinstance(made, TunePlan):
-            made = replace(made, data=made.data and _taught(world, out), placebo=made.placebo or world.shuffled)
+            made = replace(made, placebo=made.placebo or world.shuffled)
         elif made.answers is not None and learnt is not None:
             made = replace(made, answers=replace(made.answers, prompts=learnt))
         return replace(arm, change=made)

@@ -52,7 +52,7 @@ class TrainedWorld:
 
     @property
     def identity(self) -> str:
-        """SHA-256 over what a draw depends on beside its number: the study, what it learns from, the models, this version.
+        """SHA-256 over what a draw depends on beside its number: the study, the models, this version.
 
         The code of checks is not in it: after a change to it within a version, draw into another folder.
 
@@ -60,9 +60,8 @@ class TrainedWorld:
             ModelError: torch or transformers is missing.
         """
         weights = [tiny.folder_of(name).name for name in self.models]
-        files = [self.file] if self.pipeline is None else [self.file, self.pipeline]
-        texts = [file.read_text(encoding="utf-8") for file in files]
-        return content_hash([__version__, texts, weights, self.prompts, self.apart, self.shuffled])
+        text = self.file.read_text(encoding="utf-8")
+        return content_hash([__version__, [text], weights, self.prompts, self.apart, self.shuffled])
 
     @property
     def models(self) -> list[str]:
@@ -71,12 +70,6 @@ class TrainedWorld:
         named = [arm.model.name for arm in plan.arms]
         named += [] if plan.steps is None or plan.steps.second_model is None else [plan.steps.second_model]
         return [name.removeprefix(tiny.SCHEME) for name in dict.fromkeys(named)]
-
-    @property
-    def pipeline(self) -> Path | None:
-        """The pipeline file whose examples the treatment learns from; None where it learns from no examples."""
-        change = self.plan().arms[1].change
-        return change.data if isinstance(change, TunePlan) else None
 
     @property
     def trains(self) -> bool:
