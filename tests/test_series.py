@@ -122,6 +122,7 @@ def test_a_series_lists_studies_and_a_study_does_not(tmp_path: Path) -> None:
         ('study = "null.toml"', 'study = "none.toml"', "there is no such study file"),
         ('study = "null.toml"', 'study = "clean.toml"', "two files are called clean.toml"),
         ('arc = "First"\nclaim = "Coverage rises here', 'arc = "Second"\nclaim = "Coverage rises here', "no arc 'Second'"),
+        ("[[studies]]", '[[arcs]]\nname = "First"\n\n[[studies]]', "arcs.1.name: 'First' is there already"),
         ('"REFUTED", "INCONCLUSIVE"', '"PERHAPS"', "expected"),
         ("clean.toml:before", "clean.toml:after", "names no number that was reported"),
         ("together = true", "togethr = true", "togethr: there is no such key; together may be meant"),
@@ -132,6 +133,22 @@ def test_what_is_wrong_in_a_series_file_is_said(tmp_path: Path, old: str, new: s
     assert old in SERIES
     with pytest.raises(InputError, match=re.escape(said)):
         load_series(series_file(tmp_path, SERIES.replace(old, new)))
+
+
+@pytest.mark.parametrize(
+    ("figure", "said"),
+    [
+        ("truncaton", "clean: figure 'truncaton' is no check; truncation may be meant"),
+        ("steps", "clean: figure 'steps' shows the five steps of a probe, and the study has none"),
+    ],
+)
+def test_a_picture_that_nothing_draws_is_refused_before_any_study_is_begun(
+    tmp_path: Path, figure: str, said: str
+) -> None:
+    file = series_file(tmp_path, SERIES.replace('because = "It does', f'figure = "{figure}"\nbecause = "It does', 1))
+    with pytest.raises(InputError, match=re.escape(said)):
+        series.run_series(load_series(file), tmp_path / "run", silent, jobs=1)
+    assert not (tmp_path / "run").exists()
 
 
 def test_every_series_that_ships_can_be_read_and_its_studies_can_be_run() -> None:

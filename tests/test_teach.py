@@ -8,6 +8,7 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Container, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -236,6 +237,24 @@ def test_every_product_is_what_it_says(tmp_path: Path) -> None:
     assert all(abs(len(example.chosen.split()) - 17) <= 17 / 4 for example in longer)
     assert (summary["examples"], summary["preference"], summary["failed"]) == (len(found), 5, 0)
     assert sum(row["kept"] for row in summary["products"]) == len(found)
+
+
+def test_a_set_that_another_process_is_making_is_waited_for_where_that_is_wanted(tmp_path: Path) -> None:
+    file = pipeline(tmp_path)
+    with store.holding(tmp_path / "out"), pytest.raises(InputError, match="another process is at work"):
+        taught(file, tmp_path / "out")
+    told: list[str] = []
+    with ExitStack() as other:
+        other.enter_context(store.holding(tmp_path / "out"))
+
+        def watch(doing: str, done: int, total: int) -> None:
+            told.append(doing)
+            if told.count(doing) == 2 and doing.startswith("waiting"):
+                other.close()
+
+        summary = teach.teach(load_pipeline(file), tmp_path / "out", watch, wait=True)
+    assert told.count("waiting for another process that makes it") == 2
+    assert summary["examples"] == len(examples.load(tmp_path / "out"))
 
 
 def test_provenance_holds_every_call_on_the_way_thoughts_included(tmp_path: Path) -> None:

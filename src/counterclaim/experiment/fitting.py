@@ -197,7 +197,10 @@ def _lessons(
             if not (pipeline.out / examples.FILE).is_file():
                 operators.tune.hold_installed()  # before teachers are paid
             teach.teach(
-                pipeline, pipeline.out, lambda doing, done, total: watchers.part(f"teaching: {doing}", done, total)
+                pipeline,
+                pipeline.out,
+                lambda doing, done, total: watchers.part(f"teaching: {doing}", done, total),
+                wait=True,  # studies share a set, which whoever comes first makes
             )
         source = pipeline.out
     return Lessons(examples.load(source), prompts)

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 
-from counterclaim import __version__, experiment, store, study
+from counterclaim import __version__, experiment, registry, store, study
 from counterclaim.errors import CounterclaimError, InputError
 from counterclaim.experiment import Watchers
 from counterclaim.models import tiny
 from counterclaim.operators import tune
 from counterclaim.records import Json
 from counterclaim.report import render_series
-from counterclaim.series.chapter import described, run_chapter
+from counterclaim.series.chapter import STEPS, described, run_chapter
 from counterclaim.series.running import Task, Watch, run_tasks
 from counterclaim.spec import Chapter, Series, TunePlan, load_pipeline, load_series
 from counterclaim.workers import cores
@@ -61,6 +62,7 @@ def run_series(
         what ``series.json`` holds: ``title``, ``told``, ``arcs``, ``paper``, ``version``, and under ``chapters`` for each
         study its claim, verdict, effect, what naive protocols say, what was expected and reported, and where it lies.
     """
+    _hold_figures(series)
     _hold_installed(series.chapters)
     for chapter in series.chapters:
         experiment.outline(chapter.plan)
@@ -84,6 +86,25 @@ def run_series(
     if bugs := [outcome for outcome in outcomes.values() if isinstance(outcome, Exception) and _is_bug(outcome)]:
         raise bugs[0]  # once what the other studies found is kept
     return told
+
+
+def _hold_figures(series: Series) -> None:
+    """Raise InputError where a study is shown by a picture that nothing draws."""
+    for chapter in series.chapters:
+        named, known = f"{chapter.name}: figure {chapter.figure!r}", sorted(check.name for check in registry.checks())
+        if chapter.figure == STEPS and chapter.plan.steps is None:
+            raise InputError(
+                f"{named} shows the five steps of a probe, and the study has none",
+                path=series.path,
+                remedy="name a check, or leave it out",
+            )
+        if chapter.figure not in ("", STEPS, *known):
+            meant = get_close_matches(chapter.figure, known, 1)
+            raise InputError(
+                f"{named} is no check{f'; {meant[0]} may be meant' if meant else ''}",
+                path=series.path,
+                remedy="see counterclaim list checks",
+            )
 
 
 def _hold_installed(chapters: Sequence[Chapter]) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from counterclaim.errors import InputError
 from counterclaim.records import VerdictOutcome
-from counterclaim.spec._claim import read_toml, validated
+from counterclaim.spec._claim import line_of, read_toml, validated
 from counterclaim.spec._reported import Reported, load_reported
 from counterclaim.spec._study import StudyPlan, load_study
 
@@ -91,6 +91,12 @@ def load_series(path: Path) -> Series:
     data, text = read_toml(path, "series file", "see counterclaim run three-arcs")
     tables: Any = validated(_schema(), data, text, path, "see docs/study.md")
     arcs = tuple((arc.name, _paragraph(arc.told)) for arc in tables.arcs)
+    for at, (name, _) in enumerate(arcs):
+        if name in dict(arcs[:at]):
+            raise InputError(
+                f"arcs.{at}.name: {name!r} is there already", path=path, line=line_of(("arcs", at, "name"), text),
+                remedy="name it otherwise, or tell both under one",
+            )  # fmt: skip
     chapters = []
     for at, table in enumerate(tables.studies):
         where = f"studies.{at}"
@@ -98,6 +104,7 @@ def load_series(path: Path) -> Series:
             raise InputError(
                 f"{where}.arc: there is no arc {table.arc!r}",
                 path=path,
+                line=line_of(("studies", at, "arc"), text),
                 remedy=f"name one of {', '.join(name for name, _ in arcs)}, or add it under [[arcs]]",
             )
         file = path.parent / table.study

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
@@ -13,19 +14,24 @@ from counterclaim.errors import InputError
 HELD = ".held"
 """File in a run folder that the process at work holds; it is gone when that process has ended well."""
 
+_WAIT_S = 0.2
+
 
 @contextmanager
-def holding(folder: Path) -> Iterator[None]:
+def holding(folder: Path, waiting: Callable[[], None] | None = None) -> Iterator[None]:
     """Keep other processes out of a run folder, from reading what it holds to finishing it; made where it is missing.
 
+    Args:
+        folder: the run folder.
+        waiting: called now and then while another process is at work in it, whose end is then waited for.
+
     Raises:
-        InputError: another process is at work in it, or it cannot be written.
+        InputError: another process is at work in it and nobody waits, or it cannot be written.
     """
     is_new = False
     try:
         is_new = not folder.exists()
-        folder.mkdir(parents=True, exist_ok=True)
-        file = _held(folder / HELD)
+        file = _held(folder, waiting)
     except FileExistsError as error:
         raise InputError(
             "a file stands where the run folder should go", path=folder, remedy="choose another --out"
@@ -46,20 +52,26 @@ def holding(folder: Path) -> Iterator[None]:
         file.close()
 
 
-def _held(path: Path) -> IO[bytes]:
-    """The file of this name, held; whoever held it last may have deleted it meanwhile, and then it is made again."""
+def _held(folder: Path, waiting: Callable[[], None] | None) -> IO[bytes]:
+    """The file in a folder, held; whoever held it last may have deleted both meanwhile, and then they are made again."""
     while True:
-        file = path.open("ab")
-        try:
-            lock(file)
-            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
-                return file
-        except FileNotFoundError:
-            pass
-        except BaseException:
+        folder.mkdir(parents=True, exist_ok=True)
+        with suppress(FileNotFoundError):
+            file = (folder / HELD).open("ab")
+            try:
+                lock(file)
+                if os.path.samestat(os.fstat(file.fileno()), (folder / HELD).stat()):
+                    return file
+            except BlockingIOError:
+                if waiting is None:
+                    file.close()
+                    raise
+                waiting()
+                time.sleep(_WAIT_S)
+            except BaseException:
+                file.close()
+                raise
             file.close()
-            raise
-        file.close()
 
 
 def lock(file: IO[bytes]) -> None:

@@ -64,7 +64,9 @@ class _Work:
     oracle: list[scoring.Chosen]
 
 
-def teach(plan: PipelinePlan, folder: Path, watch: Watch, *, overwrite: bool = False) -> dict[str, Json]:
+def teach(
+    plan: PipelinePlan, folder: Path, watch: Watch, *, overwrite: bool = False, wait: bool = False
+) -> dict[str, Json]:
     """Make the training set of a pipeline file in a folder; returns its summary.
 
     Every answer is kept as it comes: killed at any moment and run again, this goes on where it stopped and ends with the
@@ -75,10 +77,11 @@ def teach(plan: PipelinePlan, folder: Path, watch: Watch, *, overwrite: bool = F
         folder: where; it gets ``examples.jsonl``, ``dropped.jsonl``, ``card.json``, ``card.md`` and ``datasets/``.
         watch: told what is being done.
         overwrite: replace the training set of another pipeline.
+        wait: where another process is at work in the folder, wait until it has ended.
 
     Raises:
-        InputError: something in the file cannot be used, a gate or the filters leave nothing, or the folder holds
-            something else.
+        InputError: something in the file cannot be used, a gate or the filters leave nothing, the folder holds
+            something else, or another process is at work in it.
         ModelError: a model cannot be used, or the package ``datasets`` is missing.
         BudgetSpent: the budget for tokens or money is used up; a rerun goes on from there.
     """
@@ -87,7 +90,7 @@ def teach(plan: PipelinePlan, folder: Path, watch: Watch, *, overwrite: bool = F
     _hold_datasets()
     calls_hash = plan.calls_hash(work.prompts)
     whole_hash = content_hash([__version__, plan.training_set_hash(work.prompts, work.forbidden)])
-    with store.holding(folder):
+    with store.holding(folder, (lambda: watch("waiting for another process that makes it", 0, 0)) if wait else None):
         state = _state(folder, calls_hash, overwrite)
         if state is not None and (summary := _finished(state, folder, whole_hash)) is not None:
             return summary
