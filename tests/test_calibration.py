@@ -25,6 +25,7 @@ from counterclaim.errors import InputError
 from counterclaim.evidence import Evidence
 from counterclaim.records import Outcome, VerdictOutcome
 from counterclaim.registry import checks as registered
+from counterclaim.stats import wilson
 from counterclaim.verdict import decide
 from counterclaim.worlds import WORLDS, draw
 from counterclaim.worlds.builder import Knobs, Study
@@ -85,10 +86,12 @@ def test_what_cannot_be_drawn_is_refused(bad: dict[str, Any]) -> None:
         tally(**bad)
 
 
-def row(world: str, truth: str, **verdicts: float) -> dict[str, Any]:
+def row(world: str, truth: str, *, draws: int = 200, trained: bool = False, **verdicts: float) -> dict[str, Any]:
+    shares = {o.value: verdicts.get(o.value, 0.0) for o in VerdictOutcome}
+    intervals = {word: wilson(round(draws * share), draws) for word, share in shares.items()}
     return {
-        "world": world, "truth": truth, "expected": ["REFUTED"] if world == "null" else ["INCONCLUSIVE", "REFUTED"],
-        "verdicts": {o.value: verdicts.get(o.value, 0.0) for o in VerdictOutcome},
+        "world": world, "truth": truth, "trained": trained, "expected": ["REFUTED"] if world == "null" else ["INCONCLUSIVE", "REFUTED"],
+        "verdicts": shares, "intervals": {word: [found.low, found.high] for word, found in intervals.items()},
     }  # fmt: skip
 
 
@@ -112,7 +115,11 @@ def test_promises_hold_on_a_good_table() -> None:
     ("at", "worse", "broken"),
     [
         (0, row("clean", "true effect", SUPPORTED=0.94), {"a true effect of twice the margin is SUPPORTED"}),
-        (1, row("null", "no effect", REFUTED=0.89), {"a true null with prompts enough is REFUTED"}),
+        (
+            1,
+            row("null", "no effect", REFUTED=0.89),
+            {"a true null, measured straight and with prompts enough, is REFUTED"},
+        ),
         (
             2,
             row("saturated", "artefact", SUPPORTED=0.015),
@@ -128,6 +135,25 @@ def test_promises_hold_on_a_good_table() -> None:
 def test_a_broken_promise_is_seen(at: int, worse: dict[str, Any], broken: set[str]) -> None:
     table = {"worlds": [*GOOD[:at], worse, *GOOD[at + 1 :]]}
     assert {promise.name for promise in promises(table) if not promise.holds} == broken
+
+
+@pytest.mark.parametrize(
+    ("draws", "share", "told"),
+    [(200, 0.0, "kept so far"), (1000, 0.0, "kept"), (20, 0.05, "BROKEN"), (200, 0.1, "BROKEN")],
+)
+def test_a_promise_is_kept_only_where_the_draws_are_enough_to_say_so(draws: int, share: float, told: str) -> None:
+    (found,) = promises({"worlds": [row("null", "artefact", draws=draws, SUPPORTED=share, INVALID=1 - share)]})
+    assert found.told == found.to_json()["told"] == told
+    assert found.interval == (wilson(round(draws * share), draws).low, wilson(round(draws * share), draws).high)
+    assert found.settled == (told == "kept" or share == 0.1)
+
+
+def test_effects_of_trained_models_have_a_promise_of_their_own() -> None:
+    found = promises({"worlds": [*GOOD[:1], row("told", "true effect", trained=True, draws=20, SUPPORTED=1.0)]})
+    assert {promise.name: promise.worst for promise in found} == {
+        "a true effect of twice the margin is SUPPORTED": "clean",
+        "a true effect on a trained model is SUPPORTED": "told",
+    }
 
 
 def test_promises_about_worlds_that_were_not_drawn_are_left_out() -> None:

@@ -119,8 +119,10 @@ class Promise:
 
     Attributes:
         name: the promise in words.
-        holds: whether the table keeps it.
+        holds: whether the worst share is on the right side of the bound.
+        settled: whether its interval is so, too, or, where it is on the wrong side, wholly on that: more draws would change nothing.
         measured: the worst share over the worlds that it is about.
+        interval: of that share, Wilson's at 95 %.
         bound: what ``measured`` is held against.
         worst: the world with the worst share.
         verdict: whose share it is.
@@ -129,15 +131,22 @@ class Promise:
 
     name: str
     holds: bool
+    settled: bool
     measured: float
+    interval: tuple[float, float]
     bound: float
     worst: str
     verdict: str
     rule: Literal["at most", "at least"]
 
+    @property
+    def told(self) -> str:
+        """In words: ``kept``, ``kept so far`` where the draws are too few to be sure, or ``BROKEN``."""
+        return "BROKEN" if not self.holds else "kept" if self.settled else "kept so far"
+
     def to_json(self) -> dict[str, Json]:
         """Plain JSON."""
-        return asdict(self)
+        return {**asdict(self), "interval": list(self.interval), "told": self.told}
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,12 +178,22 @@ def promises(table: Mapping[str, Json]) -> list[Promise]:
     rows: list[Mapping[str, Json]] = table["worlds"]
     hollow = [row for row in rows if row["truth"] in ("no effect", "artefact")]
     honest = [row for row in rows if row["truth"] == "true effect"]
+    large = [
+        row for row in honest if not row["trained"]
+    ]  # whose effect is set; a trained one is as large as it came out
     null = [row for row in rows if row["truth"] == "no effect" and row["expected"] == [VerdictOutcome.REFUTED.value]]
     small = [row for row in rows if row["truth"] == "underpowered"]
     found = [
         _held("without an effect, or with an artefact, SUPPORTED is rare", hollow, "SUPPORTED", "at most", 0.01),
-        _held("a true effect of twice the margin is SUPPORTED", honest, "SUPPORTED", "at least", 0.95),
-        _held("a true null with prompts enough is REFUTED", null, "REFUTED", "at least", 0.90),
+        _held("a true effect of twice the margin is SUPPORTED", large, "SUPPORTED", "at least", 0.95),
+        _held(
+            "a true effect on a trained model is SUPPORTED",
+            [row for row in honest if row["trained"]],
+            "SUPPORTED",
+            "at least",
+            0.95,
+        ),
+        _held("a true null, measured straight and with prompts enough, is REFUTED", null, "REFUTED", "at least", 0.90),
         _held("too small a study is not REFUTED", small, "REFUTED", "at most", 0.05),
         _held("too small a study is INCONCLUSIVE", small, "INCONCLUSIVE", "at least", 0.90),
     ]
@@ -188,8 +207,11 @@ def _held(
         return None
     sign = 1 if rule == "at most" else -1
     worst = max(rows, key=lambda row: sign * row["verdicts"][verdict])
-    share = worst["verdicts"][verdict]
-    return Promise(name, sign * share <= sign * bound, share, bound, worst["world"], verdict, rule)
+    share, (low, high) = worst["verdicts"][verdict], worst["intervals"][verdict]
+    inside = [sign * end <= sign * bound for end in (low, high)]
+    return Promise(
+        name, sign * share <= sign * bound, inside[0] == inside[1], share, (low, high), bound, worst["world"], verdict, rule
+    )  # fmt: skip
 
 
 def check_rates(table: Mapping[str, Json]) -> list[CheckRates]:

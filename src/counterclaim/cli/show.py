@@ -194,8 +194,13 @@ def show_worlds(table: dict[str, Any]) -> None:
         "a probe's cross-validation alone, the best of all thresholds.\n"
     )
     for promise in table["promises"]:
-        kept = "kept  " if promise["holds"] else "BROKEN"
-        print(f"{kept} {promise['name']}: {promise['measured']:.1%} (promised {promise['bound']:.0%})")
+        low, high = promise["interval"]
+        print(
+            f"{promise['told']:11} {promise['name']}: {promise['measured']:.1%}, {low:.1%} to {high:.1%} "
+            f"({promise['rule']} {promise['bound']:.0%})"
+        )
+    if any(promise["told"] == "kept so far" for promise in table["promises"]):
+        print("Kept so far: in these draws, which are too few to be sure of it.")
 
 
 # models ---------------------------------------------------------------------------------------------------------
