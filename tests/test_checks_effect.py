@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -49,6 +50,9 @@ def test_a_suggestive_effect_is_not_enough() -> None:
     assert finding.outcome is INCONCLUSIVE
     assert "suggestive" in finding.because
     assert "0.01" in finding.because
+    many = int(re.findall(r"about (\d+) paired prompts", finding.remedy)[0])
+    assert 40 < many < 120
+    assert paired_effect.run(two_arms(2 * many, 0.3, 0.45)).outcome is PASS
 
 
 def test_paired_effect_of_counts_needs_the_worst_pairing() -> None:

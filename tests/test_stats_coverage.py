@@ -69,7 +69,7 @@ def _mean_of(n: int, draw: Callable[[np.random.Generator, int], np.ndarray], tru
 
 
 def _bounded_rare(n: int, p: float) -> Simulation:
-    return lambda rng: (stats.paired_mean((rng.random(n) < p).astype(float), bound=1.0), p)
+    return lambda rng: (stats.paired_mean((rng.random(n) < p).astype(float), scale=(0.0, 1.0)), p)
 
 
 def _paired_three_valued(n: int, up: float, down: float) -> Simulation:

@@ -34,12 +34,23 @@ def test_mean_without_a_spread_has_no_interval() -> None:
 
 
 def test_equal_values_on_a_bounded_scale_follow_the_rule_of_three() -> None:
-    found = stats.paired_mean(np.zeros(300), 0.9, bound=1.0)
+    found = stats.paired_mean(np.zeros(300), 0.9, scale=(-1.0, 1.0))
     assert found.estimate == 0.0
     assert found.high == pytest.approx(3 / 300, rel=0.01)
     assert found.low == -found.high  # type: ignore[operator]
     exact = 1 - 0.05 ** (1 / 300)
     assert found.high == pytest.approx(exact)
+
+
+def test_an_interval_keeps_to_the_scale() -> None:
+    perfect = stats.mean(np.ones(30), scale=(0.0, 1.0))
+    assert (perfect.low, perfect.high) == (pytest.approx(0.025 ** (1 / 30)), 1.0)
+    few = stats.mean([1.0, 0.0, 1.0, 0.0, 1.0], scale=(0.0, 1.0))
+    assert (few.low, few.high) == (0.0, 1.0)
+    assert stats.paired_mean([1.0, 0.0, 1.0], scale=(-1.0, 1.0)).high == 1.0
+    wide = stats.mean([1.0, 0.0, 1.0, 0.0, 1.0])
+    assert wide.low is not None
+    assert wide.low < 0
 
 
 @settings(max_examples=60, deadline=None)

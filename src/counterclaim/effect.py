@@ -129,11 +129,10 @@ def mean_effect(
         return _binary_effect(metric.name, c == 1, t == 1, level)
     d = t - c
     p = stats.sign_flip_test(d, draws=draws, seed=SEED) if len(d) > 1 else None
-    bound = 1.0 if metric.fraction else None
-    farthest = 1.0 + abs(float(d[0])) if metric.fraction and len(d) else None  # differences of fractions: [-1, 1]
+    scale, of_differences = ((0.0, 1.0), (-1.0, 1.0)) if metric.fraction else (None, None)
     return Effect(
-        metric.name, stats.mean(c, level, bound=bound), stats.mean(t, level, bound=bound),
-        stats.paired_mean(d, level, bound=farthest), p,
+        metric.name, stats.mean(c, level, scale=scale), stats.mean(t, level, scale=scale),
+        stats.paired_mean(d, level, scale=of_differences), p,
         "sign-flip permutation by prompt" if p is not None else "fewer than two pairs", len(d),
     )  # fmt: skip
 

@@ -341,7 +341,7 @@ class Evidence:
         if single and keep.any() and np.isin(x[keep], (0, 1)).all():
             return stats.wilson(int(x[keep].sum()), int(keep.sum()), level)
         means = cluster_mean(x, arm.index, n)
-        return stats.mean(means[~np.isnan(means)], level, bound=1.0 if metric.fraction else None)
+        return stats.mean(means[~np.isnan(means)], level, scale=(0.0, 1.0) if metric.fraction else None)
 
     # pairing ----------------------------------------------------------------------------------------------------
 

@@ -46,20 +46,40 @@ def paired_effect(evidence: Evidence) -> Finding:
         because = f"{text}: the whole interval lies {where} for a claimed {word}."
         return Finding(Outcome.FAIL, because, "Drop the claim, or claim a smaller margin in a new test.", **common)
     interval = effect.difference.interval
-    needed = None if interval is None else _prompts_to_settle(evidence, (interval[1] - interval[0]) / 2)
-    more = "more prompts" if needed is None else f"about {needed} paired prompts in all"
-    remedy = f"Collect {more}: then the interval cannot hold both no change and one that matters."
     if interval is not None and (interval[0] > 0 if claim.sign > 0 else interval[1] < 0):
         because = f"{text}: suggestive, but not at the test level {claim.alpha:g} that a claim needs."
-        return Finding(Outcome.INCONCLUSIVE, because, remedy, **common)
+        return Finding(Outcome.INCONCLUSIVE, because, _more_to_find(evidence, interval), **common)
     open_to = "the interval leaves" if interval is not None else "without an interval there is"
     because = f"{text}: {open_to} room for no change and for a change that matters ({number(claim.margin)})."
-    return Finding(Outcome.INCONCLUSIVE, because, remedy, **common)
+    return Finding(Outcome.INCONCLUSIVE, because, _more_to_settle(evidence, interval), **common)
+
+
+def _more_to_settle(evidence: Evidence, interval: tuple[float, float] | None) -> str:
+    more = "more prompts"
+    if interval is not None:
+        more = f"about {_prompts_to_settle(evidence, (interval[1] - interval[0]) / 2)} paired prompts in all"
+    return f"Collect {more}: then the interval cannot hold both no change and one that matters."
+
+
+def _more_to_find(evidence: Evidence, interval: tuple[float, float]) -> str:
+    claim, found = evidence.claim, evidence.effect.difference
+    assert found.estimate is not None
+    half = (interval[1] - interval[0]) / 2
+    if half == 0:
+        return "Collect more prompts: these leave the spread of the effect unknown."
+    many = stats.n_to_find(half, _present(evidence), found.estimate, claim.level, claim.alpha)
+    return (
+        f"Collect about {many} paired prompts in all, chosen before anybody looks: if the effect is as large as it seems, four of "
+        f"five such studies find it at {claim.alpha:g}. What was noticed because it stood out is often smaller."
+    )
 
 
 def _prompts_to_settle(evidence: Evidence, half: float) -> int:
-    n = evidence.effect.n_paired or (evidence.counts.control.n if evidence.counts else 0)
-    return stats.n_to_settle(half, n, evidence.claim.margin)
+    return stats.n_to_settle(half, _present(evidence), evidence.claim.margin)
+
+
+def _present(evidence: Evidence) -> int:
+    return evidence.effect.n_paired or (evidence.counts.control.n if evidence.counts else 0)
 
 
 def _p(p: float) -> str:

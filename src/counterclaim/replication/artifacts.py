@@ -193,7 +193,7 @@ def _judged_coverage(reported: Reported, judged: Path) -> Recomputed:
         for score in importers.load(judged, arm="control").scores
         if score.axis == "coverage" and isinstance(score.value, int | float)
     ]
-    mean = stats.mean(values, reported.level, bound=1.0)
+    mean = stats.mean(values, reported.level, scale=(0.0, 1.0))
     agrees = mean.estimate is not None and _same(reported.numbers.control, mean.estimate)
     return Recomputed(
         "judged coverage",

@@ -9,14 +9,13 @@ from counterclaim.records import Estimate
 from counterclaim.stats.distributions import Floats, t_quantile
 
 
-def mean(x: ArrayLike, level: float = 0.95, *, bound: float | None = None) -> Estimate:
+def mean(x: ArrayLike, level: float = 0.95, *, scale: tuple[float, float] | None = None) -> Estimate:
     """The mean of one number per independent item (n,), with Student's t interval.
 
     Args:
         x: float (n,), finite; repeated samples of one prompt averaged first.
         level: of the interval.
-        bound: the largest distance that a value can have from the others, where the scale is bounded (1 for
-            rates). It is used only when all n values are equal.
+        scale: its ends, where it has any (0 and 1 for rates): the interval keeps to it.
 
     Returns:
         Undefined for n = 0. The interval is undefined for n = 1. When all values are equal a t interval would
@@ -24,19 +23,19 @@ def mean(x: ArrayLike, level: float = 0.95, *, bound: float | None = None) -> Es
         could move the mean (by the exact binomial bound on the share of items that differ, times ``bound``),
         and is undefined where no bound is given.
     """
-    return _t_interval(x, level, "t", bound)
+    return _t_interval(x, level, "t", scale)
 
 
-def paired_mean(d: ArrayLike, level: float = 0.95, *, bound: float | None = None) -> Estimate:
+def paired_mean(d: ArrayLike, level: float = 0.95, *, scale: tuple[float, float] | None = None) -> Estimate:
     """The mean of per-prompt differences, treated minus control (n,), with the paired t interval.
 
     One number per prompt: averaging samples and seeds within a prompt first clusters by prompt. The arguments
     and the undefined cases are those of ``mean``.
     """
-    return _t_interval(d, level, "paired t", bound)
+    return _t_interval(d, level, "paired t", scale)
 
 
-def _t_interval(x: ArrayLike, level: float, method: str, bound: float | None) -> Estimate:
+def _t_interval(x: ArrayLike, level: float, method: str, scale: tuple[float, float] | None) -> Estimate:
     values = np.asarray(x, np.float64).ravel()
     n = len(values)
     if n == 0:
@@ -47,13 +46,15 @@ def _t_interval(x: ArrayLike, level: float, method: str, bound: float | None) ->
     # differences of equal scores are equal up to the rounding of the scores, which is no spread either
     if np.ptp(values) <= 1e-9 * float(np.abs(values).max()):
         centre = float(values[0])
-        if bound is None:
+        if scale is None:
             reason = f"all {n} values are equal, so their spread is unknown"
             return Estimate(centre, None, None, level, method, n, reason)
-        unseen = bound * -float(np.expm1(np.log((1 - level) / 2) / n))
-        return Estimate(centre, centre - unseen, centre + unseen, level, "exact bound on unseen values", n)
+        unseen = -float(np.expm1(np.log((1 - level) / 2) / n))
+        low, high = (centre + unseen * (end - centre) for end in scale)
+        return Estimate(centre, low, high, level, "exact bound on unseen values", n)
     half = t_quantile(level, n - 1) * float(values.std(ddof=1)) / np.sqrt(n)
-    return Estimate(centre, centre - half, centre + half, level, method, n)
+    least, most = (-np.inf, np.inf) if scale is None else scale
+    return Estimate(centre, max(centre - half, least), min(centre + half, most), level, method, n)
 
 
 def random_effects(
