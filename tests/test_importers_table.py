@@ -61,6 +61,18 @@ def test_a_mapping_reaches_nested_columns_and_families(tmp_path: Path) -> None:
     assert {(score.axis, score.value) for score in got.scores} == {("label.verdict", "true"), ("score.tone", 2.0)}
 
 
+def test_settings_in_an_object_need_no_mapping(tmp_path: Path) -> None:
+    row = {
+        "prompt": "Bell?",
+        "response": "Tom",
+        "correct": 1,
+        "decode": {"max_new_tokens": 256, "temperature": 0.5, "beams": 4},
+    }
+    got = load(make.jsonl(tmp_path / "t.jsonl", [row]), arm="control")
+    assert (got.responses[0].decode.max_new_tokens, got.responses[0].decode.temperature) == (256, 0.5)
+    assert {score.axis for score in got.scores} == {"correct"}
+
+
 def test_only_the_asked_arm_is_read(tmp_path: Path) -> None:
     rows = [{"prompt": f"B{n}?", "response": arm, "arm": arm} for n in range(2) for arm in ("control", "treated")]
     path = make.jsonl(tmp_path / "t.jsonl", rows)

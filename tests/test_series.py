@@ -62,6 +62,7 @@ study = "clean.toml"
 arc = "First"
 claim = "Coverage rises."
 expected = ["SUPPORTED"]
+in_short = "by more than <i>chance</i>"
 because = "It does, by construction."
 lesson = "Some <b>claims</b> stand."
 paper = "It rose to 0.5."
@@ -108,6 +109,10 @@ def test_a_series_lists_studies_and_a_study_does_not(tmp_path: Path) -> None:
     file = series_file(tmp_path)
     assert is_series(file)
     assert not is_series(tmp_path / "clean.toml")
+    (tmp_path / "half.toml").write_text(SERIES.partition("[[studies]]")[0])
+    with pytest.raises(InputError, match="studies: is missing"):
+        load_series(tmp_path / "half.toml")
+    assert is_series(tmp_path / "half.toml")
     read = load_series(file)
     assert [chapter.name for chapter in read.chapters] == ["clean", "null"]
     assert read.chapters[0].expected == {VerdictOutcome.SUPPORTED}
@@ -126,7 +131,7 @@ def test_a_series_lists_studies_and_a_study_does_not(tmp_path: Path) -> None:
         ('"REFUTED", "INCONCLUSIVE"', '"PERHAPS"', "expected"),
         ("clean.toml:before", "clean.toml:after", "names no number that was reported"),
         ("together = true", "togethr = true", "togethr: there is no such key; together may be meant"),
-        ('because = "It does', 'figure = 3\nbecause = "It does', "line 13: studies.0.figure"),
+        ('because = "It does', 'figure = 3\nbecause = "It does', "line 14: studies.0.figure"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_in_a_series_file_is_said(tmp_path: Path, old: str, new: str, said: str) -> None:
@@ -320,6 +325,8 @@ def test_what_a_naive_comparison_says_stands_beside_the_verdict(told: tuple[Seri
     rows = summary(told[2]["chapters"])
     assert rows[0]["naive"].startswith("would be believed: +")
     assert rows[0]["paper"] == "It rose to 0.5."
+    assert [row["in_short"] for row in rows] == ["by more than <i>chance</i>", ""]
+    assert "by more than &lt;i&gt;chance" in render_series(told[2])
 
 
 def test_another_verdict_than_the_expected_one_is_told_and_its_lesson_is_not(tmp_path: Path) -> None:
@@ -331,6 +338,7 @@ def test_another_verdict_than_the_expected_one_is_told_and_its_lesson_is_not(tmp
         "chapters": [{**chapter, "error": None}],
     })  # fmt: skip
     assert "This file expects INVALID here" in page
+    assert "by more than" not in page
     assert "claims&lt;/b&gt; stand" not in page
 
 
@@ -343,6 +351,32 @@ def test_a_system_prompt_beside_the_treatment_is_told(tmp_path: Path) -> None:
     (arm,) = chapter["instead"]
     assert (arm["arm"], arm["system_prompt"]) == ("prompt-baseline", "Be careful.")
     assert arm["difference"]["n"] == 60
+
+
+def test_a_name_is_found_beside_a_folder_of_that_name_and_one_that_is_not_known_is_answered_with_the_nearest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("three-arcs", "sidecar", "mine"):
+        Path(name).mkdir()
+    assert series.find(Path("three-arcs")).is_file()
+    assert series.find(Path("sidecar")).is_file()
+    for name, said in (
+        ("mine", "is a folder, not a study file"),
+        ("three-arc", "there is no such study file; three-arcs may be meant"),
+        ("sidecarr", "there is no such study file; sidecar may be meant"),
+        ("xyzzy.toml", "there is no such study file; counterclaim list studies"),
+    ):
+        with pytest.raises(InputError, match=re.escape(said)):
+            series.find(Path(name))
+
+
+def test_a_folder_with_something_else_in_it_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "run" / "clean").mkdir(parents=True)
+    (tmp_path / "run" / "notes.txt").write_text("mine")
+    with pytest.raises(InputError, match=re.escape("something else than a series: notes.txt")):
+        series.run_series(load_series(series_file(tmp_path)), tmp_path / "run", silent, jobs=1)
+    assert sorted(path.name for path in (tmp_path / "run").rglob("*")) == ["clean", "notes.txt"]
 
 
 def test_a_study_that_cannot_be_used_is_refused_before_any_is_begun(tmp_path: Path) -> None:

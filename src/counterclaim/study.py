@@ -10,6 +10,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from pathlib import Path
 
 from counterclaim import importers, store
@@ -100,10 +101,29 @@ def shipped() -> dict[str, tuple[Path, str]]:
     return out
 
 
-def find(name: Path) -> Path:
-    """A study file: the file itself, or one that comes with the package and has that name."""
+def find(name: Path, others: Sequence[str] = ()) -> Path:
+    """A study file: the file itself, or one that comes with the package and has that name.
+
+    Args:
+        name: file or name.
+        others: names that might be meant beside those of studies.
+
+    Raises:
+        InputError: there is no such file.
+    """
     known = shipped()
-    return known[str(name)][0] if not name.exists() and str(name) in known else name
+    if name.is_file():
+        return name
+    if str(name) in known:
+        return known[str(name)][0]
+    if name.is_dir():
+        raise InputError("is a folder, not a study file", path=name, remedy="name the file in it")
+    meant = get_close_matches(name.stem, [*known, *others], 1)
+    raise InputError(
+        f"there is no such study file{f'; {meant[0]} may be meant' if meant else ''}",
+        path=name,
+        remedy="counterclaim list studies names those that ship, counterclaim run --new study.toml writes one",
+    )
 
 
 def write_example(path: Path, like: str | None = None, *, overwrite: bool = False) -> list[Path]:

@@ -124,14 +124,16 @@ def _show_series(told: dict[str, Any], folder: Path, seconds: float) -> None:
     console = terminal()
     rows = summary(told["chapters"])
     columns = ["claim", "naive", "verdict", *(["what the paper found"] if any(row["paper"] for row in rows) else [])]
-    ratios = {"claim": 5, "naive": 4, "what the paper found": 5}
+    ratios = {"claim": 5, "naive": 4, "verdict": 4, "what the paper found": 5}
     console.print(plain(told["title"]), style="bold")
     for at, (arc, of_arc) in enumerate(groupby(rows, key=lambda row: row["arc"])):
         table = Table(box=None, pad_edge=False, padding=(1, 2, 0, 0), show_header=at == 0, expand=True)  # all as wide
         for name in columns:
-            table.add_column(name, ratio=ratios.get(name), width=None if name in ratios else 12, overflow="fold")
+            table.add_column(name, ratio=ratios[name], min_width=12 if name == "verdict" else None, overflow="fold")
         for row in of_arc:
-            verdict = Text(row["verdict"], COLOUR.get(row["verdict"], "red"))
+            verdict = Text().append(row["verdict"], COLOUR.get(row["verdict"], "red"))
+            if row["in_short"]:
+                verdict.append_text(plain(f"\n{row['in_short']}"))
             cells = (plain(row["claim"]), plain(row["naive"]), verdict, plain(row["paper"]))
             table.add_row(*cells[: len(columns)])
         console.print()

@@ -156,7 +156,7 @@ def show_profile(file: Path, result: dict[str, Any]) -> None:
         rates.add_row(name, *_cells(result[name]))
     console.print(rates)
     console.print()
-    show_checks(console, result["checks"])
+    show_checks(console, result["checks"], needs="--json says what each would need")
 
 
 NAIVE = {

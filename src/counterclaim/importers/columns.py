@@ -134,7 +134,10 @@ class Columns:
                 )
             self.column_of[name] = column
         taken = set(self.column_of.values())
-        for name in present:
+        inside = (
+            f"{key}.{part}" for row in rows for key, cell in row.items() if isinstance(cell, Mapping) for part in cell
+        )
+        for name in dict.fromkeys([*present, *(name for name in inside if name in FIELDS)]):
             if is_field(name) and name not in self.column_of and name not in taken:
                 self.column_of[name] = name
         taken |= set(self.column_of.values())

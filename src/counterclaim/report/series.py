@@ -100,6 +100,7 @@ def _chapter(at: int, chapter: Mapping[str, Json]) -> dict[str, Json]:
         "as_expected": chapter["as_expected"],
         "expected": " or ".join(chapter["expected"]),
         "truth": one_line(chapter["truth"]),
+        "in_short": one_line(chapter["in_short"]) if chapter["as_expected"] else "",
         "lesson": one_line(chapter["lesson"]) if chapter["as_expected"] else "",
         "metric": "" if effect is None else one_line(effect["metric"]).replace("_", " "),
         "naive": _naive(naive),
@@ -144,7 +145,7 @@ def _typeset(numbers: Json) -> str:
 
 
 def summary(chapters: Sequence[Mapping[str, Json]]) -> list[dict[str, str]]:
-    """The table of a series in words, a row for each study: ``arc``, ``claim``, ``naive``, ``verdict``, ``paper``."""
+    """The table of a series in words, a row for each study: ``arc``, ``claim``, ``naive``, ``verdict``, ``in_short``, ``paper``."""
     rows = []
     for at, chapter in enumerate(chapters):
         shown = _chapter(at, chapter)
@@ -154,6 +155,7 @@ def summary(chapters: Sequence[Mapping[str, Json]]) -> list[dict[str, str]]:
                 "claim": shown["claim"],
                 "naive": ("would be believed: " if shown["believed"] else "") + "; ".join(shown["naive"]),
                 "verdict": shown["word"],
+                "in_short": shown["in_short"],
                 "paper": shown["paper"],
             }
         )

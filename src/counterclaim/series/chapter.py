@@ -56,6 +56,7 @@ def described(chapter: Chapter) -> dict[str, Json]:
         "arc": chapter.arc,
         "claim": chapter.claim,
         "expected": sorted(str(word) for word in chapter.expected),
+        "in_short": chapter.in_short,
         "truth": chapter.because,
         "lesson": chapter.lesson,
         "paper": chapter.paper,

@@ -34,9 +34,13 @@ def shipped() -> dict[str, tuple[Path, str]]:
 
 
 def find(name: Path) -> Path:
-    """A study or series file: the file itself, or one that comes with the package and has that name."""
+    """A study or series file: the file itself, or one that comes with the package and has that name.
+
+    Raises:
+        InputError: there is no such file.
+    """
     known = shipped()
-    return known[str(name)][0] if not name.exists() and str(name) in known else study.find(name)
+    return known[str(name)][0] if not name.is_file() and str(name) in known else study.find(name, list(known))
 
 
 def run_series(
@@ -66,7 +70,7 @@ def run_series(
     _hold_installed(series.chapters)
     for chapter in series.chapters:
         experiment.outline(chapter.plan)
-    _hold_free(folder)
+    _hold_free(series, folder)
     with store.holding(folder):
         tasks = _tasks(series, folder, overwrite)
         many = jobs or (cores() if series.together else 1)
@@ -115,13 +119,14 @@ def _hold_installed(chapters: Sequence[Chapter]) -> None:
         tiny.folder_of(name)
 
 
-def _hold_free(folder: Path) -> None:
-    """Raise InputError where a page stands in the folder that no series has written."""
-    if not (folder / JSON).exists() and any((folder / name).exists() for name in ("study.json", PAGE)):
+def _hold_free(series: Series, folder: Path) -> None:
+    """Raise InputError where the folder holds anything but runs of the series' studies and no page of a series."""
+    if (folder / JSON).exists() or not folder.is_dir():
+        return
+    ours = {store.HELD, *(chapter.name for chapter in series.chapters)}
+    if other := sorted(entry.name for entry in folder.iterdir() if entry.name not in ours):
         raise InputError(
-            "the folder holds something else than a series, whose page would be overwritten",
-            path=folder,
-            remedy="choose another --out",
+            f"the folder holds something else than a series: {other[0]}", path=folder, remedy="choose another --out"
         )
 
 

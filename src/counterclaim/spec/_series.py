@@ -28,7 +28,8 @@ class Chapter:
         claim: what is claimed, in words for people.
         plan: the study.
         expected: verdicts that are fair by construction; empty where nobody knows.
-        because: why they are.
+        in_short: why the claim stands or falls, in a few words.
+        because: why those verdicts are fair.
         lesson: what one learns from it.
         figure: name of the check whose picture shows it, or ``steps``; "" for the interval of the effect.
         paper: what a paper found for the corresponding claim, in a sentence.
@@ -40,6 +41,7 @@ class Chapter:
     claim: str
     plan: StudyPlan
     expected: frozenset[VerdictOutcome]
+    in_short: str
     because: str
     lesson: str
     figure: str
@@ -79,7 +81,7 @@ def is_series(path: Path) -> bool:
         InputError: it is missing, or is not TOML.
     """
     data, _ = read_toml(path, "study file", "copy one from counterclaim run --new study.toml")
-    return isinstance(data.get("studies"), list)
+    return isinstance(data.get("studies"), list) or "arcs" in data
 
 
 def load_series(path: Path) -> Series:
@@ -89,7 +91,7 @@ def load_series(path: Path) -> Series:
         InputError: the file or one of the studies cannot be used (names file, key and line), or two have one name.
     """
     data, text = read_toml(path, "series file", "see counterclaim run three-arcs")
-    tables: Any = validated(_schema(), data, text, path, "see docs/study.md")
+    tables: Any = validated(_schema(), data, text, path, "see docs/series.md")
     arcs = tuple((arc.name, _paragraph(arc.told)) for arc in tables.arcs)
     for at, (name, _) in enumerate(arcs):
         if name in dict(arcs[:at]):
@@ -111,7 +113,7 @@ def load_series(path: Path) -> Series:
         chapters.append(
             Chapter(
                 file.stem, table.arc, _paragraph(table.claim), load_study(file),
-                frozenset(VerdictOutcome(word) for word in table.expected), _paragraph(table.because),
+                frozenset(VerdictOutcome(word) for word in table.expected), _paragraph(table.in_short), _paragraph(table.because),
                 _paragraph(table.lesson), table.figure, _paragraph(table.paper), _reported(table.reported, path, f"{where}.reported"),
             )
         )  # fmt: skip
@@ -172,7 +174,8 @@ def _schema() -> type[BaseModel]:
         expected: list[Literal["SUPPORTED", "REFUTED", "INCONCLUSIVE", "INVALID"]] = Field(
             [], description="verdicts that are fair by construction"
         )
-        because: str = Field("", description="why they are")
+        in_short: str = Field("", description="why the claim stands or falls, in a few words")
+        because: str = Field("", description="why those verdicts are fair")
         lesson: str = Field("", description="what one learns from it")
         figure: str = Field(
             "", description="check whose picture shows it, or steps; the effect's interval when left out"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from counterclaim.store.features import FeatureFolder
-from counterclaim.store.held import holding
+from counterclaim.store.held import HELD, holding
 from counterclaim.store.journal import Journal
 from counterclaim.store.places import cache_folder, keep_at_top, make_folder, put_in_place, remove_folder, whole_folder
 from counterclaim.store.replies import Replies, reply_key
@@ -30,6 +30,7 @@ from counterclaim.store.run import (
 
 __all__ = [
     "DIGITS",
+    "HELD",
     "FeatureFolder",
     "Journal",
     "Records",
