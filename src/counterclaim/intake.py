@@ -20,7 +20,7 @@ from counterclaim.effect import Counts, as_counts
 from counterclaim.errors import InputError
 from counterclaim.evidence import Evidence
 from counterclaim.importers.finish import infer_finish
-from counterclaim.metrics import better, resolve
+from counterclaim.metrics import available, better, resolve
 from counterclaim.overlap import OverlapReport, scan
 from counterclaim.records import (
     CONTROL,
@@ -201,8 +201,9 @@ def _claim(wanted: Wanted, axes: frozenset[str], records: Records) -> Claim:
         _fits_scale(claim, axes, records)
         return claim
     if wanted.metric is None:
+        known = available(axes) + sorted(f"{axis}=VALUE" for axis in axes if axis.startswith("label."))
         raise InputError(
-            f"no metric was named; the results hold {', '.join(sorted(axes)) or 'no scores'}",
+            f"no metric was named; of these results can be taken: {', '.join(known) or 'none, for they hold no scores'}",
             remedy="name the target with --metric NAME, or give a claim file with --claim FILE",
         )
     metric = resolve(wanted.metric, axes)

@@ -137,7 +137,11 @@ def correlations(page: Page) -> tuple[list[str], list[list[str]]]:
 def figures(page: Page) -> list[tuple[dict[str, Json], str]]:
     """(figure, caption) of every picture that the steps have data for."""
     made = [
-        (_by_step(page), "Each AUC with its interval. The shaded part is where its bar is met; the line is chance."),
+        (
+            _by_step(page),
+            "Each AUC with its interval. The shaded part is where its bar is met; the line is chance. A bar is met by the estimate, "
+            "and missed where the whole interval misses it; between the two it is not settled.",
+        ),
         (_by_axis(page), "Each axis in training and on fresh prompts, with its interval and its bar."),
         (_by_layer(page), "AUC by layer, each fitted in training; the band is the interval on fresh prompts."),
         (_features(page), "What the probe reads, in its two leading principal components. Rings are training answers."),
