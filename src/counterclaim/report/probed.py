@@ -139,8 +139,8 @@ def figures(page: Page) -> list[tuple[dict[str, Json], str]]:
     made = [
         (
             _by_step(page),
-            "Each AUC with its interval. The shaded part is where its bar is met; the line is chance. A bar is met by the estimate, "
-            "and missed where the whole interval misses it; between the two it is not settled.",
+            "Each AUC with its interval. The shaded part is where its bar is met; the line is chance. A bar is met where the "
+            "estimate reaches it and the interval leaves chance behind, missed where the whole interval misses it, else not settled.",
         ),
         (_by_axis(page), "Each axis in training and on fresh prompts, with its interval and its bar."),
         (_by_layer(page), "AUC by layer, each fitted in training; the band is the interval on fresh prompts."),
