@@ -75,6 +75,25 @@ def test_counts_that_are_too_few_say_how_many_are_needed() -> None:
     assert "exact McNemar" in known.because
 
 
+@pytest.mark.parametrize(
+    "numbers",
+    [
+        "counts = { control = [1, 3], treated = [2, 3] }",
+        "counts = { control = [0, 1], treated = [1, 1], both = 0 }",
+        "means = { control = 0.2, treated = 0.4, n = 1 }",
+        "auc = { value = 0.6, n = 4, positives = 1 }",
+    ],
+)
+def test_what_nothing_could_detect_is_null_in_the_json(tmp_path: Path, numbers: str) -> None:
+    file = written(tmp_path, f"{ONE}{numbers}\n")
+    shown = CliRunner().invoke(app, ["replicate", str(file), "--json"])
+    assert shown.exit_code == 0, shown.output
+    details = json.loads(shown.output)["claims"][0]["details"]
+    (found,) = (value for key, value in details.items() if key.startswith("minimum_detectable"))
+    assert found in (None, [None, None])
+    assert CliRunner().invoke(app, ["replicate", str(file), "--out", str(tmp_path / "out")]).exit_code == 0
+
+
 def test_an_equivalence_needs_an_interval_within_the_margin() -> None:
     assert judge(claim(ReportedCounts((5_000, 10_000), (5_010, 10_000)), "none")).word == "supported"
     assert judge(claim(ReportedCounts((50, 100), (50, 100)), "none")).word == "inconclusive"

@@ -164,9 +164,14 @@ def _more_items(claim: Reported, estimate: Estimate, n: int) -> str:
     return f"About {needed:,} items: the interval is then narrower than the margin {claim.margin:g}."
 
 
-def _detectable(claim: Reported, estimate: Estimate, n: int) -> float:
+def _detectable(claim: Reported, estimate: Estimate, n: int) -> float | None:
     sd = _half(estimate) / two_sided(claim.level) * math.sqrt(n)
-    return stats.mde(sd, n, claim.alpha, POWER)
+    return _finite(stats.mde(sd, n, claim.alpha, POWER))
+
+
+def _finite(value: float) -> float | None:
+    """A number for the JSON; None where nothing could be detected, however large."""
+    return value if math.isfinite(value) else None
 
 
 def _where(claim: Reported, estimate: Estimate, word: Word) -> str:
@@ -215,7 +220,9 @@ def _counts(claim: Reported, counts: ReportedCounts) -> Ruling:
     word = _both(hard, easy)
     discordant = abs(k1 - k0) / n0, (k0 + k1 - 2 * max(0, k0 + k1 - n0)) / n0
     details: dict[str, Json] = {
-        "minimum_detectable_effect": [stats.mde_binary_paired(rate, n0, claim.alpha, POWER) for rate in discordant]
+        "minimum_detectable_effect": [
+            _finite(stats.mde_binary_paired(rate, n0, claim.alpha, POWER)) for rate in discordant
+        ]
     }
     told = f"p from {_p(least)} to {_p(most)} over all pairings, at the widest {with_interval(widest)}"
     if word != "inconclusive":
@@ -461,7 +468,7 @@ def _auc(claim: Reported, auc: ReportedAuc) -> Ruling:
     word, widest, narrowest = _of_classes(claim, auc, auc.positives, auc.n - auc.positives)
     noise = None if auc.folds is None else _cv_noise(auc.n, auc.positives, auc.folds, auc.C or 1.0)
     detectable = stats.mde_auc(auc.positives, auc.n - auc.positives, claim.alpha, POWER, noise)
-    details: dict[str, Json] = {"minimum_detectable_auc": detectable if math.isfinite(detectable) else None}
+    details: dict[str, Json] = {"minimum_detectable_auc": _finite(detectable)}
     if noise is not None:
         details |= {"noise_sd": noise}
     fold_told = (
@@ -534,7 +541,7 @@ def _auc_of_unknown_classes(claim: Reported, auc: ReportedAuc) -> Ruling:
     best, widest, _ = _of_classes(claim, auc, half, auc.n - half)
     noise = None if auc.folds is None else _cv_noise(auc.n, half, auc.folds, auc.C or 1.0)
     detectable = stats.mde_auc(half, auc.n - half, claim.alpha, POWER, noise)
-    details: dict[str, Json] = {"minimum_detectable_auc": detectable if math.isfinite(detectable) else None}
+    details: dict[str, Json] = {"minimum_detectable_auc": _finite(detectable)}
     told = (
         f"how many of {auc.n} are positive was not told; balanced classes, the best case, give {with_interval(widest)}"
     )
