@@ -343,6 +343,20 @@ def _half_a_digit(*told: float) -> float:
     return 0.5 / 10.0**decimals + 1e-9
 
 
+def _check_folds(folds: int | None, positives: int, negatives: int) -> None:
+    """Whether so many items can be cross-validated: a probe needs both classes where it is fitted and where it is held out.
+
+    Raises:
+        ValueError: they cannot.
+    """
+    if folds is None:
+        return
+    if min(positives, negatives) < 2:
+        raise ValueError(f"{positives} against {negatives} cannot be cross-validated: each side needs two at least")
+    if folds > positives + negatives:
+        raise ValueError(f"{folds} folds are more than the {positives + negatives} items")
+
+
 def _ledger_schema() -> type[BaseModel]:
     """The schema of those parts of a study file that ``load_reported`` reads."""
     from pydantic import Field, create_model
@@ -441,6 +455,8 @@ def reported_schema() -> type[BaseModel]:
         def _fits(self) -> Self:
             if self.positives is not None and self.positives >= self.n:
                 raise ValueError(f"{self.positives} positives of {self.n} leave no negatives")
+            positives = self.n // 2 if self.positives is None else self.positives
+            _check_folds(self.folds, positives, self.n - positives)
             return self
 
     class Asymmetry(Strict):
@@ -449,6 +465,11 @@ def reported_schema() -> type[BaseModel]:
         wrong: Size
         decimals: int = Field(default=3, ge=1, le=6)
         folds: int | None = Field(default=None, ge=2)
+
+        @model_validator(mode="after")
+        def _fits(self) -> Self:
+            _check_folds(self.folds, self.right, self.wrong)
+            return self
 
     class LargestD(Strict):
         d: float = Field(gt=0)
