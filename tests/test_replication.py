@@ -288,6 +288,32 @@ def test_folds_share_what_they_were_trained_on() -> None:
     assert judge(claim(ReportedAuc(0.95, 100, 58, folds=5), "increase", 0.15)).word == "supported"
 
 
+def test_an_area_that_was_not_cross_validated_hangs_on_no_folds() -> None:
+    """Beyond chance at 0.95 and not at 1 - alpha: too few items, and nothing that folds could share."""
+    plain = judge(replace(claim(ReportedAuc(0.61, 193, 55), "increase", 0.1), alpha=0.01))
+    assert plain.word == "inconclusive"
+    assert "folds" not in plain.because
+    assert plain.because.endswith("which excludes chance, but not at the level 0.01")
+    assert plain.settles.startswith("About ")
+    folds = judge(claim(ReportedAuc(0.61, 193, 55, folds=5), "increase", 0.1))
+    assert "hangs on the folds" not in folds.because, "class sizes alone do not decide it either"
+
+
+def test_where_an_interval_lies_is_said_as_it_is() -> None:
+    still = judge(claim(ReportedAuc(0.44, 193, 55), "none", 0.1))
+    assert still.because.endswith("which does not lie within 0.4 to 0.6")
+    assert judge(claim(ReportedAuc(0.5, 5_000, 2_500), "none", 0.1)).because.endswith("which lies within 0.4 to 0.6")
+    assert judge(claim(ReportedAuc(0.9, 200, 100), "none", 0.1)).because.endswith("which lies wholly beyond 0.4 to 0.6")
+    assert judge(claim(ReportedAuc(0.9, 200, 100), "no-increase", 0.1)).because.endswith("wholly above 0.6")
+    assert judge(claim(ReportedAuc(0.4, 193, 55), "no-decrease", 0.1)).because.endswith("and not 0.4")
+    near = judge(claim(ReportedCounts((40, 100), (55, 100), both=30), "increase", 0.1))
+    assert near.word == "inconclusive"
+    assert near.because.endswith("which excludes no change, but not at the level 0.01")
+    across = judge(claim(ReportedCounts((5_000, 10_000), (5_500, 10_000), both=4_000), "no-increase", 0.05))
+    assert across.word == "inconclusive"
+    assert across.settles.startswith("More items than 10,000")
+
+
 def test_an_area_without_its_positives_says_how_many_would_decide() -> None:
     ruling = judge(claim(ReportedAuc(0.48, 193), "no-increase", 0.1))
     assert ruling.word == "inconclusive"

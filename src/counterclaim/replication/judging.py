@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Literal, assert_never
 
@@ -161,6 +161,8 @@ def _half(estimate: Estimate) -> float:
 def _more_items(claim: Reported, estimate: Estimate, n: int) -> str:
     """How many items tell no change from one that matters."""
     needed = stats.n_to_settle(_half(estimate), n, claim.margin)
+    if needed <= n:
+        return f"More items than {n:,}: the interval is narrower than the margin {claim.margin:g} already, and decides nothing."
     return f"About {needed:,} items: the interval is then narrower than the margin {claim.margin:g}."
 
 
@@ -178,7 +180,8 @@ def _where(claim: Reported, estimate: Estimate, word: Word) -> str:
     """Where an interval lies, for the end of a sentence."""
     if word == "inconclusive":
         if claim.direction in ("increase", "decrease"):
-            return f"which leaves room for no change and for one of {claim.margin:g}"
+            low, high = estimate.interval or (-1.0, 1.0)
+            return _leaves_room(claim, low, high, "no change", f"one of {claim.margin:g}")
         return f"which does not lie within the margin {claim.margin:g}"
     inside = (word == "supported") != (claim.direction in ("increase", "decrease"))
     if claim.direction == "none":
@@ -186,6 +189,13 @@ def _where(claim: Reported, estimate: Estimate, word: Word) -> str:
     if inside:
         return f"wholly short of the margin {claim.margin:g}"
     return f"beyond zero at the level {claim.alpha:g}" if word == "supported" else f"wholly beyond {claim.margin:g}"
+
+
+def _leaves_room(claim: Reported, low: float, high: float, nothing: str, enough: str) -> str:
+    """Why an interval, of a difference or of a distance from chance, does not decide a claimed change."""
+    if min(claim.sign * low, claim.sign * high) > 0:
+        return f"which excludes {nothing}, but not at the level {claim.alpha:g}"
+    return f"which leaves room for {nothing} and for {enough}"
 
 
 def _p(p: float) -> str:
@@ -475,24 +485,18 @@ def _auc(claim: Reported, auc: ReportedAuc) -> Ruling:
         "" if noise is None else f"; {auc.folds}-fold areas of pure noise have a standard deviation of {noise:.3f}"
     )
     excluded = f"{auc.positives} positives give {with_interval(narrowest)}"
-    if word == "inconclusive" and _off_chance(claim, narrowest) != "inconclusive":
+    by_sizes, *_ = _of_classes(claim, replace(auc, folds=None), auc.positives, auc.n - auc.positives)
+    if word != by_sizes:
         return Ruling(
             word,
             f"hangs on the folds, which share what they were trained on: {excluded} by class sizes{fold_told}, so "
-            f"{_ends(widest)}",
+            f"{_ends(widest)}, {_beside_bar(claim, widest, word)}",
             "Its permutation null over the same folds (counterclaim probe), or fresh items.",
             widest, narrowest, None, details,
         )  # fmt: skip
     settles = "" if word != "inconclusive" else _items_for(claim, auc)
     because = f"{excluded}{fold_told}, {_beside_bar(claim, widest, word)}"
     return Ruling(word, because, settles, widest, None if noise is None else narrowest, None, details)
-
-
-def _off_chance(claim: Reported, estimate: Estimate) -> Word:
-    """What the interval of an area says of a claim about its distance from chance."""
-    low, high = estimate.interval or (0.0, 1.0)
-    off = Estimate((estimate.estimate or 0) - CHANCE, low - CHANCE, high - CHANCE, estimate.level, "", estimate.n)
-    return _word(claim, off, significant=True)
 
 
 def _of_classes(claim: Reported, auc: ReportedAuc, positives: int, negatives: int) -> tuple[Word, Estimate, Estimate]:
@@ -568,14 +572,22 @@ def _auc_of_unknown_classes(claim: Reported, auc: ReportedAuc) -> Ruling:
 def _beside_bar(claim: Reported, estimate: Estimate, word: Word) -> str:
     """Where the interval of an area lies beside chance and the bar."""
     bar = CHANCE + claim.sign * claim.margin
-    if claim.direction in ("increase", "decrease"):
-        return {
-            "supported": f"beyond chance at the level {claim.alpha:g}", "refuted": f"short of {bar:g}",
-            "inconclusive": f"which leaves room for chance and for {bar:g}", "not recomputable": "",
-        }[word]  # fmt: skip
-    high = (estimate.interval or (0.0, 1.0))[1 if claim.sign > 0 else 0]
-    excludes = f"which excludes areas {'above' if claim.sign > 0 else 'below'} {number(high)}"
-    return f"{excludes}, {'so also' if word == 'supported' else 'and not'} {bar:g}"
+    low, high = estimate.interval or (0.0, 1.0)
+    match claim.direction:
+        case "increase" | "decrease":
+            return {
+                "supported": f"beyond chance at the level {claim.alpha:g}", "refuted": f"short of {bar:g}",
+                "inconclusive": _leaves_room(claim, low - CHANCE, high - CHANCE, "chance", f"{bar:g}"), "not recomputable": "",
+            }[word]  # fmt: skip
+        case "none":
+            lies = {"supported": "lies within", "refuted": "lies wholly beyond"}.get(word, "does not lie within")
+            return f"which {lies} {CHANCE - claim.margin:g} to {CHANCE + claim.margin:g}"
+        case "no-increase" | "no-decrease":
+            side, end = ("above", high) if claim.sign > 0 else ("below", low)
+            if word == "refuted":
+                return f"wholly {side} {bar:g}"
+            return f"which excludes areas {side} {number(end)}, {'so also' if word == 'supported' else 'and not'} {bar:g}"
+    assert_never(claim.direction)
 
 
 def _items_for(claim: Reported, auc: ReportedAuc) -> str:
