@@ -288,6 +288,14 @@ def test_folds_share_what_they_were_trained_on() -> None:
     assert judge(claim(ReportedAuc(0.95, 100, 58, folds=5), "increase", 0.15)).word == "supported"
 
 
+def test_noise_of_many_items_is_that_of_fewer_in_proportion() -> None:
+    by_sizes = [np.sqrt((n + 1) / (12 * n * n / 4)) for n in (400, 450, 100_000)]
+    ratios = [_cv_noise(n, n // 2, 2, 1.0) / by_sizes[at] for at, n in enumerate((400, 450, 100_000))]
+    assert ratios == pytest.approx([ratios[0]] * 3)
+    assert _cv_noise(300, 150, 2, 1.0) / np.sqrt(301 / (12 * 150 * 150)) == pytest.approx(ratios[0], rel=0.08)
+    assert judge(claim(ReportedAuc(0.6, 100_000, 50_000, folds=2))).word == "supported"
+
+
 def test_an_area_that_was_not_cross_validated_hangs_on_no_folds() -> None:
     """Beyond chance at 0.95 and not at 1 - alpha: too few items, and nothing that folds could share."""
     plain = judge(replace(claim(ReportedAuc(0.61, 193, 55), "increase", 0.1), alpha=0.01))

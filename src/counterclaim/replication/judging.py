@@ -43,6 +43,7 @@ POWER = 0.8
 CHANCE = 0.5
 SEED = 2604
 NOISE_DRAWS = 1_000
+_NOISE_ITEMS = 400  # beyond which noise is drawn in proportion: ten features for each item, of 10,000, fill the memory
 _MOST_GROWTH = 10_000  # times as many items as there are, beyond which nobody wants to know
 
 
@@ -521,8 +522,12 @@ def _of_classes(claim: Reported, auc: ReportedAuc, positives: int, negatives: in
 
 def _noise_ratio(n: int, positives: int, folds: int, C: float) -> float:
     """By how much a cross-validated area of pure noise spreads more than class sizes say; at least 1."""
-    by_sizes = math.sqrt((n + 1) / (12 * positives * (n - positives)))
-    return max(1.0, _cv_noise(n, positives, folds, C) / by_sizes)
+    return max(1.0, _cv_noise(n, positives, folds, C) / _noise_by_sizes(n, positives))
+
+
+def _noise_by_sizes(n: int, positives: int) -> float:
+    """Standard deviation of the area of pure noise that is not cross-validated (Mann and Whitney 1947)."""
+    return math.sqrt((n + 1) / (12 * positives * (n - positives)))
 
 
 @lru_cache(maxsize=256)
@@ -530,8 +535,13 @@ def _cv_noise(n: int, positives: int, folds: int, C: float) -> float:
     """Standard deviation of the cross-validated area of a probe on features that hold nothing, wider than there are items.
 
     Areas of held-out folds depend on each other by what the fits share, so they spread more than class sizes say. Features
-    with fewer independent directions spread less; class sizes are the floor.
+    with fewer independent directions spread less; class sizes are the floor. By how much more noise spreads than class sizes
+    say hardly depends on n.
     """
+    if n > _NOISE_ITEMS:
+        fewer = min(_NOISE_ITEMS - 2, max(2, round(positives * _NOISE_ITEMS / n)))
+        drawn = _cv_noise(_NOISE_ITEMS, fewer, min(folds, _NOISE_ITEMS), C)
+        return drawn * _noise_by_sizes(n, positives) / _noise_by_sizes(_NOISE_ITEMS, fewer)
     features = np.random.Generator(np.random.PCG64(SEED)).standard_normal((n, 10 * n))
     labels = np.arange(n) < positives
     folds = min(folds, positives, n - positives)
