@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import pickle
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -27,10 +29,14 @@ from counterclaim.spec import (
     ReportedCosine,
     ReportedCounts,
     ReportedDirection,
+    ReportedFiltering,
     ReportedLargestD,
     ReportedMeans,
+    Written,
+    decimals_of,
     load_reported,
     load_study,
+    rounds_to,
 )
 from counterclaim.spec._reported import KINDS
 from counterclaim.study import shipped
@@ -400,17 +406,88 @@ def test_what_was_reported_is_no_part_of_the_study(tmp_path: Path) -> None:
     assert load_reported(bare) == ()
 
 
-def test_the_papers_numbers_are_all_there() -> None:
-    told = " ".join(reported.found for _, _, file in paper() for reported in load_reported(file))
-    for number in (
-        "14.6 % -> 29.9 % (+15.3 points)", "36.0 % -> 28.0 % (-8.0 points)", "53.1 -> 87 (+33.9", "12.39 -> 12.07 (-0.32",
-        "10.5 % -> 7.5 % (-3.0 points)", "83.5 % -> 67.7 % (-15.8 points)", "83.5 % -> 62.8 % (-20.7 points)",
-        "0.452 -> 0.379 (-0.073", "0.599", "0.557", "0.875", "1.29 to 1.73", "0.958 to 0.998", "1,250 -> 1,085",
-        "19/2/72/7 -> 14/3/75/8", "12/3/75/10", "22/1/63/14", "12/1/77/10", "60/6/29/5 -> 52/7/36/5", "52/6/35/7", "54/5/33/8",
-        "0.683", "-0.341", "0.516", "0.509", "-0.043", "+0.008", "0.557", "-0.130", "0.519", "0.505", "-0.161", "-0.188",
-        "0.533", "0.480", "0.599", "0.515", "0.481", "0.439", "0.594", "0.518", "0.510", "0.442", "53/5/38/4", "-0.009",
-    ):  # fmt: skip
-        assert number in told, number
+PAPERS_NUMBERS: dict[str, dict[str, tuple[Numbers, str]]] = {
+    "paper-qwen3-0.6b": {
+        "pipeline-yield": (ReportedFiltering(1250, 1085), ""),
+        "humaneval-draft": (ReportedCounts((24, 164), (49, 164), percent=(14.6, 29.9)), "512 tokens"),
+        "humaneval-corrected": (ReportedCounts((59, 164), (46, 164), percent=(36.0, 28.0)), "larger budget"),
+        "mcas-draft": (ReportedMeans(53.1, 87.0, 500, (0, 100)), ""),
+        "mcas-corrected": (ReportedMeans(12.39, 12.07, 500, (5, 25)), ""),
+        "correction-recovery": (ReportedCounts((11, 105), (8, 106), same_items=False, percent=(10.5, 7.5)), ""),
+    },
+    "paper-qwen3-1.7b-attention": {
+        "humaneval": (ReportedCounts((137, 164), (111, 164), percent=(83.5, 67.7)), "second harness"),
+    },
+    "paper-qwen3-1.7b-all-modules": {
+        "humaneval": (ReportedCounts((137, 164), (103, 164), percent=(83.5, 62.8)), "second harness"),
+    },
+    "paper-gemma4-chef": {"coverage": (ReportedMeans(0.452, 0.379, 100), "")},
+    "paper-gemma4-profile": {"decoupling": (ReportedCells((53, 5, 38, 4), asymmetry=-0.009), "")},
+    "paper-qwen3.5-tempering": {
+        "humble-0.9": (ReportedCells((19, 2, 72, 7), ((14, 3, 75, 8),)), "λ 1.0 -> 0.9"),
+        "humble-0.8": (ReportedCells((19, 2, 72, 7), ((12, 3, 75, 10),)), "λ 1.0 -> 0.8"),
+        "humble-0.5": (ReportedCells((19, 2, 72, 7), ((22, 1, 63, 14),)), "λ 1.0 -> 0.5"),
+        "humble-0.5-second-seed": (ReportedCells((19, 2, 72, 7), ((12, 1, 77, 10),)), "λ 1.0 -> 0.5"),
+        "humble-0.5-both-seeds": (ReportedCells((19, 2, 72, 7), ((22, 1, 63, 14), (12, 1, 77, 10))), "λ 1.0 -> 0.5"),
+        "humble-heads": (ReportedLargestD(0.557, 48, (72, 19)), ""),
+        "humble-directions": (ReportedDirection(1.29, 1.73, 256, (72, 19)), ""),
+        "humble-cosines": (ReportedCosine(0.958, 0.998), ""),
+    },
+    "paper-gemma4-tempering": {
+        "humble-0.9": (ReportedCells((60, 6, 29, 5), ((52, 7, 36, 5),)), "λ 1.0 -> 0.9"),
+        "humble-0.8": (ReportedCells((60, 6, 29, 5), ((52, 6, 35, 7),)), "λ 1.0 -> 0.8"),
+        "humble-0.5": (ReportedCells((60, 6, 29, 5), ((54, 5, 33, 8),)), "λ 1.0 -> 0.5"),
+        "humble-heads": (ReportedLargestD(0.599, 35 * 8, (38, 53)), ""),
+        "adversarial-self-heads": (ReportedLargestD(0.875, 35 * 8, n=100), ""),
+    },
+    "paper-gemma4-sidecar": {
+        "cv": (ReportedAuc(0.683, 100, 58, 5), ""),
+        "cv-gate": (ReportedAsymmetry(-0.341, 58, 42, folds=5), ""),
+        "fresh": (ReportedAuc(0.516, 193, 55, C=0.1), ""),
+        "fresh-gate": (ReportedAsymmetry(-0.043, 55, 138), "C = 0.1"),
+        "fresh-C1": (ReportedAuc(0.509, 193, 55, C=1.0), ""),
+        "fresh-C1-gate": (ReportedAsymmetry(0.008, 55, 138), "C = 1"),
+        "fresh-last-four": (ReportedAuc(0.557, 193, 55), ""),
+        "fresh-last-four-gate": (ReportedAsymmetry(-0.130, 55, 138), ""),
+        "factual-cv": (ReportedAuc(0.533, 100, folds=5), ""), "factual-fresh": (ReportedAuc(0.480, 193), ""),
+        "hedging-cv": (ReportedAuc(0.599, 100, folds=5), ""), "hedging-fresh": (ReportedAuc(0.515, 193), ""),
+        "pedagogical-cv": (ReportedAuc(0.481, 100, folds=5), ""), "pedagogical-fresh": (ReportedAuc(0.439, 193), ""),
+        "self-verification-cv": (ReportedAuc(0.594, 100, folds=5), ""),
+        "self-verification-fresh": (ReportedAuc(0.518, 193), ""),
+        "completeness-cv": (ReportedAuc(0.510, 100, folds=5), ""), "completeness-fresh": (ReportedAuc(0.442, 193), ""),
+    },
+    "paper-smollm2-sidecar": {
+        "fresh": (ReportedAuc(0.519, 193, 9, C=1.0), ""),
+        "fresh-gate": (ReportedAsymmetry(-0.161, 9, 184), "C = 1"),
+        "fresh-C0.1": (ReportedAuc(0.505, 193, 9, C=0.1), ""),
+        "fresh-C0.1-gate": (ReportedAsymmetry(-0.188, 9, 184), "C = 0.1"),
+    },
+}  # fmt: skip
+"""What the paper reports, study by study and claim by claim: the numbers, and the setting that tells two of them apart."""
+
+BARS = {"cv": 0.65, "fresh": 0.63, "cv-gate": -0.20, "fresh-gate": -0.15, "axis-cv": 0.65, "axis-fresh": 0.60}
+"""The paper's bars for areas and for gates, in cross-validation and on fresh prompts, and for the probes of its axes."""
+
+
+@pytest.mark.parametrize("study", PAPERS_NUMBERS)
+def test_the_papers_numbers_are_all_there_and_each_is_its_own(study: str) -> None:
+    claims = load_reported(shipped()[study][0])
+    assert {it.id: (it.numbers, it.setting) for it in claims} == PAPERS_NUMBERS[study]
+
+
+def test_every_study_of_the_paper_has_its_numbers_in_the_table() -> None:
+    assert list(PAPERS_NUMBERS) == [name for _, name, _ in paper()]
+
+
+def test_the_papers_bars_are_the_margins_of_what_it_says_of_probes_and_gates() -> None:
+    axes = ("factual", "hedging", "pedagogical", "self-verification", "completeness")
+    for study in ("paper-gemma4-sidecar", "paper-smollm2-sidecar"):
+        for it in load_reported(shipped()[study][0]):
+            axis = "axis-" if it.id.startswith(axes) else ""
+            name = axis + ("cv" if it.id.removesuffix("-gate").endswith("cv") else "fresh")
+            name += "-gate" if it.id.endswith("-gate") else ""
+            chance = 0.0 if it.id.endswith("-gate") else 0.5
+            assert chance + it.sign * it.margin == pytest.approx(BARS[name]), it.id
 
 
 def line(ledger: replication.Ledger, study: str, id: str) -> Line:
@@ -492,6 +569,64 @@ def test_numbers_that_contradict_each_other_are_refused(tmp_path: Path, reported
     with pytest.raises(InputError, match=r"mine\.toml") as caught:
         replicate(str(written(tmp_path, reported)))
     assert says in str(caught.value)
+
+
+def test_a_number_keeps_the_decimals_that_it_was_written_with() -> None:
+    for literal, decimals in (
+        ("0.450", 3),
+        ("36.0", 1),
+        ("-0.130", 3),
+        ("1e-05", 5),
+        ("1.50e-3", 5),
+        ("1e5", 0),
+        ("1_0.5", 1),
+    ):
+        told = Written(literal)
+        assert (told, decimals_of(told)) == (float(literal), decimals)
+        assert decimals_of(copy.deepcopy(told)) == decimals_of(pickle.loads(pickle.dumps(told))) == decimals
+    assert [decimals_of(value) for value in (0.379, 1e-05, 3.0, 12)] == [3, 5, 1, 0]
+    assert decimals_of(Written("inf")) == 0
+
+
+@pytest.mark.parametrize(
+    ("literal", "found", "same"),
+    [
+        ("0.450", 0.4541, False), ("0.450", 0.45049, True), ("0.45", 0.4541, True), ("1e-05", 0.3, False), ("1e-05", 1.4e-05, True),
+        ("-0.130", -0.1344, False), ("-0.130", -0.1304, True), ("0.0", 0.04, True), ("36.0", 35.976, True), ("36.0", 36.06, False),
+        ("0.125", 0.1255, True), ("0.125", 0.12551, False),
+    ],
+)  # fmt: skip
+def test_a_number_rounds_to_the_one_that_was_told_in_its_own_decimals(literal: str, found: float, same: bool) -> None:
+    assert rounds_to(found, Written(literal)) == same
+
+
+@pytest.mark.parametrize(
+    ("numbers", "says"),
+    [
+        ("counts = { control = [24, 164], treated = [49, 164], percent = [15, 30] }", "15 % -> 30 % (+15 points)"),
+        ("counts = { control = [24, 164], treated = [49, 164], percent = [14.63, 29.9] }", "14.63 % -> 29.90 %"),
+        ("counts = { control = [24, 164], treated = [49, 164], percent = [14.60, 29.9] }", "14.634 percent and not 14.60"),
+        ("cells = { control = [53, 5, 38, 4], asymmetry = -0.010 }", "-0.0090 and not -0.010"),
+        ("cells = { control = [53, 5, 38, 4], asymmetry = -0.01 }", "asymmetry -0.009"),
+        ("asymmetry = { value = -0.130, right = 55, wrong = 138 }", "asymmetry -0.130"),
+        ("asymmetry = { value = -0.13, right = 55, wrong = 138 }", "asymmetry -0.13,"),
+        ("asymmetry = { value = -0.13, right = 55, wrong = 138, decimals = 3 }", "asymmetry -0.130,"),
+        ("means = { control = 0.450, treated = 1, n = 9 }", "0.450 -> 1 "),
+        ("auc = { value = true, n = 9 }", "AUC 1.0, n = 9"),
+    ],
+)  # fmt: skip
+def test_a_file_says_in_how_many_decimals_its_numbers_were_told(tmp_path: Path, numbers: str, says: str) -> None:
+    file = written(tmp_path, f"{ONE}{numbers}\n")
+    if " and not " in says:
+        with pytest.raises(InputError, match=says):
+            replicate(str(file))
+    else:
+        assert says in replicate(str(file)).lines[0].reported.found
+
+
+def test_fewer_decimals_leave_room_for_more_counts() -> None:
+    few, many = (_counts_behind(ReportedAsymmetry(Written(text), 55, 138)) for text in ("-0.130", "-0.13"))
+    assert set(few) < set(many)
 
 
 def test_a_file_of_ones_own_is_judged_at_its_own_level(tmp_path: Path) -> None:

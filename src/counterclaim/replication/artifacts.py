@@ -15,7 +15,7 @@ from counterclaim.intake import Options, Wanted, import_study
 from counterclaim.metrics import CELLS
 from counterclaim.records import Estimate, Json
 from counterclaim.replication.judging import judge
-from counterclaim.spec import Reported, ReportedCells, ReportedLargestD, ReportedMeans
+from counterclaim.spec import Reported, ReportedCells, ReportedLargestD, ReportedMeans, as_told, rounds_to
 from counterclaim.wording import number, with_interval
 
 KINDS: Mapping[str, str] = {
@@ -173,11 +173,11 @@ def _scores(reported: Reported, base: Path, trained: Path) -> Recomputed:
     effect = verdict["effect"]
     control, treated = effect["control"]["estimate"], effect["treated"]["estimate"]
     n = effect["n_paired"]
-    agrees = True if _same(told.control, control) and _same(told.treated, treated) else None
+    agrees = True if rounds_to(control, told.control) and rounds_to(treated, told.treated) else None
     difference = Estimate(**effect["difference"])
     return Recomputed(
         "verifier's score",
-        f"{told.control:g} -> {told.treated:g}", f"{number(control)} -> {number(treated)}", agrees, n,
+        f"{as_told(told.control)} -> {as_told(told.treated)}", f"{number(control)} -> {number(treated)}", agrees, n,
         f"{base.name} and {trained.name}",
         f"the only scores stored for both arms, the verifier's, change by {with_interval(difference)}"
         f"{'' if agrees else ': another instrument than the one that was reported'}; the audit of them is {verdict['verdict']}: "
@@ -194,10 +194,10 @@ def _judged_coverage(reported: Reported, judged: Path) -> Recomputed:
         if score.axis == "coverage" and isinstance(score.value, int | float)
     ]
     mean = stats.mean(values, reported.level, bound=1.0)
-    agrees = mean.estimate is not None and _same(reported.numbers.control, mean.estimate)
+    agrees = mean.estimate is not None and rounds_to(mean.estimate, reported.numbers.control)
     return Recomputed(
         "judged coverage",
-        f"{reported.numbers.control:g} (control)", number(mean.estimate or 0.0), agrees, mean.n, judged.name,
+        f"{as_told(reported.numbers.control)} (control)", number(mean.estimate or 0.0), agrees, mean.n, judged.name,
         f"mean coverage of the judged answers of the base is {with_interval(mean)}; nothing was released from which that of the "
         "trained model follows",
     )  # fmt: skip
@@ -223,10 +223,10 @@ def _heads(reported: Reported, heads: Path) -> Recomputed:
     """The largest difference of all heads beside the null of the largest."""
     assert isinstance(reported.numbers, ReportedLargestD)
     told, found = reported.numbers, published(heads)
-    agrees = _same(told.d, abs(found["largest_d"])) and told.heads == found["n_heads"]
+    agrees = rounds_to(abs(found["largest_d"]), told.d) and told.heads == found["n_heads"]
     return Recomputed(
         "largest |d|",
-        f"{told.d:g} of {told.heads}", f"{abs(found['largest_d']):.3f} of {found['n_heads']}", agrees, found["n_heads"], heads.name,
+        f"{as_told(told.d)} of {told.heads}", f"{abs(found['largest_d']):.3f} of {found['n_heads']}", agrees, found["n_heads"], heads.name,
         found["because"],
     )  # fmt: skip
 
@@ -240,9 +240,3 @@ _FROM: Mapping[tuple[str, str], tuple[tuple[str, tuple[str, ...], Callable[..., 
     ("paper-gemma4-tempering", "humble-heads"): (("largest |d|", ("heads",), _heads),),
 }
 """Which claims follow from which kinds of released files: what is recomputed, from what, and how."""
-
-
-def _same(told: float, found: float) -> bool:
-    """Whether a number rounds to the one that was told, in as many decimals as that has."""
-    decimals = len(repr(float(told)).partition(".")[2])
-    return abs(found - told) <= 0.5 / 10.0**decimals + 1e-9

@@ -31,6 +31,7 @@ from counterclaim.spec import (
     ReportedFiltering,
     ReportedLargestD,
     ReportedMeans,
+    rounds_to,
 )
 from counterclaim.stats.distributions import Floats, t_quantile, two_sided
 from counterclaim.stats.heads import LargestD, in_sample_theory
@@ -425,7 +426,7 @@ def _asymmetry(claim: Reported, told: ReportedAsymmetry) -> Ruling:
     if not pairs:
         return Ruling(
             "not recomputable",
-            f"no counts of {told.right} right and {told.wrong} wrong answers round to {told.value:+.{told.decimals}f}",
+            f"no counts of {told.right} right and {told.wrong} wrong answers round to {told.rounded}",
             "The number of right and of wrong answers that the gate let through.",
         )
     noise = None if told.folds is None else _noise_ratio(told.right + told.wrong, told.right, told.folds, 1.0)
@@ -461,12 +462,11 @@ def _asymmetry(claim: Reported, told: ReportedAsymmetry) -> Ruling:
 
 def _counts_behind(told: ReportedAsymmetry) -> list[tuple[int, int]]:
     """(wrong, right) answers let through, of every pair whose difference of shares rounds to what was told."""
-    within = 0.5 / 10.0**told.decimals + 1e-9
     return [
         (wrong, right)
         for wrong in range(told.wrong + 1)
         for right in range(told.right + 1)
-        if abs(wrong / told.wrong - right / told.right - told.value) <= within
+        if rounds_to(wrong / told.wrong - right / told.right, told.value, told.decimals)
     ]
 
 
@@ -596,7 +596,9 @@ def _beside_bar(claim: Reported, estimate: Estimate, word: Word) -> str:
             side, end = ("above", high) if claim.sign > 0 else ("below", low)
             if word == "refuted":
                 return f"wholly {side} {bar:g}"
-            return f"which excludes areas {side} {number(end)}, {'so also' if word == 'supported' else 'and not'} {bar:g}"
+            return (
+                f"which excludes areas {side} {number(end)}, {'so also' if word == 'supported' else 'and not'} {bar:g}"
+            )
     assert_never(claim.direction)
 
 
