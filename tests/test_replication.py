@@ -18,6 +18,7 @@ from counterclaim.cli import app
 from counterclaim.errors import InputError
 from counterclaim.records import Json
 from counterclaim.replication import Line, judge, paper, read_artifacts, replicate
+from counterclaim.replication.artifacts import recompute
 from counterclaim.replication.judging import _correlations, _counts_behind, _cv_noise, _influences
 from counterclaim.spec import (
     Direction,
@@ -678,18 +679,31 @@ def rows_of(mean: float, n: int = 100) -> list[dict[str, Json]]:
     ]  # fmt: skip
 
 
+def plant(folder: Path, base: float, trained: float) -> None:
+    """Lay files like the released ones into a folder: answers of both arms with such mean scores, and eight heads."""
+    for name, adapter, mean in (("x.json", "BASE", base), ("y.json", "dpo", trained)):
+        document: dict[str, Any] = {"summary": {"adapter": adapter}, "rows": rows_of(mean)}
+        (folder / name).write_text(json.dumps(document), encoding="utf-8")
+    heads = {
+        "cohorts": {"cw": 38, "cr": 53}, "heads": [{"layer": 0, "head": h, "cohen_d": 0.1 * h} for h in range(8)],
+    }  # fmt: skip
+    (folder / "heads.json").write_text(json.dumps(heads), encoding="utf-8")
+
+
+@pytest.fixture
+def planted(tmp_path: Path) -> Path:
+    folder = tmp_path / "released"
+    folder.mkdir()
+    plant(folder, 0.452, 0.379)
+    return folder
+
+
 @pytest.mark.parametrize(
     ("base", "trained", "word"),
     [(0.452, 0.379, "agree"), (0.279, 0.241, "another instrument"), (0.452, 0.241, "another instrument")],
 )
 def test_planted_files_agree_or_disagree(tmp_path: Path, base: float, trained: float, word: str) -> None:
-    for name, adapter, mean in (("x.json", "BASE", base), ("y.json", "dpo", trained)):
-        document: dict[str, Any] = {"summary": {"adapter": adapter}, "rows": rows_of(mean)}
-        (tmp_path / name).write_text(json.dumps(document), encoding="utf-8")
-    heads = {
-        "cohorts": {"cw": 38, "cr": 53}, "heads": [{"layer": 0, "head": h, "cohen_d": 0.1 * h} for h in range(8)],
-    }  # fmt: skip
-    (tmp_path / "heads.json").write_text(json.dumps(heads), encoding="utf-8")
+    plant(tmp_path, base, trained)
     (tmp_path / "notes.txt").write_text("nothing", encoding="utf-8")
     released = read_artifacts(tmp_path)
     assert released.unused == {"notes.txt": "holds none of what was released"}
@@ -713,6 +727,44 @@ def test_a_damaged_file_loses_nothing_else(tmp_path: Path) -> None:
     assert heads.agrees is None
     assert "cohorts" in heads.because
     assert len(made.lines) == len(replicate("paper").lines)
+
+
+@pytest.mark.parametrize(
+    ("name", "reported"),
+    [
+        ("paper-gemma4-chef", 'id = "coverage"\nclaim = "It falls."\ncounts = { control = [5, 9], treated = [3, 9] }'),
+        ("paper-gemma4-chef", 'id = "coverage"\nclaim = "It falls."\nmeans = { control = 0.5, treated = 0.3, n = 9 }'),
+        ("paper-gemma4-profile", 'id = "decoupling"\nclaim = "It is."\nauc = { value = 0.6, n = 20 }'),
+        ("paper-gemma4-tempering", 'id = "humble-heads"\nclaim = "They are."\ncosine = { low = 0.1, high = 0.2 }'),
+    ],
+)
+def test_a_file_of_ones_own_that_has_the_name_of_one_of_ours_is_not_the_papers(
+    tmp_path: Path, planted: Path, name: str, reported: str
+) -> None:
+    file = tmp_path / f"{name}.toml"
+    file.write_text(f"{TARGET}[[reported]]\n{reported}\n", encoding="utf-8")
+    (only,) = replicate(str(file), read_artifacts(planted)).lines
+    assert only.recomputed == ()
+    shown = CliRunner().invoke(app, ["replicate", str(file), "--artifacts", str(planted)])
+    assert shown.exit_code == 0, shown.output
+
+
+def test_a_file_of_ours_is_the_papers_by_whatever_way_it_is_named(
+    planted: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = shipped()["paper-gemma4-tempering"][0]
+    monkeypatch.chdir(file.parent)
+    for name in ("paper-gemma4-tempering", str(file), file.name):
+        made = replicate(name, read_artifacts(planted))
+        assert line(made, "paper-gemma4-tempering", "humble-heads").recomputed
+
+
+def test_numbers_of_another_kind_are_not_recomputed(planted: Path) -> None:
+    file = shipped()["paper-gemma4-tempering"][0]
+    (told,) = (it for it in load_reported(file) if it.id == "humble-heads")
+    other = replace(told, numbers=ReportedCosine(0.1, 0.2))
+    assert recompute(file, told, read_artifacts(planted)) != ()
+    assert recompute(file, other, read_artifacts(planted)) == ()
 
 
 def test_a_folder_without_them_is_refused(tmp_path: Path) -> None:
