@@ -718,15 +718,43 @@ def test_planted_files_agree_or_disagree(tmp_path: Path, base: float, trained: f
     assert not line(made, "paper-qwen3-0.6b", "mcas-draft").recomputed
 
 
-def test_a_damaged_file_loses_nothing_else(tmp_path: Path) -> None:
-    (tmp_path / "heads.json").write_text(
-        json.dumps({"cohorts": {"cw": 38}, "heads": [{"layer": 0, "head": 0, "cohen_d": 0.5}]}), encoding="utf-8"
-    )
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        ({"cohorts": {"cw": 38}}, "cohorts"),
+        ({"cohorts": {"cw": 38, "cr": "many"}}, "cohorts"),
+        ({"arch": [35, 8]}, "arch does not say"),
+        ({"arch": {"n_layers": "35", "n_heads": 8}}, "arch does not say"),
+        ({"heads": [{"layer": 0, "head": 0, "cohen_d": float("nan")}]}, "no list of heads"),
+    ],
+)
+def test_a_damaged_file_loses_nothing_else(tmp_path: Path, damage: dict[str, Json], says: str) -> None:
+    whole = {"cohorts": {"cw": 38, "cr": 53}, "heads": [{"layer": 0, "head": 0, "cohen_d": 0.5}]}
+    (tmp_path / "heads.json").write_text(json.dumps(whole | damage), encoding="utf-8")
     made = replicate("paper", read_artifacts(tmp_path))
     (heads,) = line(made, "paper-gemma4-tempering", "humble-heads").recomputed
     assert heads.agrees is None
-    assert "cohorts" in heads.because
-    assert len(made.lines) == len(replicate("paper").lines)
+    assert says in heads.because
+    assert len(made.lines) == sum(map(len, PAPERS_NUMBERS.values()))
+
+
+def test_judged_answers_without_a_coverage_give_none(tmp_path: Path) -> None:
+    items = [
+        {
+            "prompt": f"How is dish {i} made?",
+            "response": "It is boiled.",
+            "coverage": None,
+            "verbal": "assert",
+            "correct": True,
+        }
+        for i in range(9)
+    ]
+    (tmp_path / "judged.json").write_text(json.dumps({"items": items}), encoding="utf-8")
+    _, judged = line(
+        replicate("paper-gemma4-chef", read_artifacts(tmp_path)), "paper-gemma4-chef", "coverage"
+    ).recomputed
+    assert judged.word == "not recomputable"
+    assert "no answer has a coverage" in judged.because
 
 
 @pytest.mark.parametrize(

@@ -201,10 +201,11 @@ def _judged_coverage(reported: Reported, told: ReportedMeans, judged: Path) -> R
         if score.axis == "coverage" and isinstance(score.value, int | float)
     ]
     mean = stats.mean(values, reported.level, bound=1.0)
-    agrees = mean.estimate is not None and rounds_to(mean.estimate, told.control)
+    if mean.estimate is None:
+        raise InputError("no answer has a coverage", path=judged, remedy="name a file whose answers have one")
     return Recomputed(
         "judged coverage",
-        f"{as_told(told.control)} (control)", number(mean.estimate or 0.0), agrees, mean.n, judged.name,
+        f"{as_told(told.control)} (control)", number(mean.estimate), rounds_to(mean.estimate, told.control), mean.n, judged.name,
         f"mean coverage of the judged answers of the base is {with_interval(mean)}; nothing was released from which that of the "
         "trained model follows",
     )  # fmt: skip
