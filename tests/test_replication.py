@@ -167,6 +167,26 @@ def test_means_stand_or_hang_on_their_spread() -> None:
     assert judge(claim(ReportedMeans(12.39, 12.07, 50_000, (5, 25)), "none", 1.25)).word == "supported"
 
 
+def test_means_that_may_be_proportions_are_put_to_the_test_of_proportions() -> None:
+    """0 and 7 of 30 have one pairing, and its exact p is above 0.01 where Newcombe's interval excludes zero."""
+    means, counts = judge(claim(ReportedMeans(0, 7 / 30, 30))), judge(claim(ReportedCounts((0, 30), (7, 30))))
+    assert counts.p == (stats.mcnemar_exact(7, 0), stats.mcnemar_exact(7, 0))
+    assert (means.word, counts.word) == ("inconclusive", "inconclusive")
+    assert means.details["largest_p"] == pytest.approx(counts.p[1])
+    assert means.because.startswith("hangs on the values")
+    assert "sd_that_decides" not in means.details
+    assert judge(claim(ReportedMeans(7 / 30, 0, 30), "decrease")).word == "inconclusive"
+    assert judge(claim(ReportedMeans(0, 9 / 30, 30))).word == "supported"
+
+
+def test_means_are_supported_only_where_every_proportion_is() -> None:
+    for n in (5, 12, 30):
+        for k0 in range(n + 1):
+            for k1 in range(n + 1):
+                if judge(claim(ReportedMeans(k0 / n, k1 / n, n))).word == "supported":
+                    assert judge(claim(ReportedCounts((k0, n), (k1, n)))).word == "supported", (k0, k1, n)
+
+
 # the 2×2 ----------------------------------------------------------------------------------------------------------------
 
 

@@ -143,11 +143,17 @@ def _word(claim: Reported, estimate: Estimate, *, significant: bool) -> Word:
     assert_never(claim.direction)
 
 
-def _by_interval(claim: Reported, at: Callable[[float], Estimate]) -> tuple[Word, Estimate]:
-    """The word of an interval that is known at every level, and the interval at the claim's own."""
+def _by_interval(claim: Reported, at: Callable[[float], Estimate], *, largest_p: float = 0.0) -> tuple[Word, Estimate]:
+    """The word of an interval that is known at every level, and the interval at the claim's own.
+
+    Args:
+        claim: what was claimed.
+        at: the interval at a level.
+        largest_p: of a test that has to be significant besides.
+    """
     estimate, strict = at(claim.level), at(1 - claim.alpha)
     low, high = strict.interval or (-1.0, 1.0)
-    return _word(claim, estimate, significant=low > 0 or high < 0), estimate
+    return _word(claim, estimate, significant=(low > 0 or high < 0) and largest_p <= claim.alpha), estimate
 
 
 def _both(widest: Word, narrowest: Word) -> Word:
@@ -267,9 +273,14 @@ def _pairing_that_decides(claim: Reported, k0: int, k1: int, n: int, word: Word)
 
 
 def _means(claim: Reported, means: ReportedMeans) -> Ruling:
-    """Between no spread at all and the widest that the scale allows."""
+    """Between no spread at all and the widest that the scale allows.
+
+    A mean may be a proportion, and then its test is the one that counts are put to.
+    """
     low, high = means.scale
     width = high - low
+    counts = [round(means.n * (mean - low) / width) for mean in (means.control, means.treated)]
+    _, largest_p = stats.mcnemar_range(counts[0], counts[1], means.n)
 
     def at(level: float) -> Estimate:
         made = stats.widest_mean_difference(
@@ -279,14 +290,27 @@ def _means(claim: Reported, means: ReportedMeans) -> Ruling:
         ends = (width * made.interval[0], width * made.interval[1])
         return Estimate(width * made.estimate, *ends, level, made.method, means.n)
 
-    hard, widest = _by_interval(claim, at)
+    hard, widest = _by_interval(claim, at, largest_p=largest_p)
     change = means.treated - means.control
     easy = _word(claim, Estimate(change, change, change, claim.level, "no spread", means.n), significant=change != 0)
     word = _both(hard, easy)
     told = f"whatever the spread and the pairing, at the widest {with_interval(widest)}"
-    details: dict[str, Json] = {"minimum_detectable_effect": _detectable(claim, widest, means.n)}
+    details: dict[str, Json] = {
+        "minimum_detectable_effect": _detectable(claim, widest, means.n),
+        "largest_p": largest_p,
+    }
     if word != "inconclusive":
         return Ruling(word, f"{told}, {_where(claim, widest, word)}", "", widest, details=details)
+    by_interval, _ = _by_interval(claim, at)
+    if by_interval != "inconclusive":
+        return Ruling(
+            word,
+            f"hangs on the values, which were not told: {with_interval(widest)} at the widest, but where every value lies at an end "
+            f"of the scale exact McNemar gives p up to {_p(largest_p)}",
+            "The values of both arms item by item (counterclaim audit).",
+            widest,
+            details=details,
+        )
     spread = _spread_that_decides(claim, change, means.n)
     if spread is None:
         return Ruling(
