@@ -40,6 +40,7 @@ from counterclaim.spec import (
     rounds_to,
 )
 from counterclaim.spec._reported import KINDS
+from counterclaim.stats.heads import InSampleD, LargestD
 from counterclaim.study import shipped
 
 
@@ -388,6 +389,77 @@ def test_the_law_of_a_direction_in_sample_is_that_of_drawn_noise() -> None:
     assert [np.mean(np.array(told) <= q) for q in (0.1, 0.5, 0.9)] == pytest.approx([0.1, 0.5, 0.9], abs=0.06)
 
 
+@pytest.mark.parametrize(
+    "numbers", [ReportedLargestD(3.0, 10, (50, 50)), ReportedDirection(9.0, 9.0, 12, (50, 50), 10)]
+)
+def test_a_size_refutes_that_nothing_differs_and_has_no_sign(numbers: Numbers) -> None:
+    assert judge(claim(numbers)).word == "supported"
+    for direction in ("none", "no-increase"):
+        assert judge(claim(numbers, direction)).word == "refuted"
+        wide = judge(claim(numbers, direction, margin=20.0))
+        assert wide.word == "inconclusive"
+    for direction in ("decrease", "no-decrease"):
+        ruling = judge(claim(numbers, direction))
+        assert ruling.word == "not recomputable"
+        assert "no sign" in ruling.because
+
+
+@pytest.mark.parametrize("d", [0.02, 0.3, 0.599, 1.2])
+def test_a_largest_d_supports_no_null(d: float) -> None:
+    for cohorts, n in (((38, 53), None), (None, 91)):
+        ruling = judge(claim(ReportedLargestD(d, 280, cohorts, n), "none", 0.5))
+        assert ruling.word == "inconclusive"
+        assert ruling.settles
+    assert judge(claim(ReportedDirection(d, d, 8, (38, 53), 1), "none", 0.5)).word != "supported"
+
+
+def test_a_largest_d_is_supported_where_no_sizes_of_the_cohorts_would_undo_it() -> None:
+    assert judge(claim(ReportedLargestD(30.0, 10, n=100))).word == "supported"
+    assert judge(claim(ReportedLargestD(30.0, 10, n=100), "none")).word == "refuted"
+    assert judge(claim(ReportedLargestD(0.2, 10, n=100))).because.startswith("no more than chance gives, however")
+
+
+def test_the_null_of_a_margin_is_that_of_drawn_heads() -> None:
+    rng = np.random.default_rng(2)
+    first = np.arange(30) < 12
+    rows = rng.standard_normal((30, 3 * 2_000)) + 0.6 * first[:, None]
+    largest = np.abs(stats.cohen_d(rows, first)).reshape(2_000, 3).max(axis=1)
+    law = LargestD(3, 12, 18)
+    assert [law.p(float(np.quantile(largest, 1 - q)), 0.6) for q in (0.1, 0.5, 0.9)] == pytest.approx(
+        [0.1, 0.5, 0.9], abs=0.03
+    )
+    assert law.p(0.7, 1e-9) == pytest.approx(law.p(0.7), rel=1e-4)
+    toward = [
+        np.linalg.norm(rng.standard_normal(4) + np.array([0.6 / np.sqrt(1 / 12 + 1 / 18), 0, 0, 0]))
+        for _ in range(4_000)
+    ]
+    d = np.array(toward) * np.sqrt(1 / 12 + 1 / 18) / np.sqrt(rng.chisquare(28, 4_000) / 28)
+    along = InSampleD(4, 12, 18)
+    assert [along.p(float(np.quantile(d, 1 - q)), 0.6) for q in (0.1, 0.5, 0.9)] == pytest.approx(
+        [0.1, 0.5, 0.9], abs=0.03
+    )
+    assert along.p(1.0, 1e-9) == pytest.approx(along.p(1.0), rel=1e-4)
+
+
+def test_the_best_of_many_directions_in_noise_is_no_finding() -> None:
+    """Of 48 heads of noise the best alone is told: unlikely for one that was chosen beforehand, and for this one not."""
+    rng = np.random.default_rng(4)
+    scale = np.sqrt(1 / 72 + 1 / 19)
+    d = scale * np.sqrt(rng.chisquare(256, (2_000, 48)) / (rng.chisquare(89, (2_000, 48)) / 89)).max(axis=1)
+    told = [ReportedDirection(best, best, 256, (72, 19)) for best in map(float, d)]
+    chosen = [judge(claim(replace(it, heads=1))).word for it in told]
+    assert chosen.count("supported") / len(told) > 0.3
+    among = [judge(claim(replace(it, heads=48))).word for it in told]
+    assert among.count("supported") / len(told) <= 0.02
+    untold = [judge(claim(it)) for it in told]
+    assert {ruling.word for ruling in untold} == {"inconclusive"}
+    hangs = [at for at, ruling in enumerate(untold) if "how many heads" in ruling.because]
+    assert len(hangs) == chosen.count("supported")
+    most = untold[hangs[0]].details["heads_that_decide"]
+    assert judge(claim(replace(told[hangs[0]], heads=most))).word == "supported"
+    assert judge(claim(replace(told[hangs[0]], heads=most + 1))).word == "inconclusive"
+
+
 def test_a_direction_in_sample_is_what_noise_gives() -> None:
     rng = np.random.default_rng(0)
     x = rng.standard_normal((91, 32))
@@ -451,7 +523,7 @@ PAPERS_NUMBERS: dict[str, dict[str, tuple[Numbers, str]]] = {
         "humble-0.5-second-seed": (ReportedCells((19, 2, 72, 7), ((12, 1, 77, 10),)), "λ 1.0 -> 0.5"),
         "humble-0.5-both-seeds": (ReportedCells((19, 2, 72, 7), ((22, 1, 63, 14), (12, 1, 77, 10))), "λ 1.0 -> 0.5"),
         "humble-heads": (ReportedLargestD(0.557, 48, (72, 19)), ""),
-        "humble-directions": (ReportedDirection(1.29, 1.73, 256, (72, 19)), ""),
+        "humble-directions": (ReportedDirection(1.29, 1.73, 256, (72, 19), 48), ""),
         "humble-cosines": (ReportedCosine(0.958, 0.998), ""),
     },
     "paper-gemma4-tempering": {
@@ -577,6 +649,11 @@ def written(folder: Path, reported: str) -> Path:
         (ONE + "auc = { value = 0.9, n = 50, folds = 51 }\n", "more than the 50 items"),
         (ONE + "auc = { value = 0.9, n = 50, positives = 20, folds = 51 }\n", "more than the 50 items"),
         (ONE + "asymmetry = { value = 0.5, right = 1, wrong = 9, folds = 5 }\n", "1 against 9 cannot be"),
+        (ONE + "direction_d = { low = -30.0, high = -20.0, width = 8, cohorts = [9, 9] }\n", "direction_d.low: input should be greater"),
+        (ONE + "direction_d = { low = 2.5, high = 1.0, width = 8, cohorts = [9, 9] }\n", "low = 2.5 is above high = 1.0"),
+        (ONE + "cosine = { low = 0.9, high = 0.1 }\n", "low = 0.9 is above high = 0.1"),
+        (ONE + "largest_d = { d = -0.5, heads = 8 }\n", "should be greater than 0"),
+        (ONE + "largest_d = { d = 0.5, heads = 8, cohorts = [9, 9], n = 20 }\n", "are not 20 in all"),
         (ONE + "filtering = { before = 3, after = 4 }\n", "more than all"),
         (ONE, "here are 0"),
         (ONE + "cosine = { low = 0.1, high = 0.2 }\nauc = { value = 0.6, n = 20 }\n", "here are 2"),

@@ -182,17 +182,21 @@ class ReportedDirection:
         high: the largest.
         width: entries of the vectors.
         cohorts: answers on either side.
+        heads: how many were looked at, of which those that were told are the largest; 1 where it was chosen beforehand; None
+            where that was not told.
     """
 
     low: float
     high: float
     width: int
     cohorts: tuple[int, int]
+    heads: int | None = None
 
     @property
     def told(self) -> str:
+        heads = "" if self.heads is None else f", of {self.heads} heads" if self.heads > 1 else ", one head"
         return (
-            f"d {as_told(self.low)} to {as_told(self.high)} in sample, {self.width} wide, "
+            f"d {as_told(self.low)} to {as_told(self.high)} in sample{heads}, {self.width} wide, "
             f"{self.cohorts[0]} against {self.cohorts[1]} answers"
         )
 
@@ -345,6 +349,16 @@ def _asymmetry(cells: Sequence[int]) -> float:
     return cw / (cw + hw) - cr / (cr + hr)
 
 
+def _check_ends(low: float, high: float) -> None:
+    """Whether the smallest that was told is not above the largest.
+
+    Raises:
+        ValueError: it is.
+    """
+    if low > high:
+        raise ValueError(f"low = {as_told(low)} is above high = {as_told(high)}")
+
+
 def _check_folds(folds: int | None, positives: int, negatives: int) -> None:
     """Whether so many items can be cross-validated: a probe needs both classes where it is fitted and where it is held out.
 
@@ -481,15 +495,32 @@ def reported_schema() -> type[BaseModel]:
         cohorts: tuple[Annotated[int, Field(ge=2)], Annotated[int, Field(ge=2)]] | None = None
         n: int | None = Field(default=None, ge=4)
 
+        @model_validator(mode="after")
+        def _fits(self) -> Self:
+            if self.cohorts is not None and self.n not in (None, sum(self.cohorts)):
+                raise ValueError(f"cohorts of {self.cohorts[0]} and {self.cohorts[1]} answers are not {self.n} in all")
+            return self
+
     class Direction(Strict):
-        low: Told
-        high: Told
+        low: Told = Field(ge=0)
+        high: Told = Field(ge=0)
         width: Size
         cohorts: tuple[Annotated[int, Field(ge=2)], Annotated[int, Field(ge=2)]]
+        heads: Size | None = None
+
+        @model_validator(mode="after")
+        def _fits(self) -> Self:
+            _check_ends(self.low, self.high)
+            return self
 
     class Cosine(Strict):
         low: Told = Field(ge=-1, le=1)
         high: Told = Field(ge=-1, le=1)
+
+        @model_validator(mode="after")
+        def _fits(self) -> Self:
+            _check_ends(self.low, self.high)
+            return self
 
     class Filtering(Strict):
         before: Size
