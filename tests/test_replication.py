@@ -193,13 +193,13 @@ def test_means_are_supported_only_where_every_proportion_is() -> None:
 
 def test_the_range_of_correlations_is_that_of_all_pairings() -> None:
     control, treated = (5, 2, 4, 3), (4, 1, 3, 6)
-    least, most = _correlations(control, treated)
+    least, most = _correlations(ReportedCells(control, (treated,)))
     rng = np.random.default_rng(0)
     one, other = _influences(control), _influences(treated)
     drawn = [float(np.corrcoef(one, rng.permutation(other))[0, 1]) for _ in range(2_000)]
     assert least - 1e-9 <= min(drawn)
     assert max(drawn) <= most + 1e-9
-    assert _correlations(control, control)[1] == pytest.approx(1)
+    assert _correlations(ReportedCells(control, (control,)))[1] == pytest.approx(1)
 
 
 def test_influences_are_those_of_the_asymmetry() -> None:
@@ -259,9 +259,57 @@ def test_two_seeds_of_one_sign_do_not_make_a_gain() -> None:
     ruling = judge(claim(ReportedCells((19, 2, 72, 7), ((22, 1, 63, 14), (12, 1, 77, 10))), "decrease", 0.1))
     assert ruling.word == "inconclusive"
     assert ruling.details["seeds_of_one_sign"] == 2
-    steady = tuple((500, 10 + i, 100, 400) for i in range(4))
+    steady = tuple((500 - i, 10 + i, 100, 400) for i in range(4))
     cells = ReportedCells((500, 10, 400, 100), tuple((a, b, c, d) for a, b, c, d in steady))
     assert judge(claim(cells, "decrease", 0.1)).word == "supported"
+
+
+def test_a_seed_that_is_told_again_adds_nothing() -> None:
+    """All seeds answered the same items: what they got wrong together is no better known for being told twice."""
+    same = (500, 100, 300, 100)
+    once = judge(claim(ReportedCells(same, (same,)), "none", 0.1))
+    assert once.because.startswith("hangs on the pairing")
+    assert once.estimate is not None
+    for times in (2, 5):
+        again = judge(claim(ReportedCells(same, (same,) * times), "none", 0.1))
+        assert again.word == "inconclusive"
+        assert again.because.startswith("hangs on the pairing")
+        assert again.estimate is not None
+        assert again.estimate.interval == pytest.approx(once.estimate.interval)
+
+
+def test_seeds_that_differ_make_a_change_less_sure() -> None:
+    control = (500, 100, 300, 100)
+    one = judge(claim(ReportedCells(control, ((500, 100, 200, 200),)), "decrease", 0.1))
+    two = judge(claim(ReportedCells(control, ((500, 100, 240, 160), (500, 100, 160, 240))), "decrease", 0.1))
+    assert (one.word, two.word) == ("supported", "inconclusive")
+    assert two.settles.startswith("More seeds than 2")
+    assert two.details["minimum_detectable_effect"] > one.details["minimum_detectable_effect"]
+
+
+@pytest.mark.parametrize(("seeds", "spread"), [(5, 0.0), (5, 0.05), (2, 0.1)])
+def test_the_intervals_over_seeds_cover_where_arms_are_paired_against_each_other(seeds: int, spread: float) -> None:
+    """Items that lift the control lower every seed, and all seeds alike."""
+    rng = np.random.default_rng(7)
+    control, treated, n = np.array([0.45, 0.1, 0.35, 0.1]), np.array([0.4, 0.1, 0.3, 0.2]), 150
+    truth = 0.3 / 0.5 - 0.4 / 0.5 - (0.35 / 0.45 - 0.45 / 0.55)
+    by_influence = np.array([0, 3, 1, 2])  # cells from the least to the largest influence
+
+    def drawn(law: np.ndarray, at: np.ndarray) -> tuple[int, int, int, int]:
+        cells = by_influence[np.searchsorted(np.cumsum(law[by_influence])[:3], at)]
+        cr, hr, cw, hw = map(int, np.bincount(cells, minlength=4))
+        return cr, hr, cw, hw
+
+    hit = 0
+    for _ in range(400):
+        items = rng.random(n)
+        shifts = np.clip(spread * rng.normal(size=seeds), -0.19, 0.19)
+        arms = tuple(drawn(treated + np.array([0, 0, shift, -shift]), 1 - items) for shift in shifts)
+        ruling = judge(claim(ReportedCells(drawn(control, items), arms), "none", 0.1))
+        assert ruling.estimate is not None
+        low, high = ruling.estimate.interval or (1, -1)
+        hit += low <= truth <= high
+    assert hit / 400 >= 0.94
 
 
 def test_a_profile_is_decoupled_only_if_its_interval_is() -> None:

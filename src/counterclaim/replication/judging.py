@@ -94,7 +94,7 @@ def judge(reported: Reported) -> Ruling:
         case ReportedCells(treated=()) as cells:
             return _profile(reported, cells)
         case ReportedCells() as cells:
-            return _cells(reported, cells) if len(cells.treated) == 1 else _seeds(reported, cells)
+            return _cells(reported, cells)
         case ReportedAuc() as auc:
             return _auc(reported, auc) if auc.positives is not None else _auc_of_unknown_classes(reported, auc)
         case ReportedAsymmetry() as asymmetry:
@@ -364,36 +364,80 @@ def _own_asymmetry(cells: tuple[int, int, int, int], level: float) -> Estimate:
 
 
 def _cells(claim: Reported, cells: ReportedCells) -> Ruling:
-    """The difference of two asymmetries, between the pairings that make the arms most and least alike."""
-    control, treated = cells.control, cells.treated[0]
-    apart, alike = _correlations(control, treated)
-    n = sum(control)
+    """The difference of two asymmetries, between the pairings that make the arms most and least alike.
+
+    Of several seeds it is the mean over seeds, as it would be for a new seed set on new items.
+    """
+    apart, alike = _correlations(cells)
+    n, seeds = sum(cells.control), len(cells.treated)
 
     def at(correlation: float) -> Callable[[float], Estimate]:
-        return lambda level: stats.difference_of_estimates(
-            _own_asymmetry(treated, level), _own_asymmetry(control, level), correlation
-        )
+        return lambda level: _over_seeds(cells, correlation, level)
 
     (hard, widest), (easy, narrowest) = _by_interval(claim, at(apart)), _by_interval(claim, at(alike))
-    _, unpaired = _by_interval(claim, at(0.0))
+    unpaired, of_items = at(0.0)(claim.level), _of_items(cells, 0.0, claim.level)
     word = _both(hard, easy)
     details: dict[str, Json] = {
         "independent": unpaired.to_json(), "correlation": [apart, alike],
         "minimum_detectable_effect": _detectable(claim, unpaired, n),
     }  # fmt: skip
-    told = f"the asymmetry moved by {with_interval(widest)} at the widest"
+    told, more = f"the asymmetry moved by {with_interval(widest)} at the widest", _more_items(claim, of_items, n)
+    if seeds > 1:
+        effects = _effects(cells)
+        same = max(sum(effect > 0 for effect in effects), sum(effect < 0 for effect in effects))
+        details |= {"effects": effects, "seeds_of_one_sign": same}
+        signs = f"{'all' if same == seeds else same} of one sign ({', '.join(f'{effect:+.3f}' for effect in effects)})"
+        told = f"over {seeds} seeds, {signs}, {told}"
+        more = f"More seeds than {seeds}: how seeds differ is hardly known from so few. {more}"
     if word != "inconclusive":
         because = f"under every pairing: {told}, {_where(claim, widest, word)}"
         return Ruling(word, because, "", widest, narrowest, None, details)
     if easy == "inconclusive":
         because = f"under no pairing: {told} and {_ends(narrowest)} at the narrowest, {_where(claim, narrowest, word)}"
-        return Ruling(word, because, _more_items(claim, unpaired, n), widest, narrowest, None, details)
+        return Ruling(word, because, more, widest, narrowest, None, details)
     return Ruling(
         word,
         f"hangs on the pairing, which was not told: {told}, {_ends(unpaired)} if arms were independent",
-        f"Answers of both arms item by item, or {_lowered(_more_items(claim, unpaired, n))}",
+        f"Answers of {'both' if seeds == 1 else 'all'} arms item by item, or {_lowered(more)}",
         widest, narrowest, None, details,
     )  # fmt: skip
+
+
+def _effects(cells: ReportedCells) -> list[float]:
+    """How far the asymmetry moved under each seed."""
+    control, *treated = (
+        float(assertion_asymmetry(np.asarray(arm, np.float64))) for arm in (cells.control, *cells.treated)
+    )
+    return [arm - control for arm in treated]
+
+
+def _of_items(cells: ReportedCells, correlation: float, level: float) -> Estimate:
+    """The change with what drawing items adds to it: that of all seeds together, since they answered the same items.
+
+    Seeds count as erring on the same items. How far they do not shows in how they differ.
+    """
+    arms = [_own_asymmetry(arm, level) for arm in cells.treated]
+    mean, low, high = (float(np.mean([getattr(arm, end) for arm in arms])) for end in ("estimate", "low", "high"))
+    together = Estimate(mean, low, high, level, arms[0].method, arms[0].n)
+    return stats.difference_of_estimates(together, _own_asymmetry(cells.control, level), correlation)
+
+
+def _over_seeds(cells: ReportedCells, correlation: float, level: float) -> Estimate:
+    """The change, wider by how seeds differ where there are several; never narrower than that of one seed told twice.
+
+    What items add and what seeds add are squared and added, with Student's t for the seeds: few of them may lie close by chance.
+    """
+    made = _of_items(cells, correlation, level)
+    seeds = stats.mean(_effects(cells), level)
+    if made.estimate is None or made.interval is None or seeds.interval is None:
+        return made
+    between = _half(seeds)
+    low, high = (
+        made.estimate + math.copysign(math.hypot(end - made.estimate, between), end - made.estimate)
+        for end in made.interval
+    )
+    method = f"{made.method}, and Student's t over seeds"
+    return Estimate(made.estimate, max(-2.0, low), min(2.0, high), level, method, made.n)
 
 
 def _lowered(text: str) -> str:
@@ -405,13 +449,15 @@ def _ends(estimate: Estimate) -> str:
     return f"[{number(low)}, {number(high)}]"
 
 
-def _correlations(control: tuple[int, int, int, int], treated: tuple[int, int, int, int]) -> tuple[float, float]:
+def _correlations(cells: ReportedCells) -> tuple[float, float]:
     """The least and the largest correlation of two arms' asymmetries over all ways of pairing their items.
 
     What an item adds to an arm's asymmetry depends on its cell (its influence). The sum of products of two lists is largest
-    where both are sorted alike, and least where they are sorted against each other (the rearrangement inequality).
+    where both are sorted alike, and least where they are sorted against each other (the rearrangement inequality). Several
+    seeds, sorted alike among themselves, count as one arm.
     """
-    one, other = (np.sort(_influences(cells)) for cells in (control, treated))
+    one = np.sort(_influences(cells.control))
+    other = np.mean([np.sort(_influences(arm)) for arm in cells.treated], axis=0)
     norm = math.sqrt(float(one @ one) * float(other @ other))
     return (float(one @ other[::-1]) / norm, float(one @ other) / norm) if norm else (0.0, 0.0)
 
@@ -421,28 +467,6 @@ def _influences(cells: tuple[int, int, int, int]) -> Floats:
     right, wrong = cr + hr, cw + hw
     by_cell = [-(1 - cr / right) / right, cr / right / right, (1 - cw / wrong) / wrong, -cw / wrong / wrong]
     return np.repeat(np.asarray(by_cell), cells)
-
-
-def _seeds(claim: Reported, cells: ReportedCells) -> Ruling:
-    """The mean over seeds with the seed as a random effect, all of them against one control."""
-    control = _own_asymmetry(cells.control, claim.level)
-    arms = [_own_asymmetry(arm, claim.level) for arm in cells.treated]
-    base, z = float(assertion_asymmetry(np.asarray(cells.control, np.float64))), two_sided(claim.level)
-    effects = [float(assertion_asymmetry(np.asarray(arm, np.float64))) - base for arm in cells.treated]
-    own, shared = [_half(arm) / z for arm in arms], _half(control) / z
-    word, estimate = _by_interval(claim, lambda level: stats.random_effects(effects, own, shared, level))
-    alike = max(sum(effect > 0 for effect in effects), sum(effect < 0 for effect in effects))
-    signs = "all seeds have one sign" if alike == len(effects) else f"{alike} of {len(effects)} seeds have one sign"
-    return Ruling(
-        word,
-        f"{signs} ({', '.join(f'{effect:+.3f}' for effect in effects)}), and over seeds the change is "
-        f"{with_interval(estimate)}, {_where(claim, estimate, word)}",
-        ""
-        if word != "inconclusive"
-        else f"More seeds than {len(effects)}: how seeds differ is hardly known from so few.",
-        estimate,
-        details={"effects": effects, "seeds_of_one_sign": alike},
-    )
 
 
 def _asymmetry(claim: Reported, told: ReportedAsymmetry) -> Ruling:
