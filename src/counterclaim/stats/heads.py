@@ -186,7 +186,10 @@ class LargestD:
 
 def of_largest(p: float, heads: int) -> float:
     """The p of the largest of so many independent heads from that of a single one."""
-    return float(-np.expm1(heads * np.log1p(-p))) if p < 1 else 1.0
+    if p >= 1:
+        return 1.0
+    # A tail below the least positive number is small, not impossible.
+    return max(float(-np.expm1(heads * np.log1p(-p))), float(np.finfo(np.float64).tiny))
 
 
 @dataclass(frozen=True, slots=True)
