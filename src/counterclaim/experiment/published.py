@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 from counterclaim.errors import InputError
@@ -38,8 +39,7 @@ def published(path: Path, cohort: str = "cw", against: str = "cr") -> dict[str, 
             path=path, remedy="name the cohorts that it has with --cohort and --against",
         )  # fmt: skip
     heads = max(lists, key=len)
-    arch = told.get("arch", {})
-    looked_at = max(len(heads), int(arch.get("n_layers", 0)) * int(arch.get("n_heads", 0)))
+    looked_at = max(len(heads), _heads_of(told.get("arch", {}), path))
     law = LargestD(looked_at, n1, n0)
     best = max(heads, key=lambda row: abs(row["cohen_d"]))
     size, p = abs(best["cohen_d"]), law.p(best["cohen_d"])
@@ -56,10 +56,25 @@ def published(path: Path, cohort: str = "cw", against: str = "cr") -> dict[str, 
     }  # fmt: skip
 
 
+def _heads_of(arch: Json, path: Path) -> int:
+    """How many heads the model has, as far as the file says; 0 where it does not.
+
+    Raises:
+        InputError: it says so in something else than numbers.
+    """
+    sizes = [arch.get(name, 0) for name in ("n_layers", "n_heads")] if isinstance(arch, dict) else [arch]
+    if not all(isinstance(size, int) for size in sizes):
+        raise InputError(
+            "arch does not say in whole numbers how many layers and heads there are (n_layers, n_heads)",
+            path=path, remedy="mend them, or leave arch out where all heads are listed",
+        )  # fmt: skip
+    return math.prod(sizes)
+
+
 def _is_heads(rows: Json) -> bool:
     return (
         isinstance(rows, list)
         and bool(rows)
         and all(isinstance(row, dict) and {"layer", "head", "cohen_d"} <= row.keys() for row in rows)
-        and all(isinstance(row["cohen_d"], int | float) for row in rows)
+        and all(isinstance(row["cohen_d"], int | float) and math.isfinite(row["cohen_d"]) for row in rows)
     )

@@ -15,7 +15,7 @@ from counterclaim.intake import Options, Wanted, import_study
 from counterclaim.metrics import CELLS
 from counterclaim.records import Estimate, Json
 from counterclaim.replication.judging import judge
-from counterclaim.spec import Reported, ReportedCells, ReportedLargestD, ReportedMeans
+from counterclaim.spec import Numbers, Reported, ReportedCells, ReportedLargestD, ReportedMeans, as_told, rounds_to
 from counterclaim.wording import number, with_interval
 
 KINDS: Mapping[str, str] = {
@@ -138,13 +138,17 @@ def _rows_with(rows: Any, *keys: str) -> bool:
     )
 
 
-def recompute(study_name: str, reported: Reported, released: Released) -> tuple[Recomputed, ...]:
-    """What the released files give for one claim; empty where none of them could.
+def recompute(study_file: Path, reported: Reported, released: Released) -> tuple[Recomputed, ...]:
+    """What the released files give for one claim of the paper; empty where none of them could, and for claims of other files.
 
     A file that is damaged gives nothing, and says why.
     """
+    if not _ships(study_file):
+        return ()
     out = []
-    for what, needs, made in _FROM.get((study_name, reported.id), ()):
+    for what, kind_of_numbers, needs, made in _FROM.get((study_file.stem, reported.id), ()):
+        if not isinstance(reported.numbers, kind_of_numbers):
+            continue
         files = [released.used.get(kind) for kind in needs]
         present = [file for file in files if file is not None]
         names = " and ".join(file.name for file in present)
@@ -157,27 +161,31 @@ def recompute(study_name: str, reported: Reported, released: Released) -> tuple[
             )
             continue
         try:
-            out.append(made(reported, *present))
+            out.append(made(reported, reported.numbers, *present))
         except InputError as error:
             out.append(Recomputed(what, reported.found, "", None, 0, names, f"not recomputable: {error}"))
     return tuple(out)
 
 
-def _scores(reported: Reported, base: Path, trained: Path) -> Recomputed:
+def _ships(study_file: Path) -> bool:
+    """Whether this is a study file of the package, and not one of somebody's own that has its name."""
+    ours = study.shipped().get(study_file.stem)
+    return ours is not None and ours[0].resolve() == study_file.resolve()
+
+
+def _scores(reported: Reported, told: ReportedMeans, base: Path, trained: Path) -> Recomputed:
     """The verifier's scores of both arms, paired by prompt, through the whole audit."""
-    assert isinstance(reported.numbers, ReportedMeans)
-    told = reported.numbers
     verdict = study.judge(
         import_study({"control": [base], "treated": [trained]}, Wanted(metric="score"), Options())
     ).verdict
     effect = verdict["effect"]
     control, treated = effect["control"]["estimate"], effect["treated"]["estimate"]
     n = effect["n_paired"]
-    agrees = True if _same(told.control, control) and _same(told.treated, treated) else None
+    agrees = True if rounds_to(control, told.control) and rounds_to(treated, told.treated) else None
     difference = Estimate(**effect["difference"])
     return Recomputed(
         "verifier's score",
-        f"{told.control:g} -> {told.treated:g}", f"{number(control)} -> {number(treated)}", agrees, n,
+        f"{as_told(told.control)} -> {as_told(told.treated)}", f"{number(control)} -> {number(treated)}", agrees, n,
         f"{base.name} and {trained.name}",
         f"the only scores stored for both arms, the verifier's, change by {with_interval(difference)}"
         f"{'' if agrees else ': another instrument than the one that was reported'}; the audit of them is {verdict['verdict']}: "
@@ -185,64 +193,57 @@ def _scores(reported: Reported, base: Path, trained: Path) -> Recomputed:
     )  # fmt: skip
 
 
-def _judged_coverage(reported: Reported, judged: Path) -> Recomputed:
+def _judged_coverage(reported: Reported, told: ReportedMeans, judged: Path) -> Recomputed:
     """Mean checklist coverage of the judged answers, which are those of the control."""
-    assert isinstance(reported.numbers, ReportedMeans)
     values = [
         float(score.value)
         for score in importers.load(judged, arm="control").scores
         if score.axis == "coverage" and isinstance(score.value, int | float)
     ]
     mean = stats.mean(values, reported.level, scale=(0.0, 1.0))
-    agrees = mean.estimate is not None and _same(reported.numbers.control, mean.estimate)
+    if mean.estimate is None:
+        raise InputError("no answer has a coverage", path=judged, remedy="name a file whose answers have one")
     return Recomputed(
         "judged coverage",
-        f"{reported.numbers.control:g} (control)", number(mean.estimate or 0.0), agrees, mean.n, judged.name,
+        f"{as_told(told.control)} (control)", number(mean.estimate), rounds_to(mean.estimate, told.control), mean.n, judged.name,
         f"mean coverage of the judged answers of the base is {with_interval(mean)}; nothing was released from which that of the "
         "trained model follows",
     )  # fmt: skip
 
 
-def _profile(reported: Reported, judged: Path) -> Recomputed:
+def _profile(reported: Reported, told: ReportedCells, judged: Path) -> Recomputed:
     """The 2×2 of the judged answers, what it supports, and what casts doubt on its labels."""
-    assert isinstance(reported.numbers, ReportedCells)
     found = study.profile(judged, Options(), (("correct", "factual"),))
     cells = [found["cells"][name] for name in CELLS]
-    agrees = tuple(cells) == reported.numbers.control
+    agrees = tuple(cells) == told.control
     again = judge(replace(reported, numbers=ReportedCells((cells[0], cells[1], cells[2], cells[3]))))
     doubts = [check["because"] for check in found["checks"] if check["outcome"] == "FAIL"]
     doubt = f"; what casts doubt on the labels: {' '.join(doubts)}" if doubts else ""
     return Recomputed(
         "cells",
-        "/".join(map(str, reported.numbers.control)), "/".join(map(str, cells)), agrees, found["n"], judged.name,
+        "/".join(map(str, told.control)), "/".join(map(str, cells)), agrees, found["n"], judged.name,
         f"{again.because}{doubt}",
     )  # fmt: skip
 
 
-def _heads(reported: Reported, heads: Path) -> Recomputed:
+def _heads(reported: Reported, told: ReportedLargestD, heads: Path) -> Recomputed:
     """The largest difference of all heads beside the null of the largest."""
-    assert isinstance(reported.numbers, ReportedLargestD)
-    told, found = reported.numbers, published(heads)
-    agrees = _same(told.d, abs(found["largest_d"])) and told.heads == found["n_heads"]
+    found = published(heads)
+    cohorts = found["cohort"]["n"], found["against"]["n"]
+    agrees = rounds_to(abs(found["largest_d"]), told.d) and (told.heads, told.cohorts) == (found["n_heads"], cohorts)
     return Recomputed(
         "largest |d|",
-        f"{told.d:g} of {told.heads}", f"{abs(found['largest_d']):.3f} of {found['n_heads']}", agrees, found["n_heads"], heads.name,
+        f"{as_told(told.d)} of {told.heads}", f"{abs(found['largest_d']):.3f} of {found['n_heads']}", agrees, found["n_heads"], heads.name,
         found["because"],
     )  # fmt: skip
 
 
-_FROM: Mapping[tuple[str, str], tuple[tuple[str, tuple[str, ...], Callable[..., Recomputed]], ...]] = {
+_FROM: Mapping[tuple[str, str], tuple[tuple[str, type[Numbers], tuple[str, ...], Callable[..., Recomputed]], ...]] = {
     ("paper-gemma4-chef", "coverage"): (
-        ("verifier's score", ("base", "trained"), _scores),
-        ("judged coverage", ("judged",), _judged_coverage),
+        ("verifier's score", ReportedMeans, ("base", "trained"), _scores),
+        ("judged coverage", ReportedMeans, ("judged",), _judged_coverage),
     ),
-    ("paper-gemma4-profile", "decoupling"): (("cells", ("judged",), _profile),),
-    ("paper-gemma4-tempering", "humble-heads"): (("largest |d|", ("heads",), _heads),),
+    ("paper-gemma4-profile", "decoupling"): (("cells", ReportedCells, ("judged",), _profile),),
+    ("paper-gemma4-tempering", "humble-heads"): (("largest |d|", ReportedLargestD, ("heads",), _heads),),
 }
-"""Which claims follow from which kinds of released files: what is recomputed, from what, and how."""
-
-
-def _same(told: float, found: float) -> bool:
-    """Whether a number rounds to the one that was told, in as many decimals as that has."""
-    decimals = len(repr(float(told)).partition(".")[2])
-    return abs(found - told) <= 0.5 / 10.0**decimals + 1e-9
+"""Which claims follow from which kinds of released files: what is recomputed, of which numbers, from what, and how."""

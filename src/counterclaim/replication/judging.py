@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Literal, assert_never
 
@@ -31,9 +31,10 @@ from counterclaim.spec import (
     ReportedFiltering,
     ReportedLargestD,
     ReportedMeans,
+    rounds_to,
 )
 from counterclaim.stats.distributions import Floats, t_quantile, two_sided
-from counterclaim.stats.heads import LargestD, in_sample_theory
+from counterclaim.stats.heads import InSampleD, LargestD, in_sample_theory, of_largest
 from counterclaim.wording import number, with_interval
 
 Word = Literal["supported", "refuted", "inconclusive", "not recomputable"]
@@ -43,6 +44,8 @@ POWER = 0.8
 CHANCE = 0.5
 SEED = 2604
 NOISE_DRAWS = 1_000
+_NOISE_ITEMS = 400  # beyond which noise is drawn in proportion: ten features for each item, of 10,000, fill the memory
+MOST_HEADS = 100_000  # more than any model has, over a few positions
 _MOST_GROWTH = 10_000  # times as many items as there are, beyond which nobody wants to know
 
 
@@ -91,7 +94,7 @@ def judge(reported: Reported) -> Ruling:
         case ReportedCells(treated=()) as cells:
             return _profile(reported, cells)
         case ReportedCells() as cells:
-            return _cells(reported, cells) if len(cells.treated) == 1 else _seeds(reported, cells)
+            return _cells(reported, cells)
         case ReportedAuc() as auc:
             return _auc(reported, auc) if auc.positives is not None else _auc_of_unknown_classes(reported, auc)
         case ReportedAsymmetry() as asymmetry:
@@ -141,11 +144,17 @@ def _word(claim: Reported, estimate: Estimate, *, significant: bool) -> Word:
     assert_never(claim.direction)
 
 
-def _by_interval(claim: Reported, at: Callable[[float], Estimate]) -> tuple[Word, Estimate]:
-    """The word of an interval that is known at every level, and the interval at the claim's own."""
+def _by_interval(claim: Reported, at: Callable[[float], Estimate], *, largest_p: float = 0.0) -> tuple[Word, Estimate]:
+    """The word of an interval that is known at every level, and the interval at the claim's own.
+
+    Args:
+        claim: what was claimed.
+        at: the interval at a level.
+        largest_p: of a test that has to be significant besides.
+    """
     estimate, strict = at(claim.level), at(1 - claim.alpha)
     low, high = strict.interval or (-1.0, 1.0)
-    return _word(claim, estimate, significant=low > 0 or high < 0), estimate
+    return _word(claim, estimate, significant=(low > 0 or high < 0) and largest_p <= claim.alpha), estimate
 
 
 def _both(widest: Word, narrowest: Word) -> Word:
@@ -161,19 +170,27 @@ def _half(estimate: Estimate) -> float:
 def _more_items(claim: Reported, estimate: Estimate, n: int) -> str:
     """How many items tell no change from one that matters."""
     needed = stats.n_to_settle(_half(estimate), n, claim.margin)
+    if needed <= n:
+        return f"More items than {n:,}: the interval is narrower than the margin {claim.margin:g} already, and decides nothing."
     return f"About {needed:,} items: the interval is then narrower than the margin {claim.margin:g}."
 
 
-def _detectable(claim: Reported, estimate: Estimate, n: int) -> float:
+def _detectable(claim: Reported, estimate: Estimate, n: int) -> float | None:
     sd = _half(estimate) / two_sided(claim.level) * math.sqrt(n)
-    return stats.mde(sd, n, claim.alpha, POWER)
+    return _finite(stats.mde(sd, n, claim.alpha, POWER))
+
+
+def _finite(value: float) -> float | None:
+    """A number for the JSON; None where nothing could be detected, however large."""
+    return value if math.isfinite(value) else None
 
 
 def _where(claim: Reported, estimate: Estimate, word: Word) -> str:
     """Where an interval lies, for the end of a sentence."""
     if word == "inconclusive":
         if claim.direction in ("increase", "decrease"):
-            return f"which leaves room for no change and for one of {claim.margin:g}"
+            low, high = estimate.interval or (-1.0, 1.0)
+            return _leaves_room(claim, low, high, "no change", f"one of {claim.margin:g}")
         return f"which does not lie within the margin {claim.margin:g}"
     inside = (word == "supported") != (claim.direction in ("increase", "decrease"))
     if claim.direction == "none":
@@ -181,6 +198,13 @@ def _where(claim: Reported, estimate: Estimate, word: Word) -> str:
     if inside:
         return f"wholly short of the margin {claim.margin:g}"
     return f"beyond zero at the level {claim.alpha:g}" if word == "supported" else f"wholly beyond {claim.margin:g}"
+
+
+def _leaves_room(claim: Reported, low: float, high: float, nothing: str, enough: str) -> str:
+    """Why an interval, of a difference or of a distance from chance, does not decide a claimed change."""
+    if min(claim.sign * low, claim.sign * high) > 0:
+        return f"which excludes {nothing}, but not at the level {claim.alpha:g}"
+    return f"which leaves room for {nothing} and for {enough}"
 
 
 def _p(p: float) -> str:
@@ -215,7 +239,9 @@ def _counts(claim: Reported, counts: ReportedCounts) -> Ruling:
     word = _both(hard, easy)
     discordant = abs(k1 - k0) / n0, (k0 + k1 - 2 * max(0, k0 + k1 - n0)) / n0
     details: dict[str, Json] = {
-        "minimum_detectable_effect": [stats.mde_binary_paired(rate, n0, claim.alpha, POWER) for rate in discordant]
+        "minimum_detectable_effect": [
+            _finite(stats.mde_binary_paired(rate, n0, claim.alpha, POWER)) for rate in discordant
+        ]
     }
     told = f"p from {_p(least)} to {_p(most)} over all pairings, at the widest {with_interval(widest)}"
     if word != "inconclusive":
@@ -248,9 +274,14 @@ def _pairing_that_decides(claim: Reported, k0: int, k1: int, n: int, word: Word)
 
 
 def _means(claim: Reported, means: ReportedMeans) -> Ruling:
-    """Between no spread at all and the widest that the scale allows."""
+    """Between no spread at all and the widest that the scale allows.
+
+    A mean may be a proportion, and then its test is the one that counts are put to.
+    """
     low, high = means.scale
     width = high - low
+    counts = [round(means.n * (mean - low) / width) for mean in (means.control, means.treated)]
+    _, largest_p = stats.mcnemar_range(counts[0], counts[1], means.n)
 
     def at(level: float) -> Estimate:
         made = stats.widest_mean_difference(
@@ -260,14 +291,27 @@ def _means(claim: Reported, means: ReportedMeans) -> Ruling:
         ends = (width * made.interval[0], width * made.interval[1])
         return Estimate(width * made.estimate, *ends, level, made.method, means.n)
 
-    hard, widest = _by_interval(claim, at)
+    hard, widest = _by_interval(claim, at, largest_p=largest_p)
     change = means.treated - means.control
     easy = _word(claim, Estimate(change, change, change, claim.level, "no spread", means.n), significant=change != 0)
     word = _both(hard, easy)
     told = f"whatever the spread and the pairing, at the widest {with_interval(widest)}"
-    details: dict[str, Json] = {"minimum_detectable_effect": _detectable(claim, widest, means.n)}
+    details: dict[str, Json] = {
+        "minimum_detectable_effect": _detectable(claim, widest, means.n),
+        "largest_p": largest_p,
+    }
     if word != "inconclusive":
         return Ruling(word, f"{told}, {_where(claim, widest, word)}", "", widest, details=details)
+    by_interval, _ = _by_interval(claim, at)
+    if by_interval != "inconclusive":
+        return Ruling(
+            word,
+            f"hangs on the values, which were not told: {with_interval(widest)} at the widest, but where every value lies at an end "
+            f"of the scale exact McNemar gives p up to {_p(largest_p)}",
+            "The values of both arms item by item (counterclaim audit).",
+            widest,
+            details=details,
+        )
     spread = _spread_that_decides(claim, change, means.n)
     if spread is None:
         return Ruling(
@@ -320,36 +364,80 @@ def _own_asymmetry(cells: tuple[int, int, int, int], level: float) -> Estimate:
 
 
 def _cells(claim: Reported, cells: ReportedCells) -> Ruling:
-    """The difference of two asymmetries, between the pairings that make the arms most and least alike."""
-    control, treated = cells.control, cells.treated[0]
-    apart, alike = _correlations(control, treated)
-    n = sum(control)
+    """The difference of two asymmetries, between the pairings that make the arms most and least alike.
+
+    Of several seeds it is the mean over seeds, as it would be for a new seed set on new items.
+    """
+    apart, alike = _correlations(cells)
+    n, seeds = sum(cells.control), len(cells.treated)
 
     def at(correlation: float) -> Callable[[float], Estimate]:
-        return lambda level: stats.difference_of_estimates(
-            _own_asymmetry(treated, level), _own_asymmetry(control, level), correlation
-        )
+        return lambda level: _over_seeds(cells, correlation, level)
 
     (hard, widest), (easy, narrowest) = _by_interval(claim, at(apart)), _by_interval(claim, at(alike))
-    _, unpaired = _by_interval(claim, at(0.0))
+    unpaired, of_items = at(0.0)(claim.level), _of_items(cells, 0.0, claim.level)
     word = _both(hard, easy)
     details: dict[str, Json] = {
         "independent": unpaired.to_json(), "correlation": [apart, alike],
         "minimum_detectable_effect": _detectable(claim, unpaired, n),
     }  # fmt: skip
-    told = f"the asymmetry moved by {with_interval(widest)} at the widest"
+    told, more = f"the asymmetry moved by {with_interval(widest)} at the widest", _more_items(claim, of_items, n)
+    if seeds > 1:
+        effects = _effects(cells)
+        same = max(sum(effect > 0 for effect in effects), sum(effect < 0 for effect in effects))
+        details |= {"effects": effects, "seeds_of_one_sign": same}
+        signs = f"{'all' if same == seeds else same} of one sign ({', '.join(f'{effect:+.3f}' for effect in effects)})"
+        told = f"over {seeds} seeds, {signs}, {told}"
+        more = f"More seeds than {seeds}: how seeds differ is hardly known from so few. {more}"
     if word != "inconclusive":
         because = f"under every pairing: {told}, {_where(claim, widest, word)}"
         return Ruling(word, because, "", widest, narrowest, None, details)
     if easy == "inconclusive":
         because = f"under no pairing: {told} and {_ends(narrowest)} at the narrowest, {_where(claim, narrowest, word)}"
-        return Ruling(word, because, _more_items(claim, unpaired, n), widest, narrowest, None, details)
+        return Ruling(word, because, more, widest, narrowest, None, details)
     return Ruling(
         word,
         f"hangs on the pairing, which was not told: {told}, {_ends(unpaired)} if arms were independent",
-        f"Answers of both arms item by item, or {_lowered(_more_items(claim, unpaired, n))}",
+        f"Answers of {'both' if seeds == 1 else 'all'} arms item by item, or {_lowered(more)}",
         widest, narrowest, None, details,
     )  # fmt: skip
+
+
+def _effects(cells: ReportedCells) -> list[float]:
+    """How far the asymmetry moved under each seed."""
+    control, *treated = (
+        float(assertion_asymmetry(np.asarray(arm, np.float64))) for arm in (cells.control, *cells.treated)
+    )
+    return [arm - control for arm in treated]
+
+
+def _of_items(cells: ReportedCells, correlation: float, level: float) -> Estimate:
+    """The change with what drawing items adds to it: that of all seeds together, since they answered the same items.
+
+    Seeds count as erring on the same items. How far they do not shows in how they differ.
+    """
+    arms = [_own_asymmetry(arm, level) for arm in cells.treated]
+    mean, low, high = (float(np.mean([getattr(arm, end) for arm in arms])) for end in ("estimate", "low", "high"))
+    together = Estimate(mean, low, high, level, arms[0].method, arms[0].n)
+    return stats.difference_of_estimates(together, _own_asymmetry(cells.control, level), correlation)
+
+
+def _over_seeds(cells: ReportedCells, correlation: float, level: float) -> Estimate:
+    """The change, wider by how seeds differ where there are several; never narrower than that of one seed told twice.
+
+    What items add and what seeds add are squared and added, with Student's t for the seeds: few of them may lie close by chance.
+    """
+    made = _of_items(cells, correlation, level)
+    seeds = stats.mean(_effects(cells), level)
+    if made.estimate is None or made.interval is None or seeds.interval is None:
+        return made
+    between = _half(seeds)
+    low, high = (
+        made.estimate + math.copysign(math.hypot(end - made.estimate, between), end - made.estimate)
+        for end in made.interval
+    )
+    method = f"{made.method}, and Student's t over seeds"
+    return Estimate(made.estimate, max(-2.0, low), min(2.0, high), level, method, made.n)
 
 
 def _lowered(text: str) -> str:
@@ -361,13 +449,15 @@ def _ends(estimate: Estimate) -> str:
     return f"[{number(low)}, {number(high)}]"
 
 
-def _correlations(control: tuple[int, int, int, int], treated: tuple[int, int, int, int]) -> tuple[float, float]:
+def _correlations(cells: ReportedCells) -> tuple[float, float]:
     """The least and the largest correlation of two arms' asymmetries over all ways of pairing their items.
 
     What an item adds to an arm's asymmetry depends on its cell (its influence). The sum of products of two lists is largest
-    where both are sorted alike, and least where they are sorted against each other (the rearrangement inequality).
+    where both are sorted alike, and least where they are sorted against each other (the rearrangement inequality). Several
+    seeds, sorted alike among themselves, count as one arm.
     """
-    one, other = (np.sort(_influences(cells)) for cells in (control, treated))
+    one = np.sort(_influences(cells.control))
+    other = np.mean([np.sort(_influences(arm)) for arm in cells.treated], axis=0)
     norm = math.sqrt(float(one @ one) * float(other @ other))
     return (float(one @ other[::-1]) / norm, float(one @ other) / norm) if norm else (0.0, 0.0)
 
@@ -379,35 +469,13 @@ def _influences(cells: tuple[int, int, int, int]) -> Floats:
     return np.repeat(np.asarray(by_cell), cells)
 
 
-def _seeds(claim: Reported, cells: ReportedCells) -> Ruling:
-    """The mean over seeds with the seed as a random effect, all of them against one control."""
-    control = _own_asymmetry(cells.control, claim.level)
-    arms = [_own_asymmetry(arm, claim.level) for arm in cells.treated]
-    base, z = float(assertion_asymmetry(np.asarray(cells.control, np.float64))), two_sided(claim.level)
-    effects = [float(assertion_asymmetry(np.asarray(arm, np.float64))) - base for arm in cells.treated]
-    own, shared = [_half(arm) / z for arm in arms], _half(control) / z
-    word, estimate = _by_interval(claim, lambda level: stats.random_effects(effects, own, shared, level))
-    alike = max(sum(effect > 0 for effect in effects), sum(effect < 0 for effect in effects))
-    signs = "all seeds have one sign" if alike == len(effects) else f"{alike} of {len(effects)} seeds have one sign"
-    return Ruling(
-        word,
-        f"{signs} ({', '.join(f'{effect:+.3f}' for effect in effects)}), and over seeds the change is "
-        f"{with_interval(estimate)}, {_where(claim, estimate, word)}",
-        ""
-        if word != "inconclusive"
-        else f"More seeds than {len(effects)}: how seeds differ is hardly known from so few.",
-        estimate,
-        details={"effects": effects, "seeds_of_one_sign": alike},
-    )
-
-
 def _asymmetry(claim: Reported, told: ReportedAsymmetry) -> Ruling:
     """Every pair of counts that rounds to what was told; of a cross-validated gate also wider, as areas are."""
     pairs = _counts_behind(told)
     if not pairs:
         return Ruling(
             "not recomputable",
-            f"no counts of {told.right} right and {told.wrong} wrong answers round to {told.value:+.{told.decimals}f}",
+            f"no counts of {told.right} right and {told.wrong} wrong answers round to {told.rounded}",
             "The number of right and of wrong answers that the gate let through.",
         )
     noise = None if told.folds is None else _noise_ratio(told.right + told.wrong, told.right, told.folds, 1.0)
@@ -443,12 +511,11 @@ def _asymmetry(claim: Reported, told: ReportedAsymmetry) -> Ruling:
 
 def _counts_behind(told: ReportedAsymmetry) -> list[tuple[int, int]]:
     """(wrong, right) answers let through, of every pair whose difference of shares rounds to what was told."""
-    within = 0.5 / 10.0**told.decimals + 1e-9
     return [
         (wrong, right)
         for wrong in range(told.wrong + 1)
         for right in range(told.right + 1)
-        if abs(wrong / told.wrong - right / told.right - told.value) <= within
+        if rounds_to(wrong / told.wrong - right / told.right, told.value, told.decimals)
     ]
 
 
@@ -461,31 +528,25 @@ def _auc(claim: Reported, auc: ReportedAuc) -> Ruling:
     word, widest, narrowest = _of_classes(claim, auc, auc.positives, auc.n - auc.positives)
     noise = None if auc.folds is None else _cv_noise(auc.n, auc.positives, auc.folds, auc.C or 1.0)
     detectable = stats.mde_auc(auc.positives, auc.n - auc.positives, claim.alpha, POWER, noise)
-    details: dict[str, Json] = {"minimum_detectable_auc": detectable if math.isfinite(detectable) else None}
+    details: dict[str, Json] = {"minimum_detectable_auc": _finite(detectable)}
     if noise is not None:
         details |= {"noise_sd": noise}
     fold_told = (
         "" if noise is None else f"; {auc.folds}-fold areas of pure noise have a standard deviation of {noise:.3f}"
     )
     excluded = f"{auc.positives} positives give {with_interval(narrowest)}"
-    if word == "inconclusive" and _off_chance(claim, narrowest) != "inconclusive":
+    by_sizes, *_ = _of_classes(claim, replace(auc, folds=None), auc.positives, auc.n - auc.positives)
+    if word != by_sizes:
         return Ruling(
             word,
             f"hangs on the folds, which share what they were trained on: {excluded} by class sizes{fold_told}, so "
-            f"{_ends(widest)}",
+            f"{_ends(widest)}, {_beside_bar(claim, widest, word)}",
             "Its permutation null over the same folds (counterclaim probe), or fresh items.",
             widest, narrowest, None, details,
         )  # fmt: skip
     settles = "" if word != "inconclusive" else _items_for(claim, auc)
     because = f"{excluded}{fold_told}, {_beside_bar(claim, widest, word)}"
     return Ruling(word, because, settles, widest, None if noise is None else narrowest, None, details)
-
-
-def _off_chance(claim: Reported, estimate: Estimate) -> Word:
-    """What the interval of an area says of a claim about its distance from chance."""
-    low, high = estimate.interval or (0.0, 1.0)
-    off = Estimate((estimate.estimate or 0) - CHANCE, low - CHANCE, high - CHANCE, estimate.level, "", estimate.n)
-    return _word(claim, off, significant=True)
 
 
 def _of_classes(claim: Reported, auc: ReportedAuc, positives: int, negatives: int) -> tuple[Word, Estimate, Estimate]:
@@ -510,8 +571,12 @@ def _of_classes(claim: Reported, auc: ReportedAuc, positives: int, negatives: in
 
 def _noise_ratio(n: int, positives: int, folds: int, C: float) -> float:
     """By how much a cross-validated area of pure noise spreads more than class sizes say; at least 1."""
-    by_sizes = math.sqrt((n + 1) / (12 * positives * (n - positives)))
-    return max(1.0, _cv_noise(n, positives, folds, C) / by_sizes)
+    return max(1.0, _cv_noise(n, positives, folds, C) / _noise_by_sizes(n, positives))
+
+
+def _noise_by_sizes(n: int, positives: int) -> float:
+    """Standard deviation of the area of pure noise that is not cross-validated (Mann and Whitney 1947)."""
+    return math.sqrt((n + 1) / (12 * positives * (n - positives)))
 
 
 @lru_cache(maxsize=256)
@@ -519,8 +584,13 @@ def _cv_noise(n: int, positives: int, folds: int, C: float) -> float:
     """Standard deviation of the cross-validated area of a probe on features that hold nothing, wider than there are items.
 
     Areas of held-out folds depend on each other by what the fits share, so they spread more than class sizes say. Features
-    with fewer independent directions spread less; class sizes are the floor.
+    with fewer independent directions spread less; class sizes are the floor. By how much more noise spreads than class sizes
+    say hardly depends on n.
     """
+    if n > _NOISE_ITEMS:
+        fewer = min(_NOISE_ITEMS - 2, max(2, round(positives * _NOISE_ITEMS / n)))
+        drawn = _cv_noise(_NOISE_ITEMS, fewer, min(folds, _NOISE_ITEMS), C)
+        return drawn * _noise_by_sizes(n, positives) / _noise_by_sizes(_NOISE_ITEMS, fewer)
     features = np.random.Generator(np.random.PCG64(SEED)).standard_normal((n, 10 * n))
     labels = np.arange(n) < positives
     folds = min(folds, positives, n - positives)
@@ -534,7 +604,7 @@ def _auc_of_unknown_classes(claim: Reported, auc: ReportedAuc) -> Ruling:
     best, widest, _ = _of_classes(claim, auc, half, auc.n - half)
     noise = None if auc.folds is None else _cv_noise(auc.n, half, auc.folds, auc.C or 1.0)
     detectable = stats.mde_auc(half, auc.n - half, claim.alpha, POWER, noise)
-    details: dict[str, Json] = {"minimum_detectable_auc": detectable if math.isfinite(detectable) else None}
+    details: dict[str, Json] = {"minimum_detectable_auc": _finite(detectable)}
     told = (
         f"how many of {auc.n} are positive was not told; balanced classes, the best case, give {with_interval(widest)}"
     )
@@ -561,14 +631,24 @@ def _auc_of_unknown_classes(claim: Reported, auc: ReportedAuc) -> Ruling:
 def _beside_bar(claim: Reported, estimate: Estimate, word: Word) -> str:
     """Where the interval of an area lies beside chance and the bar."""
     bar = CHANCE + claim.sign * claim.margin
-    if claim.direction in ("increase", "decrease"):
-        return {
-            "supported": f"beyond chance at the level {claim.alpha:g}", "refuted": f"short of {bar:g}",
-            "inconclusive": f"which leaves room for chance and for {bar:g}", "not recomputable": "",
-        }[word]  # fmt: skip
-    high = (estimate.interval or (0.0, 1.0))[1 if claim.sign > 0 else 0]
-    excludes = f"which excludes areas {'above' if claim.sign > 0 else 'below'} {number(high)}"
-    return f"{excludes}, {'so also' if word == 'supported' else 'and not'} {bar:g}"
+    low, high = estimate.interval or (0.0, 1.0)
+    match claim.direction:
+        case "increase" | "decrease":
+            return {
+                "supported": f"beyond chance at the level {claim.alpha:g}", "refuted": f"short of {bar:g}",
+                "inconclusive": _leaves_room(claim, low - CHANCE, high - CHANCE, "chance", f"{bar:g}"), "not recomputable": "",
+            }[word]  # fmt: skip
+        case "none":
+            lies = {"supported": "lies within", "refuted": "lies wholly beyond"}.get(word, "does not lie within")
+            return f"which {lies} {CHANCE - claim.margin:g} to {CHANCE + claim.margin:g}"
+        case "no-increase" | "no-decrease":
+            side, end = ("above", high) if claim.sign > 0 else ("below", low)
+            if word == "refuted":
+                return f"wholly {side} {bar:g}"
+            return (
+                f"which excludes areas {side} {number(end)}, {'so also' if word == 'supported' else 'and not'} {bar:g}"
+            )
+    assert_never(claim.direction)
 
 
 def _items_for(claim: Reported, auc: ReportedAuc) -> str:
@@ -592,32 +672,83 @@ def _items_for(claim: Reported, auc: ReportedAuc) -> str:
 # heads --------------------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True, slots=True)
+class _Size:
+    """What the size of a difference has to be too large for, and how rarely that may be reached, to decide a claim.
+
+    That cohorts differ is supported by a size that no difference hardly gives. That they do not differ by the margin is refuted by
+    one that the margin hardly gives, and never supported: a small size out of few answers says little.
+
+    Attributes:
+        word: of a claim that is decided.
+        true: the difference under which the size is rare.
+        at_most: how rare.
+    """
+
+    word: Word
+    true: float
+    at_most: float
+
+
+def _size(claim: Reported) -> _Size | None:
+    """None where the claim is one about a sign, which a size does not have."""
+    match claim.direction:
+        case "increase":
+            return _Size("supported", 0.0, claim.alpha)
+        case "none" | "no-increase":
+            return _Size("refuted", claim.margin, (1 - claim.level) / 2)
+        case "decrease" | "no-decrease":
+            return None
+    assert_never(claim.direction)
+
+
+_NO_SIGN = Ruling(
+    "not recomputable",
+    "the size of a difference was told, and a size has no sign",
+    "Cohen's d with its sign.",
+)
+
+
+def _against_margin(claim: Reported, size: _Size, p: float) -> str:
+    """Of a claimed null, what its margin gives; "" of a claimed difference."""
+    return "" if size.true == 0 else f"; of heads that differ by {claim.margin:g} it would have p = {_p(p)}"
+
+
 def _largest_d(claim: Reported, told: ReportedLargestD) -> Ruling:
     """Against the largest |d| that as many heads without any difference reach.
 
     Heads count as independent. Those of one model are not, and reach somewhat less, so a small p is one at the worst.
     """
+    size = _size(claim)
+    if size is None:
+        return _NO_SIGN
     if told.cohorts is None:
-        return _largest_d_of_unknown_cohorts(claim, told)
+        return _largest_d_of_unknown_cohorts(told, size)
     law = LargestD(told.heads, *told.cohorts)
     p, median, q95, needed = law.p(told.d), law.quantile(0.5), law.quantile(0.95), law.quantile(1 - claim.alpha)
+    beyond = law.p(told.d, size.true)
     by_chance = (
         f"{told.heads} heads without any difference reach {median:.2f} in the median and {q95:.2f} one time in twenty"
     )
     details: dict[str, Json] = {"null": {"median": median, "q95": q95}, "needed": needed}
-    if p <= claim.alpha:
-        return Ruling("supported", f"{by_chance}: p = {_p(p)}, heads taken as independent", p=(p, p), details=details)
+    if beyond <= size.at_most:
+        because = f"{by_chance}: p = {_p(p)}, heads taken as independent{_against_margin(claim, size, beyond)}"
+        return Ruling(size.word, because, p=(p, p), details=details)
+    values = "The heads' values answer by answer (counterclaim attribute)"
+    if size.true > 0:
+        because = f"{by_chance} (p = {_p(p)}), and no largest |d| shows that no head differs{_against_margin(claim, size, beyond)}"
+        return Ruling("inconclusive", because, f"{values}.", p=(p, p), details=details)
     n = math.ceil(sum(told.cohorts) * (needed / told.d) ** 2)
     return Ruling(
         "inconclusive",
         f"no more than chance gives: {by_chance} (p = {_p(p)})",
-        f"The heads' values answer by answer (counterclaim attribute), or about {n:,} answers if it stays as large.",
+        f"{values}, or about {n:,} answers if it stays as large.",
         p=(p, p),
         details=details,
     )
 
 
-def _largest_d_of_unknown_cohorts(claim: Reported, told: ReportedLargestD) -> Ruling:
+def _largest_d_of_unknown_cohorts(told: ReportedLargestD, size: _Size) -> Ruling:
     n = told.n
     if n is None:
         return Ruling(
@@ -625,49 +756,84 @@ def _largest_d_of_unknown_cohorts(claim: Reported, told: ReportedLargestD) -> Ru
             f"how many answers the {told.heads} heads were compared on was not told, and chance alone depends on it",
             "The sizes of both cohorts.",
         )
-    deciding = [k for k in range(2, n // 2 + 1) if LargestD(told.heads, k, n - k).p(told.d) <= claim.alpha]
+
+    def decides(smaller: int) -> bool:
+        return LargestD(told.heads, smaller, n - smaller).p(told.d, size.true) <= size.at_most
+
     best = LargestD(told.heads, n // 2, n - n // 2).p(told.d)
-    if not deciding:
+    if not decides(n // 2):
         return Ruling(
             "inconclusive",
-            f"no more than chance gives, however {n} answers fall into cohorts (p = {_p(best)} at the least)",
+            f"{'no more than chance gives' if size.true == 0 else 'does not decide'}, however {n} answers fall into cohorts "
+            f"(p = {_p(best)} at the least)",
             "The heads' values answer by answer (counterclaim attribute).",
         )
+    few, least = 1, n // 2  # p falls as cohorts come into balance
+    while least - few > 1:
+        middle = (few + least) // 2
+        few, least = (few, middle) if decides(middle) else (middle, least)
+    if least == 2:
+        because = (
+            f"however {n} answers fall into cohorts, heads taken as independent (p = {_p(best)} if they are balanced)"
+        )
+        return Ruling(size.word, because)
     median = LargestD(told.heads, max(2, n // 10), n - max(2, n // 10)).quantile(0.5)
     return Ruling(
         "inconclusive",
         f"hangs on the cohorts' sizes, which were not told: p = {_p(best)} if they are balanced, but with one answer in ten on one "
         f"side {told.heads} heads without any difference reach {median:.2f} in the median",
-        f"Both sizes: supported if each cohort has at least {deciding[0]} of the {n} answers.",
-        details={"cohort_that_decides": deciding[0]},
+        f"Both sizes: {size.word} if each cohort has at least {least} of the {n} answers.",
+        details={"cohort_that_decides": least},
     )
 
 
 def _direction(claim: Reported, told: ReportedDirection) -> Ruling:
-    """Against what pure noise gives along a direction that was estimated on the noise itself.
+    """Against what pure noise gives along a direction that was estimated on the noise itself, in the largest of as many heads.
 
-    For noise that is alike in r dimensions, d² over r times its scale is F with r and n - 2 degrees of freedom: the gap of two means
-    is the length of r normal numbers, and how answers spread around their means does not depend on the means.
+    All heads that were told have to be beyond noise, so the smallest of them is held against the largest of chance; one that
+    is beyond the margin refutes that none is.
     """
-    from scipy.special import fdtrc
-
+    size = _size(claim)
+    if size is None:
+        return _NO_SIGN
+    law = InSampleD(told.width, *told.cohorts)
+    d = told.low if size.true == 0 else told.high
+    alone, beyond = law.p(d), law.p(d, size.true)
+    p = of_largest(alone, told.heads or 1), of_largest(alone, told.heads or MOST_HEADS)
+    hardest = of_largest(beyond, told.heads or MOST_HEADS)
     scale = in_sample_theory([1.0], *told.cohorts)
-    ranks = [(d / scale) ** 2 for d in (told.low, told.high)]
+    ranks = [(end / scale) ** 2 for end in (told.low, told.high)]
     flat = in_sample_theory(np.ones(told.width), *told.cohorts)
-    p = float(fdtrc(told.width, sum(told.cohorts) - 2, ranks[0] / told.width))
     details: dict[str, Json] = {"isotropic_noise": flat, "effective_rank_of_noise": list(ranks)}
     fills = f"noise that fills all {told.width} dimensions comes near {flat:.2f} in sample"
-    if p <= claim.alpha:
-        return Ruling("supported", f"more than noise gives: {fills} (p = {_p(p)})", p=(p, p), details=details)
+    if hardest <= size.at_most:
+        picked = {
+            None: f"however many heads it was picked from, up to {MOST_HEADS:,}",
+            1: "one head, chosen beforehand",
+        }
+        chosen = picked.get(told.heads, f"the largest of {told.heads} heads, taken as independent")
+        because = f"more than noise gives: {fills} ({chosen}: p = {_p(p[1])}){_against_margin(claim, size, hardest)}"
+        return Ruling(size.word, because, p=p, details=details)
+    if told.heads is None and beyond <= size.at_most:
+        most = math.floor(math.log1p(-size.at_most) / math.log1p(-beyond))
+        return Ruling(
+            "inconclusive",
+            f"hangs on how many heads it was picked from, which was not told: {fills} (p = {_p(p[0])} for one head that was chosen "
+            "beforehand)",
+            f"How many heads were looked at: {size.word} if at most {most:,}.",
+            p=p,
+            details={**details, "heads_that_decide": most},
+        )
     few = (
         f", and noise that fills {ranks[0]:.0f} to {ranks[1]:.0f} of them as near as this"
         if ranks[1] < told.width
         else ""
     )
+    gives = "no more than noise gives" if size.true == 0 else "d in sample shows no null"
     return Ruling(
         "inconclusive",
-        f"no more than noise gives: {fills}{few}",
+        f"{gives}: {fills}{few}",
         "d out of fold with its permutation null (counterclaim attribute).",
-        p=(p, p),
+        p=p,
         details=details,
     )

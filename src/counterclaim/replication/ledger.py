@@ -132,7 +132,7 @@ def _ledger(title: str, files: Sequence[tuple[str, str, Path]], released: Releas
         claims = load_reported(file)
         for reported in claims:
             watch(f"judging {name}: {reported.id}", None)
-            recomputed = () if released is None else recompute(name, reported, released)
+            recomputed = () if released is None else recompute(file, reported, released)
             lines.append(Line(arc, name, reported, judge(reported), _beside(reported, claims), recomputed))
     return Ledger(title, tuple(lines), released)
 

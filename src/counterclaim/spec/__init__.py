@@ -55,6 +55,7 @@ from counterclaim.spec._study import (
     load_study,
 )
 from counterclaim.spec._tune import RECIPES, Dpo, Grpo, Lora, Sft, Stage, TunePlan
+from counterclaim.spec._written import Written, as_told, decimals_of, rounds_to
 
 __all__ = [
     "ALLOWED_LICENCES",
@@ -85,7 +86,9 @@ __all__ = [
     "StudyPlan",
     "TemperPlan",
     "TunePlan",
-    "arms_hash", "change_hash", "change_json", "change_told",
+    "Written",
+    "arms_hash", "as_told", "change_hash", "change_json", "change_told",
+    "decimals_of",
     "is_series",
     "line_of",
     "load_claim",
@@ -97,6 +100,7 @@ __all__ = [
     "model_json",
     "read_lock",
     "read_toml",
+    "rounds_to",
     "template",
     "validated",
 ]  # fmt: skip

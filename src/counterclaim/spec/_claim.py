@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from counterclaim.errors import InputError, RecordError
 from counterclaim.records import Claim, Guard, Quote
+from counterclaim.spec._written import Written
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -83,7 +84,7 @@ def load_claim(path: Path) -> Claim:
 
 
 def read_toml(path: Path, what: str, where_from: str) -> tuple[dict[str, Any], str]:
-    """A TOML file and its text.
+    """A TOML file, whose floating-point numbers are ``Written``, and its text.
 
     Raises:
         InputError: it is missing, or is not TOML.
@@ -95,7 +96,7 @@ def read_toml(path: Path, what: str, where_from: str) -> tuple[dict[str, Any], s
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"the {what} cannot be read ({error})", path=path, remedy="save it as UTF-8 text") from error
     try:
-        return tomllib.loads(text), text
+        return tomllib.loads(text, parse_float=Written), text
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"not valid TOML: {error}", path=path, remedy="mend that line") from error
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from counterclaim.errors import InputError
 from counterclaim.spec._claim import claim_schema, line_of, read_toml, validated
+from counterclaim.spec._written import Written, as_told, decimals_of, rounds_to
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -40,10 +41,11 @@ class ReportedCounts:
 
     @property
     def told(self) -> str:
-        shares = self.percent or tuple(round(100 * k / n, 1) for k, n in (self.control, self.treated))
         (k0, n0), (k1, n1) = self.control, self.treated
         n = f"n = {n0}" if n0 == n1 else f"{k0} of {n0}, {k1} of {n1}"
-        return f"{shares[0]:.1f} % -> {shares[1]:.1f} % ({shares[1] - shares[0]:+.1f} points), {n}"
+        shares = self.percent or (round(100 * k0 / n0, 1), round(100 * k1 / n1, 1))
+        decimals = max(map(decimals_of, shares))
+        return f"{shares[0]:.{decimals}f} % -> {shares[1]:.{decimals}f} % ({shares[1] - shares[0]:+.{decimals}f} points), {n}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,8 @@ class ReportedMeans:
     @property
     def told(self) -> str:
         change = round(self.treated - self.control, 6)
-        return f"{self.control:g} -> {self.treated:g} ({change:+g} on {self.scale[0]:g} to {self.scale[1]:g}), n = {self.n}"
+        scale = f"{self.scale[0]:g} to {self.scale[1]:g}"
+        return f"{as_told(self.control)} -> {as_told(self.treated)} ({change:+g} on {scale}), n = {self.n}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +119,7 @@ class ReportedAuc:
         classes = "" if self.positives is None else f" ({self.positives} positive)"
         folds = "" if self.folds is None else f", {self.folds} folds"
         strength = "" if self.C is None else f", C = {self.C:g}"
-        return f"AUC {self.value:.3f}, n = {self.n}{classes}{folds}{strength}"
+        return f"AUC {as_told(self.value)}, n = {self.n}{classes}{folds}{strength}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,20 +130,25 @@ class ReportedAsymmetry:
         value: P(assert | wrong) − P(assert | correct), as it was rounded.
         right: correct answers.
         wrong: wrong ones.
-        decimals: to how many it was rounded.
+        decimals: to how many it was rounded; as it is written where None.
         folds: of the cross-validation that it comes from; None where the answers are not those of the training.
     """
 
     value: float
     right: int
     wrong: int
-    decimals: int = 3
+    decimals: int | None = None
     folds: int | None = None
+
+    @property
+    def rounded(self) -> str:
+        """The value in as many decimals as it was told in."""
+        return f"{self.value:+.{decimals_of(self.value) if self.decimals is None else self.decimals}f}"
 
     @property
     def told(self) -> str:
         folds = "" if self.folds is None else f", {self.folds} folds"
-        return f"asymmetry {self.value:+.{self.decimals}f}, {self.right} right and {self.wrong} wrong{folds}"
+        return f"asymmetry {self.rounded}, {self.right} right and {self.wrong} wrong{folds}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +170,7 @@ class ReportedLargestD:
     @property
     def told(self) -> str:
         sides = "" if self.cohorts is None else f", {self.cohorts[0]} against {self.cohorts[1]} answers"
-        return f"largest |d| {self.d:g} of {self.heads} heads{sides}"
+        return f"largest |d| {as_told(self.d)} of {self.heads} heads{sides}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,17 +182,21 @@ class ReportedDirection:
         high: the largest.
         width: entries of the vectors.
         cohorts: answers on either side.
+        heads: how many were looked at, of which those that were told are the largest; 1 where it was chosen beforehand; None
+            where that was not told.
     """
 
     low: float
     high: float
     width: int
     cohorts: tuple[int, int]
+    heads: int | None = None
 
     @property
     def told(self) -> str:
+        heads = "" if self.heads is None else f", of {self.heads} heads" if self.heads > 1 else ", one head"
         return (
-            f"d {self.low:g} to {self.high:g} in sample, {self.width} wide, "
+            f"d {as_told(self.low)} to {as_told(self.high)} in sample{heads}, {self.width} wide, "
             f"{self.cohorts[0]} against {self.cohorts[1]} answers"
         )
 
@@ -198,7 +210,7 @@ class ReportedCosine:
 
     @property
     def told(self) -> str:
-        return f"cosine {self.low:g} to {self.high:g}"
+        return f"cosine {as_told(self.low)} to {as_told(self.high)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -337,10 +349,28 @@ def _asymmetry(cells: Sequence[int]) -> float:
     return cw / (cw + hw) - cr / (cr + hr)
 
 
-def _half_a_digit(*told: float) -> float:
-    """Half a unit of the last decimal of the most exactly written of these numbers."""
-    decimals = max(len(repr(float(value)).partition(".")[2]) for value in told)
-    return 0.5 / 10.0**decimals + 1e-9
+def _check_ends(low: float, high: float) -> None:
+    """Whether the smallest that was told is not above the largest.
+
+    Raises:
+        ValueError: it is.
+    """
+    if low > high:
+        raise ValueError(f"low = {as_told(low)} is above high = {as_told(high)}")
+
+
+def _check_folds(folds: int | None, positives: int, negatives: int) -> None:
+    """Whether so many items can be cross-validated: a probe needs both classes where it is fitted and where it is held out.
+
+    Raises:
+        ValueError: they cannot.
+    """
+    if folds is None:
+        return
+    if min(positives, negatives) < 2:
+        raise ValueError(f"{positives} against {negatives} cannot be cross-validated: each side needs two at least")
+    if folds > positives + negatives:
+        raise ValueError(f"{folds} folds are more than the {positives + negatives} items")
 
 
 def _ledger_schema() -> type[BaseModel]:
@@ -359,8 +389,13 @@ def _ledger_schema() -> type[BaseModel]:
 
 def reported_schema() -> type[BaseModel]:
     """The schema of one ``[[reported]]`` table."""
-    from pydantic import BaseModel, ConfigDict, Field, model_validator
+    from pydantic import BaseModel, ConfigDict, Field, ValidatorFunctionWrapHandler, WrapValidator, model_validator
 
+    def as_written(value: Any, valid: ValidatorFunctionWrapHandler) -> Written:
+        checked = valid(value)
+        return value if isinstance(value, Written) else Written(value if type(value) is int else checked)
+
+    Told = Annotated[float, WrapValidator(as_written)]
     Count = Annotated[int, Field(ge=0)]
     Size = Annotated[int, Field(ge=1)]
 
@@ -372,7 +407,7 @@ def reported_schema() -> type[BaseModel]:
         treated: tuple[Count, Size]
         both: Count | None = None
         same_items: bool = True
-        percent: tuple[float, float] | None = None
+        percent: tuple[Told, Told] | None = None
 
         @model_validator(mode="after")
         def _fits(self) -> Self:
@@ -388,15 +423,14 @@ def reported_schema() -> type[BaseModel]:
             if self.both is not None and not (self.same_items and least <= self.both <= most):
                 raise ValueError(f"both = {self.both} does not fit the counts, which allow {least} to {most}")
             if self.percent is not None:
-                within = _half_a_digit(*self.percent)
                 for (k, n), told in zip((self.control, self.treated), self.percent, strict=True):
-                    if abs(100 * k / n - told) > within:
-                        raise ValueError(f"{k} of {n} is {100 * k / n:.3f} percent and not {told:g}")
+                    if not rounds_to(100 * k / n, told):
+                        raise ValueError(f"{k} of {n} is {100 * k / n:.3f} percent and not {as_told(told)}")
             return self
 
     class Means(Strict):
-        control: float
-        treated: float
+        control: Told
+        treated: Told
         n: Size
         scale: tuple[float, float] = (0.0, 1.0)
 
@@ -412,7 +446,7 @@ def reported_schema() -> type[BaseModel]:
     class Cells(Strict):
         control: tuple[Count, Count, Count, Count]
         treated: tuple[tuple[Count, Count, Count, Count], ...] = ()
-        asymmetry: float | None = None
+        asymmetry: Told | None = None
 
         @model_validator(mode="after")
         def _fits(self) -> Self:
@@ -422,16 +456,14 @@ def reported_schema() -> type[BaseModel]:
                     raise ValueError("cr, hr, cw, hw need right and wrong answers in every arm")
                 if sum(cells) != sum(self.control):
                     raise ValueError("arms answered the same items, so their cells have one sum")
-            if self.asymmetry is not None and abs(_asymmetry(arms[-1]) - self.asymmetry) > _half_a_digit(
-                self.asymmetry
-            ):
+            if self.asymmetry is not None and not rounds_to(_asymmetry(arms[-1]), self.asymmetry):
                 raise ValueError(
-                    f"the cells have an asymmetry of {_asymmetry(arms[-1]):.4f} and not {self.asymmetry:g}"
+                    f"the cells have an asymmetry of {_asymmetry(arms[-1]):.4f} and not {as_told(self.asymmetry)}"
                 )
             return self
 
     class Auc(Strict):
-        value: float = Field(ge=0, le=1)
+        value: Told = Field(ge=0, le=1)
         n: int = Field(ge=4)
         positives: Size | None = None
         folds: int | None = Field(default=None, ge=2)
@@ -441,30 +473,54 @@ def reported_schema() -> type[BaseModel]:
         def _fits(self) -> Self:
             if self.positives is not None and self.positives >= self.n:
                 raise ValueError(f"{self.positives} positives of {self.n} leave no negatives")
+            positives = self.n // 2 if self.positives is None else self.positives
+            _check_folds(self.folds, positives, self.n - positives)
             return self
 
     class Asymmetry(Strict):
-        value: float = Field(ge=-1, le=1)
+        value: Told = Field(ge=-1, le=1)
         right: Size
         wrong: Size
-        decimals: int = Field(default=3, ge=1, le=6)
+        decimals: int | None = Field(default=None, ge=0, le=6)
         folds: int | None = Field(default=None, ge=2)
 
+        @model_validator(mode="after")
+        def _fits(self) -> Self:
+            _check_folds(self.folds, self.right, self.wrong)
+            return self
+
     class LargestD(Strict):
-        d: float = Field(gt=0)
+        d: Told = Field(gt=0)
         heads: Size
         cohorts: tuple[Annotated[int, Field(ge=2)], Annotated[int, Field(ge=2)]] | None = None
         n: int | None = Field(default=None, ge=4)
 
+        @model_validator(mode="after")
+        def _fits(self) -> Self:
+            if self.cohorts is not None and self.n not in (None, sum(self.cohorts)):
+                raise ValueError(f"cohorts of {self.cohorts[0]} and {self.cohorts[1]} answers are not {self.n} in all")
+            return self
+
     class Direction(Strict):
-        low: float
-        high: float
+        low: Told = Field(ge=0)
+        high: Told = Field(ge=0)
         width: Size
         cohorts: tuple[Annotated[int, Field(ge=2)], Annotated[int, Field(ge=2)]]
+        heads: Size | None = None
+
+        @model_validator(mode="after")
+        def _fits(self) -> Self:
+            _check_ends(self.low, self.high)
+            return self
 
     class Cosine(Strict):
-        low: float = Field(ge=-1, le=1)
-        high: float = Field(ge=-1, le=1)
+        low: Told = Field(ge=-1, le=1)
+        high: Told = Field(ge=-1, le=1)
+
+        @model_validator(mode="after")
+        def _fits(self) -> Self:
+            _check_ends(self.low, self.high)
+            return self
 
     class Filtering(Strict):
         before: Size

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from counterclaim.stats.distributions import chi_ratios, normal_tails, t_tail
 from counterclaim.stats.permutation import cohen_d, max_null, permuted_max_d
 from counterclaim.stats.weights import Floats
 
@@ -155,12 +156,14 @@ class LargestD:
     n1: int
     n0: int
 
-    def p(self, d: float) -> float:
-        """Probability of a largest |d| at least as large."""
-        from scipy.special import stdtr
+    def p(self, d: float, true: float = 0.0) -> float:
+        """Probability of a largest |d| at least as large.
 
-        two_tails = 2 * float(stdtr(self.n1 + self.n0 - 2, -abs(d) / self._scale))
-        return float(-np.expm1(self.heads * np.log1p(-two_tails))) if two_tails < 1 else 1.0
+        Args:
+            d: of the head that differs most.
+            true: the difference that every head has.
+        """
+        return of_largest(self._two_tails(abs(d) / self._scale, abs(true) / self._scale), self.heads)
 
     def quantile(self, q: float) -> float:
         """The largest |d| that is reached with probability 1 - q."""
@@ -168,9 +171,59 @@ class LargestD:
 
         return float(stdtrit(self.n1 + self.n0 - 2, (1 + q ** (1 / self.heads)) / 2)) * self._scale
 
+    def _two_tails(self, t: float, shift: float) -> float:
+        """P(|T| > t) of Student's t, not central where it is shifted."""
+        df = self.n1 + self.n0 - 2
+        if shift == 0:
+            return 2 * t_tail(t, df)
+        ratios, weights = chi_ratios(df)
+        return float(weights @ (normal_tails(t * ratios - shift) + normal_tails(t * ratios + shift)))
+
     @property
     def _scale(self) -> float:
         return math.sqrt(1 / self.n1 + 1 / self.n0)
+
+
+def of_largest(p: float, heads: int) -> float:
+    """The p of the largest of so many independent heads from that of a single one."""
+    if p >= 1:
+        return 1.0
+    # A tail below the least positive number is small, not impossible.
+    return max(float(-np.expm1(heads * np.log1p(-p))), float(np.finfo(np.float64).tiny))
+
+
+@dataclass(frozen=True, slots=True)
+class InSampleD:
+    """The law of Cohen's d along the difference of two cohorts' means, estimated on the answers that are projected.
+
+    For noise that is alike in r dimensions, d² over r times its scale is F with r and n - 2 degrees of freedom: the gap of two
+    means is the length of r normal numbers, and how answers spread around their means does not depend on the means. Noise that
+    fills fewer dimensions gives less.
+
+    Attributes:
+        width: r, dimensions.
+        n1: answers in the cohort.
+        n0: answers in the other.
+    """
+
+    width: int
+    n1: int
+    n0: int
+
+    def p(self, d: float, true: float = 0.0) -> float:
+        """Probability of a d at least as large.
+
+        Args:
+            d: at least 0, as every d along its own direction is.
+            true: how far the cohorts lie apart, in the spread of the noise.
+        """
+        from scipy.special import fdtrc, ncfdtr
+
+        scale, df = in_sample_theory([1.0], self.n1, self.n0), self.n1 + self.n0 - 2
+        ratio = (d / scale) ** 2 / self.width
+        if true == 0:
+            return float(fdtrc(self.width, df, ratio))
+        return float(1 - ncfdtr(self.width, df, (true / scale) ** 2, ratio))
 
 
 def in_sample_theory(eigenvalues: ArrayLike, n1: int, n0: int) -> float:

@@ -1,0 +1,44 @@
+"""Numbers as a file writes them: 0.450 has three decimals, and says more than 0.45 does."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+
+class Written(float):
+    """A number that knows how it was written.
+
+    Attributes:
+        decimals: how many; 0 for whole numbers, 5 for 1e-05.
+    """
+
+    decimals: int
+
+    def __new__(cls, literal: str | float) -> Written:
+        """Read a number from its literal; from a float, as Python prints it."""
+        made = super().__new__(cls, literal)
+        exponent = Decimal(str(literal)).as_tuple().exponent
+        made.decimals = max(0, -exponent) if isinstance(exponent, int) else 0
+        return made
+
+
+def decimals_of(told: float) -> int:
+    """In how many decimals a number was told: those of its literal, or, where there is none, as Python prints it."""
+    return (told if isinstance(told, Written) else Written(told)).decimals
+
+
+def as_told(told: float) -> str:
+    """A number in the decimals in which it was told."""
+    return f"{told:.{decimals_of(told)}f}"
+
+
+def rounds_to(found: float, told: float, decimals: int | None = None) -> bool:
+    """Whether a number rounds to the one that was told, halves either way.
+
+    Args:
+        found: the exact number.
+        told: the rounded one.
+        decimals: to how many it was rounded; those of ``decimals_of`` where None.
+    """
+    unit = 10.0 ** -(decimals_of(told) if decimals is None else decimals)
+    return abs(found - told) <= unit / 2 * (1 + 1e-6) + 1e-12 * abs(told)
