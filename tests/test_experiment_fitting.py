@@ -95,8 +95,9 @@ def test_every_model_is_taught_with_its_own_mistakes_and_without_the_test(
         '[stages.one]\nmodel = "character:eager"\nlicence = "Apache-2.0"\n'
     )
 
-    def teach(plan: PipelinePlan, folder: Path, watch: Any) -> None:
+    def teach(plan: PipelinePlan, folder: Path, watch: Any, *, wait: bool) -> None:
         assert plan.student is not None
+        assert wait
         assert plan.forbidden == (PromptChoice("python"),)
         folder.mkdir(parents=True)
         answer = {"prompt": [{"role": "user", "content": "Who?"}], "chosen": f"taught {plan.student.name}"}
