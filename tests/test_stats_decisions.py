@@ -150,8 +150,6 @@ def test_degenerate_designs() -> None:
         lambda: stats.n_for_binary_paired(0.1, 0.0),
         lambda: stats.mde(1.0, 10, alpha=0.0),
         lambda: stats.n_to_settle(0.1, 10, 0.0),
-        lambda: stats.n_to_find(0.1, 10, 0.0, 0.95, 0.01),
-        lambda: stats.n_to_find(0.0, 10, 0.1, 0.95, 0.01),
     ):
         with pytest.raises(ValueError):
             call()
@@ -176,13 +174,11 @@ def test_n_to_settle_is_what_simulation_finds() -> None:
     assert np.mean([high - low for low, high in widths if low is not None]) == pytest.approx(0.05, rel=0.1)  # type: ignore[misc]
 
 
-def test_n_to_find_is_what_simulation_finds() -> None:
+def test_n_for_is_what_simulation_finds() -> None:
     rng = np.random.default_rng(0)
-    half = 1.96 * 0.4 / math.sqrt(100)
-    n = stats.n_to_find(half, 100, 0.08, 0.95, 0.01)
+    n = stats.n_for(0.4, 0.08, 0.01)
     found = np.array([stats.paired_mean(rng.normal(0.08, 0.4, n), 0.99).low for _ in range(2000)])
     assert np.mean(found > 0) == pytest.approx(0.8, abs=0.03)
-    assert stats.n_to_find(half, 100, 0.5, 0.95, 0.01) == 101
 
 
 @settings(max_examples=60, deadline=None)

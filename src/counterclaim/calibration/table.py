@@ -120,7 +120,7 @@ class Promise:
     Attributes:
         name: the promise in words.
         holds: whether the worst share is on the right side of the bound.
-        settled: whether its interval is so, too, or, where it is on the wrong side, wholly on that: more draws would change nothing.
+        settled: whether its whole interval is on the same side of the bound as the share.
         measured: the worst share over the worlds that it is about.
         interval: of that share, Wilson's at 95 %.
         bound: what ``measured`` is held against.
@@ -178,21 +178,14 @@ def promises(table: Mapping[str, Json]) -> list[Promise]:
     rows: list[Mapping[str, Json]] = table["worlds"]
     hollow = [row for row in rows if row["truth"] in ("no effect", "artefact")]
     honest = [row for row in rows if row["truth"] == "true effect"]
-    large = [
-        row for row in honest if not row["trained"]
-    ]  # whose effect is set; a trained one is as large as it came out
+    trained = [row for row in honest if row["trained"]]  # whose effect is as large as it came out; the others' is set
+    large = [row for row in honest if not row["trained"]]
     null = [row for row in rows if row["truth"] == "no effect" and row["expected"] == [VerdictOutcome.REFUTED.value]]
     small = [row for row in rows if row["truth"] == "underpowered"]
     found = [
         _held("without an effect, or with an artefact, SUPPORTED is rare", hollow, "SUPPORTED", "at most", 0.01),
         _held("a true effect of twice the margin is SUPPORTED", large, "SUPPORTED", "at least", 0.95),
-        _held(
-            "a true effect on a trained model is SUPPORTED",
-            [row for row in honest if row["trained"]],
-            "SUPPORTED",
-            "at least",
-            0.95,
-        ),
+        _held("a true effect on a trained model is SUPPORTED", trained, "SUPPORTED", "at least", 0.95),
         _held("a true null, measured straight and with prompts enough, is REFUTED", null, "REFUTED", "at least", 0.90),
         _held("too small a study is not REFUTED", small, "REFUTED", "at most", 0.05),
         _held("too small a study is INCONCLUSIVE", small, "INCONCLUSIVE", "at least", 0.90),

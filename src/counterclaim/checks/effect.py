@@ -64,10 +64,10 @@ def _more_to_settle(evidence: Evidence, interval: tuple[float, float] | None) ->
 def _more_to_find(evidence: Evidence, interval: tuple[float, float]) -> str:
     claim, found = evidence.claim, evidence.effect.difference
     assert found.estimate is not None
-    half = (interval[1] - interval[0]) / 2
-    if half == 0:
+    sd = _spread(evidence, interval)
+    if sd == 0:
         return "Collect more prompts: these leave the spread of the effect unknown."
-    many = stats.n_to_find(half, _present(evidence), found.estimate, claim.level, claim.alpha)
+    many = max(_present(evidence) + 1, stats.n_for(sd, found.estimate, claim.alpha, POWER))
     return (
         f"Collect about {many} paired prompts in all, chosen before anybody looks: if the effect is as large as it seems, four of "
         f"five such studies find it at {claim.alpha:g}. What was noticed because it stood out is often smaller."
@@ -76,6 +76,12 @@ def _more_to_find(evidence: Evidence, interval: tuple[float, float]) -> str:
 
 def _prompts_to_settle(evidence: Evidence, half: float) -> int:
     return stats.n_to_settle(half, _present(evidence), evidence.claim.margin)
+
+
+def _spread(evidence: Evidence, interval: tuple[float, float]) -> float:
+    """Standard deviation of a prompt's difference, from the interval of their mean."""
+    error = (interval[1] - interval[0]) / 2 / float(ndtri((1 + evidence.claim.level) / 2))
+    return float(error * _present(evidence) ** 0.5)
 
 
 def _present(evidence: Evidence) -> int:
@@ -130,9 +136,8 @@ def power(evidence: Evidence) -> Finding:
         )
     low, high = interval if claim.sign > 0 else (-interval[1], -interval[0])
     half = (high - low) / 2
-    n = effect.n_paired or (evidence.counts.control.n if evidence.counts else 0)
-    se = half / float(ndtri((1 + claim.level) / 2))
-    detectable = stats.mde(se * n**0.5, n, claim.alpha, POWER)
+    n = _present(evidence)
+    detectable = stats.mde(_spread(evidence, interval), n, claim.alpha, POWER)
     if not np.isfinite(detectable):
         because = f"{n} paired prompts are too few to find a change of any size."
         return Finding(Outcome.INCONCLUSIVE, because, "Give more scored pairs.", n=n)

@@ -20,8 +20,8 @@ def mean(x: ArrayLike, level: float = 0.95, *, scale: tuple[float, float] | None
     Returns:
         Undefined for n = 0. The interval is undefined for n = 1. When all values are equal a t interval would
         have no width, which no finite sample can support: the interval then reaches as far as unseen values
-        could move the mean (by the exact binomial bound on the share of items that differ, times ``bound``),
-        and is undefined where no bound is given.
+        could move the mean (by the exact binomial bound on the share of items that differ, times how far off
+        the end of the scale is), and is undefined where the scale has no ends.
     """
     return _t_interval(x, level, "t", scale)
 

@@ -15,7 +15,6 @@ from counterclaim.stats.distributions import (
     normal_quantile,
     normal_tails,
     t_quantile,
-    two_sided,
 )
 
 _LARGE = 10_000_000
@@ -171,30 +170,6 @@ def n_to_settle(half_width: float, n: int, margin: float) -> int:
     if half_width < 0 or margin <= 0:
         raise ValueError("a half-width and a margin are positive")
     return max(n, math.floor(n * (2 * half_width / margin) ** 2) + 1)
-
-
-def n_to_find(half_width: float, n: int, estimate: float, level: float, alpha: float, power: float = 0.8) -> int:
-    """Items with which a test at ``alpha`` finds, with this power, an effect as large as the present estimate.
-
-    By the normal law, with the standard error of the present interval. An effect is often noticed because it came out too
-    large, so that more are needed.
-
-    Args:
-        half_width: of the present interval, > 0.
-        n: present items.
-        estimate: the present effect, not 0.
-        level: of the present interval.
-        alpha: of the two-sided test.
-        power: wanted.
-
-    Returns:
-        At least n + 1.
-    """
-    _check(alpha, power)
-    if half_width <= 0 or estimate == 0:
-        raise ValueError("a half-width is positive and an effect is not 0")
-    error = half_width / two_sided(level)
-    return max(n + 1, math.ceil(n * ((two_sided(1 - alpha) + normal_quantile(power)) * error / estimate) ** 2))
 
 
 def _check(alpha: float, power: float) -> None:
