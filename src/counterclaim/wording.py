@@ -18,6 +18,11 @@ def number(value: float) -> str:
     return f"{value:.3f}" if abs(value) < 100 else f"{value:.1f}"
 
 
+def p_told(p: float) -> str:
+    """A p-value in a sentence: two digits, one of those below 0.0001."""
+    return f"{p:.2g}" if p >= 0.0001 else f"{p:.0e}"
+
+
 def with_interval(estimate: Estimate) -> str:
     """``0.123 [0.045, 0.201]``, or why there is none."""
     if estimate.estimate is None:

@@ -12,7 +12,7 @@ from counterclaim.evidence import Arm, Evidence
 from counterclaim.metrics import METRICS, Metric
 from counterclaim.records import Json, Outcome
 from counterclaim.registry import Finding, check
-from counterclaim.wording import number, with_interval
+from counterclaim.wording import number, p_told, with_interval
 
 POWER = 0.8
 
@@ -29,9 +29,9 @@ def paired_effect(evidence: Evidence) -> Finding:
     if len(evidence.pair) < 2 and evidence.counts is None:
         return not_run("There is only one set of results.", "Compare two sets with counterclaim audit.")
     claim, effect = evidence.claim, evidence.effect
-    p = "" if effect.p is None else f", p = {_p(effect.p)} ({effect.p_method})"
+    p = "" if effect.p is None else f", p = {p_told(effect.p)} ({effect.p_method})"
     if effect.p_range is not None and effect.p_range[0] != effect.p_range[1]:
-        p = f", p between {_p(effect.p_range[0])} and {_p(effect.p_range[1])} depending on the pairing"
+        p = f", p between {p_told(effect.p_range[0])} and {p_told(effect.p_range[1])} depending on the pairing"
     text = f"{effect.metric} changed by {with_interval(effect.difference)}{p}"
     common: dict[str, Json] = {"estimate": effect.difference, "n": effect.n_paired, "figure": _paired_figure(evidence)}
     said = effect.conclusion(claim.sign, claim.margin, claim.alpha)
@@ -86,10 +86,6 @@ def _spread(evidence: Evidence, interval: tuple[float, float]) -> float:
 
 def _present(evidence: Evidence) -> int:
     return evidence.effect.n_paired or (evidence.counts.control.n if evidence.counts else 0)
-
-
-def _p(p: float) -> str:
-    return f"{p:.2g}" if p >= 0.0001 else f"{p:.0e}"
 
 
 def _paired_figure(evidence: Evidence) -> dict[str, Json] | None:
@@ -147,7 +143,9 @@ def power(evidence: Evidence) -> Finding:
     if equivalence is not None:
         details["equivalence"] = {"p": equivalence.p, "equivalent": equivalence.equivalent, "margin": claim.margin}
         word = "is" if equivalence.equivalent else "is not"
-        seen += f"; equivalence to no change within ±{number(claim.margin)} {word} shown (TOST p = {_p(equivalence.p)})"
+        seen += (
+            f"; equivalence to no change within ±{number(claim.margin)} {word} shown (TOST p = {p_told(equivalence.p)})"
+        )
     if low <= 0 and high >= claim.margin:
         needed = _prompts_to_settle(evidence, half)
         details["n_to_settle"] = needed
@@ -268,7 +266,7 @@ def multiplicity(evidence: Evidence) -> Finding:
     remedy = "State the one metric before looking (counterclaim claim), or test the chosen one on fresh prompts."
     if claim.looked_at is not None:
         adjusted = min(1.0, effect.p * max(claim.looked_at, 1))
-        text = f"{claim.looked_at} comparisons were looked at; adjusted p = {_p(adjusted)} (Bonferroni)"
+        text = f"{claim.looked_at} comparisons were looked at; adjusted p = {p_told(adjusted)} (Bonferroni)"
         n = claim.looked_at
     else:
         family = _family(evidence)
@@ -277,7 +275,7 @@ def multiplicity(evidence: Evidence) -> Finding:
         adjusted = float(stats.holm(known)[0])
         n = len(family)
         text = (
-            f"The files hold {n} metrics that could have been claimed; adjusted for all of them p = {_p(adjusted)} (Holm)"
+            f"The files hold {n} metrics that could have been claimed; adjusted for all of them p = {p_told(adjusted)} (Holm)"
             if n > 1
             else "The target is the only metric in the files, and the claim does not say how much was looked at"
         )

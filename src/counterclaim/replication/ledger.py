@@ -10,7 +10,8 @@ from counterclaim import __version__, store
 from counterclaim.errors import InputError
 from counterclaim.records import Json
 from counterclaim.replication.artifacts import Recomputed, Released, recompute
-from counterclaim.replication.judging import WORDS, Ruling, judge
+from counterclaim.replication.judging import judge
+from counterclaim.replication.ruling import WORDS, Ruling
 from counterclaim.report import render_replication
 from counterclaim.spec import Reported, load_reported
 from counterclaim.study import find, shipped
