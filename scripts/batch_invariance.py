@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import sys
 
-from counterclaim.experiment import choose_prompts
-from counterclaim.models import open_model
+from counterclaim.lab.config import PromptChoice
+from counterclaim.lab.experiment import choose_prompts
+from counterclaim.lab.models import open_model
 from counterclaim.records import Decode
 from counterclaim.registry import Ask, ModelSpec, Runtime
-from counterclaim.spec import PromptChoice
 
 SIZES = (1, 7, 64)
 TEMPERATURES = (0.0, 0.7, 1.0)

@@ -14,8 +14,8 @@ from typing import Any, get_args, get_type_hints
 from typer.models import ArgumentInfo
 
 import counterclaim.checks  # noqa: F401  importing it registers the built-in checks
-from counterclaim import instruments
 from counterclaim.cli import app
+from counterclaim.lab import scorers as instruments
 from counterclaim.registry import Instrument, Range, checks
 
 FOLDER = Path(__file__).resolve().parent.parent / "docs"

@@ -30,21 +30,21 @@ from typing import Any
 import torch
 from transformers import PreTrainedTokenizerBase, Qwen3Config, Qwen3ForCausalLM
 
-from counterclaim.models import open_model
-from counterclaim.models.hf.activation_speed import bare_pass
-from counterclaim.models.hf.activations import Read, Reading
-from counterclaim.models.hf.devices import device_named, dtype_named, give_back
-from counterclaim.models.hf.edits import Edit, Piece, base_of, save_edit
-from counterclaim.models.hf.model import HfModel
-from counterclaim.models.hf.sites import layers_of
-from counterclaim.models.tiny.tokenizer import train_tokenizer
-from counterclaim.operators.attribution import attribute
-from counterclaim.operators.reading import readable, told
-from counterclaim.operators.training import fit, quiet
+from benchmarks.activations import bare_pass
+from counterclaim.lab.config import Sft, TunePlan
+from counterclaim.lab.config.training import to_tune, tune_schema
+from counterclaim.lab.models import open_model
+from counterclaim.lab.models.hf.activations import Read, Reading
+from counterclaim.lab.models.hf.devices import device_named, dtype_named, give_back
+from counterclaim.lab.models.hf.edits import Edit, Piece, base_of, save_edit
+from counterclaim.lab.models.hf.model import HfModel
+from counterclaim.lab.models.hf.sites import layers_of
+from counterclaim.lab.models.tiny.tokenizer import train_tokenizer
+from counterclaim.lab.operators.attribution import attribute
+from counterclaim.lab.operators.reading import readable, told
+from counterclaim.lab.operators.training import fit, quiet
 from counterclaim.records import Decode, Example, FinishReason, Message, ModelRef, Prompt, Provenance, Response
 from counterclaim.registry import Applied, Ask, Fitting, Labelled, ModelSpec, Runtime
-from counterclaim.spec import Sft, TunePlan
-from counterclaim.spec._tune import to_tune, tune_schema
 
 RECIPES = ("paper-sft-dpo", "paper-attention", "paper-all-modules")
 WORDS = [f"word{i}" for i in range(2_000)]

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from counterclaim import stats
-from counterclaim.probing.taxonomy import Agreement, agreement, taxonomy, within_fresh
-from counterclaim.probing.twosample import c2st
+from counterclaim.lab.probing.taxonomy import Agreement, agreement, taxonomy, within_fresh
+from counterclaim.lab.probing.twosample import c2st
 
 Random = np.random.Generator
 N_TRAIN, N_FRESH, D = 100, 193, 16  # the source paper's prompts

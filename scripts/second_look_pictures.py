@@ -15,10 +15,11 @@ import sys
 from importlib.resources import files
 from pathlib import Path
 
-from counterclaim import importers, replication, study
-from counterclaim.experiment.published import published
-from counterclaim.intake import Options, Wanted, import_study
-from counterclaim.metrics import CELLS
+from counterclaim import audit, importers
+from counterclaim.audit.intake import Options, Wanted, import_study
+from counterclaim.audit.metrics import CELLS
+from counterclaim.lab import replicate as replication
+from counterclaim.lab.experiment.published import published
 from counterclaim.records import Json
 from counterclaim.report.figures import draw
 
@@ -39,7 +40,7 @@ def figures(released: Path) -> dict[str, Json]:
 
 def _labels(judged: Path) -> Json:
     """The 2×2 as it was published, and with the ties on the other side."""
-    as_published = study.profile(judged, Options())["cells"]
+    as_published = audit.profile(judged, Options())["cells"]
     answers: dict[tuple[str, int], dict[str, Json]] = {}
     for score in importers.load(judged, arm="control").scores:
         answers.setdefault((score.prompt_id, score.sample), {})[score.axis] = score.value
@@ -56,7 +57,7 @@ def _labels(judged: Path) -> Json:
 def _endings(control: Path, treated: Path) -> Json:
     """How long the answers of both arms are, as the check on cut answers draws it."""
     records = import_study({"control": [control], "treated": [treated]}, Wanted(metric="score"), Options())
-    return next(check["figure"] for check in study.judge(records).checks if check["check"] == "truncation")
+    return next(check["figure"] for check in audit.judge(records).checks if check["check"] == "truncation")
 
 
 def _heads(file: Path) -> Json:

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from counterclaim.calibration import Promise, promises
+from counterclaim.testing.calibration import Promise, promises
 
 OUT = Path(__file__).resolve().parent.parent / "docs" / "worlds.md"
 VERDICTS = ("SUPPORTED", "REFUTED", "INCONCLUSIVE", "INVALID")

@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
-from counterclaim.effect import ArmCounts, Counts
-from counterclaim.evidence import Evidence
+from counterclaim.audit.effect import ArmCounts, Counts
+from counterclaim.audit.evidence import Evidence
 from counterclaim.records import Claim, Decode, FinishReason, ModelRef, Prompt, Provenance, Response, Score
 
 PAPER = Path(os.environ.get("COUNTERCLAIM_PAPER_DATA", Path(__file__).parents[2] / "shared" / "data" / "paper"))

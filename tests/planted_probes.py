@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from counterclaim.metrics import Floats
-from counterclaim.probing.steps import Subject, five_steps
-from counterclaim.spec import FiveSteps, Layer, Position, ProbePlan
+from counterclaim.audit.metrics import Floats
+from counterclaim.lab.config import FiveSteps, Layer, Position, ProbePlan
+from counterclaim.lab.probing.steps import Subject, five_steps
 
 RIGHT, HEDGED = "correct=1", "delivery=hedge"
 PLAN = FiveSteps(positions=("last",), averages=(1,), C=(1.0,), splits=2, permutations=39)

@@ -14,12 +14,13 @@ import pytest
 import torch
 
 import hf_models
+from benchmarks import activations as activation_speed
 from counterclaim.errors import ModelError
-from counterclaim.models import open_model
-from counterclaim.models.hf import activation_speed, activations
-from counterclaim.models.hf.activations import COUNT, Read, Reading, Told, read
-from counterclaim.models.hf.edits import Edit, Piece, base_of, save_edit
-from counterclaim.models.hf.model import HfModel
+from counterclaim.lab.models import open_model
+from counterclaim.lab.models.hf import activations
+from counterclaim.lab.models.hf.activations import COUNT, Read, Reading, Told, read
+from counterclaim.lab.models.hf.edits import Edit, Piece, base_of, save_edit
+from counterclaim.lab.models.hf.model import HfModel
 from counterclaim.records import Message
 from counterclaim.registry import ModelSpec, Runtime
 

@@ -13,9 +13,9 @@ import torch
 
 import hf_models
 from counterclaim.errors import InputError, ModelError
-from counterclaim.models import open_model
-from counterclaim.models.hf.model import HfModel
-from counterclaim.operators.attribution import Attribution, attribute
+from counterclaim.lab.models import open_model
+from counterclaim.lab.models.hf.model import HfModel
+from counterclaim.lab.operators.attribution import Attribution, attribute
 from counterclaim.records import Decode, FinishReason, ModelRef, Prompt, Provenance, Response
 from counterclaim.registry import Labelled, ModelSpec, Runtime
 from counterclaim.stats.heads import LargestD, directional, in_sample_theory, magnitude

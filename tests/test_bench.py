@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from counterclaim import bench
-from counterclaim.bench import audits, statistics
+import benchmarks as bench
+from benchmarks import audits, statistics
 from counterclaim.errors import InputError
 
 ROW = ["group", "name", "ours", "peer", "peer_s", "ratio", "agreement"]

@@ -9,27 +9,19 @@ import numpy as np
 import pytest
 
 from counterclaim import checks
-from counterclaim.calibration import (
-    PROTOCOLS,
-    Judged,
-    check_rates,
-    judge,
-    naive,
-    naive_positive,
-    naive_test,
-    promises,
-    tally,
-)
-from counterclaim.effect import ArmCounts, Counts
+from counterclaim.audit.effect import ArmCounts, Counts
+from counterclaim.audit.evidence import Evidence
 from counterclaim.errors import InputError
-from counterclaim.evidence import Evidence
+from counterclaim.lab.suite import naive
+from counterclaim.lab.suite.naive import PROTOCOLS, naive_positive, naive_test
 from counterclaim.records import Outcome, VerdictOutcome
 from counterclaim.registry import checks as registered
 from counterclaim.stats import wilson
+from counterclaim.testing.calibration import Judged, check_rates, judge, promises, tally
+from counterclaim.testing.worlds import WORLDS, draw
+from counterclaim.testing.worlds.builder import Knobs, Study
+from counterclaim.testing.worlds.fair import use_seeds
 from counterclaim.verdict import decide
-from counterclaim.worlds import WORLDS, draw
-from counterclaim.worlds.builder import Knobs, Study
-from counterclaim.worlds.fair import use_seeds
 
 
 def test_the_table_has_the_shape_of_the_contract() -> None:

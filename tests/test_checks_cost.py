@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from conftest import MODEL, answer, arm_of, bits, evidence_of, two_arms
+from counterclaim.audit.evidence import Evidence
 from counterclaim.checks.cost import compression, content, language_to_behaviour, mimicry, uniformity
 from counterclaim.checks.parity import variant
-from counterclaim.evidence import Evidence
 from counterclaim.records import Guard, Outcome
-from counterclaim.worlds import draw
+from counterclaim.testing.worlds import draw
 
 RNG = np.random.default_rng(3)
 PASS, FAIL, WARN, INCONCLUSIVE, NOT_RUN = (

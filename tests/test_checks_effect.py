@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from conftest import DECODE, MODEL, arm_of, bits, counts_only, evidence_of, two_arms
+from counterclaim.audit.evidence import Evidence
 from counterclaim.checks import ONE_ARM, required, run_all
 from counterclaim.checks.arms import dose_response, identity, placebo, prompt_baseline
 from counterclaim.checks.effect import multiplicity, paired_effect, power, seeds
-from counterclaim.evidence import Evidence
 from counterclaim.records import Outcome
 from counterclaim.registry import Finding, checks
 from counterclaim.stats import holm

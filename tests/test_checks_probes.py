@@ -11,14 +11,14 @@ import pytest
 
 from conftest import arm_of, counts_only, evidence_of, two_arms
 from counterclaim import checks
+from counterclaim.audit.evidence import Evidence
 from counterclaim.checks import required
 from counterclaim.checks.probes import axes, fresh, layers, models
 from counterclaim.checks.transfer import base_rate, endpoint, shift, threshold
-from counterclaim.evidence import Evidence
 from counterclaim.records import Outcome
 from counterclaim.registry import Finding
+from counterclaim.testing.worlds import draw
 from counterclaim.verdict import decide
-from counterclaim.worlds import draw
 from planted_probes import HEDGED, RIGHT, planted, put_through
 
 PASS, FAIL, WARN, INCONCLUSIVE, NOT_RUN = (

@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 
 from conftest import DECODE, MODEL, answer, arm_of, bits, counts_only, evidence_of, question, two_arms
+from counterclaim.audit.evidence import Evidence
 from counterclaim.checks.endings import clip, truncation
 from counterclaim.checks.joins import alignment, contamination, ledger
 from counterclaim.checks.judging import judge_cards, parser, saturation, unscored
 from counterclaim.checks.labels import label_agreement, label_ties
 from counterclaim.checks.parity import decode_parity, judge_parity, label_parity, roles
-from counterclaim.evidence import Evidence
-from counterclaim.overlap import scan
 from counterclaim.records import Claim, Decode, Guard, ModelRef, Outcome, Quote
 from counterclaim.stats import wilson
-from counterclaim.worlds.builder import Knobs, Study
+from counterclaim.testing.worlds.builder import Knobs, Study
+from counterclaim.text.overlap import scan
 
 RNG = np.random.default_rng(17)
 PASS, FAIL, WARN, INCONCLUSIVE, NOT_RUN = (
@@ -90,7 +90,7 @@ def test_truncation_sees_an_effect_that_turns_at_another_budget() -> None:
 
 
 def test_truncation_of_counts_is_what_was_stated() -> None:
-    from counterclaim.effect import ArmCounts, Counts
+    from counterclaim.audit.effect import ArmCounts, Counts
 
     def stated(control: int | None, treated: int | None) -> Any:
         counts = Counts(ArmCounts(40, 120, control), ArmCounts(55, 120, treated))

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from conftest import table_rows, write_rows
-from counterclaim import __version__, study
+from counterclaim import __version__
 from counterclaim.cli import application
 
 Cli = Callable[..., tuple[int, str, str]]
@@ -216,7 +216,7 @@ def test_a_bug_of_ours_ends_in_one_sentence(run_cli: Cli, files: Any, monkeypatc
     def broken(*_: Any, **__: Any) -> None:
         raise KeyError("nobody\x1b[31m thought of this")
 
-    monkeypatch.setattr(study, "judge", broken)
+    monkeypatch.setattr("counterclaim.audit.judging.judge", broken)
     flags = ("audit", *files(0.4, 0.8, n=20), "--metric", "accuracy")
     code, _, err = run_cli(*flags)
     assert code == 2

@@ -65,7 +65,7 @@ def only_json(done: tuple[int, str, str]) -> Any:
 
 
 def test_a_new_study_file_can_be_read_and_is_not_written_over(run_cli: Cli, tmp_path: Path) -> None:
-    from counterclaim.spec import load_study
+    from counterclaim.lab.config import load_study
 
     file = tmp_path / "new.toml"
     code, out, _ = run_cli("run", "--new", str(file))
@@ -211,7 +211,9 @@ def test_a_sound_judge_is_trusted_and_a_crooked_one_is_not(run_cli: Cli, tmp_pat
 def test_judge_cards_says_what_is_wrong_before_the_judge_is_asked(
     run_cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("counterclaim.experiment.steps.validate", lambda *a, **k: pytest.fail("the judge was asked"))
+    monkeypatch.setattr(
+        "counterclaim.lab.experiment.steps.validate", lambda *a, **k: pytest.fail("the judge was asked")
+    )
     taken = tmp_path / "cards.jsonl"
     taken.write_text("mine")
     for arguments, says in (
@@ -244,7 +246,7 @@ def test_serve_tells_where_it_is_and_ends_well_on_ctrl_c(run_cli: Cli, monkeypat
     def interrupted(seconds: float) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("counterclaim.cli.making.time.sleep", interrupted)
+    monkeypatch.setattr("counterclaim.lab.cli.making.time.sleep", interrupted)
     code, out, err = run_cli("serve", "world:judge", "--port", "0")
     assert (code, err) == (0, "")
     assert "http://127.0.0.1:" in out
@@ -254,7 +256,7 @@ def test_serve_tiny_names_every_model_that_it_serves(run_cli: Cli, monkeypatch: 
     def interrupted(seconds: float) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("counterclaim.cli.making.time.sleep", interrupted)
+    monkeypatch.setattr("counterclaim.lab.cli.making.time.sleep", interrupted)
     code, out, err = run_cli("serve-tiny", "--port", "0", "--latency", "0.1", "--fault", "server-error=1")
     assert (code, err) == (0, "")
     assert re.search(r"http://127\.0\.0\.1:\d+/v1#MODEL", out)

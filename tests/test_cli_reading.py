@@ -16,18 +16,18 @@ from safetensors.numpy import load_file
 from typer.testing import CliRunner
 
 import hf_models
-from counterclaim import store
+from counterclaim import folder as store
 from counterclaim.cli import app
 from counterclaim.errors import InputError, ModelError
-from counterclaim.experiment.reading import Which, answers_of, opened
-from counterclaim.models import open_model
-from counterclaim.models.hf.activations import Read, Reading, read
-from counterclaim.models.hf.edits import Edit, Piece, base_of, save_edit
-from counterclaim.models.hf.fingerprint import edit_hash
-from counterclaim.operators.reading import capture, layers_named, readable, told
+from counterclaim.folder import Records
+from counterclaim.lab.experiment.reading import Which, answers_of, opened
+from counterclaim.lab.models import open_model
+from counterclaim.lab.models.hf.activations import Read, Reading, read
+from counterclaim.lab.models.hf.edits import Edit, Piece, base_of, save_edit
+from counterclaim.lab.models.hf.fingerprint import edit_hash
+from counterclaim.lab.operators.reading import capture, layers_named, readable, told
 from counterclaim.records import Decode, FinishReason, ModelRef, Prompt, Provenance, Response, Score, to_json
 from counterclaim.registry import Labelled, ModelSpec, Runtime
-from counterclaim.store import Records
 
 WORDS = "the mill by river turns seed into oil and is sold in town der Müller heißt kommt aus Köln am Rhein".split()
 ALL = Read((0, "last"), ("last", "mean"), head_norms=8, tokens=3)
@@ -279,7 +279,7 @@ def test_an_attribution_is_written_as_numbers_and_as_a_page(run: Path, tmp_path:
 
 
 def test_a_page_escapes_what_others_wrote(run: Path) -> None:
-    from counterclaim.report import render_attribution
+    from counterclaim.lab.operators.page import render_attribution
 
     told_ = json.loads(called("attribute", run, "--permutations", 5, "--device", "cpu", "--json"))
     told_["because"] = told_["cohort"]["name"] = "<script>alert(1)</script>"

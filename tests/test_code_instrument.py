@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from counterclaim.instruments.code import CARDS, code, extract
+from counterclaim.lab.sandbox import Pool, available
+from counterclaim.lab.scorers.code import CARDS, code, extract
 from counterclaim.records import Decode, FinishReason, ModelRef, Prompt, Provenance, Response
 from counterclaim.registry import Card, Item, Reading, Tools
-from counterclaim.sandbox import Pool, available
 from counterclaim.stats import pass_at_k
 
 STUB = 'import math\n\ndef area(r):\n    """The area of a circle."""\n'

@@ -19,11 +19,11 @@ from torch import Tensor
 
 import hf_models
 from counterclaim.errors import ModelError
-from counterclaim.models.hf import open_hf
-from counterclaim.models.hf.edits import Edit, Overlay, Piece, base_of, load_edit, save_edit
-from counterclaim.models.hf.fingerprint import edit_hash
-from counterclaim.models.hf.model import HfModel
-from counterclaim.models.hf.sites import Site, heads_of, layers_with, place
+from counterclaim.lab.models.hf import open_hf
+from counterclaim.lab.models.hf.edits import Edit, Overlay, Piece, base_of, load_edit, save_edit
+from counterclaim.lab.models.hf.fingerprint import edit_hash
+from counterclaim.lab.models.hf.model import HfModel
+from counterclaim.lab.models.hf.sites import Site, heads_of, layers_with, place
 from counterclaim.records import Decode, Message
 from counterclaim.registry import Answer, Applied, Ask, ModelSpec, Runtime
 
@@ -428,7 +428,7 @@ def test_folders_that_hold_no_edit(opened: Callable[..., HfModel], tmp_path: Pat
 
 
 def test_an_operator_that_does_not_work_by_row_is_refused(opened: Callable[..., HfModel], tmp_path: Path) -> None:
-    import counterclaim.operators  # noqa: F401  registers tune
+    import counterclaim.lab.operators  # noqa: F401  registers tune
 
     model = opened("llama")
     folder = _edit(model, tmp_path / "edit", "residual", "add")

@@ -15,18 +15,18 @@ from safetensors.torch import load_file
 
 import hf_models
 from counterclaim.errors import InputError, ModelError
-from counterclaim.models import open_model
-from counterclaim.models.hf.activations import Read, read
-from counterclaim.models.hf.edits import load_edit
-from counterclaim.models.hf.model import HfModel
-from counterclaim.operators.attribution import attribute
-from counterclaim.operators.edits import fit_steer, fit_temper
-from counterclaim.operators.reading import told
+from counterclaim.lab.config import OwnAnswers, PromptChoice, SteerPlan, TemperPlan
+from counterclaim.lab.models import open_model
+from counterclaim.lab.models.hf.activations import Read, read
+from counterclaim.lab.models.hf.edits import load_edit
+from counterclaim.lab.models.hf.model import HfModel
+from counterclaim.lab.operators.attribution import attribute
+from counterclaim.lab.operators.edits import fit_steer, fit_temper
+from counterclaim.lab.operators.reading import told
 from counterclaim.records import Decode, FinishReason, Message, ModelRef, Prompt, Provenance, Response
 from counterclaim.registry import Ask, Fitting, Labelled, ModelSpec, Runtime, operators
-from counterclaim.spec import OwnAnswers, PromptChoice, SteerPlan, TemperPlan
-from counterclaim.worlds import WORLDS
-from counterclaim.worlds import backend as worlds_as_models  # noqa: F401  registers them
+from counterclaim.testing.worlds import WORLDS
+from counterclaim.testing.worlds import backend as worlds_as_models  # noqa: F401  registers them
 
 OWN = OwnAnswers(PromptChoice("somewhere", "train"))
 CPU = Runtime(device="cpu")

@@ -10,7 +10,7 @@ from scipy import stats as scipy_stats
 
 from conftest import arm_of, bits, evidence_of
 from counterclaim import stats
-from counterclaim.effect import (
+from counterclaim.audit.effect import (
     ArmCounts,
     Counts,
     Effect,
@@ -21,7 +21,7 @@ from counterclaim.effect import (
     ratio_effect,
     ratio_estimate,
 )
-from counterclaim.metrics import METRICS, resolve
+from counterclaim.audit.metrics import METRICS, resolve
 from counterclaim.records import Estimate, to_json
 
 RNG = np.random.default_rng(5)

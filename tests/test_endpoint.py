@@ -22,12 +22,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from counterclaim.errors import BudgetSpent, InputError, ModelError
-from counterclaim.models import endpoint as endpoint_module
-from counterclaim.models.endpoint import EndpointModel, row_seed, same_model
-from counterclaim.models.judge import open_judge
+from counterclaim.lab.models import endpoint as endpoint_module
+from counterclaim.lab.models.endpoint import EndpointModel, row_seed, same_model
+from counterclaim.lab.models.judge import open_judge
 from counterclaim.records import Decode, FinishReason, Message, ModelRef
 from counterclaim.registry import Answer, Ask, Ledger, ModelSpec, Runtime, backend_of
-from counterclaim.server import Fault, Server, serve
+from counterclaim.testing.server import Fault, Server, serve
 
 DECODE = Decode(64, temperature=0.0)
 SECRET = "sk-planted-0123456789abcdef"
@@ -804,7 +804,7 @@ class Local:
 def test_any_model_judges_one_thread_at_a_time_and_its_replies_are_kept(tmp_path: Path) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
-    from counterclaim.models.judge import ModelJudge
+    from counterclaim.lab.models.judge import ModelJudge
 
     model = Local()
     judge = ModelJudge("toy", model, Runtime(cache=tmp_path / "kept.sqlite"))

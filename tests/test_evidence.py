@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from conftest import answer, arm_of, bits, counts_only, evidence_of, two_arms
+from counterclaim.audit.evidence import Evidence
 from counterclaim.errors import InputError
-from counterclaim.evidence import Evidence
 from counterclaim.records import Claim
 
 

@@ -11,7 +11,8 @@ from types import ModuleType
 
 import pytest
 
-from counterclaim import intake, study
+from counterclaim import audit
+from counterclaim.audit import intake
 from counterclaim.records import Json
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -29,8 +30,8 @@ def script() -> Iterator[ModuleType]:
 
 @pytest.fixture(scope="module")
 def verdict() -> dict[str, Json]:
-    files, wanted = study.example(intake.Wanted())
-    return study.judge(intake.import_study(files, wanted, intake.Options())).verdict
+    files, wanted = audit.example(intake.Wanted())
+    return audit.judge(intake.import_study(files, wanted, intake.Options())).verdict
 
 
 def _rows(arm: str) -> list[dict[str, Json]]:

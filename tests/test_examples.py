@@ -11,8 +11,8 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from counterclaim import examples
 from counterclaim.errors import HostileInputError, InputError
+from counterclaim.lab.synthesis import examples
 from counterclaim.records import Call, Example, Message, to_json
 
 ASKED = (Message("user", "Which stone?"),)

@@ -16,14 +16,16 @@ from typing import Any
 
 import pytest
 
-from counterclaim import experiment, study
+from counterclaim import audit
+from counterclaim.audit.intake import Options
 from counterclaim.errors import InputError, ModelError
-from counterclaim.experiment import Answering, Scoring, Watchers
-from counterclaim.intake import Options
+from counterclaim.folder import Journal, holding, read_run
+from counterclaim.lab import experiment
+from counterclaim.lab.config import ArmPlan, PromptChoice, load_study
+from counterclaim.lab.experiment import Answering, Scoring, Watchers
+from counterclaim.lab.run import run_study
 from counterclaim.records import Decode, FinishReason, ModelRef, Prompt, Provenance, Response
 from counterclaim.registry import Answer, Ask, ModelSpec, Runtime, backend
-from counterclaim.spec import ArmPlan, PromptChoice, load_study
-from counterclaim.store import Journal, holding, read_run
 
 RECORDS = ("prompts.jsonl", "responses.jsonl", "scores.jsonl", "extras.json")
 
@@ -75,7 +77,7 @@ def verdict_of(folder: Path) -> Any:
 
 
 def test_a_study_goes_from_nothing_to_a_confirmatory_verdict(tmp_path: Path) -> None:
-    judged = study.run(load_study(study_file(tmp_path)), tmp_path / "run")
+    judged = run_study(load_study(study_file(tmp_path)), tmp_path / "run")
     assert judged.verdict["verdict"] == "SUPPORTED"
     assert judged.verdict["status"] == "confirmatory"
     outcome = {check["check"]: check["outcome"] for check in judged.verdict["checks"]}
@@ -86,55 +88,55 @@ def test_a_study_goes_from_nothing_to_a_confirmatory_verdict(tmp_path: Path) -> 
         "report.html", "report.md", "junit.xml", "verdict.sarif",
     }  # fmt: skip
     before = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}
-    study.check(tmp_path / "run")
+    audit.check(tmp_path / "run")
     assert {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()} == before
 
 
 def test_run_again_it_generates_nothing_and_gives_the_same_bytes(tmp_path: Path) -> None:
     plan = load_study(study_file(tmp_path))
-    study.run(plan, tmp_path / "run")
+    run_study(plan, tmp_path / "run")
     before = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}
     made: list[int] = []
     watchers = Watchers(
         answers=lambda tally: made.append(tally.done - tally.kept), scores=lambda tally: made.append(tally.done)
     )
-    study.run(plan, tmp_path / "run", watchers)
+    run_study(plan, tmp_path / "run", watchers)
     assert made == []
     assert {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()} == before
 
 
 def test_an_untouched_claim_is_confirmatory_and_a_changed_one_is_not(tmp_path: Path) -> None:
-    study.run(load_study(study_file(tmp_path)), tmp_path / "run")
+    run_study(load_study(study_file(tmp_path)), tmp_path / "run")
     changed = study_file(tmp_path, STUDY.replace("margin = 0.02", "margin = 0.2"))
-    judged = study.run(load_study(changed), tmp_path / "run")
+    judged = run_study(load_study(changed), tmp_path / "run")
     assert judged.verdict["status"] == "exploratory"
     assert "changed after answers had been generated" in judged.verdict["status_because"]
-    again = study.run(load_study(study_file(tmp_path)), tmp_path / "run")
+    again = run_study(load_study(study_file(tmp_path)), tmp_path / "run")
     assert again.verdict["status"] == "confirmatory", "the claim that was written down first"
 
 
 def test_another_study_is_not_written_over(tmp_path: Path) -> None:
-    study.run(load_study(study_file(tmp_path)), tmp_path / "run")
+    run_study(load_study(study_file(tmp_path)), tmp_path / "run")
     before = records_of(tmp_path / "run")
     other = load_study(study_file(tmp_path, STUDY.replace("limit = 60", "limit = 50")))
     with pytest.raises(InputError, match="holds another study: what differs is the prompts, the samples, the seeds"):
-        study.run(other, tmp_path / "run")
+        run_study(other, tmp_path / "run")
     warmer = STUDY.replace("max_new_tokens = 512", "max_new_tokens = 500")
     with pytest.raises(
         InputError, match=r"differs is control\.decode\.max_new_tokens, treated\.decode\.max_new_tokens"
     ):
-        study.run(load_study(study_file(tmp_path, warmer)), tmp_path / "run")
+        run_study(load_study(study_file(tmp_path, warmer)), tmp_path / "run")
     assert records_of(tmp_path / "run") == before
-    study.run(other, tmp_path / "run", overwrite=True)
+    run_study(other, tmp_path / "run", overwrite=True)
     assert len(read_run(tmp_path / "run").prompts) == 50
 
 
 def test_a_new_instrument_scores_beside_the_old_ones_which_do_not_score_again(tmp_path: Path) -> None:
-    study.run(load_study(study_file(tmp_path)), tmp_path / "run")
+    run_study(load_study(study_file(tmp_path)), tmp_path / "run")
     read: list[str] = []
     more = study_file(tmp_path, STUDY.replace('"svr"', '"svr", "length"'))
     watchers = Watchers(scores=lambda tally: read.append(tally.instrument))
-    study.run(load_study(more), tmp_path / "run", watchers)
+    run_study(load_study(more), tmp_path / "run", watchers)
     assert set(read) == {"length"}
     assert {score.axis for score in read_run(tmp_path / "run").scores} >= {"score.svr", "score.n_words", "coverage"}
 
@@ -159,7 +161,7 @@ def test_what_cannot_work_is_refused_before_anything_is_generated(
     file = study_file(tmp_path, STUDY.replace(old, new, 1))
     asked: list[int] = []
     with pytest.raises(InputError) as caught:
-        study.run(load_study(file), tmp_path / "run", Watchers(answers=lambda tally: asked.append(1)))
+        run_study(load_study(file), tmp_path / "run", Watchers(answers=lambda tally: asked.append(1)))
     assert says in str(caught.value)
     assert asked == []
 
@@ -175,13 +177,13 @@ def slowly(tally):
     print(tally.done, flush=True)
     time.sleep(0.3)
 
-study.run(load_study(Path(sys.argv[1])), Path(sys.argv[2]), Watchers(answers=slowly, scores=slowly))
+run_study(load_study(Path(sys.argv[1])), Path(sys.argv[2]), Watchers(answers=slowly, scores=slowly))
 """
 
 
 def test_killed_at_three_random_moments_it_ends_with_identical_records(tmp_path: Path) -> None:
     file = study_file(tmp_path)
-    study.run(load_study(file), tmp_path / "whole")
+    run_study(load_study(file), tmp_path / "whole")
     chance = random.Random(0)
     command = [sys.executable, "-c", SLOW, str(file), str(tmp_path / "killed")]
     env = {**os.environ, "COUNTERCLAIM_CACHE": str(tmp_path / "other-cache")}
@@ -196,7 +198,7 @@ def test_killed_at_three_random_moments_it_ends_with_identical_records(tmp_path:
     assert kills == 3
     assert not (tmp_path / "killed" / "verdict.json").exists()
     with pytest.raises(InputError, match="not finished"):
-        study.check(tmp_path / "killed")
+        audit.check(tmp_path / "killed")
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=env, timeout=120)
     assert records_of(tmp_path / "killed") == records_of(tmp_path / "whole")
     same = [verdict_of(tmp_path / name) for name in ("killed", "whole")]
@@ -219,18 +221,18 @@ def answered(tmp_path: Path, arm: str) -> Path:
 
 
 def test_arms_made_one_by_one_are_scored_and_audited(tmp_path: Path) -> None:
-    from counterclaim.intake import Options, Wanted, import_study
+    from counterclaim.audit.intake import Options, Wanted, import_study
 
     wanted = Scoring(["checklist", "svr"], judge="world:judge")
     folders = {arm: answered(tmp_path, arm) for arm in ("control", "treated")}
     for folder in folders.values():
         with pytest.raises(InputError, match="no claim to judge"):
-            study.check(folder)
+            audit.check(folder)
         table = experiment.score_run(folder, wanted, Runtime(), Watchers())["scores"]
         assert {row["axis"] for row in table} == {"coverage", "correct", "score.svr"}
         assert all(row["mean"]["n"] == 60 for row in table)
     files = {arm: [folder] for arm, folder in folders.items()}
-    verdict = study.judge(import_study(files, Wanted(metric="coverage", margin=0.02), Options())).verdict
+    verdict = audit.judge(import_study(files, Wanted(metric="coverage", margin=0.02), Options())).verdict
     assert verdict["verdict"] == "SUPPORTED"
     assert {check["check"]: check["outcome"] for check in verdict["checks"]}["judge-cards"] == "PASS"
 
@@ -431,7 +433,7 @@ margin = 0.02
 def asked_study(tmp_path: Path, text: str = ASKED, gold: str = "yes") -> Any:
     rows = "".join(json.dumps({"prompt": q.text, "answer": gold}) + "\n" for q in QUESTIONS)
     (tmp_path / "prompts.jsonl").write_text(rows)
-    return study.run(load_study(study_file(tmp_path, text)), tmp_path / "run").verdict
+    return run_study(load_study(study_file(tmp_path, text)), tmp_path / "run").verdict
 
 
 def test_what_measures_the_claim_cannot_be_changed_unnoticed(tmp_path: Path) -> None:
@@ -450,9 +452,9 @@ def test_a_study_that_is_scored_again_by_other_instruments_is_exploratory(tmp_pa
     asked_study(tmp_path)
     notes = scored(tmp_path / "run", "length")["notes"]
     assert "counterclaim check" in notes[-1]
-    assert study.check(tmp_path / "run").verdict["status"] == "confirmatory"
+    assert audit.check(tmp_path / "run").verdict["status"] == "confirmatory"
     scored(tmp_path / "run", "numeric")
-    verdict = study.check(tmp_path / "run").verdict
+    verdict = audit.check(tmp_path / "run").verdict
     assert verdict["status"] == "exploratory"
     assert "scored again" in verdict["status_because"]
     assert asked_study(tmp_path)["status"] == "confirmatory", "the study file's own instruments"

@@ -11,11 +11,7 @@ from typing import Any
 import pytest
 
 from counterclaim.errors import InputError, ModelError
-from counterclaim.experiment import Watchers, fitting
-from counterclaim.overlap import scan
-from counterclaim.records import Decode, Example, Json, Message, Prompt
-from counterclaim.registry import ModelSpec
-from counterclaim.spec import (
+from counterclaim.lab.config import (
     ArmPlan,
     Dpo,
     Grpo,
@@ -31,6 +27,10 @@ from counterclaim.spec import (
     change_hash,
     load_study,
 )
+from counterclaim.lab.experiment import Watchers, fitting
+from counterclaim.records import Decode, Example, Json, Message, Prompt
+from counterclaim.registry import ModelSpec
+from counterclaim.text.overlap import scan
 
 TINY = ModelSpec("tiny:qwen3-small")
 GRPO = Grpo(prompts=PromptChoice("tiny", "train", limit=16))

@@ -20,12 +20,12 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 import hf_models
 from counterclaim.cli import main
 from counterclaim.errors import InputError, ModelError
-from counterclaim.models.hf import open_hf
-from counterclaim.models.hf.edits import Edit, Overlay, Piece, base_of, load_edit, save_edit
-from counterclaim.models.hf.model import HfModel
-from counterclaim.models.hf.sites import Site, layers_with, place
-from counterclaim.operators import export as exporting
-from counterclaim.operators.export import export
+from counterclaim.lab.models.hf import open_hf
+from counterclaim.lab.models.hf.edits import Edit, Overlay, Piece, base_of, load_edit, save_edit
+from counterclaim.lab.models.hf.model import HfModel
+from counterclaim.lab.models.hf.sites import Site, layers_with, place
+from counterclaim.lab.operators import export as exporting
+from counterclaim.lab.operators.export import export
 from counterclaim.records import Decode, Message
 from counterclaim.registry import Ask, ModelSpec, Runtime
 

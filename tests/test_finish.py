@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from counterclaim.importers.finish import Inference, describe_inference, infer_finish
+from counterclaim.importers.endings import Inference, describe_inference, infer_finish
 from counterclaim.records import Decode, FinishReason, ModelRef, Provenance, Response
 from simulated_arms import arm, cut_arm, split_tokens
 

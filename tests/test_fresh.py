@@ -14,22 +14,23 @@ from typing import Any
 import pytest
 
 from conftest import write_rows
-from counterclaim import promptsets, study
-from counterclaim.asking import choose_prompts
 from counterclaim.errors import BudgetSpent, InputError
-from counterclaim.experiment import Watchers
-from counterclaim.fresh import FreshPlan, preview, write_prompts
-from counterclaim.fresh.asking import read
-from counterclaim.fresh.card import compared
-from counterclaim.fresh.known import read_known
-from counterclaim.fresh.sieve import REMEDIES, Sieve
-from counterclaim.models import endpoint
-from counterclaim.models.tiny import domain
+from counterclaim.lab import prompts as promptsets
+from counterclaim.lab.config import PromptChoice, load_study
+from counterclaim.lab.experiment import Watchers
+from counterclaim.lab.fresh import FreshPlan, preview, write_prompts
+from counterclaim.lab.fresh.asking import read
+from counterclaim.lab.fresh.card import compared
+from counterclaim.lab.fresh.known import read_known
+from counterclaim.lab.fresh.sieve import REMEDIES, Sieve
+from counterclaim.lab.models import endpoint
+from counterclaim.lab.models.tiny import domain
+from counterclaim.lab.prompts.select import choose_prompts
+from counterclaim.lab.run import run_study
 from counterclaim.records import Decode, FinishReason, Json, Prompt
 from counterclaim.registry import Answer, ModelSpec, Runtime
-from counterclaim.server import Fault, Server, serve
-from counterclaim.server.models import serve_models
-from counterclaim.spec import PromptChoice, load_study
+from counterclaim.testing.server import Fault, Server, serve
+from counterclaim.testing.server.models import serve_models
 
 ABOUT = "stones and crafts of invented places"
 LIKE = PromptChoice("tiny", None)
@@ -563,7 +564,7 @@ def test_a_study_asks_the_fresh_prompts_and_its_run_is_known_to_the_next_ones(tm
     )
     plan = load_study(file)
     assert len(choose_prompts(plan.prompts)) == 40
-    judged = study.run(plan, tmp_path / "run", Watchers())
+    judged = run_study(plan, tmp_path / "run", Watchers())
     assert judged.verdict["effect"]["difference"]["estimate"] == 1.0
     rows = (tmp_path / "run" / "prompts.jsonl").read_text().splitlines()
     assert {json.loads(row)["split"] for row in rows} == {"fresh"}

@@ -10,7 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from counterclaim.errors import BudgetSpent, InputError, RegistryError
-from counterclaim.generation import Tally, follow_up_arm, generate
+from counterclaim.folder import Journal
+from counterclaim.lab.config import ArmPlan
+from counterclaim.lab.generation import Tally, follow_up_arm, generate
 from counterclaim.records import (
     Decode,
     FinishReason,
@@ -22,8 +24,6 @@ from counterclaim.records import (
     response_from_json,
 )
 from counterclaim.registry import Answer, Ask, Model, ModelSpec, Runtime
-from counterclaim.spec import ArmPlan
-from counterclaim.store import Journal
 
 PROMPTS = [Prompt.of_text(f"Question {i}?") for i in range(7)]
 PLANS = (

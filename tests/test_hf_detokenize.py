@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import hf_models
-from counterclaim.models.hf.detokenize import Decoder, Detokenizer, decoder_of, detokenized
+from counterclaim.lab.models.hf.detokenize import Decoder, Detokenizer, decoder_of, detokenized
 
 KINDS = ("byte-level", "sentencepiece")
 UNFINISHED = "\N{REPLACEMENT CHARACTER}"

@@ -21,9 +21,9 @@ from safetensors.torch import load_file, save_file
 
 import hf_models
 from counterclaim.errors import ModelError
-from counterclaim.models.hf import open_hf
-from counterclaim.models.hf.fingerprint import hash_of_text
-from counterclaim.models.hf.model import HfModel
+from counterclaim.lab.models.hf import open_hf
+from counterclaim.lab.models.hf.fingerprint import hash_of_text
+from counterclaim.lab.models.hf.model import HfModel
 from counterclaim.records import Decode, Message
 from counterclaim.registry import Ask, ModelSpec, Runtime
 

@@ -16,11 +16,11 @@ import torch
 
 import hf_models
 from counterclaim.errors import ModelError
-from counterclaim.models import open_model
-from counterclaim.models.hf import open_hf
-from counterclaim.models.hf.batching import Footprint, plan
-from counterclaim.models.hf.devices import is_out_of_memory
-from counterclaim.models.hf.model import HfModel
+from counterclaim.lab.models import open_model
+from counterclaim.lab.models.hf import open_hf
+from counterclaim.lab.models.hf.batching import Footprint, plan
+from counterclaim.lab.models.hf.devices import is_out_of_memory
+from counterclaim.lab.models.hf.model import HfModel
 from counterclaim.records import Decode, FinishReason, Message, Provenance, Response
 from counterclaim.registry import Answer, Ask, ModelSpec, Runtime
 
@@ -388,7 +388,7 @@ def test_missing_kernels_of_hybrid_models_are_told_in_one_line(
 
     model = open_hf(ModelSpec(str(folders("qwen3_5"))), Runtime(device="cpu"))
     hub_kernels.logger.warning_once.cache_clear()
-    from counterclaim.models.hf import loading
+    from counterclaim.lab.models.hf import loading
 
     loading._ONE_LINE_ON_KERNELS._said = False
     answers(model, asks(2), GREEDY)  # type: ignore[arg-type]

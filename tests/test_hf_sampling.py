@@ -15,8 +15,8 @@ from scipy import stats
 from torch import Tensor
 from transformers import LogitsProcessorList, TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
-from counterclaim.models.hf import sampling
-from counterclaim.models.hf.sampling import PresencePenalty, draw, row_key
+from counterclaim.lab.models.hf import sampling
+from counterclaim.lab.models.hf.sampling import PresencePenalty, draw, row_key
 
 torch.set_num_threads(1)
 

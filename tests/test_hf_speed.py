@@ -6,8 +6,8 @@ import math
 
 import torch
 
-from counterclaim.models.hf.edit_speed import edit_duels
-from counterclaim.models.hf.speed import generation_duels
+from benchmarks.edits import edit_duels
+from benchmarks.generation import generation_duels
 
 torch.set_num_threads(1)
 

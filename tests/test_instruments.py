@@ -11,16 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from counterclaim import instruments
 from counterclaim.errors import InputError, ModelError
 from counterclaim.importers.instruments import instrument as imported_name
-from counterclaim.instruments import dispositions, full_name, load, load_rubric, run_cards
-from counterclaim.instruments.asking import Choice, Form, Scale, ask, listed_options, material_of, reorder
-from counterclaim.instruments.reading import card, item_of
-from counterclaim.instruments.rubric import AXES as RUBRIC_AXES
+from counterclaim.lab import scorers as instruments
+from counterclaim.lab.scorers import dispositions, full_name, load, load_rubric, run_cards
+from counterclaim.lab.scorers.asking import Choice, Form, Scale, ask, listed_options, material_of, reorder
+from counterclaim.lab.scorers.reading import card, item_of
+from counterclaim.lab.scorers.rubric import AXES as RUBRIC_AXES
 from counterclaim.records import LABELS, FinishReason, Json, Message, Prompt, Response
 from counterclaim.registry import Instrument, Item, Reading, Tools
-from counterclaim.worlds.judges import KNOWN, PlantedJudge
+from counterclaim.testing.worlds.judges import KNOWN, PlantedJudge
 
 ALL = load()
 JUDGE = Tools(judge=PlantedJudge("judge"))

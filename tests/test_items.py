@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 
 from conftest import arm_of, bits, counts_only, evidence_of, two_arms
-from counterclaim.items import paired_items
+from counterclaim.audit.items import paired_items
 
 
 def test_binary_outcomes_are_named() -> None:

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from counterclaim.errors import InputError
-from counterclaim.store import Journal
+from counterclaim.folder import Journal
 
 
 def test_rows_come_back_in_order(tmp_path: Path) -> None:

@@ -7,16 +7,16 @@ from functools import cache
 
 import pytest
 
+from counterclaim.audit.evidence import Evidence
 from counterclaim.checks.judging import judge_cards
-from counterclaim.evidence import Evidence
-from counterclaim.instruments import Report, full_name, load, validate
-from counterclaim.instruments.asking import Choice
-from counterclaim.instruments.judged import judged
-from counterclaim.instruments.reading import card
-from counterclaim.instruments.validation import KINDS, REPEATS, agrees, orders, reword
+from counterclaim.lab.scorers import Report, full_name, load, validate
+from counterclaim.lab.scorers.asking import Choice
+from counterclaim.lab.scorers.judged import judged
+from counterclaim.lab.scorers.reading import card
+from counterclaim.lab.scorers.validation import KINDS, REPEATS, agrees, orders, reword
 from counterclaim.records import Claim, Json, Message, Outcome
 from counterclaim.registry import Instrument
-from counterclaim.worlds.judges import JUDGES, PlantedJudge
+from counterclaim.testing.worlds.judges import JUDGES, PlantedJudge
 
 ASKING = [made for made in load().values() if "judge" in made.needs and "sandbox" not in made.needs]
 BAD = [name for name in JUDGES if name != "judge"]

@@ -9,15 +9,15 @@ from typing import Any
 
 import pytest
 
+from counterclaim.audit.evidence import Evidence
 from counterclaim.errors import InputError, SandboxError
-from counterclaim.evidence import Evidence
 from counterclaim.importers import FORMATS, Imported, load
-from counterclaim.instruments import load as load_instruments
-from counterclaim.kit import Problem, check_conformance, importer_conformance, instrument_conformance, run
+from counterclaim.lab.scorers import load as load_instruments
 from counterclaim.records import FinishReason, Outcome, Provenance
 from counterclaim.registry import Check, Finding, Instrument, Item, Reading, Tools
 from counterclaim.registry import checks as registered
-from counterclaim.worlds.judges import PlantedJudge
+from counterclaim.testing.kit import Problem, check_conformance, importer_conformance, instrument_conformance, run
+from counterclaim.testing.worlds.judges import PlantedJudge
 from fixtures import make
 
 CHECKS = {check.name: check for check in registered()}

@@ -12,12 +12,13 @@ from typing import Any
 import pytest
 import torch
 
-from counterclaim import kit, operators
 from counterclaim.errors import ModelError
-from counterclaim.kit import operator_conformance
-from counterclaim.models import tiny
+from counterclaim.lab import operators
+from counterclaim.lab.models import tiny
 from counterclaim.records import Json
 from counterclaim.registry import Fitting, Model, Operator
+from counterclaim.testing import kit
+from counterclaim.testing.kit import operator_conformance
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -3,8 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from counterclaim.errors import InputError
-from counterclaim.metrics import (
+from counterclaim.audit.metrics import (
     METRICS,
     assertion_asymmetry,
     available,
@@ -17,6 +16,7 @@ from counterclaim.metrics import (
     recovery_rate,
     resolve,
 )
+from counterclaim.errors import InputError
 
 AXES = {"correct", "delivery", "revised", "coverage", "score.verifier", "score.helpfulness", "label.language"}
 

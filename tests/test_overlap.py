@@ -8,7 +8,7 @@ import random
 import pytest
 
 from counterclaim.errors import RecordError
-from counterclaim.overlap import OverlapReport, scan, told_apart
+from counterclaim.text.overlap import OverlapReport, scan, told_apart
 
 TOPICS = 8
 
@@ -167,7 +167,7 @@ def test_batches_do_not_change_the_result(monkeypatch: pytest.MonkeyPatch) -> No
     rows = clean_rows(200, seed=12) + list(texts.values())[:10]
     whole = scan(texts, rows)
     seen: list[int] = []
-    monkeypatch.setattr("counterclaim.overlap._BATCH_CHARS", 3000)
+    monkeypatch.setattr("counterclaim.text.overlap._BATCH_CHARS", 3000)
     assert scan(texts, rows, progress=seen.append) == whole
     assert len(seen) > 5
     assert seen[-1] == len(rows)

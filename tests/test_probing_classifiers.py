@@ -12,8 +12,8 @@ from scipy.optimize import check_grad
 
 from counterclaim import stats
 from counterclaim.errors import InputError
-from counterclaim.probing import classifiers
-from counterclaim.probing.classifiers import classifier, cross_decisions_with
+from counterclaim.lab.probing import classifiers
+from counterclaim.lab.probing.classifiers import classifier, cross_decisions_with
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]

@@ -9,8 +9,8 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from counterclaim import InputError
-from counterclaim.probing.crossval import Bools, Floats, Ints, blocked_splits, cross_validate, fold_auc
-from counterclaim.probing.taxonomy import within_fresh
+from counterclaim.lab.probing.crossval import Bools, Floats, Ints, blocked_splits, cross_validate, fold_auc
+from counterclaim.lab.probing.taxonomy import within_fresh
 
 
 def noise(n: int, d: int, seed: int = 0) -> Floats:

@@ -13,8 +13,8 @@ import pytest
 
 from counterclaim import InputError
 from counterclaim.errors import HostileInputError
-from counterclaim.probing.features import Features, load_features, same_model
-from counterclaim.probing.labels import Labels, joined, load_labels, scored
+from counterclaim.lab.probing.features import Features, load_features, same_model
+from counterclaim.lab.probing.labels import Labels, joined, load_labels, scored
 
 X = np.arange(12, dtype=np.float32).reshape(4, 3)
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from counterclaim import InputError
-from counterclaim.probing.gates import SWEEP, choose_threshold, gate, peek, shuffled_p
+from counterclaim.lab.probing.gates import SWEEP, choose_threshold, gate, peek, shuffled_p
 
 
 def brute(p: np.ndarray, right: np.ndarray, keep: float) -> tuple[float, float]:

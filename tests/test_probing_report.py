@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from counterclaim import InputError, stats
-from counterclaim.probing.features import Features
-from counterclaim.probing.labels import Labels
-from counterclaim.probing.report import probe_report
+from counterclaim.lab.probing.features import Features
+from counterclaim.lab.probing.labels import Labels
+from counterclaim.lab.probing.report import probe_report
 
 FAST: dict[str, Any] = {"splits": 3, "permutations": 40, "C": (1.0,)}
 

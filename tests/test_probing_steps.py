@@ -12,10 +12,10 @@ import pytest
 from conftest import two_arms
 from counterclaim.checks.probes import fresh, layers
 from counterclaim.errors import InputError
-from counterclaim.probing import gates, steps
-from counterclaim.probing.steps import Subject, five_steps
+from counterclaim.lab.config import Bars, ProbePlan
+from counterclaim.lab.probing import gates, steps
+from counterclaim.lab.probing.steps import Subject, five_steps
 from counterclaim.records import Estimate, Outcome
-from counterclaim.spec import Bars, ProbePlan
 from planted_probes import HEDGED, PLAN, RIGHT, planted, put_through
 
 FAR = 2.2

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from counterclaim import stats
-from counterclaim.probing.taxonomy import agreement, passes, taxonomy, within_fresh
-from counterclaim.probing.twosample import c2st
+from counterclaim.lab.probing.taxonomy import agreement, passes, taxonomy, within_fresh
+from counterclaim.lab.probing.twosample import c2st
 from counterclaim.records import Estimate
 
 HALF = np.arange(400) % 2 == 0

@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from counterclaim.errors import HostileInputError, InputError
-from counterclaim.promptsets import load, rows, save
+from counterclaim.folder import write_lines
+from counterclaim.lab.prompts import load, rows, save
 from counterclaim.records import Json, Message, Prompt, prompt_id
-from counterclaim.store import write_lines
 
 HUMAN_EVAL = {
     "task_id": "Sample/0",

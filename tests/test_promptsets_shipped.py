@@ -14,11 +14,11 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
-from counterclaim import promptsets
 from counterclaim.errors import InputError
-from counterclaim.instruments.oracles import read_exact
-from counterclaim.overlap import scan
+from counterclaim.lab import prompts as promptsets
+from counterclaim.lab.scorers.oracles import read_exact
 from counterclaim.records import Prompt, prompt_id
+from counterclaim.text.overlap import scan
 
 DATA = Path(promptsets.__file__).parent / "data"
 CONTENT = ("cooking", "mcas", "recovery")

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from counterclaim import promptsets
-from counterclaim.sandbox import Execution, Limits, Pool, Program, available
+from counterclaim.lab import prompts as promptsets
+from counterclaim.lab.sandbox import Execution, Limits, Pool, Program, available
 
 FILE = Path(promptsets.__file__).parent / "data" / "python.jsonl"
 PROBLEMS: list[dict[str, Any]] = [json.loads(line) for line in FILE.read_text(encoding="utf-8").splitlines()]

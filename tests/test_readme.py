@@ -18,16 +18,16 @@ from pydantic import BaseModel
 
 from counterclaim.cli import app
 from counterclaim.cli.show import EXIT
-from counterclaim.experiment import choose_prompts
-from counterclaim.instruments import load_rubric, validate
-from counterclaim.instruments.asking import material_of
+from counterclaim.lab.config import load_series, load_study
+from counterclaim.lab.config.pipeline import _pipeline_schema
+from counterclaim.lab.config.study import _study_schema
+from counterclaim.lab.config.suite import _schema as _series_schema
+from counterclaim.lab.experiment import choose_prompts
+from counterclaim.lab.scorers import load_rubric, validate
+from counterclaim.lab.scorers.asking import material_of
+from counterclaim.lab.suite import find
 from counterclaim.records import Json, Message, VerdictOutcome
 from counterclaim.registry import Instrument
-from counterclaim.series import find
-from counterclaim.spec import load_series, load_study
-from counterclaim.spec._pipeline import _pipeline_schema
-from counterclaim.spec._series import _schema as _series_schema
-from counterclaim.spec._study import _study_schema
 from test_instruments_delivery import LEFT_ALONE, MENDED_ON, confusion
 
 ROOT = Path(__file__).resolve().parent.parent

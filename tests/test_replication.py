@@ -13,14 +13,12 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from counterclaim import replication, stats
+from counterclaim import stats
 from counterclaim.cli import app
+from counterclaim.config import Written, decimals_of, rounds_to
 from counterclaim.errors import InputError
-from counterclaim.records import Json
-from counterclaim.replication import Line, judge, paper, read_artifacts, replicate
-from counterclaim.replication.artifacts import recompute
-from counterclaim.replication.judging import _correlations, _counts_behind, _cv_noise, _influences
-from counterclaim.spec import (
+from counterclaim.lab import replicate as replication
+from counterclaim.lab.config import (
     Direction,
     Numbers,
     Reported,
@@ -33,15 +31,16 @@ from counterclaim.spec import (
     ReportedFiltering,
     ReportedLargestD,
     ReportedMeans,
-    Written,
-    decimals_of,
     load_reported,
     load_study,
-    rounds_to,
 )
-from counterclaim.spec._reported import KINDS
+from counterclaim.lab.config.reported import KINDS
+from counterclaim.lab.replicate import Line, judge, paper, read_artifacts, replicate
+from counterclaim.lab.replicate.artifacts import recompute
+from counterclaim.lab.replicate.judging import _correlations, _counts_behind, _cv_noise, _influences
+from counterclaim.lab.run import shipped
+from counterclaim.records import Json
 from counterclaim.stats.heads import InSampleD, LargestD
-from counterclaim.study import shipped
 
 
 def claim(numbers: Numbers, direction: Direction = "increase", margin: float = 0.05) -> Reported:
@@ -203,7 +202,7 @@ def test_the_range_of_correlations_is_that_of_all_pairings() -> None:
 
 
 def test_influences_are_those_of_the_asymmetry() -> None:
-    from counterclaim.metrics import assertion_asymmetry
+    from counterclaim.audit.metrics import assertion_asymmetry
 
     cells = np.array([50.0, 8.0, 30.0, 12.0])
     whole = float(assertion_asymmetry(cells))

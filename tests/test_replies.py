@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from counterclaim.errors import InputError
-from counterclaim.store import Replies, reply_key
+from counterclaim.folder import Replies, reply_key
 
 
 @pytest.fixture

@@ -16,16 +16,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import hostile_programs
-from counterclaim import metrics
+from counterclaim.audit import metrics
 from counterclaim.errors import InputError, RegistryError
-from counterclaim.instruments.recovery import FOLLOW_UP
-from counterclaim.kit import reward_conformance
-from counterclaim.operators import rewards as built_in
-from counterclaim.operators.rewards import CHALLENGE, ORDERED, OUTCOME, Scorer, conversations
+from counterclaim.lab.operators import rewards as built_in
+from counterclaim.lab.operators.rewards import CHALLENGE, ORDERED, OUTCOME, Scorer, conversations
+from counterclaim.lab.sandbox import available
+from counterclaim.lab.scorers.recovery import FOLLOW_UP
 from counterclaim.records import FinishReason, Message, Prompt
 from counterclaim.registry import Answer, Item, Reward, Tools, instruments, reward, reward_named, rewards
 from counterclaim.registry import _rewards as registry
-from counterclaim.sandbox import available
+from counterclaim.testing.kit import reward_conformance
 
 needs_sandbox = pytest.mark.skipif(available() is not None, reason=str(available()))
 

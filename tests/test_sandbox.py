@@ -18,10 +18,10 @@ from typing import Any
 
 import pytest
 
+from benchmarks.sandbox import execution_duels
 from counterclaim.errors import SandboxError
-from counterclaim.sandbox import Limits, Pool, Program, available, bubblewrap, seccomp
-from counterclaim.sandbox.inside.wire import NotPlain, Peer, Remote, WireError
-from counterclaim.sandbox.speed import execution_duels
+from counterclaim.lab.sandbox import Limits, Pool, Program, available, bubblewrap, seccomp
+from counterclaim.lab.sandbox.inside.wire import NotPlain, Peer, Remote, WireError
 
 RIGHT = Program("def add(a, b):\n    return a + b\n", "assert add(1, 2) == 3")
 

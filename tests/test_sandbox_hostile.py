@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import hostile_programs
-from counterclaim.sandbox import Execution, Limits, Pool, Program, available
+from counterclaim.lab.sandbox import Execution, Limits, Pool, Program, available
 
 LIMITS = Limits(wall_s=1.0, cpu_s=1.0, memory_mb=256, tmp_mb=8, file_mb=4)
 

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from counterclaim import sandbox, scoring
 from counterclaim.errors import BudgetSpent, InputError, RegistryError, SandboxError
+from counterclaim.folder import Journal
+from counterclaim.lab import sandbox
+from counterclaim.lab.scorers import scoring
+from counterclaim.lab.scorers.scoring import Bench, Chosen, ScoreTally
 from counterclaim.records import Decode, FinishReason, ModelRef, Prompt, Provenance, Response, Score, score_from_json
 from counterclaim.registry import Card, Instrument, Item, Range, Reading, Tools
-from counterclaim.scoring import Bench, Chosen, ScoreTally
-from counterclaim.store import Journal
 
 PROMPTS = [Prompt.of_text(f"Question {i}?", gold={"answer": "yes"}) for i in range(30)]
 BY_ID = {prompt.id: prompt for prompt in PROMPTS}
@@ -190,7 +191,7 @@ def test_what_is_scored_already_needs_no_sandbox_no_judge_and_no_cards(
     def broken(item: Item, tools: Tools) -> list[Reading]:
         raise AssertionError("nothing is left to read")
 
-    monkeypatch.setattr("counterclaim.sandbox.pool.available", lambda: "bubblewrap is missing; install it")
+    monkeypatch.setattr("counterclaim.lab.sandbox.pool.available", lambda: "bubblewrap is missing; install it")
     programs = chosen(instrument(broken, needs=["sandbox"]))
     known = [Score(r.prompt_id, r.arm, r.sample, programs.name, "correct", 1.0) for r in ANSWERS]
     assert scores(tmp_path, programs, known=known) == known

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from counterclaim import Outcome
+from counterclaim.audit.intake import Options, Wanted, evidence_of, import_study
 from counterclaim.checks.arms import identity
-from counterclaim.intake import Options, Wanted, evidence_of, import_study
-from counterclaim.overlap import OverlapReport, PromptOverlap
+from counterclaim.text.overlap import OverlapReport, PromptOverlap
 
 from conftest import question  # isort: skip
 

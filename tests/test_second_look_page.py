@@ -18,8 +18,8 @@ import pytest
 
 from counterclaim.cli import app
 from counterclaim.cli.show import EXIT
-from counterclaim.spec import load_study
-from counterclaim.study import shipped
+from counterclaim.lab.config import load_study
+from counterclaim.lab.run import shipped
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = (ROOT / "docs" / "second-look.md").read_text(encoding="utf-8")

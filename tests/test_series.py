@@ -16,15 +16,17 @@ from typing import Any
 
 import pytest
 
-from counterclaim import series, store, study
+from counterclaim import folder as store
 from counterclaim.errors import CounterclaimError, InputError, ModelError
-from counterclaim.experiment import Watchers
+from counterclaim.lab import suite as series
+from counterclaim.lab.config import Series, is_series, load_series, load_study
+from counterclaim.lab.experiment import Watchers
+from counterclaim.lab.run import run_study
+from counterclaim.lab.suite.chapter import run_chapter
+from counterclaim.lab.suite.page import believed_by, render_series, summary
+from counterclaim.lab.suite.running import FAILED, Task, run_tasks
+from counterclaim.lab.suite.whole import _tasks
 from counterclaim.records import VerdictOutcome
-from counterclaim.report import believed_by, render_series, summary
-from counterclaim.series.chapter import run_chapter
-from counterclaim.series.running import FAILED, Task, run_tasks
-from counterclaim.series.whole import _tasks
-from counterclaim.spec import Series, is_series, load_series, load_study
 
 STUDY = """\
 model = "world:WORLD/control"
@@ -157,7 +159,7 @@ def test_a_picture_that_nothing_draws_is_refused_before_any_study_is_begun(
 
 
 def test_every_series_that_ships_can_be_read_and_its_studies_can_be_run() -> None:
-    from counterclaim import experiment
+    from counterclaim.lab import experiment
 
     assert "three-arcs" in series.shipped()
     for file, about in series.shipped().values():
@@ -253,7 +255,7 @@ def test_two_jobs_run_beside_each_other(tmp_path: Path) -> None:
 
 
 def test_models_are_made_once_and_before_the_studies_that_open_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    from counterclaim.models import tiny
+    from counterclaim.lab.models import tiny
 
     monkeypatch.setattr(tiny, "is_trained", lambda name: name == "llama")
     tasks = {task.name: task for task in _tasks(load_series(series.find(Path("three-arcs"))), Path("runs"), False)}
@@ -277,7 +279,7 @@ def test_each_study_is_judged_as_by_itself(told: tuple[Series, Path, dict[str, A
     read, folder, found = told
     assert found["chapters"][0]["verdict"] == "SUPPORTED"
     assert all(chapter["as_expected"] for chapter in found["chapters"])
-    alone = study.run(read.chapters[0].plan, tmp_path / "alone")
+    alone = run_study(read.chapters[0].plan, tmp_path / "alone")
     held = json.loads((folder / "clean" / "verdict.json").read_text())
     assert {**held, "status_because": ""} == {**alone.verdict, "status_because": ""}  # which tells the time
     assert json.loads((folder / "series.json").read_text()) == found
@@ -419,7 +421,7 @@ def test_two_do_not_work_in_one_folder_at_once(tmp_path: Path) -> None:
 def test_what_is_not_installed_is_said_before_any_study_is_begun(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from counterclaim.operators import tune
+    from counterclaim.lab.operators import tune
 
     monkeypatch.setattr(tune.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ModelError, match=re.escape("pip install 'counterclaim[train]'")):
@@ -436,7 +438,7 @@ def test_what_the_others_found_is_kept_whatever_breaks_one(
             raise error
         return run_chapter(chapter, *rest, **more)
 
-    monkeypatch.setattr("counterclaim.series.whole.run_chapter", work)
+    monkeypatch.setattr("counterclaim.lab.suite.whole.run_chapter", work)
     read = load_series(series_file(tmp_path, SERIES.replace('expected = ["REFUTED", "INCONCLUSIVE"]\n', "")))
     with pytest.raises(ZeroDivisionError) if isinstance(error, ZeroDivisionError) else nullcontext():
         series.run_series(read, tmp_path / "run", silent, jobs=1)

@@ -14,17 +14,17 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from benchmarks.endpoint import endpoint_duel
 from counterclaim.errors import InputError, ModelError
-from counterclaim.models import open_model
-from counterclaim.models.endpoint import EndpointModel
-from counterclaim.models.tiny import domain
+from counterclaim.lab.models import open_model
+from counterclaim.lab.models.endpoint import EndpointModel
+from counterclaim.lab.models.tiny import domain
 from counterclaim.records import Decode, FinishReason, Message, ModelRef
 from counterclaim.registry import Answer, Ask, Model, ModelSpec, Runtime
-from counterclaim.server import Fault, Server, serve
-from counterclaim.server.faults import Schedule
-from counterclaim.server.models import serve_models
-from counterclaim.server.speed import endpoint_duel
-from counterclaim.worlds.teachers import CHARACTERS, PREFIX
+from counterclaim.testing.server import Fault, Server, serve
+from counterclaim.testing.server.faults import Schedule
+from counterclaim.testing.server.models import serve_models
+from counterclaim.testing.worlds.teachers import CHARACTERS, PREFIX
 
 CHAT = "/v1/chat/completions"
 HELLO: dict[str, Any] = {"model": "local", "messages": [{"role": "user", "content": "Hello?"}]}
@@ -346,7 +346,7 @@ def test_models_are_opened_when_they_are_first_asked(monkeypatch: pytest.MonkeyP
         opened.append(spec.name)
         return open_model(spec, runtime)
 
-    monkeypatch.setattr("counterclaim.server.models.open_model", opening)
+    monkeypatch.setattr("counterclaim.testing.server.models.open_model", opening)
     names = ["character:copier", "character:eager", "character:nobody"]
     with serve_models(names, 0, (), 0.0, when_asked=True) as server:
         assert opened == []

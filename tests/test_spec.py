@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from conftest import table_rows, write_rows
-from counterclaim import intake, spec
+from counterclaim import config as spec
+from counterclaim.audit import intake
 from counterclaim.errors import InputError
 from counterclaim.records import Claim, Guard
 

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from conftest import arm_of, bits, evidence_of
-from counterclaim import store
+from counterclaim import folder as store
 from counterclaim.errors import InputError
-from counterclaim.store import Records
+from counterclaim.folder import Records
 
 
 def records(study_hash: str = "h", **change: Any) -> Records:

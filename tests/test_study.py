@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 
 from conftest import question, table_rows, write_rows
-from counterclaim import intake, registry, store, study
-from counterclaim.effect import ArmCounts, Counts
+from counterclaim import audit, registry
+from counterclaim import folder as store
+from counterclaim.audit import intake
+from counterclaim.audit.effect import ArmCounts, Counts
+from counterclaim.audit.intake import Options, Wanted
 from counterclaim.errors import InputError
-from counterclaim.intake import Options, Wanted
 from counterclaim.records import Guard, Outcome
 
 
@@ -51,7 +53,7 @@ def test_several_files_of_an_arm_are_its_seeds(tmp_path: Path) -> None:
     assert len({r.key for r in records.responses}) == 180
     assert evidence.effect.n_paired == 60
     assert evidence.effect.treated.estimate == pytest.approx(0.75)
-    verdict = study.judge(records).verdict
+    verdict = audit.judge(records).verdict
     assert check(verdict, "seeds")["required"] is True
     assert check(verdict, "seeds")["outcome"] == "PASS"
 
@@ -59,7 +61,7 @@ def test_several_files_of_an_arm_are_its_seeds(tmp_path: Path) -> None:
 def test_other_arms_reach_their_checks(tmp_path: Path) -> None:
     files = two_files(tmp_path)
     files["placebo"] = [arm_file(tmp_path, "placebo", lambda i: int(i % 10 < 8))]
-    verdict = study.judge(intake.import_study(files, Wanted(metric="accuracy"), Options())).verdict
+    verdict = audit.judge(intake.import_study(files, Wanted(metric="accuracy"), Options())).verdict
     assert check(verdict, "placebo")["outcome"] == "FAIL"
     assert verdict["verdict"] == "INCONCLUSIVE"
 
@@ -72,7 +74,7 @@ def test_training_data_and_cards_are_asked_for_once_given(tmp_path: Path) -> Non
         two_files(tmp_path), Wanted(metric="accuracy"), Options(), train_data=train, cards=cards
     )
     assert len(records.extras["train_sample"]) == 30
-    verdict = study.judge(records).verdict
+    verdict = audit.judge(records).verdict
     assert verdict["verdict"] == "INVALID"
     assert {"contamination", "judge-cards"} <= set(verdict["decided_by"])
 
@@ -129,7 +131,7 @@ def test_a_plugged_in_check_can_be_required(tmp_path: Path, monkeypatch: pytest.
 
     monkeypatch.setattr(intake, "load_plugins", plug_in)
     records = intake.import_study(two_files(tmp_path), Wanted(metric="accuracy", required=("house-style",)), Options())
-    verdict = study.judge(records).verdict
+    verdict = audit.judge(records).verdict
     assert verdict["decided_by"] == ["house-style"]
     assert verdict["verdict"] == "INVALID"
 
@@ -148,9 +150,9 @@ def test_counts_know_nothing_but_their_target(tmp_path: Path) -> None:
 
 def test_judging_is_a_pure_function_of_the_records(tmp_path: Path) -> None:
     records = intake.import_study(two_files(tmp_path), Wanted(metric="accuracy"), Options())
-    judged = study.judge(records)
-    study.write(tmp_path / "run", records, judged)
-    again = study.judge(store.read_run(tmp_path / "run"))
+    judged = audit.judge(records)
+    audit.write(tmp_path / "run", records, judged)
+    again = audit.judge(store.read_run(tmp_path / "run"))
     assert again.files() == judged.files()
     assert again.verdict == json.loads(judged.files()["verdict.json"])
 
@@ -159,19 +161,19 @@ def test_training_survives_a_check_of_the_run_folder_and_is_not_asked_for(tmp_pa
     records = intake.import_study(two_files(tmp_path), Wanted(metric="accuracy"), Options())
     log = {"step": [1, 2], "loss": [2.0, 1.0]}
     records.extras["training"] = [{"arm": "treated", "seed": 7, "stages": [{"method": "sft", "steps": 2, "log": log}]}]
-    study.write(tmp_path / "run", records, study.judge(records))
+    audit.write(tmp_path / "run", records, audit.judge(records))
     pages = [(tmp_path / "run" / name).read_text() for name in ("report.html", "report.md")]
     assert 'id="h-training"' in pages[0]
     assert "### Training" in pages[1]
-    study.check(tmp_path / "run")
-    study.report(tmp_path / "run")
+    audit.check(tmp_path / "run")
+    audit.report(tmp_path / "run")
     assert [(tmp_path / "run" / name).read_text() for name in ("report.html", "report.md")] == pages
     assert store.read_run(tmp_path / "run").extras["training"][0]["seed"] == 7
 
 
 def test_the_example_is_invalid_although_a_naive_test_is_taken_in() -> None:
-    files, wanted = study.example(Wanted())
-    verdict = study.judge(intake.import_study(files, wanted, Options())).verdict
+    files, wanted = audit.example(Wanted())
+    verdict = audit.judge(intake.import_study(files, wanted, Options())).verdict
     assert verdict["effect"]["p"] is not None
     assert verdict["effect"]["p"] < 0.05
     assert verdict["verdict"] == "INVALID"

@@ -13,12 +13,13 @@ import pytest
 
 import hf_models
 from conftest import write_rows
-from counterclaim import study
 from counterclaim.errors import InputError, ModelError
-from counterclaim.experiment import Watchers, outline
+from counterclaim.folder import read_run
+from counterclaim.lab.config import change_json, load_study
+from counterclaim.lab.experiment import Watchers, outline
+from counterclaim.lab.run import run_study
 from counterclaim.records import Response
-from counterclaim.spec import change_json, change_told, load_study
-from counterclaim.store import read_run
+from counterclaim.report.changes import describe_change
 
 HEAD = """\
 model = "model"
@@ -92,13 +93,13 @@ def load(home: Path, treatment: str, head: str = HEAD) -> Any:
 
 @pytest.fixture(scope="module")
 def tempered(home: Path) -> Path:
-    study.run(load(home, TEMPER), home / "tempered")
+    run_study(load(home, TEMPER), home / "tempered")
     return home / "tempered"
 
 
 @pytest.fixture(scope="module")
 def gated(home: Path) -> Path:
-    study.run(load(home, SIDECAR), home / "gated")
+    run_study(load(home, SIDECAR), home / "gated")
     return home / "gated"
 
 
@@ -132,7 +133,7 @@ def test_a_sweep_holds_every_scale_and_a_placebo(tempered: Path) -> None:
 
 def test_rows_of_a_sweep_are_what_each_arm_says_alone(home: Path, tempered: Path) -> None:
     alone = TEMPER.replace("scales = [1.0, 0.5]\nplacebo = true\n", "")
-    study.run(load(home, alone), home / "alone")
+    run_study(load(home, alone), home / "alone")
     said = texts(home / "alone")
     assert set(said) == {("control", ""), ("treated", "")}
     for key, rows in said.items():
@@ -172,7 +173,7 @@ def test_run_again_the_bytes_are_the_same_and_nothing_is_fitted(
     folder: Path = request.getfixturevalue(run)
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     said: list[str] = []
-    study.run(load(home, treatment), folder, Watchers(part=lambda doing, done, total: said.append(doing)))
+    run_study(load(home, treatment), folder, Watchers(part=lambda doing, done, total: said.append(doing)))
     assert not [doing for doing in said if doing.startswith("fitting")]
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
 
@@ -180,7 +181,7 @@ def test_run_again_the_bytes_are_the_same_and_nothing_is_fitted(
 def test_a_finished_run_needs_its_fits_no_more(home: Path, tempered: Path, tmp_path: Path) -> None:
     copy = tmp_path / "run"
     shutil.copytree(tempered, copy, ignore=shutil.ignore_patterns("fits", "own"))
-    study.run(load(home, TEMPER), copy, Watchers())
+    run_study(load(home, TEMPER), copy, Watchers())
     assert not (copy / "fits").exists()
     assert not (copy / "own").exists()
     for name in RECORDS:
@@ -200,16 +201,16 @@ def test_killed_it_goes_on_and_ends_with_the_same_records(at: str, home: Path, t
     plan = load(home, TEMPER)
     plan = replace(plan, runtime=replace(plan.runtime, batch_size=4))
     whole = tmp_path / "whole"
-    study.run(plan, whole)
+    run_study(plan, whole)
     with pytest.raises(Killed):
-        study.run(plan, tmp_path / "run", Watchers(part=kill_in_part, answers=kill_in_answers))
-    study.run(plan, tmp_path / "run")
+        run_study(plan, tmp_path / "run", Watchers(part=kill_in_part, answers=kill_in_answers))
+    run_study(plan, tmp_path / "run")
     for name in RECORDS[:3]:
         assert (tmp_path / "run" / name).read_bytes() == (whole / name).read_bytes(), name
 
 
 def test_random_directions_differ_by_seed_and_the_fitted_one_does_not(home: Path) -> None:
-    study.run(load(home, STEER), home / "steered")
+    run_study(load(home, STEER), home / "steered")
     said = texts(home / "steered")
     assert said["do-nothing", ""] == said["control", ""]
     assert said["treated", "1"] == said["treated", "2"] != said["control", ""]
@@ -258,7 +259,7 @@ def test_a_careful_sidecar_asks_again(home: Path) -> None:
     text = SIDECAR.replace('says = "Perhaps: "\n', 'action = "careful"\nsays = "Are you sure?"\n').replace(
         "doses = [0, 0.1]\n", ""
     )
-    study.run(load(home, text.replace("placebo = true\nseeds = [1, 2]\n", "")), home / "careful")
+    run_study(load(home, text.replace("placebo = true\nseeds = [1, 2]\n", "")), home / "careful")
     said = texts(home / "careful")
     asked = {prompt for prompt, text in said["treated", ""].items() if text != said["control", ""][prompt]}
     assert asked
@@ -270,7 +271,7 @@ def test_answers_that_cannot_be_asked_for_again_are_errors_and_the_others_stand(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As where the second conversation is longer than the model's context."""
-    from counterclaim.models.hf.model import HfModel
+    from counterclaim.lab.models.hf.model import HfModel
 
     answer = HfModel.answer
 
@@ -281,7 +282,7 @@ def test_answers_that_cannot_be_asked_for_again_are_errors_and_the_others_stand(
 
     monkeypatch.setattr(HfModel, "answer", refuses)
     text = SIDECAR.partition("says = ")[0] + 'action = "careful"\n'
-    study.run(load(home, text), tmp_path / "run")
+    run_study(load(home, text), tmp_path / "run")
     told = answers(tmp_path / "run")
     failed = {prompt for prompt, each in told["treated", ""].items() if each.error is not None}
     assert failed
@@ -309,16 +310,16 @@ def test_what_cannot_be_fitted_is_said_with_its_numbers(
     treatment: str, problem: str, home: Path, tmp_path: Path
 ) -> None:
     with pytest.raises((InputError, ModelError)) as refused:
-        study.run(load(home, treatment), tmp_path / "run")
+        run_study(load(home, treatment), tmp_path / "run")
     assert problem in str(refused.value)
 
 
 def test_answers_that_are_filed_under_another_axis_are_learnt_from_anew(home: Path, tmp_path: Path) -> None:
     alone = TEMPER.replace("scales = [1.0, 0.5]\nplacebo = true\n", "")
-    study.run(load(home, alone), tmp_path / "run")
+    run_study(load(home, alone), tmp_path / "run")
     renamed = [text.replace("score.n_words", "score.words") for text in (alone, HEAD)]
     head = renamed[1].replace('"length"', '"length:score.n_words=score.words"')
-    study.run(load(home, renamed[0], head), tmp_path / "run", overwrite=True)
+    run_study(load(home, renamed[0], head), tmp_path / "run", overwrite=True)
     (own,) = (tmp_path / "run" / "own").iterdir()
     assert {made.axis for made in read_run(own).scores} == {"score.words"}
 
@@ -333,7 +334,7 @@ PIPELINE = '\n[pipeline]\nlayers = [1]\naverages = [1, 2, 3]\nsplits = 2\npermut
 def stepped(home: Path) -> Path:
     """A run whose probe reads layer 1 of 2, and was put to a model of 4 layers."""
     hf_models.save(home / "second", "gemma4")
-    study.run(load(home, of_layer(1, home)), home / "stepped")
+    run_study(load(home, of_layer(1, home)), home / "stepped")
     return home / "stepped"
 
 
@@ -349,7 +350,7 @@ def test_the_second_model_is_read_at_the_depth_of_the_first_whatever_else_is_tri
 
 
 def test_means_of_more_layers_than_there_are_up_to_the_probes_are_left_out(home: Path, stepped: Path) -> None:
-    study.run(load(home, of_layer(0, home).replace("layers = [1]\n", "")), home / "lowest")
+    run_study(load(home, of_layer(0, home).replace("layers = [1]\n", "")), home / "lowest")
     steps = read_run(home / "lowest").extras["probing"]["steps"]
     assert {row["average"] for row in steps[3]["rows"]} == {1}
     assert [row["layer"] for row in steps[4]["rows"]] == [0]
@@ -358,9 +359,9 @@ def test_means_of_more_layers_than_there_are_up_to_the_probes_are_left_out(home:
 def test_intervals_of_another_level_are_not_those_of_an_earlier_run(home: Path, stepped: Path) -> None:
     before = read_run(stepped).extras["probing"]
     plan = load(home, of_layer(1, home))
-    study.run(plan, stepped)
+    run_study(plan, stepped)
     assert read_run(stepped).extras["probing"] == before
-    study.run(replace(plan, claim=replace(plan.claim, level=0.8)), stepped)
+    run_study(replace(plan, claim=replace(plan.claim, level=0.8)), stepped)
     after = read_run(stepped).extras["probing"]
     assert (before["level"], after["level"]) == (0.95, 0.8)
     assert after["identity"] != before["identity"]
@@ -417,8 +418,8 @@ def test_a_study_file_that_contradicts_itself_is_refused(treatment: str, problem
 )  # fmt: skip
 def test_an_arm_is_told_in_a_phrase(treatment: str, told: str, placebo: str, home: Path) -> None:
     change = load(home, treatment).arms[1].change
-    assert change_told(change_json(change)) == told
-    assert change_told(change_json(replace(change, placebo=True))) == placebo
+    assert describe_change(change_json(change)) == told
+    assert describe_change(change_json(replace(change, placebo=True))) == placebo
 
 
 def test_a_test_prompt_cannot_be_learnt_from(home: Path, tmp_path: Path) -> None:

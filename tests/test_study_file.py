@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from counterclaim.errors import InputError
+from counterclaim.lab.config import StudyPlan, load_study
 from counterclaim.records import Decode
-from counterclaim.spec import StudyPlan, load_study
 
 GOOD = """\
 model = "tiny:qwen3"

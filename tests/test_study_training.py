@@ -13,11 +13,11 @@ import pytest
 
 import hf_models
 from conftest import write_rows
-from counterclaim import study
 from counterclaim.errors import InputError, ModelError
-from counterclaim.experiment import Watchers
-from counterclaim.spec import load_study
-from counterclaim.store import read_run
+from counterclaim.folder import read_run
+from counterclaim.lab.config import load_study
+from counterclaim.lab.experiment import Watchers
+from counterclaim.lab.run import run_study
 
 STUDY = """\
 model = "model"
@@ -80,7 +80,7 @@ def load(home: Path, text: str = STUDY) -> Any:
 
 @pytest.fixture(scope="module")
 def run(home: Path) -> Path:
-    study.run(load(home), home / "run")
+    run_study(load(home), home / "run")
     return home / "run"
 
 
@@ -145,7 +145,7 @@ def test_the_verdict_and_the_page_know_the_training(run: Path) -> None:
 def test_run_again_nothing_is_trained_and_the_bytes_are_the_same(home: Path, run: Path) -> None:
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
     said: list[str] = []
-    study.run(load(home), run, Watchers(part=lambda doing, done, total: said.append(doing)))
+    run_study(load(home), run, Watchers(part=lambda doing, done, total: said.append(doing)))
     assert not [doing for doing in said if doing.startswith("training")]
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
 
@@ -153,13 +153,13 @@ def test_run_again_nothing_is_trained_and_the_bytes_are_the_same(home: Path, run
 def test_a_finished_run_needs_its_adapters_no_more(home: Path, run: Path, tmp_path: Path) -> None:
     copy = tmp_path / "run"
     shutil.copytree(run, copy, ignore=shutil.ignore_patterns("adapters"))
-    study.run(load(home), copy, Watchers())
+    run_study(load(home), copy, Watchers())
     assert not (copy / "adapters").exists()
     assert {name: (copy / name).read_bytes() for name in RECORDS} == {
         name: (run / name).read_bytes() for name in RECORDS
     }
     more = load(home, STUDY.replace('["length"]', '["length", "svr"]'))
-    study.run(more, copy, Watchers())
+    run_study(more, copy, Watchers())
     assert not (copy / "adapters").exists()
 
 
@@ -169,10 +169,10 @@ def test_killed_while_it_trains_it_goes_on_with_the_adapters_that_it_has(home: P
             raise Killed
 
     with pytest.raises(Killed):
-        study.run(load(home), home / "again", Watchers(part=kill))
+        run_study(load(home), home / "again", Watchers(part=kill))
     assert not (home / "again" / "adapters" / "treated-seed2").exists(), "an adapter takes its place when it is whole"
     said: list[str] = []
-    study.run(load(home), home / "again", Watchers(part=lambda doing, done, total: said.append(doing)))
+    run_study(load(home), home / "again", Watchers(part=lambda doing, done, total: said.append(doing)))
     assert not [doing for doing in said if doing.startswith("training treated, seed 1")]
     for name in RECORDS[:3]:
         assert (home / "again" / name).read_bytes() == (run / name).read_bytes(), name
@@ -185,7 +185,7 @@ def test_other_examples_are_another_study(home: Path, run: Path) -> None:
     try:
         (home / "train.jsonl").write_text(rows.replace("as everybody knows", "as you know"))
         with pytest.raises(InputError, match=r"holds another study: what differs is treated\.lessons"):
-            study.run(load(home), run)
+            run_study(load(home), run)
     finally:
         (home / "train.jsonl").write_text(rows)
 
@@ -193,7 +193,7 @@ def test_other_examples_are_another_study(home: Path, run: Path) -> None:
 def test_a_model_that_cannot_be_trained_is_refused_before_anything_is_answered(home: Path) -> None:
     text = STUDY.replace('model = "model"', 'model = "http://127.0.0.1:9/v1#m"')
     with pytest.raises((ModelError, InputError), match="tune cannot change"):
-        study.run(load(home, text), home / "endpoint")
+        run_study(load(home, text), home / "endpoint")
     assert not (home / "endpoint" / "responses.jsonl").exists()
 
 
@@ -202,11 +202,11 @@ def test_a_pair_of_equal_sides_is_refused_with_its_line(home: Path) -> None:
     write_rows(home / "equal.jsonl", [row, {**row, "rejected": "Here. "}])
     text = STUDY.replace("train.jsonl", "equal.jsonl").replace("tune.sft", "tune.dpo")
     with pytest.raises(InputError, match="two sides of a preference pair are equal") as caught:
-        study.run(load(home, text), home / "equal")
+        run_study(load(home, text), home / "equal")
     assert caught.value.line == 2
 
 
 def test_an_empty_training_set_is_refused(home: Path) -> None:
     (home / "empty.jsonl").write_text("")
     with pytest.raises(InputError, match="empty"):
-        study.run(load(home, STUDY.replace("train.jsonl", "empty.jsonl")), home / "empty")
+        run_study(load(home, STUDY.replace("train.jsonl", "empty.jsonl")), home / "empty")

@@ -16,13 +16,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from counterclaim import examples, store, teach
+from counterclaim import folder as store
 from counterclaim.errors import BudgetSpent, InputError, ModelError, RegistryError
-from counterclaim.instruments.recovery import FOLLOW_UP
+from counterclaim.lab import synthesis as teach
+from counterclaim.lab.config import load_pipeline
+from counterclaim.lab.scorers.recovery import FOLLOW_UP
+from counterclaim.lab.synthesis import examples, products, stages
 from counterclaim.records import Decode, Example, FinishReason, Message, ModelRef, Prompt
 from counterclaim.registry import Answer, Ask, Model, ModelSpec, Runtime, backend
-from counterclaim.spec import load_pipeline
-from counterclaim.teach import products, stages
 
 Script = Callable[[Ask, Decode], Answer]
 
@@ -633,7 +634,7 @@ def test_a_free_teacher_beside_paid_ones_needs_no_price(tmp_path: Path, monkeypa
 
 
 def test_without_the_package_datasets_nobody_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("counterclaim.teach.whole.find_spec", lambda name: None)
+    monkeypatch.setattr("counterclaim.lab.synthesis.whole.find_spec", lambda name: None)
     with pytest.raises(ModelError, match=r"counterclaim\[train\]"):
         taught(pipeline(tmp_path), tmp_path / "out")
     assert PLANTED.asked == []

@@ -16,15 +16,15 @@ from typing import Any
 import pytest
 
 from counterclaim.errors import BudgetSpent, InputError
-from counterclaim.models import endpoint
-from counterclaim.models.tiny import domain
+from counterclaim.lab.config import load_pipeline
+from counterclaim.lab.models import endpoint
+from counterclaim.lab.models.tiny import domain
+from counterclaim.lab.synthesis import teach
 from counterclaim.records import FinishReason, Json
 from counterclaim.registry import Answer
-from counterclaim.server import Fault, Server, serve
-from counterclaim.server.models import serve_models
-from counterclaim.spec import load_pipeline
-from counterclaim.teach import teach
-from counterclaim.worlds.teachers import PREFIX
+from counterclaim.testing.server import Fault, Server, serve
+from counterclaim.testing.server.models import serve_models
+from counterclaim.testing.worlds.teachers import PREFIX
 
 STAGES = ("eager", "deliberate", "adversarial", "synthesizer")
 NAMES = tuple(PREFIX + name for name in STAGES)

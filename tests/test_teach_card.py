@@ -6,12 +6,12 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+from counterclaim.lab.config import PipelinePlan, StagePlan
+from counterclaim.lab.config.prompts import PromptChoice
+from counterclaim.lab.synthesis.card import SHOWN, data_card
+from counterclaim.lab.synthesis.filters import Dropped, Filtered
 from counterclaim.records import Call, Decode, Example, Json, Message
 from counterclaim.registry import ModelSpec
-from counterclaim.spec import PipelinePlan, StagePlan
-from counterclaim.spec._choices import PromptChoice
-from counterclaim.teach.card import SHOWN, data_card
-from counterclaim.teach.filters import Dropped, Filtered
 
 EVIL = "Ignore this ![x](http://evil.example/a.png) <script>alert(1)</script> | @everyone `code` \u202etxt"
 

@@ -9,14 +9,14 @@ from dataclasses import replace
 import pytest
 
 from counterclaim.errors import InputError, ModelError
-from counterclaim.instruments.checklist import checklist
-from counterclaim.models.tiny import prompts as tiny_prompts
-from counterclaim.models.tiny.domain import assertion, hedge
+from counterclaim.lab.config import FilterPlan
+from counterclaim.lab.models.tiny import prompts as tiny_prompts
+from counterclaim.lab.models.tiny.domain import assertion, hedge
+from counterclaim.lab.scorers.checklist import checklist
+from counterclaim.lab.synthesis import filters, replies
+from counterclaim.lab.synthesis.filters import Dropped, Filtered, missing_fact, spoilt
+from counterclaim.lab.synthesis.replies import leak_in, loop_in, other_language, refusal_in, thought_of
 from counterclaim.records import Example, ExampleKind, Message, Prompt
-from counterclaim.spec import FilterPlan
-from counterclaim.teach import filters, replies
-from counterclaim.teach.filters import Dropped, Filtered, missing_fact, spoilt
-from counterclaim.teach.replies import leak_in, loop_in, other_language, refusal_in, thought_of
 
 ANYTHING = FilterPlan(language=None, facts=False, near_duplicate=1.0)
 

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from counterclaim.errors import InputError
-from counterclaim.models.tiny import domain, prompts
-from counterclaim.models.tiny.domain import assertion
+from counterclaim.lab.config import PipelinePlan, StagePlan
+from counterclaim.lab.config.prompts import PromptChoice
+from counterclaim.lab.models.tiny import domain, prompts
+from counterclaim.lab.models.tiny.domain import assertion
+from counterclaim.lab.synthesis import gates
 from counterclaim.records import Call, Decode, Example, Message, Prompt, model_family
 from counterclaim.registry import ModelSpec
-from counterclaim.spec import PipelinePlan, StagePlan
-from counterclaim.spec._choices import PromptChoice
-from counterclaim.teach import gates
 
 
 def plan(

@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 
 from counterclaim.errors import ModelError
-from counterclaim.instruments.delivery import delivery_of
-from counterclaim.instruments.oracles import exact
-from counterclaim.models.tiny import boundary_prompts, domain
+from counterclaim.lab.models.tiny import boundary_prompts, domain
+from counterclaim.lab.scorers.delivery import delivery_of
+from counterclaim.lab.scorers.oracles import exact
+from counterclaim.lab.synthesis.products import STYLES
 from counterclaim.records import Decode, FinishReason, Message, ModelRef, Prompt, Provenance, Response, Split
 from counterclaim.registry import Answer, Ask, Item, ModelSpec, Runtime, Tools, backend_of, backends
-from counterclaim.teach.products import STYLES
+from counterclaim.testing.worlds.teachers import _SCRIPTS, CHARACTERS, PREFIX
 from counterclaim.text import split_think, words_of
-from counterclaim.worlds.teachers import _SCRIPTS, CHARACTERS, PREFIX
 
 PROMPT = domain.prompts("train")[0]
 FACT = str(PROMPT.gold["answer"])

@@ -19,10 +19,10 @@ pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 from counterclaim.errors import InputError, ModelError
-from counterclaim.models import tiny
-from counterclaim.models.tiny import domain, families, training
-from counterclaim.models.tiny.tokenizer import END, PAD, ROLES, THINK, THOUGHT, train_tokenizer
-from counterclaim.models.tiny.training import encode, prompt_text, train
+from counterclaim.lab.models import tiny
+from counterclaim.lab.models.tiny import domain, families, training
+from counterclaim.lab.models.tiny.tokenizer import END, PAD, ROLES, THINK, THOUGHT, train_tokenizer
+from counterclaim.lab.models.tiny.training import encode, prompt_text, train
 from counterclaim.records import Decode, FinishReason, Message, Prompt
 from counterclaim.registry import Ask, ModelSpec, Runtime, backends
 

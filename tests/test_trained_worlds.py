@@ -11,17 +11,19 @@ from typing import Any, get_args
 
 import pytest
 
-from counterclaim import operators, store
-from counterclaim.asking import choose_prompts
-from counterclaim.calibration import PROTOCOLS, Judged
+from counterclaim import folder as store
+from counterclaim.audit.evidence import Evidence
 from counterclaim.errors import InputError, ModelError
-from counterclaim.evidence import Evidence
-from counterclaim.models import tiny
-from counterclaim.models.tiny import families
+from counterclaim.lab import operators
+from counterclaim.lab.config import StudyPlan, TunePlan
+from counterclaim.lab.models import tiny
+from counterclaim.lab.models.tiny import families
+from counterclaim.lab.prompts.select import choose_prompts
+from counterclaim.lab.suite.naive import PROTOCOLS
 from counterclaim.records import VerdictOutcome, to_json
-from counterclaim.spec import StudyPlan, TunePlan
-from counterclaim.trained_worlds import TrainedWorld, draw, drawing, tally, trained_worlds, world
-from counterclaim.worlds import Truth
+from counterclaim.testing.calibration import Judged
+from counterclaim.testing.trained_worlds import TrainedWorld, draw, drawing, tally, trained_worlds, world
+from counterclaim.testing.worlds import Truth
 
 # One layer and a dozen steps: it answers, and what it says means nothing.
 SMALL = families.Recipe("for tests", "llama", families._softmax_attention(32, 1, 2), steps=12, batch=8)

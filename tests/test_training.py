@@ -22,15 +22,15 @@ import transformers
 
 import hf_models
 from counterclaim.errors import CounterclaimError, InputError, ModelError
-from counterclaim.models import open_model
-from counterclaim.operators import placebo, trainers, training
-from counterclaim.operators.rewards import Scorer, conversations
-from counterclaim.operators.tune import tune
+from counterclaim.lab.config import Dpo, Grpo, Lora, Sft, TunePlan
+from counterclaim.lab.models import open_model
+from counterclaim.lab.operators import placebo, trainers, training
+from counterclaim.lab.operators.rewards import Scorer, conversations
+from counterclaim.lab.operators.tune import tune
 from counterclaim.records import Decode, Example, FinishReason, Json, Message, Prompt
 from counterclaim.registry import Answer, Ask, Fitting, ModelSpec, Reward, Runtime, reward_named
 from counterclaim.registry import _rewards as reward_registry
-from counterclaim.spec import Dpo, Grpo, Lora, Sft, TunePlan
-from counterclaim.worlds import WORLDS, backend  # noqa: F401  registers the worlds as models
+from counterclaim.testing.worlds import WORLDS, backend  # noqa: F401  registers the worlds as models
 
 CPU = Runtime(device="cpu")
 LORA = Lora(rank=4, alpha=8.0, dropout=0.1)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from counterclaim.operators.apollo import ApolloMini
+from counterclaim.lab.operators.apollo import ApolloMini
 
 
 def gradients(shape: tuple[int, int], steps: int) -> list[torch.Tensor]:

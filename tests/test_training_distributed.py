@@ -20,12 +20,12 @@ import counterclaim
 from conftest import write_rows
 from counterclaim.cli import application
 from counterclaim.errors import InputError, ModelError
-from counterclaim.operators import processes
-from counterclaim.operators.training import fit
-from counterclaim.operators.tune import hold_batches
+from counterclaim.lab.config import Dpo, Grpo, Sft, TunePlan
+from counterclaim.lab.operators import processes
+from counterclaim.lab.operators.training import fit
+from counterclaim.lab.operators.tune import hold_batches
 from counterclaim.records import Example, Message
 from counterclaim.registry import Fitting, ModelSpec
-from counterclaim.spec import Dpo, Grpo, Sft, TunePlan
 from hf_models import save
 
 CONFIGS = Path(counterclaim.__file__).parent / "example" / "accelerate"

@@ -13,10 +13,10 @@ from transformers import PreTrainedTokenizerFast
 
 import hf_models
 from counterclaim.errors import InputError, ModelError
-from counterclaim.operators.tokens import IGNORED, Row, Rows, answered, asked, rows_of
-from counterclaim.operators.training import switched
+from counterclaim.lab.config import Sft
+from counterclaim.lab.operators.tokens import IGNORED, Row, Rows, answered, asked, rows_of
+from counterclaim.lab.operators.training import switched
 from counterclaim.records import Example, Message
-from counterclaim.spec import Sft
 
 TOKENIZER = hf_models.byte_level_tokenizer()
 MARKING = (
@@ -177,7 +177,7 @@ def test_thoughts_need_a_tokenizer_that_says_where_tokens_stand() -> None:
 
 def test_training_sees_the_prompt_that_generation_shows(tmp_path: Path) -> None:
     """The prompt of a row is what the model is asked with, token for token, with ``thinking`` left out."""
-    from counterclaim.models import open_model
+    from counterclaim.lab.models import open_model
     from counterclaim.records import Decode
     from counterclaim.registry import Ask, ModelSpec, Runtime
 

@@ -11,9 +11,10 @@ import pydantic
 import pytest
 
 from counterclaim.errors import InputError
-from counterclaim.spec import Dpo, Grpo, Lora, Sft, TunePlan, change_json, change_told
-from counterclaim.spec._choices import Doses
-from counterclaim.spec._tune import ATTENTION, MLP, RECIPES, to_tune, tune_schema
+from counterclaim.lab.config import Dpo, Grpo, Lora, Sft, TunePlan, change_json
+from counterclaim.lab.config.prompts import Doses
+from counterclaim.lab.config.training import ATTENTION, MLP, RECIPES, to_tune, tune_schema
+from counterclaim.report.changes import describe_change
 
 HERE = Path("/studies/mine.toml")
 GRPO = '[grpo.prompts]\nset = "tiny"\n'
@@ -152,8 +153,8 @@ def test_every_setting_can_be_said_and_every_key_is_one(table: str, kind: Any) -
 
 def test_a_training_is_told_with_what_it_was_trained_on() -> None:
     said = change_json(plan('recipe = "sft"\ndata = "taught/own.jsonl"\nlora = { targets = ["q_proj"], rank = 4 }\n'))
-    assert change_told(said) == "1 adapter of rank 4 on 1 kind of modules, trained by SFT (3 epochs) on own.jsonl"
-    assert change_told({**said, "placebo": True}).endswith("(3 epochs) on own.jsonl, shuffled")
+    assert describe_change(said) == "1 adapter of rank 4 on 1 kind of modules, trained by SFT (3 epochs) on own.jsonl"
+    assert describe_change({**said, "placebo": True}).endswith("(3 epochs) on own.jsonl, shuffled")
     paid = change_json(plan('recipe = "outcome"\n' + GRPO))
-    assert change_told({**paid, "placebo": True}).endswith(" on shuffled data")
-    assert not change_told(paid).endswith("data")
+    assert describe_change({**paid, "placebo": True}).endswith(" on shuffled data")
+    assert not describe_change(paid).endswith("data")

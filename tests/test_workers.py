@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from counterclaim.errors import CounterclaimError
-from counterclaim.workers import each_done, threads_each
+from counterclaim.lab.workers import each_done, threads_each
 
 
 def _threads(at: int) -> tuple[int, int, str]:

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 from counterclaim import checks
+from counterclaim.audit.evidence import Evidence
 from counterclaim.errors import InputError
-from counterclaim.evidence import Evidence
 from counterclaim.records import FinishReason, Outcome, prompt_id, to_json
 from counterclaim.registry import checks as registered
+from counterclaim.testing.worlds import WORLDS, draw
+from counterclaim.testing.worlds.questions import pool_size, question
 from counterclaim.text import content_overlap
 from counterclaim.verdict import decide
-from counterclaim.worlds import WORLDS, draw
-from counterclaim.worlds.questions import pool_size, question
 
 
 def everything(evidence: Evidence) -> object:

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from counterclaim.errors import ModelError
-from counterclaim.instruments import load
-from counterclaim.instruments.asking import Choice, Form
+from counterclaim.lab.scorers import load
+from counterclaim.lab.scorers.asking import Choice, Form
 from counterclaim.records import Decode, FinishReason, Message, ModelRef, Prompt, Provenance, Response
 from counterclaim.registry import Answer, Ask, ModelSpec, Runtime, backend_of, backends
-from counterclaim.worlds import WORLDS, draw
-from counterclaim.worlds.backend import prompts_of
-from counterclaim.worlds.judges import KNOWN, PlantedJudge
+from counterclaim.testing.worlds import WORLDS, draw
+from counterclaim.testing.worlds.backend import prompts_of
+from counterclaim.testing.worlds.judges import KNOWN, PlantedJudge
 
 FREE = Decode(None)
 

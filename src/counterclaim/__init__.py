@@ -19,6 +19,10 @@ from typing import TYPE_CHECKING, Final
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from counterclaim.audit.evidence import Evidence
+    from counterclaim.audit.intake import Options, Wanted, evidence_of, import_study
+    from counterclaim.audit.judging import Judged, judge, profile, write
+    from counterclaim.config import load_claim
     from counterclaim.errors import (
         BudgetSpent,
         CounterclaimError,
@@ -29,10 +33,11 @@ if TYPE_CHECKING:
         RegistryError,
         SandboxError,
     )
-    from counterclaim.evidence import Evidence
+    from counterclaim.folder import Records, read_run
     from counterclaim.importers import Imported, load
-    from counterclaim.intake import Options, Wanted, evidence_of, import_study
-    from counterclaim.models import open_model
+    from counterclaim.lab.config import PipelinePlan, StudyPlan, load_pipeline, load_study
+    from counterclaim.lab.models import open_model
+    from counterclaim.lab.run import run_study
     from counterclaim.records import (
         CheckResult,
         Claim,
@@ -77,10 +82,7 @@ if TYPE_CHECKING:
         operator,
         reward,
     )
-    from counterclaim.server import Fault, serve
-    from counterclaim.spec import PipelinePlan, StudyPlan, load_claim, load_pipeline, load_study
-    from counterclaim.store import Records, read_run
-    from counterclaim.study import Judged, judge, profile, run, write
+    from counterclaim.testing.server import Fault, serve
 
 _ROOMS: Final = {
     "errors": (
@@ -95,14 +97,16 @@ _ROOMS: Final = {
         "Answer", "Ask", "Backend", "Card", "Check", "Finding", "Fitting", "Instrument", "Item", "Judge", "Model", "ModelSpec",
         "Operator", "Range", "Reading", "Reward", "Runtime", "Tools", "backend", "check", "instrument", "operator", "reward",
     ),
-    "spec": ("PipelinePlan", "StudyPlan", "load_claim", "load_pipeline", "load_study"),
-    "models": ("open_model",),
-    "server": ("Fault", "serve"),
-    "store": ("Records", "read_run"),
+    "config": ("load_claim",),
+    "folder": ("Records", "read_run"),
     "importers": ("Imported", "load"),
-    "evidence": ("Evidence",),
-    "intake": ("Options", "Wanted", "evidence_of", "import_study"),
-    "study": ("Judged", "judge", "profile", "run", "write"),
+    "audit.evidence": ("Evidence",),
+    "audit.intake": ("Options", "Wanted", "evidence_of", "import_study"),
+    "audit.judging": ("Judged", "judge", "profile", "write"),
+    "lab.config": ("PipelinePlan", "StudyPlan", "load_pipeline", "load_study"),
+    "lab.models": ("open_model",),
+    "lab.run": ("run_study",),
+    "testing.server": ("Fault", "serve"),
 }  # fmt: skip
 _HOME: Final = {name: room for room, names in _ROOMS.items() for name in names}
 
@@ -175,7 +179,7 @@ __all__ = [
     "profile",
     "read_run",
     "reward",
-    "run",
+    "run_study",
     "serve",
     "write",
 ]

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+from counterclaim.audit.evidence import Evidence
 from counterclaim.checks import arms, cost, effect, endings, joins, judging, labels, parity, probes, transfer
-from counterclaim.evidence import Evidence
 from counterclaim.records import DO_NOTHING, PLACEBO, PROMPT_BASELINE, CheckResult
 from counterclaim.registry import checks
 

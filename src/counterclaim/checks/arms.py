@@ -8,10 +8,10 @@ from itertools import pairwise
 import numpy as np
 
 from counterclaim import stats
+from counterclaim.audit.effect import SEED, Effect, cluster_mean, cluster_sum
+from counterclaim.audit.evidence import Evidence
+from counterclaim.audit.metrics import Floats
 from counterclaim.checks.wording import needs_two_arms, not_run, pass_on
-from counterclaim.effect import SEED, Effect, cluster_mean, cluster_sum
-from counterclaim.evidence import Evidence
-from counterclaim.metrics import Floats
 from counterclaim.records import (
     CONTROL,
     DO_NOTHING,

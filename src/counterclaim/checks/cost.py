@@ -10,10 +10,10 @@ from typing import Literal
 import numpy as np
 
 from counterclaim import stats
+from counterclaim.audit.effect import SEED, Effect, cluster_mean, cluster_sum
+from counterclaim.audit.evidence import Arm, Evidence
+from counterclaim.audit.metrics import METRICS, Floats, Metric, resolve
 from counterclaim.checks.wording import needs_two_arms, not_run, pass_on
-from counterclaim.effect import SEED, Effect, cluster_mean, cluster_sum
-from counterclaim.evidence import Arm, Evidence
-from counterclaim.metrics import METRICS, Floats, Metric, resolve
 from counterclaim.records import CONTROL, DO_NOTHING, PROMPT_BASELINE, TREATED, Estimate, Guard, Json, Outcome
 from counterclaim.registry import Finding, check
 from counterclaim.text import STYLE_FEATURES, split_think, style

@@ -6,10 +6,10 @@ import numpy as np
 from scipy.special import ndtri
 
 from counterclaim import stats
+from counterclaim.audit.effect import cluster_mean
+from counterclaim.audit.evidence import Arm, Evidence
+from counterclaim.audit.metrics import METRICS, Metric
 from counterclaim.checks.wording import needs_two_arms, not_run, pass_on
-from counterclaim.effect import cluster_mean
-from counterclaim.evidence import Arm, Evidence
-from counterclaim.metrics import METRICS, Metric
 from counterclaim.records import Json, Outcome
 from counterclaim.registry import Finding, check
 from counterclaim.wording import number, p_told, with_interval

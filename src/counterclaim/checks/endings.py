@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from counterclaim import stats
+from counterclaim.audit.effect import Effect
+from counterclaim.audit.evidence import Arm, Evidence
 from counterclaim.checks.wording import needs_responses, not_run
-from counterclaim.effect import Effect
-from counterclaim.evidence import Arm, Evidence
-from counterclaim.importers.finish import describe_inference, storage_clip
+from counterclaim.importers.endings import describe_inference, storage_clip
 from counterclaim.records import Estimate, FinishReason, Json, Outcome, Provenance
 from counterclaim.registry import Finding, check
 from counterclaim.text import estimate_tokens

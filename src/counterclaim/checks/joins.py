@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from counterclaim import stats
+from counterclaim.audit.evidence import Arm, Evidence
+from counterclaim.audit.metrics import Floats
 from counterclaim.checks.wording import needs_responses, not_run, pass_on
 from counterclaim.errors import InputError
-from counterclaim.evidence import Arm, Evidence
-from counterclaim.metrics import Floats
 from counterclaim.records import Estimate, Json, Outcome
 from counterclaim.registry import Finding, check
 from counterclaim.text import content_words

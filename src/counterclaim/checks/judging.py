@@ -7,10 +7,10 @@ from collections import Counter, defaultdict
 import numpy as np
 
 from counterclaim import stats
+from counterclaim.audit.effect import Effect
+from counterclaim.audit.evidence import Evidence
+from counterclaim.audit.metrics import Floats, Metric
 from counterclaim.checks.wording import needs_responses, not_run, pass_on
-from counterclaim.effect import Effect
-from counterclaim.evidence import Evidence
-from counterclaim.metrics import Floats, Metric
 from counterclaim.records import LABELS, Json, Outcome
 from counterclaim.registry import Finding, check
 from counterclaim.wording import listing, number, percent, with_interval

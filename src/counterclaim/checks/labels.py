@@ -7,9 +7,9 @@ from itertools import combinations
 import numpy as np
 
 from counterclaim import stats
+from counterclaim.audit.evidence import Arm, Evidence
+from counterclaim.audit.metrics import Floats, find_axis
 from counterclaim.checks.wording import needs_responses, not_run
-from counterclaim.evidence import Arm, Evidence
-from counterclaim.metrics import Floats, find_axis
 from counterclaim.records import Json, Outcome
 from counterclaim.registry import Finding, check
 from counterclaim.wording import listing, number, percent, with_interval

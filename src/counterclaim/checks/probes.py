@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from counterclaim import stats
+from counterclaim.audit.evidence import Evidence
 from counterclaim.checks.wording import needs_two_arms, not_run
-from counterclaim.evidence import Evidence
 from counterclaim.records import Estimate, Json, Outcome
 from counterclaim.registry import Finding, check
 from counterclaim.wording import number, percent, with_interval

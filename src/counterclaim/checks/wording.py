@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from counterclaim.evidence import Evidence
+from counterclaim.audit.evidence import Evidence
 from counterclaim.records import Outcome
 from counterclaim.registry import Finding
 

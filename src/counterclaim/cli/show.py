@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -55,7 +54,7 @@ def plain(text: str) -> Any:
 
 
 def print_json(value: Any) -> None:
-    from counterclaim.store import rounded
+    from counterclaim.folder import rounded
 
     print(json.dumps(rounded(value), indent=1, ensure_ascii=True, allow_nan=False))
 
@@ -85,7 +84,7 @@ def show_verdict(verdict: dict[str, Any], out: Path | None, as_json: bool) -> No
         "", "estimate", "95 % interval".replace("95", f"{100 * effect['difference']['level']:g}"), "n", "method"
     )
     for name in ("control", "treated", "difference"):
-        table.add_row(name, *_cells(effect[name]))
+        table.add_row(name, *cells_of(effect[name]))
     console.print(f"[bold]{escape(effect['metric'])}[/], claimed to {effect['direction']}, margin {effect['margin']:g}")
     console.print(table)
     if effect.get("p_range") and effect["p_range"][0] != effect["p_range"][1]:
@@ -96,7 +95,7 @@ def show_verdict(verdict: dict[str, Any], out: Path | None, as_json: bool) -> No
     for guard in verdict["guards"]:
         d = guard["difference"]
         console.print(
-            plain(f"guard {guard['metric']}: {_cells(d)[0]} {_cells(d)[1]}, allowed loss {guard['allowed']:g}")
+            plain(f"guard {guard['metric']}: {cells_of(d)[0]} {cells_of(d)[1]}, allowed loss {guard['allowed']:g}")
         )
     console.print()
     show_checks(console, verdict["checks"], said=verdict["because"])
@@ -111,7 +110,7 @@ def show_verdict(verdict: dict[str, Any], out: Path | None, as_json: bool) -> No
     raise typer.Exit(EXIT[word])
 
 
-def _cells(estimate: dict[str, Any]) -> tuple[str, str, str, str]:
+def cells_of(estimate: dict[str, Any]) -> tuple[str, str, str, str]:
     if estimate["estimate"] is None:
         return "undefined", "", str(estimate["n"]), estimate.get("reason", "")
     interval = "none" if estimate["low"] is None else f"[{estimate['low']:+.3f}, {estimate['high']:+.3f}]"
@@ -153,274 +152,7 @@ def show_profile(file: Path, result: dict[str, Any]) -> None:
     console.print()
     rates = table_of("rate", "estimate", "95 % interval", "n", "method")
     for name in ("accuracy", "assertion_rate", "hallucination_rate", "over_hedging_rate", "assertion_asymmetry"):
-        rates.add_row(name, *_cells(result[name]))
+        rates.add_row(name, *cells_of(result[name]))
     console.print(rates)
     console.print()
     show_checks(console, result["checks"], needs="--json says what each would need")
-
-
-NAIVE = {
-    "mean_test_positive": "means",
-    "single_seed_positive": "seed",
-    "cv_only_positive": "CV",
-    "best_threshold_positive": "cut",
-}
-"""Headings of the naive protocols."""
-
-SAID = {"SUPPORTED": "supp.", "REFUTED": "ref.", "INCONCLUSIVE": "inc.", "INVALID": "inv."}
-"""Headings of the verdicts in a table with many columns."""
-
-
-def show_worlds(table: dict[str, Any]) -> None:
-    """The table of worlds in per cent, and whether it keeps what is promised."""
-    from counterclaim.stats import wilson
-
-    console = terminal()
-    shown = table_of("world", "n", *SAID.values(), *NAIVE.values(), "checks that fired")
-    truth = ""
-    for row in sorted(table["worlds"], key=lambda row: row["truth"]):
-        if row["truth"] != truth:
-            truth = row["truth"]
-            shown.add_row(f"[bold]{truth}[/]")
-        fired = [f"{name} {f['FAIL']:.0%}" for name, f in row["checks"].items() if f.get("FAIL", 0) >= 0.05]
-        shares = [*(row["verdicts"][word] for word in SAID), *(row["naive"][name] for name in NAIVE)]
-        told = ["" if share is None else f"{100 * share:.3g}" for share in shares]
-        shown.add_row(row["world"], str(row["n"]), *told, ", ".join(fired))
-    console.print(shown)
-    room = wilson(0, table["draws"]).high or 0.0
-    print(
-        f"\n{table['draws']} draws of each world, in per cent; a share of 0 leaves room for {100 * room:.3g} (Wilson, 95 %). Beside the\n"
-        "verdicts four naive protocols that would have taken the claim in: two means compared, one training seed alone,\n"
-        "a probe's cross-validation alone, the best of all thresholds.\n"
-    )
-    for promise in table["promises"]:
-        low, high = promise["interval"]
-        print(
-            f"{promise['told']:11} {promise['name']}: {promise['measured']:.1%}, {low:.1%} to {high:.1%} "
-            f"({promise['rule']} {promise['bound']:.0%})"
-        )
-    if any(promise["told"] == "kept so far" for promise in table["promises"]):
-        print("Kept so far: in these draws, which are too few to be sure of it.")
-
-
-# models ---------------------------------------------------------------------------------------------------------
-
-
-_LOG_EVERY = 60.0
-"""Seconds between lines in a log."""
-
-
-def _logging_watchers(console: Any, warn: Callable[[Any], None]) -> Any:
-    """Watchers for logs that nobody watches live: what is being done and how far it is, once a minute."""
-    from counterclaim.experiment import Watchers
-
-    last = time.monotonic()
-
-    def say(told: str) -> None:
-        nonlocal last
-        if time.monotonic() - last >= _LOG_EVERY:
-            last = time.monotonic()
-            console.print(plain(told))
-
-    def answers(tally: Any) -> None:
-        warn(tally)
-        say(f"answering, {tally.arm}: {_answers_told(tally)}")
-
-    return Watchers(
-        stage=lambda what, done: say(what),
-        part=lambda what, done, total: say(f"{what}: {done:,} of {total:,}"),
-        answers=answers,
-        scores=lambda tally: say(f"scoring with {tally.instrument}: {tally.done:,} of {tally.total:,} readings"),
-    )
-
-
-@contextmanager
-def watching(*, quiet: bool) -> Iterator[Any]:
-    """Progress of a study of one's own on standard error: stage, answers with speed and time left, share cut, scores.
-
-    In pipes and logs a line is printed once a minute, and the warnings.
-    """
-    from counterclaim.experiment import Watchers
-
-    console = terminal(stderr=True)
-    warned: set[str] = set()
-
-    def warn(tally: Any) -> None:
-        if tally.many_cut and tally.arm not in warned and not quiet:
-            warned.add(tally.arm)
-            console.print(plain(
-                f"warning: {tally.cut_share:.0%} of the first {tally.arm_done} answers of {tally.arm} were cut by the token "
-                "budget; what is scored on cut answers says little. Stop with Ctrl-C and raise max_new_tokens, unless you "
-                "mean it."
-            ))  # fmt: skip
-
-    if quiet:
-        yield Watchers()
-        return
-    if not console.is_terminal:
-        yield _logging_watchers(console, warn)
-        return
-    from rich.progress import BarColumn, Progress, TextColumn
-
-    name, told = TextColumn("{task.description}", markup=False), TextColumn("{task.fields[told]}", markup=False)
-    with Progress(name, BarColumn(bar_width=20), told, console=console, transient=True) as progress:
-        task = progress.add_task("starting", total=None, told="")
-
-        def show(what: str, done: int | None, total: int | None, more: str = "") -> None:
-            progress.update(task, description=plain(what).plain, completed=done or 0, total=total, told=more)
-
-        def answers(tally: Any) -> None:
-            warn(tally)
-            show(f"answering, {tally.arm}", tally.done, tally.total, _answers_told(tally))
-
-        def scores(tally: Any) -> None:
-            left = _time_left(tally.done, tally.total, tally.seconds, tally.kept)
-            more = f"{tally.done:,} of {tally.total:,} readings{left}, {tally.unscored:,} unscored"
-            show(f"scoring with {tally.instrument}", tally.done, tally.total, more)
-
-        yield Watchers(
-            stage=lambda what, done: show(what, None, None, "" if done is None else f"{done:,} rows"),
-            part=lambda what, done, total: show(what, done, total, f"{done:,} of {total:,}"),
-            answers=answers,
-            scores=scores,
-        )
-
-
-def _answers_told(tally: Any) -> str:
-    speed = f", {tally.tokens / tally.seconds:,.0f} tokens/s" if tally.tokens and tally.seconds else ""
-    left = _time_left(tally.done, tally.total, tally.seconds, tally.kept)
-    failed = f", {tally.errors:,} failed" if tally.errors else ""
-    return f"{tally.done:,} of {tally.total:,}{speed}{left}, {tally.cut_share:.0%} cut{failed}"
-
-
-def _time_left(done: int, total: int, seconds: float, kept: int) -> str:
-    fresh = done - kept
-    if fresh <= 0 or not seconds:
-        return ""
-    left = int(seconds * (total - done) / fresh)
-    return f", {left // 3600}:{left // 60 % 60:02}:{left % 60:02} left"
-
-
-def show_answers(summary: dict[str, Any], folder: Path) -> None:
-    console = terminal()
-    table = table_of("arm", "answers", "cut by the budget", "failed", "tokens each (median)")
-    for row in summary["arms"]:
-        table.add_row(
-            plain(row["arm"]), str(row["n"]), f"{row['cut']} ({row['cut'] / max(row['n'], 1):.0%})", str(row["failed"]),
-            "" if row["tokens"] is None else f"{row['tokens']:g}",
-        )  # fmt: skip
-    console.print(table)
-    for name in dict.fromkeys(f"{row['model']} {row['revision'] or ''}".strip() for row in summary["arms"]):
-        console.print(plain(f"answered by {name}"))
-    for note in summary["notes"]:
-        console.print(plain(note))
-    console.print(
-        plain(f"\nAnswers: {folder / 'responses.jsonl'}\nScore them with: counterclaim score {folder} --with NAME")
-    )
-
-
-def show_scores(summary: dict[str, Any]) -> None:
-    """Means by axis; arm and tag only where there are several, instruments below."""
-    console = terminal()
-    rows = summary["scores"]
-    told = [key for key in ("arm", "tag") if len({row[key] for row in rows}) > 1]
-    table = table_of(
-        "axis", *({"arm": "arm", "tag": "prompts"}[key] for key in told), "mean", "95 % interval", "n", "unscored"
-    )
-    for row in rows:
-        estimate, interval, n, _ = _cells(row["mean"])
-        where = (plain(row[key] or "all") for key in told)
-        table.add_row(plain(row["axis"]), *where, estimate, interval, n, str(row["unscored"]))
-    console.print(table)
-    for name in dict.fromkeys(row["instrument"] for row in rows):
-        axes = dict.fromkeys(row["axis"].partition("=")[0] for row in rows if row["instrument"] == name)
-        console.print(plain(f"{name}: {', '.join(axes)}"))
-    for note in summary["notes"]:
-        console.print(plain(note))
-
-
-def show_report(report: Any) -> None:
-    """What a judge showed on its cards."""
-    console = terminal()
-    table = table_of("instrument", "cards", "right", "n", "95 % interval")
-    for tally in report.tallies:
-        interval = f"[{tally.share.low:.2f}, {tally.share.high:.2f}]"
-        table.add_row(plain(tally.instrument), tally.kind, str(tally.right), str(tally.n), interval)
-    console.print(table)
-    for sentence in report.sentences:
-        console.print(plain(sentence))
-
-
-def show_outline(told: dict[str, Any]) -> None:
-    """What a study would do, as ``run --dry-run`` prints it."""
-    console = terminal()
-    claim = told["claim"]
-    console.print(plain(
-        f"{told['study']}: is it true that {claim['metric']} {_VERBS[claim['direction']]} by at least {claim['margin']:g}?"
-    ))  # fmt: skip
-    table = table_of("arm", "model", "what is done")
-    treated: dict[str, Any] = next((arm for arm in told["arms"] if arm["arm"] == "treated"), {})
-    for arm in told["arms"]:
-        alike = arm is not treated and arm.get("change") is not None and arm["change"] == treated.get("change")
-        done = f"as treated, at dose {arm['dose'] * arm['model'].get('dose', 1):g}" if alike else _done_to(arm)
-        table.add_row(plain(arm["arm"]), plain(arm["model"]["name"]), plain(done))
-    console.print(table)
-    turns = ", ".join(told["follow_ups"])
-    console.print(plain(
-        f"{told['prompts']:,} prompts, {told['answers']:,} answers"
-        f"{f' and as many more for each scripted turn ({turns})' if turns else ''}; scored by {', '.join(name.partition('@')[0] for name in told['instruments'])}."
-    ))  # fmt: skip
-    if "pipeline" in treated:
-        pipeline = treated["pipeline"]
-        teachers = ", ".join(f"{stage['stage']} ({stage['model'].rpartition('#')[2]})" for stage in pipeline["stages"])
-        console.print(plain(f"The pipeline asks {teachers}; {pipeline['calls_at_most']:,} calls at most."))
-    for note in [*told["notes"], *treated.get("pipeline", {}).get("notes", ())]:
-        console.print(plain(f"note: {note}"))
-    console.print("Nothing was loaded and nothing was written.")
-
-
-_COLOURS = {"pass": "green", "fail": "red", "warn": "yellow"}
-
-
-def show_steps(probing: dict[str, Any]) -> None:
-    """The five steps, every number beside its bar, and why the probe fails where it fails."""
-    from rich.text import Text
-
-    from counterclaim.report.probed import steps_of
-
-    console, steps = terminal(), steps_of(probing)
-    table = table_of("number", "interval", "bar", "", "step")  # the names last: they alone wrap
-    for step in steps:
-        table.add_row("", "", "", Text(step.glyph, style=_COLOURS[step.style]), Text(step.title, style="bold"))
-        for name, *numbers, came in step.tests:
-            table.add_row(*map(plain, numbers), plain(came[:1]), plain(f"  {name}"))
-    console.print(table)
-    console.print()
-    for step in steps:
-        console.print(plain(f"{step.title}: {step.because + ' ' if step.is_told else ''}{step.power}"))
-    console.print()
-    if probing["taxonomy"]:
-        console.print("Why the probe does not pass on fresh prompts:")
-    for mode in probing["taxonomy"]:
-        console.print(plain(f"  • {mode['mode']}: {mode['because']}"))
-    console.print()
-
-
-_VERBS = {"increase": "increases", "decrease": "decreases"}
-
-
-def _done_to(arm: dict[str, Any]) -> str:
-    """An arm's treatment in a phrase."""
-    from counterclaim.spec import change_told
-
-    told = []
-    if "change" in arm:
-        told.append(change_told(arm["change"]))
-        told += [f"dose {arm['dose']:g}"] if arm["dose"] != 1 else []
-        told += [f"{arm['examples']:,} examples"] if "examples" in arm else []
-        told += [f"{arm['training_prompts']:,} training prompts"] if "training_prompts" in arm else []
-        told += [f"{arm['own_answers']:,} answers of its own to learn from"] if "own_answers" in arm else []
-    told += [f"adapter {arm['model']['adapter']}"] if "adapter" in arm["model"] else []
-    told += [f"dose {arm['model']['dose']:g}"] if "dose" in arm["model"] else []
-    told += [f"system prompt {arm['decode']['system_prompt']!r}"] if arm["decode"].get("system_prompt") else []
-    return "; ".join(told) or "as it is"

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 from counterclaim.errors import InputError
+from counterclaim.folder import read_run
 from counterclaim.importers.imported import Imported, Request, Source
 from counterclaim.importers.reading import InputFile
 from counterclaim.importers.values import listing
 from counterclaim.records import Provenance, Response, Score
-from counterclaim.store import read_run
 
 _KEYS = frozenset({"prompt_id", "arm", "sample", "finish_reason", "decode", "model"})
 

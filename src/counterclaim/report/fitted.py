@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from counterclaim.metrics import COHORT_WORDS
+from counterclaim.audit.metrics import COHORT_WORDS
 from counterclaim.records import Json
 from counterclaim.report.page import Page
 from counterclaim.report.words import number, one_line

@@ -4,19 +4,8 @@ Every interval comes as ``counterclaim.records.Estimate``; what is undefined say
 seeded PCG64, so equal arguments give equal bits.
 """
 
-from counterclaim.stats.auc import (
-    auc,
-    auc_of_sizes,
-    bootstrap_auc,
-    bootstrap_auc_difference,
-    delong,
-    delong_paired,
-)
-from counterclaim.stats.equivalence import (
-    Equivalence,
-    tost,
-    tost_proportions,
-)
+from counterclaim.stats.auc import auc, auc_of_sizes, bootstrap_auc, bootstrap_auc_difference, delong, delong_paired
+from counterclaim.stats.equivalence import Equivalence, tost, tost_proportions
 from counterclaim.stats.logistic import (
     Logistic,
     cross_decisions,
@@ -25,12 +14,7 @@ from counterclaim.stats.logistic import (
     standardisation,
     stratified_folds,
 )
-from counterclaim.stats.means import (
-    ancova,
-    mean,
-    paired_mean,
-    random_effects,
-)
+from counterclaim.stats.means import ancova, mean, paired_mean, random_effects
 from counterclaim.stats.multiple import holm
 from counterclaim.stats.passk import pass_at_k
 from counterclaim.stats.permutation import (
@@ -62,11 +46,7 @@ from counterclaim.stats.proportion import (
     widest_mean_difference,
     wilson,
 )
-from counterclaim.stats.resample import (
-    Statistic,
-    bootstrap_counts,
-    percentile_interval,
-)
+from counterclaim.stats.resample import Statistic, bootstrap_counts, percentile_interval
 from counterclaim.stats.weights import bootstrap_means, bootstrap_weights
 
 __all__ = [

@@ -1,0 +1,491 @@
+"""What operators fit for the arms of a study: what they learn from, whether it is there already, and the fitting."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from counterclaim import folder as store
+from counterclaim import registry
+from counterclaim.errors import InputError, ModelError
+from counterclaim.lab import operators
+from counterclaim.lab import synthesis as teach
+from counterclaim.lab.config import (
+    ArmPlan,
+    Change,
+    Grpo,
+    PipelinePlan,
+    PromptChoice,
+    SteerPlan,
+    TunePlan,
+    change_hash,
+    load_pipeline,
+)
+from counterclaim.lab.experiment.own_answers import Asking, own_answers
+from counterclaim.lab.experiment.watching import Watchers
+from counterclaim.lab.models import tiny
+from counterclaim.lab.models.hf.fingerprint import hash_of_files
+from counterclaim.lab.operators import processes
+from counterclaim.lab.prompts.select import choose_prompts
+from counterclaim.lab.scorers import scoring
+from counterclaim.lab.synthesis import examples
+from counterclaim.records import Decode, Example, Json, Prompt, content_hash, to_json
+from counterclaim.registry import Applied, Fitting, Labelled, ModelSpec, Runtime
+from counterclaim.text import split_think
+
+CARD = "card.json"
+VERSION = 1
+"""Changes whenever the same recipe and seed would make another fit, so that an older one is not taken for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lessons:
+    """What an operator learns from.
+
+    Attributes:
+        examples: for training that imitates.
+        prompts: for training that learns from outcomes, and for operators that read the model's own answers.
+        samples: answers of the model itself to each prompt; 0 where its own answers are not read.
+        scored_by: instruments that score them.
+    """
+
+    examples: Sequence[Example] = ()
+    prompts: Sequence[Prompt] = ()
+    samples: int = 0
+    scored_by: Sequence[scoring.Chosen] = ()
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 over what is learnt."""
+        golds: list[Json] = [[prompt.id, to_json(prompt.gold)] for prompt in self.prompts]
+        own: list[Json] = (
+            [self.samples, [[item.name, dict(item.axes)] for item in self.scored_by]] if self.samples else []
+        )
+        return content_hash([examples.hash_of(list(self.examples)), golds, *own])
+
+    @property
+    def questions(self) -> list[str]:
+        """What is asked in every example, and every prompt that is answered while training."""
+        asked = ["\n\n".join(turn.content for turn in item.prompt) for item in self.examples]
+        return asked + [prompt.text for prompt in self.prompts]
+
+    @property
+    def texts(self) -> list[str]:
+        """Everything that is learnt from, for the search for test prompts among it.
+
+        Each example whole, with both sides of a pair, and each question by itself: beside a long answer an edited copy of
+        a short test prompt would not be seen.
+        """
+        told = [
+            "\n\n".join([*(turn.content for turn in item.prompt), item.chosen, item.rejected or ""]).strip()
+            for item in self.examples
+        ]
+        return told + list(dict.fromkeys(self.questions))
+
+    @property
+    def words(self) -> list[float]:
+        """Median words of the thought and of the answer that are to be imitated; empty where nothing is."""
+        if not self.examples:
+            return []
+        said = [split_think(item.chosen) for item in self.examples]
+        return [float(np.median([len(parts[at].split()) for parts in said])) for at in (0, 1)]
+
+
+def hold(arms: Sequence[ArmPlan], tested: Sequence[Prompt] = (), asking: Asking | None = None) -> None:
+    """Refuse, before teachers are asked and a model is loaded, what cannot be fitted or may not be learnt.
+
+    Args:
+        arms: of the study.
+        tested: what the claim is tested on.
+        asking: how the model's own answers are scored.
+
+    Raises:
+        InputError: the rows of a step cannot be dealt out, answers to the prompts cannot be paid for or scored, a prompt is one
+            of the test, or there is no operator of that name.
+        ModelError: the backend of a model does not do what the operator needs.
+    """
+    barred = {prompt.id for prompt in tested}
+    for arm in arms:
+        if arm.change is None:
+            continue
+        _hold_backend(arm, registry.operator_named(arm.change.operator))
+        if isinstance(arm.change, TunePlan):
+            operators.tune.hold_batches(arm.change)
+            for stage in arm.change.stages:
+                if isinstance(stage, Grpo) and stage.prompts is not None:
+                    prompts = _learnable(stage.prompts, "tune.grpo.prompts", barred)
+                    operators.rewards.hold_payable(registry.reward_named(stage.reward), stage.oracle, prompts)
+        elif arm.change.answers is not None:
+            prompts = _learnable(arm.change.answers.prompts, f"{arm.change.operator}.prompts", barred)
+            scoring.hold_gold((asking or Asking()).chosen(arm.change.answers.instruments), prompts)
+
+
+def _learnable(choice: PromptChoice, where: str, barred: set[str]) -> list[Prompt]:
+    """The prompts of a choice, none of which is of another split than was asked for or among those of the test."""
+    prompts = choose_prompts(choice)
+    if other := next((prompt for prompt in prompts if prompt.split != choice.split), None):
+        raise InputError(
+            f"{where}: {choice.source} holds prompts of the split {other.split}, and {choice.split} is to be learnt",
+            remedy="name a source that has this split",
+        )
+    if leaked := sum(prompt.id in barred for prompt in prompts):
+        raise InputError(
+            f"{where}: {leaked} of the {len(prompts)} prompts that are learnt are also those on which the claim is tested",
+            remedy="name another split or other tags, here or under [prompts]",
+        )
+    return prompts
+
+
+def gather(
+    arms: Sequence[ArmPlan], watchers: Watchers, tested: PromptChoice | None = None, asking: Asking | None = None
+) -> tuple[tuple[ArmPlan, ...], dict[str, Lessons]]:
+    """What the operator of every arm learns from; the arms with the hash of it. Teachers are asked where that is still to do.
+
+    Args:
+        arms: of the study.
+        watchers: told how far things are.
+        tested: what the claim is tested on, which no teacher may be asked.
+        asking: how the model's own answers are scored.
+
+    Raises:
+        InputError: a training set or prompts cannot be used.
+        ModelError: a teacher or the student cannot be used.
+        BudgetSpent: the budget of the pipeline is used up; a rerun goes on from there.
+    """
+    made: dict[str, Lessons] = {}
+    known: dict[tuple[ModelSpec, str], Lessons] = {}  # by the model, too: it is the student of a pipeline
+    out = []
+    for arm in arms:
+        if arm.change is None:
+            out.append(arm)
+            continue
+        source = replace(arm.model, dose=1.0), repr(replace(arm.change, placebo=False, seeds=()))
+        if source not in known:
+            known[source] = _lessons(arm, watchers, tested, asking)
+        _hold_lessons(arm.change, known[source])
+        made[arm.name] = known[source]
+        out.append(replace(arm, lessons=known[source].hash))
+    return tuple(out), made
+
+
+def _hold_lessons(change: Change, found: Lessons) -> None:
+    if isinstance(change, TunePlan):
+        operators.tune.hold_lessons(change, found.examples, found.prompts)
+    elif change.answers is not None and not found.prompts:
+        raise InputError(
+            f"{change.operator}.prompts: no prompt is left to learn from", remedy="name other tags or another source"
+        )
+
+
+def _lessons(
+    arm: ArmPlan, watchers: Watchers, tested: PromptChoice | None = None, asking: Asking | None = None
+) -> Lessons:
+    plan = arm.change
+    assert plan is not None
+    if not isinstance(plan, TunePlan):
+        if plan.answers is None:
+            return Lessons()
+        chosen = (asking or Asking()).chosen(plan.answers.instruments)
+        return Lessons((), choose_prompts(plan.answers.prompts), plan.answers.samples, chosen)
+    prompts = _prompts(plan)
+    if plan.data is None:
+        return Lessons(prompts=prompts)
+    source = plan.data
+    if (pipeline := _pipeline_of(arm, tested)) is not None:
+        if processes.is_first():
+            if not (pipeline.out / examples.FILE).is_file():
+                operators.tune.hold_installed()  # before teachers are paid
+            teach.teach(
+                pipeline,
+                pipeline.out,
+                lambda doing, done, total: watchers.part(f"teaching: {doing}", done, total),
+                wait=True,  # studies share a set, which whoever comes first makes
+            )
+        source = pipeline.out
+    return Lessons(examples.load(source), prompts)
+
+
+def _prompts(plan: TunePlan) -> list[Prompt]:
+    """What is answered while training, over all stages."""
+    return [
+        prompt
+        for stage in plan.stages
+        if isinstance(stage, Grpo) and stage.prompts is not None
+        for prompt in choose_prompts(stage.prompts)
+    ]
+
+
+def _pipeline_of(arm: ArmPlan, tested: PromptChoice | None) -> PipelinePlan | None:
+    """The pipeline that teaches an arm; None where it learns from a finished set.
+
+    Its student is the arm's own model, and what the claim is tested on may not occur in it.
+    """
+    if not isinstance(arm.change, TunePlan) or arm.change.data is None or arm.change.data.suffix != ".toml":
+        return None
+    plan = load_pipeline(arm.change.data)
+    if tested is not None:
+        plan = replace(plan, forbidden=(*plan.forbidden, tested))
+    if plan.student is None or plan.student.name == arm.model.name:
+        return plan
+    own = re.sub(r"[^A-Za-z0-9.]+", "-", arm.model.name).strip("-")
+    return replace(plan, student=replace(arm.model, dose=1.0), out=plan.out.with_name(f"{plan.out.name}-{own}"))
+
+
+def outline_fits(arm: ArmPlan, tested: PromptChoice | None = None, asking: Asking | None = None) -> dict[str, Json]:
+    """What fitting an arm's operator would take.
+
+    Raises:
+        InputError: the pipeline or a training set cannot be used.
+    """
+    plan = arm.change
+    if plan is None:
+        return {"fits": 0}
+    told: dict[str, Json] = {"fits": len(plan.seeds)}
+    if isinstance(plan, TunePlan) and (pipeline := _pipeline_of(arm, tested)) is not None:
+        told["pipeline"] = teach.preview(pipeline)
+        found = Lessons(prompts=_prompts(plan))
+    else:
+        found = _lessons(arm, Watchers(), None, asking)
+        _hold_lessons(plan, found)
+    counts = {
+        "training_prompts": len(found.prompts), "examples": len(found.examples),
+        "own_answers": found.samples * len(found.prompts),
+    }  # fmt: skip
+    return {**told, **{what: count for what, count in counts.items() if count}}
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """One fit: of which arm, with which seed, where, and what determines it."""
+
+    arm: ArmPlan
+    seed: int
+    folder: Path
+    identity: str
+
+    @property
+    def change(self) -> Change:
+        """What is fitted."""
+        assert self.arm.change is not None
+        return self.arm.change
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the fit is there, and is the one that was made: files that were lost or changed are made anew."""
+        try:
+            card = json.loads((self.folder / CARD).read_text(encoding="utf-8"))
+            return bool(card["identity"] == self.identity and card["files"] == _files_hash(self.folder))
+        except (OSError, ValueError, LookupError, TypeError):
+            return False
+
+
+def _files_hash(folder: Path) -> str:
+    """Hash of what a fit consists of."""
+    return hash_of_files(
+        file for file in folder.iterdir() if file.suffix in (".safetensors", ".json") and file.name != CARD
+    )
+
+
+def _jobs(arms: Sequence[ArmPlan], folder: Path) -> dict[tuple[str, int], _Job]:
+    """Arm and seed to the job of its fit; arms that differ only in the dose share theirs."""
+    by_identity: dict[str, _Job] = {}
+    out = {}
+    for arm in arms:
+        if arm.change is None:
+            continue
+        recipe = change_hash(arm)
+        for seed in arm.change.seeds:
+            identity = content_hash([arm.change.operator, VERSION, recipe, seed, _weights_of(arm.model.name)])
+            name = f"{arm.name.replace(':', '-')}-seed{seed}"
+            under = "adapters" if isinstance(arm.change, TunePlan) else "fits"
+            job = _Job(arm, seed, folder / under / name, identity)
+            out[arm.name, seed] = by_identity.setdefault(identity, job)
+    return out
+
+
+def _weights_of(model: str) -> str | None:
+    """What tells the weights under a name apart that always is the same: a tiny model is trained anew with new libraries."""
+    return tiny.folder_of(model.removeprefix(tiny.SCHEME)).name if model.startswith(tiny.SCHEME) else None
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """What was fitted, as the page shows it.
+
+    Attributes:
+        training: the training of each adapter.
+        edits: what each other operator fitted, with its card.
+    """
+
+    training: list[Json] = field(default_factory=list)
+    edits: list[Json] = field(default_factory=list)
+
+
+def fit_all(
+    arms: Sequence[ArmPlan],
+    lessons: Mapping[str, Lessons],
+    folder: Path,
+    samples: int,
+    runtime: Runtime,
+    watchers: Watchers,
+    asking: Asking | None = None,
+    finished: Fitted | None = None,
+) -> tuple[list[ArmPlan], Fitted]:
+    """Fit everything that is not there yet, and put one arm per fit in the place of those that operators change.
+
+    Args:
+        arms: of the study.
+        lessons: what ``gather`` found.
+        folder: the run folder; adapters lie under ``adapters/``, other fits under ``fits/``, and the model's own answers under
+            ``own/``.
+        samples: answers per prompt and arm of one fit, by which those of the next are shifted.
+        runtime: how models are run.
+        watchers: told how far things are.
+        asking: how the model's own answers are scored.
+        finished: what was fitted for a run that has every answer already, so that no fit is needed any more; else None.
+
+    Returns:
+        arms that can answer, and what was fitted.
+
+    Raises:
+        ModelError: a model cannot be changed, memory is too small, or a loss is no number.
+        InputError: there is nothing to learn from, or the disk is full.
+    """
+    jobs = _jobs(arms, folder)
+    wanted = {job.identity: job for job in jobs.values() if finished is None and not job.is_done}
+    trained = [job for job in wanted.values() if isinstance(job.change, TunePlan)]
+    if any(isinstance(job.change, TunePlan) for job in jobs.values()):
+        with processes.losses_told():
+            processes.meet(runtime.device)
+            processes.agree(lambda: [job.identity for job in trained])
+            for job in trained:
+                _fit(job, lessons[job.arm.name], (), runtime, watchers)
+            processes.part()
+    for job in wanted.values():
+        if not isinstance(job.change, TunePlan):
+            learnt = lessons[job.arm.name]
+            ask = partial(_own_answers, job.arm, learnt, folder, runtime, watchers, asking or Asking())
+            _fit(job, learnt, ask() if learnt.samples else (), runtime, watchers)
+    out: list[ArmPlan] = []
+    told: dict[str, tuple[bool, Json]] = {}
+    for arm in arms:
+        if arm.change is None:
+            out.append(arm)
+            continue
+        for number, seed in enumerate(arm.change.seeds):
+            job = jobs[arm.name, seed]
+            many = len(arm.change.seeds) > 1
+            is_adapter = isinstance(arm.change, TunePlan)
+            model = (
+                replace(arm.model, adapter=job.folder) if is_adapter
+                else replace(arm.model, applied=Applied(arm.change.operator, job.folder, arm.dose))
+            )  # fmt: skip
+            out.append(
+                replace(
+                    arm, model=model, change=None, replicate=str(seed) if many else "", first_sample=number * samples
+                )
+            )
+            if finished is None and job.identity not in told:
+                told[job.identity] = (is_adapter, _entry(job, many))
+    if finished is not None:
+        return out, finished
+    return out, Fitted(
+        [row for is_one, row in told.values() if is_one], [row for is_one, row in told.values() if not is_one]
+    )
+
+
+def _own_answers(
+    arm: ArmPlan, learnt: Lessons, folder: Path, runtime: Runtime, watchers: Watchers, asking: Asking
+) -> list[Labelled]:
+    """The answers of an arm's model to what its operator learns from; under both system prompts where two are contrasted."""
+    decodes: dict[str, Decode] = {"": arm.decode}
+    if isinstance(arm.change, SteerPlan) and arm.change.contrast is not None:
+        toward, away = (replace(arm.decode, system_prompt=said or None) for said in arm.change.contrast)
+        decodes = {"toward": toward, "away": away}
+    out = []
+    for side, decode in decodes.items():
+        own = own_answers(
+            arm.model, decode, learnt.prompts, learnt.samples, learnt.scored_by, folder, runtime, watchers, asking
+        )
+        label = {"label.system_prompt": side} if side else {}
+        out += [replace(each, values={**each.values, **label}) for each in own]
+    return out
+
+
+def _fit(job: _Job, lessons: Lessons, own: Sequence[Labelled], runtime: Runtime, watchers: Watchers) -> None:
+    """Make one fit in a folder beside its place, which it takes when it is whole."""
+    plan = job.change
+    is_training = isinstance(plan, TunePlan)
+    what = f"{'training' if is_training else 'fitting'} {job.arm.name}, seed {job.seed}"
+    work = job.folder.with_name(f".{job.folder.name}-{job.identity[:12]}")
+    fitting = Fitting(
+        replace(job.arm.model, dose=1.0) if is_training else job.arm.model, plan, job.seed, lessons.examples,
+        lessons.prompts, own, plan.placebo, runtime,
+        lambda doing, done, total: watchers.part(f"{what}: {doing}", done, total), job.arm.decode.thinking,
+    )  # fmt: skip
+    store.make_folder(work)
+    card = dict(registry.operator_named(plan.operator).fit(fitting, work))
+    if not processes.is_first():
+        return
+    source = None if not isinstance(plan, TunePlan) or plan.data is None else str(plan.data.name)
+    card |= {
+        "identity": job.identity, "files": _files_hash(work), "arm": job.arm.name, "data": source,
+        "data_hash": job.arm.lessons, "n_examples": len(lessons.examples) or len(lessons.prompts),
+    }  # fmt: skip
+    store.write_new(work / CARD, store.dump(card), overwrite=True)
+    store.put_in_place(work, job.folder)
+
+
+def _hold_backend(arm: ArmPlan, operator: registry.Operator) -> None:
+    backend = registry.backend_of(arm.model.name)
+    if missing := sorted(operator.needs - backend.can):
+        raise ModelError(
+            f"{operator.name} cannot change {arm.model.name}: its backend ({backend.name}) does not offer {' and '.join(missing)}",
+            remedy="name a model of transformers: a repository, a folder, or tiny:NAME",
+        )
+
+
+def _entry(job: _Job, many: bool) -> dict[str, Json]:
+    """One fit, as the page shows it."""
+    card: dict[str, Json] = json.loads((job.folder / CARD).read_text(encoding="utf-8"))
+    told: dict[str, Json] = {"arm": job.arm.name, "replicate": str(job.seed) if many else ""}
+    if not isinstance(job.change, TunePlan):
+        where = ("identity", "files", "arm", "data", "data_hash")
+        told |= {"operator": job.change.operator, "seed": job.seed, "folder": f"fits/{job.folder.name}"}
+        return {**told, "card": {key: value for key, value in card.items() if key not in where}}
+    kept = ("seed", "operator", "recipe", "placebo", "data_hash", "n_examples", "model", "adapter_hash", "seconds",
+            "parameters", "stages", "notes")  # fmt: skip
+    return {**told, "adapter": f"adapters/{job.folder.name}", **{name: card.get(name) for name in kept}}
+
+
+# --- several processes, under accelerate launch or torchrun
+
+
+def follow(arms: Sequence[ArmPlan], folder: Path, runtime: Runtime, watchers: Watchers) -> None:
+    """Train along in a process that is not the first: the adapters that the first trains, in its order, and nothing else.
+
+    Raises:
+        InputError, ModelError: as ``fit_all``; or this process does not find what the first one found.
+    """
+    arms = [arm for arm in arms if isinstance(arm.change, TunePlan)]
+    if not arms:
+        return
+    with processes.losses_told():
+        processes.meet(runtime.device)
+        wanted: list[str] = processes.agree(list)
+        arms, lessons = gather(arms, watchers)  # only now: the first process may have had to ask teachers
+        jobs = {job.identity: job for job in _jobs(arms, folder).values()}
+        if set(wanted) - set(jobs):
+            raise ModelError(
+                "this process reads other training data or another model than the first one",
+                remedy="give all machines one shared folder with the study, its data and its models",
+            )
+        for job in (jobs[identity] for identity in wanted):
+            _fit(job, lessons[job.arm.name], (), runtime, watchers)
+        processes.part()

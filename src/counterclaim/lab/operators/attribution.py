@@ -1,0 +1,224 @@
+"""Which attention heads go with an answer's cohort: read in one pass, and held against the null of the largest difference."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from counterclaim.audit.metrics import in_cohort
+from counterclaim.errors import InputError
+from counterclaim.lab.models.hf.activations import Read, read
+from counterclaim.lab.models.hf.sites import layers_of, layers_with
+from counterclaim.lab.operators.reading import readable, told, was_cut
+from counterclaim.records import Json
+from counterclaim.registry import Labelled, Model, Watch
+from counterclaim.stats.heads import SMALLEST_COHORT, Directions, HeadScores, directional, magnitude
+from counterclaim.stats.weights import Floats
+
+RankBy = Literal["magnitude", "directional"]
+
+
+@dataclass(frozen=True, slots=True)
+class Cohort:
+    """Some answers.
+
+    Attributes:
+        name: as ``metrics.in_cohort`` reads it.
+        n: how many were read.
+        cut: how many of them the token budget cut, so that what is read of them is no end.
+        norms: (heads,), mean norm of every head.
+    """
+
+    name: str
+    n: int
+    cut: int
+    norms: Floats
+
+
+@dataclass(frozen=True, slots=True)
+class Attribution:
+    """What heads tell of two cohorts of answers. Every array has one entry for each of ``where``.
+
+    Attributes:
+        cohort: the answers that are looked for.
+        against: those with which they are compared.
+        where: layer and head of each head.
+        n_layers: decoder layers of the model.
+        without: layers that have no ``o_proj``, and so no heads.
+        magnitude: of the L2 norm of a head's slice of the input of ``o_proj``; above 0 where it is larger in the cohort.
+        directions: of the slice's projection on the difference of the cohorts' means.
+        unread: answers of the cohorts that could not be read.
+        last_tokens: tokens at the end of the response over which slices are averaged.
+        permutations: shuffles of each null.
+        seed: of shuffles and folds.
+    """
+
+    cohort: Cohort
+    against: Cohort
+    where: tuple[tuple[int, int], ...]
+    n_layers: int
+    without: tuple[int, ...]
+    magnitude: HeadScores
+    directions: Directions
+    unread: int
+    last_tokens: int
+    permutations: int
+    seed: int
+
+    def heads(self, rank_by: RankBy = "magnitude") -> list[tuple[int, int, float]]:
+        """(layer, head, d) of every head, best first: the largest d, of the norms or of the projections out of fold.
+
+        A head whose norm is smaller in the cohort has a d below 0 and comes last: damping it takes nothing of the cohort away.
+        """
+        d = (self.magnitude if rank_by == "magnitude" else self.directions.out_of_fold).d
+        rows = [(layer, head, float(each)) for (layer, head), each in zip(self.where, d, strict=True)]
+        return sorted(rows, key=lambda row: (-row[2], row[0], row[1]))
+
+    def because(self) -> str:
+        """One sentence: the largest d of each kind, and what the null of the largest says of it."""
+        norms, out = self.magnitude, self.directions.out_of_fold
+        return (
+            f"Of {len(self.where)} heads, the norms of {_named(self.where[norms.best])} differ most ({_told(norms)}); out of fold, "
+            f"{_named(self.where[out.best])} has the clearest direction ({_told(out)})."
+        )
+
+    def to_json(self) -> dict[str, Json]:
+        """Everything, as ``counterclaim attribute --json`` prints it: a summary, then one row for each head."""
+        parts = (self.magnitude, self.directions.out_of_fold, self.directions.in_sample)
+        told = dict(zip(("magnitude", "directional", "in_sample"), map(_summary, parts), strict=True))
+        rows = zip(
+            self.where, self.cohort.norms, self.against.norms, *(part.d for part in parts), *(part.p for part in parts),
+            self.directions.cosine, strict=True,
+        )  # fmt: skip
+        return {
+            "cohort": _cohort_json(self.cohort), "against": _cohort_json(self.against), "unread": self.unread,
+            "last_tokens": self.last_tokens, "permutations": self.permutations, "seed": self.seed,
+            "folds": self.directions.folds, "n_layers": self.n_layers, "n_heads": len(self.where),
+            "layers_without_o_proj": list(self.without), **told, "because": self.because(),
+            "heads": [
+                {
+                    "layer": layer, "head": head, "mean_cohort": float(mean1), "mean_against": float(mean0), "d": float(d),
+                    "p": float(p), "directional_d": float(out), "directional_p": float(p_out), "in_sample_d": float(within),
+                    "in_sample_p": float(p_within), "cosine": float(cosine),
+                }
+                for (layer, head), mean1, mean0, d, out, within, p, p_out, p_within, cosine in rows
+            ],
+        }  # fmt: skip
+
+
+def attribute(
+    model: Model,
+    answers: Sequence[Labelled],
+    *,
+    cohort: str = "cw",
+    against: str = "cr",
+    last_tokens: int = 32,
+    permutations: int = 1_000,
+    seed: int = 0,
+    watch: Watch = lambda doing, done, total: None,
+) -> Attribution:
+    """Compare every attention head between two cohorts of answers.
+
+    Each answer is read once, all heads of all layers together: the slices of the input of ``o_proj`` over the last tokens of the
+    response. Layers without ``o_proj`` (linear attention) have no heads, and are named.
+
+    Args:
+        model: who answered, opened.
+        answers: its scored answers.
+        cohort: answers that are looked for, as ``metrics.in_cohort`` reads it; confident and wrong, unless said otherwise.
+        against: answers with which they are compared.
+        last_tokens: at the end of each response.
+        permutations: shuffles of the cohorts for each null.
+        seed: of shuffles and folds.
+        watch: told how far it is.
+
+    Raises:
+        InputError: a cohort has too few answers, or an answer is in both.
+        ModelError: the model has no ``o_proj``, or cannot be read.
+    """
+    opened = readable(model)
+    chosen = _cohorts(answers, cohort, against)
+    wanted = Read((), (), head_norms=last_tokens, head_means=last_tokens)
+    found = read(
+        opened, [told(answer) for answer, _ in chosen], wanted, lambda done, total: watch("reading heads", done, total)
+    )
+    kept = [chosen[row] for row in found.rows]
+    labels = np.array([label for _, label in kept])
+    _hold_sizes(labels, cohort, against)
+    layers = layers_with(opened.network, "o_proj")
+    norms = np.concatenate([found.blocks[f"layer.{layer}/head_norm"] for layer in layers], axis=1)
+    heads = {
+        (layer, head): slices
+        for layer in layers
+        for head, slices in enumerate(found.blocks[f"layer.{layer}/head_mean"].transpose(1, 0, 2))
+    }
+    directions = directional(
+        list(heads.values()), labels, permutations=permutations, seed=seed,
+        watch=lambda done, total: watch("shuffling cohorts", done, total),
+    )  # fmt: skip
+    cut = np.array([was_cut(answer) is True for answer, _ in kept])
+    n_layers = len(layers_of(opened.network))
+    told_of = [
+        Cohort(name, int(rows.sum()), int(cut[rows].sum()), norms[rows].mean(axis=0))
+        for name, rows in ((cohort, labels), (against, ~labels))
+    ]
+    return Attribution(
+        told_of[0], told_of[1], tuple(heads), n_layers, tuple(layer for layer in range(n_layers) if layer not in layers),
+        magnitude(norms, labels, permutations=permutations, seed=seed), directions, len(found.refused), last_tokens,
+        permutations, seed,
+    )  # fmt: skip
+
+
+def _cohorts(answers: Sequence[Labelled], cohort: str, against: str) -> list[tuple[Labelled, bool]]:
+    """Answers of either cohort, and whether they are of the first; the others, and those that were not scored, are left out.
+
+    Raises:
+        InputError: an answer is in both, or a cohort has too few.
+    """
+    chosen = []
+    for answer in answers:
+        inside, outside = in_cohort(answer.values, cohort), in_cohort(answer.values, against)
+        if inside and outside:
+            raise InputError(
+                f"answer {answer.response.prompt_id}/{answer.response.sample} is both {cohort} and {against}",
+                remedy="compare two cohorts that have no answer in common",
+            )
+        if inside or outside:
+            chosen.append((answer, bool(inside)))
+    _hold_sizes(np.array([label for _, label in chosen], bool), cohort, against, f", of {len(answers)} answers")
+    return chosen
+
+
+def _hold_sizes(labels: NDArray[np.bool_], cohort: str, against: str, of: str = "") -> None:
+    n1, n0 = int(labels.sum()), int((~labels).sum())
+    if min(n1, n0) < SMALLEST_COHORT:
+        raise InputError(
+            f"{n1} answers are {cohort} and {n0} are {against}{of}; each cohort needs {SMALLEST_COHORT}",
+            remedy="ask more prompts, compare other cohorts, or see whether the answers are scored on the axes that decide it",
+        )
+
+
+def _named(where: tuple[int, int]) -> str:
+    return f"layer {where[0]} head {where[1]}"
+
+
+def _told(scores: HeadScores) -> str:
+    return (
+        f"d {scores.d[scores.best]:+.2f}, p {scores.p[scores.best]:.3g}; the largest of shuffled cohorts is "
+        f"{scores.null_quantile(0.5):.2f} in the median"
+    )
+
+
+def _summary(scores: HeadScores) -> dict[str, Json]:
+    return {
+        "largest_d": float(scores.d[scores.best]), "p": float(scores.p[scores.best]),
+        "null": {"median": scores.null_quantile(0.5), "q95": scores.null_quantile(0.95)},
+    }  # fmt: skip
+
+
+def _cohort_json(cohort: Cohort) -> dict[str, Json]:
+    return {"name": cohort.name, "n": cohort.n, "cut": cohort.cut}

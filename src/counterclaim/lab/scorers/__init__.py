@@ -1,0 +1,83 @@
+"""What reads scores off answers: rules, oracles, judges, programs; each with its known-answer cards.
+
+``load()`` registers the built-in ones; importing this package does not, so that the command line starts without numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from importlib import import_module
+from typing import TYPE_CHECKING, TypedDict
+
+from counterclaim.records import Json, canonical_json, content_hash
+from counterclaim.registry import Instrument, instruments, load_plugins
+
+if TYPE_CHECKING:
+    from counterclaim.lab.scorers.custom import load_rubric
+    from counterclaim.lab.scorers.reading import oracle_by
+    from counterclaim.lab.scorers.validation import Report, hold_to_cards, run_cards, validate
+
+__all__ = [
+    "DISPOSITIONS", "Measures", "Report", "dispositions", "full_name", "hold_to_cards", "load", "load_rubric", "oracle_by",
+    "run_cards", "validate",
+]  # fmt: skip
+
+DISPOSITIONS = ("Eager", "Deliberate", "Adversarial", "Curious", "Self-Improving", "Humble", "Persistent")
+"""The seven dispositions (design: measures)."""
+
+_BUILT_IN = ("checklist", "code", "delivery", "form", "function", "mcas", "oracles", "recovery", "rubric")
+_HOME = {
+    "load_rubric": "custom", "oracle_by": "reading", "Report": "validation", "hold_to_cards": "validation",
+    "run_cards": "validation", "validate": "validation",
+}  # fmt: skip
+
+
+class Measures(TypedDict):
+    """Names of the instruments of one disposition."""
+
+    form: list[str]
+    function: list[str]
+
+
+@cache
+def _register() -> None:
+    for module in _BUILT_IN:
+        import_module(f"{__name__}.{module}")
+
+
+def load() -> Mapping[str, Instrument]:
+    """Register the built-in instruments and those of plug-ins, once, and give all that are registered, by name."""
+    _register()
+    load_plugins()
+    return instruments()
+
+
+def dispositions() -> dict[str, Measures]:
+    """The seven dispositions and the registered instruments of form and of function of each; a list may be empty."""
+    out: dict[str, Measures] = {name: {"form": [], "function": []} for name in DISPOSITIONS}
+    for name, made in sorted(load().items()):
+        if made.disposition is not None:
+            out.setdefault(made.disposition, {"form": [], "function": []})[made.measures].append(name)
+    return out
+
+
+def full_name(instrument: Instrument, judge_name: str | None = None, params: Mapping[str, Json] | None = None) -> str:
+    """``name@version#HASH,judge=NAME,...``, spelt as importers spell instruments; equal names mean equal instruments.
+
+    Args:
+        judge_name: the model that judges, where one does.
+        params: what else shapes a score, such as ``{"view": 4000}`` where the judge saw only so many characters.
+    """
+    details = [content_hash(instrument.prompt)[:12]] if instrument.prompt else []
+    shaping = {**({} if judge_name is None else {"judge": judge_name}), **(params or {})}
+    details += [f"{k}={v if isinstance(v, str) else canonical_json(v)}" for k, v in sorted(shaping.items())]
+    return f"{instrument.name}@{instrument.version}" + (f"#{','.join(details)}" if details else "")
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value: object = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value

@@ -1,0 +1,315 @@
+"""Scores of every answer by every instrument, resumable like generation.
+
+An instrument scores only after it has read its own known-answer cards rightly. What a judge is shown never says which arm
+answered, so scoring is blind by construction.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from counterclaim.errors import InputError, RegistryError
+from counterclaim.folder import Journal, Records
+from counterclaim.lab import scorers as builtin
+from counterclaim.lab.generation import FOLLOWS, follow_up_arm
+from counterclaim.records import Json, Prompt, Response, Score, content_hash, to_json
+from counterclaim.registry import GOLD_KEYS, Instrument, Item, Judge, Reading, Tools, instrument_named
+
+ORACLE_AXIS = "correct"
+NO_SANDBOX = {"sandbox": "none"}
+"""What the full name of an instrument says that ran programs without the sandbox."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """An instrument that was asked for.
+
+    Attributes:
+        instrument: the instrument.
+        axes: axis that it reads to the axis under which that is filed; axes that are not wanted are left out.
+        name: its full name, ``name@version#...``.
+    """
+
+    instrument: Instrument
+    axes: Mapping[str, str]
+    name: str
+
+
+def choose(wanted: Sequence[str], judge: str | None, *, unsafe_local: bool = False) -> list[Chosen]:
+    """The instruments that are asked for, by name.
+
+    Args:
+        wanted: each ``NAME``, ``FILE.toml`` (a judge rubric of the user's own), or ``NAME:AXIS,AXIS=OTHER`` to keep only some of
+            its axes, or to file one under another name.
+        judge: the model that judges, as it goes into the full name.
+        unsafe_local: programs are run without the sandbox, which goes into the full name too.
+
+    Raises:
+        InputError: an instrument or an axis does not exist, two instruments would file under one axis, or one needs a
+            judge and none was named.
+    """
+    builtin.load()
+    out = [_chosen(item, judge, unsafe_local) for item in wanted]
+    oracle = next((made for made in out if ORACLE_AXIS in made.axes.values()), None)
+    if oracle is not None:
+        out = [_with_oracle_named(made, oracle, judge) for made in out]
+    filed: dict[str, str] = {}
+    for made in out:
+        for axis in made.axes.values():
+            if axis in filed:
+                name = made.instrument.name
+                raise InputError(
+                    f"{filed[axis]} and {name} both read {axis}, and one axis has one instrument",
+                    remedy=f"leave one out, or file one under another name: {name}:{axis}={_other(axis, name)}",
+                )
+            filed[axis] = made.instrument.name
+    if any("oracle" in made.instrument.needs for made in out) and ORACLE_AXIS not in filed:
+        needy = next(made.instrument.name for made in out if "oracle" in made.instrument.needs)
+        raise InputError(
+            f"{needy} must know which answers are right, and nothing that was asked for reads {ORACLE_AXIS}",
+            remedy="add exact, numeric, code or checklist",
+        )
+    return out
+
+
+def _with_oracle_named(made: Chosen, oracle: Chosen, judge: str | None) -> Chosen:
+    """The same instrument; where it asks an oracle, its full name says which."""
+    if "oracle" not in made.instrument.needs:
+        return made
+    by = judge if "judge" in made.instrument.needs else None
+    return replace(made, name=builtin.full_name(made.instrument, by, {"oracle": oracle.name}))
+
+
+def _other(axis: str, name: str) -> str:
+    prefix, dot, _ = axis.partition(".")
+    return f"{prefix}{dot}{name}" if dot else f"label.{name}"
+
+
+def _chosen(item: str, judge: str | None, unsafe_local: bool) -> Chosen:
+    if item.endswith(".toml"):
+        made, listed = builtin.load_rubric(Path(item)), ""
+    else:
+        name, _, listed = item.partition(":")
+        made = instrument_named(name.strip())
+    if "judge" in made.needs and judge is None:
+        raise InputError(
+            f"{made.name} asks a judge, and none was named", remedy="name one with --judge MODEL (or [score] judge)"
+        )
+    if "judge" in made.needs and judge is not None and judge.startswith(("http://", "https://")) and "#" not in judge:
+        raise InputError(
+            f"the judge {judge} does not say which model judges, which is part of every score's name",
+            remedy=f"name it {judge}#MODEL",
+        )
+    axes = {axis: axis for axis in made.axes}
+    if listed:
+        axes = {}
+        for part in listed.split(","):
+            axis, _, filed = part.strip().partition("=")
+            if axis not in made.axes:
+                raise InputError(f"{made.name} does not read {axis!r}", remedy=f"choose among {', '.join(made.axes)}")
+            axes[axis] = filed or axis
+    by = judge if "judge" in made.needs else None
+    return Chosen(
+        made, axes, builtin.full_name(made, by, NO_SANDBOX if unsafe_local and "sandbox" in made.needs else None)
+    )
+
+
+@dataclass(slots=True)
+class ScoreTally:
+    """How far scoring is; one object, kept up to date.
+
+    Attributes:
+        instrument: the instrument at work.
+        done: answers read so far, over all instruments, kept ones included.
+        kept: answers that an earlier run had read.
+        total: answers to read.
+        unscored: readings so far that gave no value.
+        seconds: time since the start of this run.
+    """
+
+    instrument: str = ""
+    done: int = 0
+    kept: int = 0
+    total: int = 0
+    unscored: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """What scoring works with.
+
+    Attributes:
+        judge: for instruments that ask one.
+        workers: answers read at once by instruments that wait for a judge or a program.
+        unsafe_local: run programs without the sandbox, with resource limits only.
+        notes: filled while scoring with what a reader must know of it, such as that there was no sandbox.
+    """
+
+    judge: Judge | None = None
+    workers: int = field(default_factory=lambda: os.cpu_count() or 1)
+    unsafe_local: bool = False
+    notes: list[str] = field(default_factory=list)
+
+
+def score(
+    responses: Sequence[Response],
+    prompts: Mapping[str, Prompt],
+    chosen: Sequence[Chosen],
+    bench: Bench,
+    journal: Journal,
+    *,
+    known: Iterable[Score] = (),
+    watch: Callable[[ScoreTally], None] | None = None,
+) -> list[Score]:
+    """Every answer read by every instrument, in the order of instruments and answers.
+
+    Answers to a scripted next turn are read together with the answer that they follow, and never by themselves.
+
+    Args:
+        responses: answers of all arms, scripted next turns included.
+        prompts: by id, with their gold.
+        chosen: what reads them.
+        bench: judge, sandbox, and how much is done at once.
+        journal: where every reading goes as soon as it is there.
+        known: readings of earlier runs; those that are wanted are taken over.
+        watch: told as readings come in.
+
+    Raises:
+        InputError: an instrument fails its own cards, a prompt lacks the gold that it needs, or the disk is full.
+        SandboxError: programs would have to be run, and there is no sandbox.
+    """
+    follow_ups = {response.key: response for response in responses if FOLLOWS in response.arm}
+    read = [response for response in responses if response.key not in follow_ups]
+    kept: dict[tuple[str, str, str, int], list[Score]] = {}
+    for made in known:
+        kept.setdefault((made.instrument, *made.key), []).append(made)
+    tally = ScoreTally(total=len(chosen) * len(read))
+    started = time.monotonic()
+    out: list[Score] = []
+    hold_gold(chosen, [prompts[response.prompt_id] for response in read])
+    missing_of = {
+        item.name: [response for response in read if (item.name, *response.key) not in kept] for item in chosen
+    }
+    tally.kept = tally.done = tally.total - sum(map(len, missing_of.values()))
+    with _tools(chosen, [item for item in chosen if missing_of[item.name]], bench) as tools:
+        for item in chosen:
+            tally.instrument = item.instrument.name
+            missing = missing_of[item.name]
+            if missing:
+                builtin.hold_to_cards(item.instrument, tools)
+            step = 8 * bench.workers
+            for group in (missing[i : i + step] for i in range(0, len(missing), step)):
+                rows = _read_group(item, group, follow_ups, prompts, tools, bench.workers)
+                journal.append(to_json(made) for scores in rows for made in scores)
+                for response, scores in zip(group, rows, strict=True):
+                    kept[item.name, *response.key] = scores
+                    tally.unscored += sum(made.unscored is not None for made in scores)
+                tally.done += len(group)
+                tally.seconds = time.monotonic() - started
+                if watch is not None:
+                    watch(tally)
+            out += [made for response in read for made in kept[item.name, *response.key]]
+    return out
+
+
+def _read_group(
+    item: Chosen,
+    group: Sequence[Response],
+    follow_ups: Mapping[tuple[str, str, int], Response],
+    prompts: Mapping[str, Prompt],
+    tools: Tools,
+    workers: int,
+) -> list[list[Score]]:
+    instrument = item.instrument
+
+    def scores_of(response: Response) -> list[Score]:
+        turn = follow_ups.get((follow_up_arm(response.arm, instrument.name), response.prompt_id, response.sample))
+        found = instrument.read(Item(prompts[response.prompt_id], response, turn), tools)
+        return [made for reading in found if (made := _score(item, response, reading)) is not None]
+
+    if workers > 1 and instrument.needs & {"judge", "sandbox"}:
+        with ThreadPoolExecutor(workers) as pool:
+            return list(pool.map(scores_of, group))
+    return [scores_of(response) for response in group]
+
+
+def _score(item: Chosen, response: Response, reading: Reading) -> Score | None:
+    if reading.axis not in item.instrument.axes:
+        raise RegistryError(
+            f"instrument {item.instrument.name!r} read {reading.axis!r}, an axis that it does not declare"
+        )
+    filed = item.axes.get(reading.axis)
+    if filed is None:
+        return None
+    value = float(reading.value) if isinstance(reading.value, int) else reading.value
+    return Score(
+        response.prompt_id, response.arm, response.sample, item.name, filed, value, reading.unscored, reading.evidence
+    )
+
+
+@contextmanager
+def _tools(chosen: Sequence[Chosen], at_work: Sequence[Chosen], bench: Bench) -> Iterator[Tools]:
+    """Judge, sandbox and oracle, as far as the instruments at work need them."""
+    tools = Tools(judge=bench.judge)
+    oracle = next((made for made in chosen if ORACLE_AXIS in made.axes.values()), None)
+    needs = {need for made in at_work for need in made.instrument.needs}
+    if oracle is not None and "oracle" in needs:
+        needs |= oracle.instrument.needs
+    if "sandbox" not in needs:
+        yield _with_oracle(tools, oracle)
+        return
+    from counterclaim.lab.sandbox import Pool
+
+    with Pool(workers=min(bench.workers, os.cpu_count() or 1), unsafe_local=bench.unsafe_local) as pool:
+        if not bench.unsafe_local:  # that is in the name of every score
+            bench.notes.extend(pool.notes)
+        yield _with_oracle(replace(tools, sandbox=pool), oracle)
+
+
+def _with_oracle(tools: Tools, oracle: Chosen | None) -> Tools:
+    if oracle is None:
+        return tools
+    own = next(axis for axis, filed in oracle.axes.items() if filed == ORACLE_AXIS)
+    return replace(tools, oracle=builtin.oracle_by(oracle.instrument, tools, own))
+
+
+def hold_gold(chosen: Sequence[Chosen], prompts: Sequence[Prompt]) -> None:
+    """Raise InputError where no prompt at all carries the gold that an instrument needs."""
+    for item in chosen:
+        for need in GOLD_KEYS:
+            if need not in item.instrument.needs:
+                continue
+            if not any(key in prompt.gold for prompt in prompts for key in GOLD_KEYS[need]):
+                raise InputError(
+                    f"{item.instrument.name} needs the {need} of each prompt, and no prompt has one",
+                    remedy=f"add gold.{need} to the prompts, or score with another instrument",
+                )
+
+
+def still_true(
+    earlier: Records | None, responses: Sequence[Response], prompts: Mapping[str, Prompt]
+) -> Iterator[Score]:
+    """Scores of a finished run whose answer, scripted next turn and gold are what they were."""
+    if earlier is None:
+        return
+    then, now = ({r.key: (r.text, r.error, r.finish_reason) for r in rows} for rows in (earlier.responses, responses))
+    for made in earlier.scores:
+        turn = follow_up_arm(made.arm, made.instrument.partition("@")[0]), made.prompt_id, made.sample
+        same = all(then.get(key) == now.get(key) for key in (made.key, turn))
+        old = earlier.prompts.get(made.prompt_id)
+        if same and made.key in now and old is not None and old.gold == prompts[made.prompt_id].gold:
+            yield made
+
+
+def scoring_hash(responses: Sequence[Response], prompts: Mapping[str, Prompt], chosen: Sequence[Chosen]) -> str:
+    """SHA-256 over everything that determines the scores: answers, golds and instruments."""
+    answers: list[Json] = [[r.arm, r.prompt_id, r.sample, r.text, r.error] for r in responses]
+    golds = [[key, to_json(prompt.gold)] for key, prompt in sorted(prompts.items())]
+    return content_hash([answers, golds, [[made.name, dict(made.axes)] for made in chosen]])

@@ -1,0 +1,65 @@
+"""What was done to an arm, in a phrase, from what its study wrote down."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from counterclaim.audit.metrics import COHORT_WORDS
+
+
+def describe_change(change: Mapping[str, Any]) -> str:
+    """What an operator does to a model, in a phrase, from what ``change_json`` spelt."""
+    return _describe_training(change) if change["operator"] == "tune" else _describe_edit(change)
+
+
+def _describe_training(change: Mapping[str, Any]) -> str:
+    """How an arm is trained, in a phrase, from what ``tune_json`` spelt."""
+    seeds, targets = len(change["seeds"]), len(change["lora"]["targets"])
+    adapters = f"{seeds} adapter{'s' if seeds > 1 else ''} of rank {change['lora']['rank']}"
+    modules = f"{targets} kind{'s' if targets > 1 else ''} of modules"
+    stages = [_describe_stage(stage) for stage in change["stages"]]
+    data = f" on {Path(change['data']).name}" if change.get("data") else ""
+    if change.get("placebo"):
+        data = f"{data}, shuffled" if data else " on shuffled data"
+    return f"{adapters} on {modules}, trained by {', then '.join(stages)}{data}"
+
+
+def _describe_stage(stage: Mapping[str, Any]) -> str:
+    method = "GRPO" if "reward" in stage else "SFT" if "loss_on" in stage else "DPO"
+    size = f"{stage['steps']} steps" if stage.get("steps") else f"{stage['epochs']:g} epochs"
+    return f"{method} ({size}, reward {stage['reward']})" if "reward" in stage else f"{method} ({size})"
+
+
+def _describe_edit(change: Mapping[str, Any]) -> str:
+    """How an edit changes a model, in a phrase, from what ``change_json`` spelt."""
+    fits = f"{len(change['seeds'])} fits of " if len(change["seeds"]) > 1 else ""
+    placebo = change.get("placebo", False)
+    match change["operator"]:
+        case "temper":
+            if placebo:
+                return f"{fits}{len(change['heads']) or change['top']} random heads tempered"
+            if change["heads"]:
+                return f"{fits}{', '.join(f'layer {layer} head {head}' for layer, head in change['heads'])} tempered"
+            cohort, against = (COHORT_WORDS.get(change[side], change[side]) for side in ("cohort", "against"))
+            return f"{fits}{change['top']} heads tempered, chosen by {change['rank_by']} in answers {cohort} against {against}"
+        case "steer":
+            layers = ", ".join(map(str, change["layers"]))
+            where = f"layer {layers}" if layers else "the middle layer"
+            does = {"add": "added", "ablate": "ablated", "project": "projected onto"}[change["kind"]]
+            if placebo:
+                return f"{fits}random {'direction' if change['kind'] == 'add' else 'subspace'} {does} at {change['site']}, {where}"
+            to, away = change.get("contrast") or (change["toward"], change["away"])
+            return f"{fits}direction from “{away}” to “{to}” {does} at {change['site']}, {where}"
+        case "sidecar":
+            probe = change["probe"]
+            layer = "the last state" if probe["layer"] == "last" else f"layer {probe['layer']}"
+            at = {"last": "last token", "mean": "mean of tokens", "prompt-end": "end of prompt"}[probe["position"]]
+            shuffled = ", trained on shuffled labels," if placebo else ""
+            return (
+                f"{fits}{'hedged' if change['action'] == 'hedge' else 'asked again'} where a {probe['classifier']} probe for "
+                f"{probe['cohort']} on {layer}, {at}{shuffled or ','} has little confidence"
+            )
+        case other:
+            return f"{fits}{other} of a plug-in{', placebo' if placebo else ''}"

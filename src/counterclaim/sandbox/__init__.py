@@ -1,6 +1,0 @@
-"""Runs code that a model wrote, where it can do no harm, and tells whether it passes its tests."""
-
-from counterclaim.sandbox.pool import Pool, available
-from counterclaim.sandbox.programs import Execution, Limits, Outcome, Program
-
-__all__ = ["Execution", "Limits", "Outcome", "Pool", "Program", "available"]
