@@ -22,7 +22,7 @@ from counterclaim.records import Json
 
 _PACKAGES = ("numpy", "scipy", "scikit-learn", "torch", "transformers", "peft", "trl", "openai")
 
-Progress = Callable[[str], None]
+OnStep = Callable[[str], None]
 Rows = list[dict[str, Json]]
 
 
@@ -35,11 +35,11 @@ class Group:
         missing: what it lacks here and how to get it; None where it can run.
     """
 
-    measure: Callable[[bool, Progress], Rows]
+    measure: Callable[[bool, OnStep], Rows]
     missing: Callable[[], str | None]
 
 
-def run_bench(quick: bool = False, progress: Progress | None = None, only: Collection[str] = ()) -> dict[str, Json]:
+def run_bench(quick: bool = False, progress: OnStep | None = None, only: Collection[str] = ()) -> dict[str, Json]:
     """Measure the groups of ``GROUPS``, all of them or some.
 
     Args:
@@ -78,56 +78,56 @@ def run_bench(quick: bool = False, progress: Progress | None = None, only: Colle
     return {"machine": machine, "rows": rows, "audits": audits, "skipped": skipped}
 
 
-def _execution(quick: bool, progress: Progress) -> Rows:
+def _execution(quick: bool, progress: OnStep) -> Rows:
     from benchmarks.sandbox import execution_duels
 
     progress("programs in the sandbox")
     return execution_duels(quick)
 
 
-def _endpoint(quick: bool, progress: Progress) -> Rows:
+def _endpoint(quick: bool, progress: OnStep) -> Rows:
     from benchmarks.endpoint import endpoint_duel
 
     progress("requests to a local endpoint")
     return [endpoint_duel(quick)]
 
 
-def _pipeline(quick: bool, progress: Progress) -> Rows:
+def _pipeline(quick: bool, progress: OnStep) -> Rows:
     from benchmarks.teachers import pipeline_duel
 
     progress("a teacher pipeline on a local endpoint")
     return [pipeline_duel(quick)]
 
 
-def _generation(quick: bool, progress: Progress) -> Rows:
+def _generation(quick: bool, progress: OnStep) -> Rows:
     from benchmarks.generation import generation_duels
 
     progress("generation on this machine's processor")
     return generation_duels(quick)
 
 
-def _edits(quick: bool, progress: Progress) -> Rows:
+def _edits(quick: bool, progress: OnStep) -> Rows:
     from benchmarks.edits import edit_duels
 
     progress("a sweep of scales on this machine's processor")
     return edit_duels(quick)
 
 
-def _training(quick: bool, progress: Progress) -> Rows:
+def _training(quick: bool, progress: OnStep) -> Rows:
     from benchmarks.training import training_duels
 
     progress("steps of training on this machine's processor")
     return training_duels(quick)
 
 
-def _capture(quick: bool, progress: Progress) -> Rows:
+def _capture(quick: bool, progress: OnStep) -> Rows:
     from benchmarks.activations import capture_duels
 
     progress("reading activations on this machine's processor")
     return capture_duels(quick)
 
 
-def _nnsight(quick: bool, progress: Progress) -> Rows:
+def _nnsight(quick: bool, progress: OnStep) -> Rows:
     from benchmarks.activations import nnsight_duels
 
     progress("reading activations, against nnsight")

@@ -1,4 +1,4 @@
-"""Write docs/cli.md from the commands, docs/checks.md from the checks, and the tables of docs/instruments.md.
+"""Write docs/cli.md from the commands, docs/checks.md from the checks, and the tables of docs/scorers.md.
 
 python scripts/generate_docs.py
 """
@@ -15,8 +15,8 @@ from typer.models import ArgumentInfo
 
 import counterclaim.checks  # noqa: F401  importing it registers the built-in checks
 from counterclaim.cli import app
-from counterclaim.lab import scorers as instruments
-from counterclaim.registry import Instrument, Range, checks
+from counterclaim.lab import scorers as scorers
+from counterclaim.registry import Range, Scorer, checks
 
 FOLDER = Path(__file__).resolve().parent.parent / "docs"
 BEGIN = "<!-- Written by scripts/generate_docs.py down to the next comment; edit the source instead. -->\n"
@@ -38,7 +38,7 @@ MEASURES = {
     ),
 }
 MOST_AXES = 6
-"""Of an instrument that reads more axes than this, the table says only their names."""
+"""Of a scorer that reads more axes than this, the table says only their names."""
 
 TAKES = {str: "TEXT", float: "NUMBER", int: "N", Path: "PATH"}
 
@@ -143,25 +143,25 @@ def _worlds(names: tuple[str, ...]) -> str:
     return ", ".join(f"`{name}`" for name in names)
 
 
-def instruments_page() -> str:
-    """docs/instruments.md: its words as they are, its tables made anew."""
-    before, begin, rest = (FOLDER / "instruments.md").read_text(encoding="utf-8").partition(BEGIN)
+def scorers_page() -> str:
+    """docs/scorers.md: its words as they are, its tables made anew."""
+    before, begin, rest = (FOLDER / "scorers.md").read_text(encoding="utf-8").partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
-        raise ValueError("docs/instruments.md lacks the two comments between which its tables stand")
-    return before + begin + "\n" + "\n".join(_instrument_lines()) + "\n" + end + after
+        raise ValueError("docs/scorers.md lacks the two comments between which its tables stand")
+    return before + begin + "\n" + "\n".join(_scorer_lines()) + "\n" + end + after
 
 
-def _instrument_lines() -> Iterator[str]:
+def _scorer_lines() -> Iterator[str]:
     yield "## The seven dispositions\n"
     yield "| disposition | form | function |"
     yield "| --- | --- | --- |"
-    for disposition, by in instruments.dispositions().items():
+    for disposition, by in scorers.dispositions().items():
         yield f"| {disposition} | {_names(by['form'])} | {_names(by['function'])} |"
-    registered = sorted(instruments.load().values(), key=lambda made: made.name)
+    registered = sorted(scorers.load().values(), key=lambda made: made.name)
     for measures, (title, meaning) in MEASURES.items():
         yield f"\n## {title}\n\n{meaning}\n"
-        yield "| instrument | what it reads | axes | needs | cards |"
+        yield "| scorer | what it reads | axes | needs | cards |"
         yield "| --- | --- | --- | --- | ---: |"
         for made in registered:
             if made.measures == measures:
@@ -176,7 +176,7 @@ def _names(names: list[str]) -> str:
     return ", ".join(f"`{name}`" for name in names) or "none"
 
 
-def _axes(made: Instrument) -> str:
+def _axes(made: Scorer) -> str:
     """Each axis with its labels or the range of its numbers; the names alone where there are many."""
     if len(made.axes) > MOST_AXES:
         return ", ".join(f"`{axis}`" for axis in made.axes)
@@ -193,7 +193,7 @@ def _values(allowed: tuple[str, ...] | Range) -> str:
 
 def make() -> dict[str, str]:
     """File name to content."""
-    return {"cli.md": cli_page(), "checks.md": checks_page(), "instruments.md": instruments_page()}
+    return {"cli.md": cli_page(), "checks.md": checks_page(), "scorers.md": scorers_page()}
 
 
 if __name__ == "__main__":

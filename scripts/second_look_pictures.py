@@ -16,7 +16,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from counterclaim import audit, importers
-from counterclaim.audit.intake import Options, Wanted, import_study
+from counterclaim.audit.intake import AuditRequest, Options, import_study
 from counterclaim.audit.metrics import CELLS
 from counterclaim.lab import replicate as replication
 from counterclaim.lab.experiment.published import published
@@ -56,7 +56,7 @@ def _labels(judged: Path) -> Json:
 
 def _endings(control: Path, treated: Path) -> Json:
     """How long the answers of both arms are, as the check on cut answers draws it."""
-    records = import_study({"control": [control], "treated": [treated]}, Wanted(metric="score"), Options())
+    records = import_study({"control": [control], "treated": [treated]}, AuditRequest(metric="score"), Options())
     return next(check["figure"] for check in audit.judge(records).checks if check["check"] == "truncation")
 
 

@@ -60,7 +60,7 @@ def arm_of(
     model: ModelRef = MODEL,
     cut: Sequence[int] = (),
     unknown: Sequence[int] = (),
-    instrument: str | Mapping[str, str] = "exact-match@1",
+    scorer: str | Mapping[str, str] = "exact-match@1",
     reason: str = "no reply",
 ) -> tuple[list[Response], list[Score]]:
     """Answers of one arm to the questions ``ids`` (all by default) and their scores by axis; None is unscored."""
@@ -74,7 +74,7 @@ def arm_of(
         responses.append(Response(prompt.id, name, sample, words, finish, known, decode, model, 20, replicate))
         for axis, values in scores.items():
             value = values[at]
-            who = instrument if isinstance(instrument, str) else instrument.get(axis, "exact-match@1")
+            who = scorer if isinstance(scorer, str) else scorer.get(axis, "exact-match@1")
             marks.append(Score(prompt.id, name, sample, who, axis, value, reason if value is None else None))
     return responses, marks
 

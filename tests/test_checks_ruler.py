@@ -119,9 +119,7 @@ def test_clip_finds_one_exact_length_and_a_judge_that_saw_less() -> None:
     finding = clip.run(cut)
     assert finding.outcome is FAIL
     assert "exactly 300 characters" in finding.because
-    seen = evidence_of(
-        arm_of("control", {"correct": bits(40, 80)}, text=lambda i: long[i], instrument="judge@1#view=200")
-    )
+    seen = evidence_of(arm_of("control", {"correct": bits(40, 80)}, text=lambda i: long[i], scorer="judge@1#view=200"))
     assert "saw only the first 200 characters" in clip.run(seen).because
     mute = evidence_of(arm_of("control", {"correct": bits(4, 8)}, text=lambda i: None))
     assert "--map response=COLUMN" in clip.run(mute).remedy
@@ -154,8 +152,8 @@ def test_arms_must_be_sampled_alike() -> None:
 
 def judged(control: str, treated: str, axis: str = "correct") -> Evidence:
     return evidence_of(
-        arm_of("control", {"correct": bits(5, 10), axis: bits(5, 10)}, instrument={axis: control}),
-        arm_of("treated", {"correct": bits(5, 10), axis: bits(5, 10)}, instrument={axis: treated}),
+        arm_of("control", {"correct": bits(5, 10), axis: bits(5, 10)}, scorer={axis: control}),
+        arm_of("treated", {"correct": bits(5, 10), axis: bits(5, 10)}, scorer={axis: treated}),
     )
 
 
@@ -169,11 +167,11 @@ def test_both_arms_must_have_one_judge() -> None:
     assert "judge_version" in nobody.remedy
 
 
-def test_labels_must_come_from_one_instrument_throughout() -> None:
+def test_labels_must_come_from_one_scorer_throughout() -> None:
     assert label_parity.run(judged("judge@1", "judge@1")).outcome is PASS
     assert label_parity.run(judged("judge@1", "judge@2")).outcome is FAIL
     assert label_parity.run(judged("judge@1", "judge@2", "coverage")).outcome is WARN
-    nobody = evidence_of(arm_of("control", {"correct": bits(5, 10)}, instrument="correct@unversioned"))
+    nobody = evidence_of(arm_of("control", {"correct": bits(5, 10)}, scorer="correct@unversioned"))
     assert "judge_version" in label_parity.run(nobody).remedy
 
 

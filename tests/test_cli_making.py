@@ -27,7 +27,7 @@ max_new_tokens = 512
 model = "world:clean/treated"
 
 [score]
-instruments = ["checklist", "svr"]
+scorers = ["checklist", "svr"]
 judge = "world:judge"
 
 [target]
@@ -162,8 +162,8 @@ def test_generate_says_what_is_wrong(run_cli: Cli, tmp_path: Path, more: tuple[s
 @pytest.mark.parametrize(
     ("more", "says"),
     [
-        ((), "no instrument was named"),
-        (("--with", "svrr"), "there is no instrument 'svrr'"),
+        ((), "no scorer was named"),
+        (("--with", "svrr"), "there is no scorer 'svrr'"),
         (("--with", "checklist"), "checklist asks a judge, and none was named"),
         (("--with", "checklist", "--judge", "world:nobody"), "no planted world or judge"),
         (("--with", "code"), "code needs the tests of each prompt"),
@@ -267,9 +267,9 @@ def test_serve_tiny_names_every_model_that_it_serves(run_cli: Cli, monkeypatch: 
     assert "there is no fault 'sulks'" in err
 
 
-def test_tiny_models_instruments_and_prompts_are_listed(run_cli: Cli) -> None:
+def test_tiny_models_scorers_and_prompts_are_listed(run_cli: Cli) -> None:
     assert "qwen3" in run_cli("tiny")[1]
-    for what, name in (("instruments", "checklist"), ("prompts", "cooking"), ("dispositions", "Humble")):
+    for what, name in (("scorers", "checklist"), ("prompts", "cooking"), ("dispositions", "Humble")):
         code, out, _ = run_cli("list", what)
         assert (code, name in out) == (0, True)
 

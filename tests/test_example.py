@@ -30,7 +30,7 @@ def script() -> Iterator[ModuleType]:
 
 @pytest.fixture(scope="module")
 def verdict() -> dict[str, Json]:
-    files, wanted = audit.example(intake.Wanted())
+    files, wanted = audit.example(intake.AuditRequest())
     return audit.judge(intake.import_study(files, wanted, intake.Options())).verdict
 
 

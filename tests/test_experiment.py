@@ -19,10 +19,10 @@ import pytest
 from counterclaim import audit
 from counterclaim.audit.intake import Options
 from counterclaim.errors import InputError, ModelError
-from counterclaim.folder import Journal, holding, read_run
+from counterclaim.folder import Journal, locked, read_run
 from counterclaim.lab import experiment
 from counterclaim.lab.config import ArmPlan, PromptChoice, load_study
-from counterclaim.lab.experiment import Answering, Scoring, Watchers
+from counterclaim.lab.experiment import Answering, Progress, Scoring
 from counterclaim.lab.run import run_study
 from counterclaim.records import Decode, FinishReason, ModelRef, Prompt, Provenance, Response
 from counterclaim.registry import Answer, Ask, ModelSpec, Runtime, backend
@@ -43,7 +43,7 @@ max_new_tokens = 512
 model = "world:clean/treated"
 
 [score]
-instruments = ["checklist", "delivery", "svr"]
+scorers = ["checklist", "delivery", "svr"]
 judge = "world:judge"
 
 [target]
@@ -97,7 +97,7 @@ def test_run_again_it_generates_nothing_and_gives_the_same_bytes(tmp_path: Path)
     run_study(plan, tmp_path / "run")
     before = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}
     made: list[int] = []
-    watchers = Watchers(
+    watchers = Progress(
         answers=lambda tally: made.append(tally.done - tally.kept), scores=lambda tally: made.append(tally.done)
     )
     run_study(plan, tmp_path / "run", watchers)
@@ -131,11 +131,11 @@ def test_another_study_is_not_written_over(tmp_path: Path) -> None:
     assert len(read_run(tmp_path / "run").prompts) == 50
 
 
-def test_a_new_instrument_scores_beside_the_old_ones_which_do_not_score_again(tmp_path: Path) -> None:
+def test_a_new_scorer_scores_beside_the_old_ones_which_do_not_score_again(tmp_path: Path) -> None:
     run_study(load_study(study_file(tmp_path)), tmp_path / "run")
     read: list[str] = []
     more = study_file(tmp_path, STUDY.replace('"svr"', '"svr", "length"'))
-    watchers = Watchers(scores=lambda tally: read.append(tally.instrument))
+    watchers = Progress(scores=lambda tally: read.append(tally.scorer))
     run_study(load_study(more), tmp_path / "run", watchers)
     assert set(read) == {"length"}
     assert {score.axis for score in read_run(tmp_path / "run").scores} >= {"score.svr", "score.n_words", "coverage"}
@@ -144,7 +144,7 @@ def test_a_new_instrument_scores_beside_the_old_ones_which_do_not_score_again(tm
 @pytest.mark.parametrize(
     ("old", "new", "says"),
     [
-        ('"svr"', '"svrr"', "there is no instrument 'svrr'"),
+        ('"svr"', '"svrr"', "there is no scorer 'svrr'"),
         ('"checklist", ', "", "needs coverage"),
         ('judge = "world:judge"\n', "", "checklist asks a judge, and none was named"),
         ('"svr"', '"svr", "delivery-judge"', "both read delivery"),
@@ -161,7 +161,7 @@ def test_what_cannot_work_is_refused_before_anything_is_generated(
     file = study_file(tmp_path, STUDY.replace(old, new, 1))
     asked: list[int] = []
     with pytest.raises(InputError) as caught:
-        run_study(load_study(file), tmp_path / "run", Watchers(answers=lambda tally: asked.append(1)))
+        run_study(load_study(file), tmp_path / "run", Progress(answers=lambda tally: asked.append(1)))
     assert says in str(caught.value)
     assert asked == []
 
@@ -171,13 +171,13 @@ import sys, time
 from pathlib import Path
 from counterclaim import study, experiment
 from counterclaim.spec import load_study
-from counterclaim.experiment import Watchers
+from counterclaim.experiment import Progress
 
 def slowly(tally):
     print(tally.done, flush=True)
     time.sleep(0.3)
 
-run_study(load_study(Path(sys.argv[1])), Path(sys.argv[2]), Watchers(answers=slowly, scores=slowly))
+run_study(load_study(Path(sys.argv[1])), Path(sys.argv[2]), Progress(answers=slowly, scores=slowly))
 """
 
 
@@ -216,35 +216,35 @@ def answered(tmp_path: Path, arm: str) -> Path:
         (ArmPlan(arm, ModelSpec(f"world:clean/{arm}"), Decode(512)),),
         experiment.choose_prompts(PromptChoice("world:clean", "test", limit=60)),
     )
-    experiment.generate_run(folder, asked, Runtime(), Watchers())
+    experiment.generate_run(folder, asked, Runtime(), Progress())
     return folder
 
 
 def test_arms_made_one_by_one_are_scored_and_audited(tmp_path: Path) -> None:
-    from counterclaim.audit.intake import Options, Wanted, import_study
+    from counterclaim.audit.intake import AuditRequest, Options, import_study
 
     wanted = Scoring(["checklist", "svr"], judge="world:judge")
     folders = {arm: answered(tmp_path, arm) for arm in ("control", "treated")}
     for folder in folders.values():
         with pytest.raises(InputError, match="no claim to judge"):
             audit.check(folder)
-        table = experiment.score_run(folder, wanted, Runtime(), Watchers())["scores"]
+        table = experiment.score_run(folder, wanted, Runtime(), Progress())["scores"]
         assert {row["axis"] for row in table} == {"coverage", "correct", "score.svr"}
         assert all(row["mean"]["n"] == 60 for row in table)
     files = {arm: [folder] for arm, folder in folders.items()}
-    verdict = audit.judge(import_study(files, Wanted(metric="coverage", margin=0.02), Options())).verdict
+    verdict = audit.judge(import_study(files, AuditRequest(metric="coverage", margin=0.02), Options())).verdict
     assert verdict["verdict"] == "SUPPORTED"
     assert {check["check"]: check["outcome"] for check in verdict["checks"]}["judge-cards"] == "PASS"
 
 
-def test_scoring_again_keeps_other_instruments_and_takes_changed_golds(tmp_path: Path) -> None:
+def test_scoring_again_keeps_other_scorers_and_takes_changed_golds(tmp_path: Path) -> None:
     folder = answered(tmp_path, "control")
-    experiment.score_run(folder, Scoring(["svr"]), Runtime(), Watchers())
-    experiment.score_run(folder, Scoring(["length"]), Runtime(), Watchers())
+    experiment.score_run(folder, Scoring(["svr"]), Runtime(), Progress())
+    experiment.score_run(folder, Scoring(["length"]), Runtime(), Progress())
     assert {score.axis for score in read_run(folder).scores} == {"score.svr", "score.n_words"}
     with pytest.raises(InputError, match="code needs the tests of each prompt"):
-        experiment.score_run(folder, Scoring(["code"]), Runtime(), Watchers())
-    experiment.score_run(folder, Scoring(["exact"]), Runtime(), Watchers())
+        experiment.score_run(folder, Scoring(["code"]), Runtime(), Progress())
+    experiment.score_run(folder, Scoring(["exact"]), Runtime(), Progress())
 
     def right() -> set[str]:
         return {made.prompt_id for made in read_run(folder).scores if made.axis == "correct" and made.value == 1}
@@ -256,7 +256,7 @@ def test_scoring_again_keeps_other_instruments_and_takes_changed_golds(tmp_path:
     golds = tmp_path / "golds.jsonl"
     golds.write_text(json.dumps({"prompt": prompt.text, "answer": " ".join(answer.text.split()[:4])}) + "\n")
     read: list[int] = []
-    watchers = Watchers(scores=lambda tally: read.append(tally.done))
+    watchers = Progress(scores=lambda tally: read.append(tally.done))
     experiment.score_run(folder, Scoring(["exact"]), Runtime(), watchers, golds=str(golds))
     assert right() == {prompt.id}
     assert read == [60], "the other 59 were kept"
@@ -315,11 +315,11 @@ def _good_mood() -> Iterator[None]:
 
 def generated(folder: Path, name: str = "control", prompts: Sequence[Prompt] = QUESTIONS, **spec: Any) -> Any:
     asked = Answering((ArmPlan(name, ModelSpec("moody:a", **spec), Decode(64)),), prompts)
-    return experiment.generate_run(folder, asked, Runtime(), Watchers())
+    return experiment.generate_run(folder, asked, Runtime(), Progress())
 
 
-def scored(folder: Path, *instruments: str, golds: str | None = None, **wanted: Any) -> Any:
-    return experiment.score_run(folder, Scoring(instruments, **wanted), Runtime(), Watchers(), golds=golds)
+def scored(folder: Path, *scorers: str, golds: str | None = None, **wanted: Any) -> Any:
+    return experiment.score_run(folder, Scoring(scorers, **wanted), Runtime(), Progress(), golds=golds)
 
 
 def test_an_answer_that_was_mended_is_scored_again(tmp_path: Path) -> None:
@@ -352,7 +352,7 @@ def test_scores_that_rest_on_golds_that_changed_are_dropped_and_that_is_said(tmp
     golds.write_text("".join(json.dumps({"prompt": q.text, "answer": "no"}) + "\n" for q in QUESTIONS))
     notes = scored(tmp_path / "run", "svr", golds=str(golds))["notes"]
     assert {made.axis for made in read_run(tmp_path / "run").scores} == {"score.svr"}
-    assert "5 scores of other instruments rested on golds that have changed" in notes[0]
+    assert "5 scores of other scorers rested on golds that have changed" in notes[0]
 
 
 def test_generating_again_keeps_golds_scores_and_the_judges_cards(tmp_path: Path) -> None:
@@ -421,7 +421,7 @@ max_new_tokens = 64
 model = "moody:b"
 
 [score]
-instruments = ["exact", "svr"]
+scorers = ["exact", "svr"]
 
 [target]
 metric = "accuracy"
@@ -442,13 +442,13 @@ def test_what_measures_the_claim_cannot_be_changed_unnoticed(tmp_path: Path) -> 
     assert beside["status"] == "confirmatory", "the claim does not rest on svr"
     other = asked_study(tmp_path, ASKED.replace('"exact"', '"numeric"'))
     assert other["status"] == "exploratory"
-    assert "the instruments that measure the claim were changed" in other["status_because"]
+    assert "the scorers that measure the claim were changed" in other["status_because"]
     golds = asked_study(tmp_path, gold="no")
     assert "the golds that measure the claim were changed" in golds["status_because"]
     assert asked_study(tmp_path)["status"] == "confirmatory", "what was written down first"
 
 
-def test_a_study_that_is_scored_again_by_other_instruments_is_exploratory(tmp_path: Path) -> None:
+def test_a_study_that_is_scored_again_by_other_scorers_is_exploratory(tmp_path: Path) -> None:
     asked_study(tmp_path)
     notes = scored(tmp_path / "run", "length")["notes"]
     assert "counterclaim check" in notes[-1]
@@ -457,7 +457,7 @@ def test_a_study_that_is_scored_again_by_other_instruments_is_exploratory(tmp_pa
     verdict = audit.check(tmp_path / "run").verdict
     assert verdict["status"] == "exploratory"
     assert "scored again" in verdict["status_because"]
-    assert asked_study(tmp_path)["status"] == "confirmatory", "the study file's own instruments"
+    assert asked_study(tmp_path)["status"] == "confirmatory", "the study file's own scorers"
     golds = tmp_path / "golds.jsonl"
     golds.write_text("".join(json.dumps({"prompt": q.text, "answer": "no"}) + "\n" for q in QUESTIONS))
     scored(tmp_path / "run", "svr", golds=str(golds))
@@ -523,15 +523,15 @@ def test_no_second_process_comes_in_even_to_replace_what_is_there(tmp_path: Path
     generated(tmp_path / "run")
     before = records_of(tmp_path / "run")
     asked = Answering((ArmPlan("control", ModelSpec("moody:b"), Decode(64)),), QUESTIONS)
-    with holding(tmp_path / "run"):
+    with locked(tmp_path / "run"):
         with pytest.raises(InputError, match="another process is at work"):
-            experiment.generate_run(tmp_path / "run", asked, Runtime(), Watchers(), overwrite=True)
+            experiment.generate_run(tmp_path / "run", asked, Runtime(), Progress(), overwrite=True)
         with pytest.raises(InputError, match="another process is at work"):
             scored(tmp_path / "run", "svr")
         with pytest.raises(InputError, match="another process is at work"):
             asked_study(tmp_path)
     assert records_of(tmp_path / "run") == before
-    experiment.generate_run(tmp_path / "run", asked, Runtime(), Watchers(), overwrite=True)
+    experiment.generate_run(tmp_path / "run", asked, Runtime(), Progress(), overwrite=True)
 
 
 def test_what_is_refused_leaves_no_folder_behind(tmp_path: Path) -> None:
@@ -587,10 +587,10 @@ def test_answers_of_another_harness_are_taken_in_once_and_scored(tmp_path: Path)
     (tmp_path / "answers.jsonl").write_text("\n".join(map(json.dumps, rows)))
     golds = [{"prompt": row["prompt"], "answer": str(i + 1)} for i, row in enumerate(rows)]
     (tmp_path / "golds.jsonl").write_text("\n".join(map(json.dumps, golds)))
-    for instruments in (["numeric"], ["length"]):
+    for scorers in (["numeric"], ["length"]):
         experiment.take_in(tmp_path / "answers.jsonl", tmp_path / "run", Options())
         experiment.score_run(
-            tmp_path / "run", Scoring(instruments), Runtime(), Watchers(), golds=str(tmp_path / "golds.jsonl")
+            tmp_path / "run", Scoring(scorers), Runtime(), Progress(), golds=str(tmp_path / "golds.jsonl")
         )
     scored = read_run(tmp_path / "run").scores
     assert sum(made.value == 1 for made in scored if made.axis == "correct") == 6
@@ -602,9 +602,9 @@ def test_answers_of_another_harness_are_taken_in_once_and_scored(tmp_path: Path)
 
 def test_a_judge_that_fails_its_cards_is_told_beside_its_scores(tmp_path: Path) -> None:
     folder = answered(tmp_path, "control")
-    bad = experiment.score_run(folder, Scoring(["checklist"], judge="world:deaf-judge"), Runtime(), Watchers())
+    bad = experiment.score_run(folder, Scoring(["checklist"], judge="world:deaf-judge"), Runtime(), Progress())
     assert any("Do not trust these scores: world:deaf-judge must not score with checklist" in n for n in bad["notes"])
-    mute = experiment.score_run(folder, Scoring(["checklist"], judge="world:broken-judge"), Runtime(), Watchers())
+    mute = experiment.score_run(folder, Scoring(["checklist"], judge="world:broken-judge"), Runtime(), Progress())
     assert any("left 120 of 120 readings unscored" in note for note in mute["notes"])
-    good = experiment.score_run(folder, Scoring(["checklist"], judge="world:judge"), Runtime(), Watchers())
+    good = experiment.score_run(folder, Scoring(["checklist"], judge="world:judge"), Runtime(), Progress())
     assert good["notes"] == []

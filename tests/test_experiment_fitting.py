@@ -27,7 +27,7 @@ from counterclaim.lab.config import (
     change_hash,
     load_study,
 )
-from counterclaim.lab.experiment import Watchers, fitting
+from counterclaim.lab.experiment import Progress, fitting
 from counterclaim.records import Decode, Example, Json, Message, Prompt
 from counterclaim.registry import ModelSpec
 from counterclaim.text.overlap import scan
@@ -52,7 +52,7 @@ def test_a_reward_is_found_wanting_before_anything_is_trained() -> None:
     fitting.hold([arm(GRPO), arm(replace(GRPO, reward="recovery"))])
     with pytest.raises(InputError, match="no reward 'ordred-outcome'"):
         fitting.hold([arm(Sft(), replace(GRPO, reward="ordred-outcome"))])
-    with pytest.raises(InputError, match="no instrument"):
+    with pytest.raises(InputError, match="no scorer"):
         fitting.hold([arm(replace(GRPO, oracle="exakt"))])
     with pytest.raises(InputError, match="needs the tests of each prompt"):
         fitting.hold([arm(replace(GRPO, reward="code", oracle="code"))])
@@ -107,7 +107,7 @@ def test_every_model_is_taught_with_its_own_mistakes_and_without_the_test(
     monkeypatch.chdir(tmp_path)
     small, other = arm(data=pipeline), arm(name="other", model=ModelSpec("tiny:llama"), data=pipeline)
     half = arm(name="half", model=replace(TINY, dose=0.5), data=pipeline)
-    arms, lessons = fitting.gather([small, other, half], Watchers(), PromptChoice("python"))
+    arms, lessons = fitting.gather([small, other, half], Progress(), PromptChoice("python"))
     assert {name: [item.chosen for item in found.examples] for name, found in lessons.items()} == {
         "treated": ["taught tiny:qwen3-small"], "other": ["taught tiny:llama"], "half": ["taught tiny:qwen3-small"],
     }  # fmt: skip
@@ -176,7 +176,7 @@ OTHERWISE: dict[str, dict[str, Any]] = {
         "heads": ((0, 1),), "last_tokens": 8, "placebo": True,
     },
     "steer": {
-        "answers": replace(LEARNT, instruments=("length",)), "toward": "hw", "away": "hr", "contrast": ("a", "b"),
+        "answers": replace(LEARNT, scorers=("length",)), "toward": "hw", "away": "hr", "contrast": ("a", "b"),
         "site": "down_proj", "layers": (1,), "kind": "ablate", "rank": 2, "span": "all", "read": "last", "placebo": True,
     },
     "sidecar": {
@@ -242,7 +242,7 @@ seeds = [1, 2]
 doses = [0, 0.5, 1]
 placebo = true
 [score]
-instruments = ["exact", "delivery"]
+scorers = ["exact", "delivery"]
 [target]
 metric = "accuracy"
 direction = "increase"

@@ -17,7 +17,7 @@ from conftest import write_rows
 from counterclaim.errors import BudgetSpent, InputError
 from counterclaim.lab import prompts as promptsets
 from counterclaim.lab.config import PromptChoice, load_study
-from counterclaim.lab.experiment import Watchers
+from counterclaim.lab.experiment import Progress
 from counterclaim.lab.fresh import FreshPlan, preview, write_prompts
 from counterclaim.lab.fresh.asking import read
 from counterclaim.lab.fresh.card import compared
@@ -558,13 +558,13 @@ def test_a_study_asks_the_fresh_prompts_and_its_run_is_known_to_the_next_ones(tm
     file = tmp_path / "study.toml"
     file.write_text(
         'model = "character:synthesizer"\n[prompts]\nfile = "fresh.jsonl"\nsplit = "fresh"\n[decode]\nmax_new_tokens = 99\n'
-        '[treatment]\nmodel = "character:hedger"\n[score]\ninstruments = ["delivery"]\n'
+        '[treatment]\nmodel = "character:hedger"\n[score]\nscorers = ["delivery"]\n'
         '[target]\nmetric = "hedging_rate"\ndirection = "increase"\nmargin = 0.05\n',
         encoding="utf-8",
     )
     plan = load_study(file)
     assert len(choose_prompts(plan.prompts)) == 40
-    judged = run_study(plan, tmp_path / "run", Watchers())
+    judged = run_study(plan, tmp_path / "run", Progress())
     assert judged.verdict["effect"]["difference"]["estimate"] == 1.0
     rows = (tmp_path / "run" / "prompts.jsonl").read_text().splitlines()
     assert {json.loads(row)["split"] for row in rows} == {"fresh"}

@@ -64,7 +64,7 @@ def test_lm_eval_takes_the_strict_filter_and_keeps_the_other(tmp_path: Path) -> 
     assert (model.repo, model.dtype, model.adapter_hash) == ("org/small", "bfloat16", "out/adapter")
     assert got.source.created == "2026-03-01T10:00:00+00:00"
     assert endings(got) == ["unknown", "unknown"]
-    assert got.scores[0].instrument == "lm-eval:bells:exact_match@0.4.9/3#filter=strict-match"
+    assert got.scores[0].scorer == "lm-eval:bells:exact_match@0.4.9/3#filter=strict-match"
     assert any("no answer found by the filter 'strict-match'" in note for note in got.notes)
     assert not got.no_generation
 

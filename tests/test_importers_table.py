@@ -1,4 +1,4 @@
-"""Plain tables: columns, arms, seeds, instruments, what a file states about itself, and training texts."""
+"""Plain tables: columns, arms, seeds, scorers, what a file states about itself, and training texts."""
 
 from __future__ import annotations
 
@@ -96,10 +96,10 @@ def test_seeds_are_replicates_and_their_samples_stay_apart(tmp_path: Path) -> No
     assert any("not read as a replicate" in note for note in got.notes)
 
 
-def test_instruments_are_spelt_from_judge_columns(tmp_path: Path) -> None:
+def test_scorers_are_spelt_from_judge_columns(tmp_path: Path) -> None:
     def named(**judge: object) -> str:
         rows = [{"prompt": "B?", "response": "x", "score.a": 1, **judge}]
-        return load(make.jsonl(tmp_path / "t.jsonl", rows), arm="control").scores[0].instrument
+        return load(make.jsonl(tmp_path / "t.jsonl", rows), arm="control").scores[0].scorer
 
     assert named() == "imported:table@unversioned"
     full = named(
@@ -175,6 +175,6 @@ def test_the_papers_files_load_without_a_mapping() -> None:
     assert cells == {(1.0, "assert"): 53, (1.0, "hedge"): 5, (0.0, "assert"): 38, (0.0, "hedge"): 4}
     assert {score.unscored for score in judged.scores} == {None, "no_json"}
     assert sum(score.unscored is not None for score in judged.scores) == 5
-    assert judged.scores[0].instrument.startswith("deepseek/deepseek-v3.2-exp@two_pass_response_blind_v4_5axis#")
+    assert judged.scores[0].scorer.startswith("deepseek/deepseek-v3.2-exp@two_pass_response_blind_v4_5axis#")
     with pytest.raises(InputError, match="several lists of objects"):
         load(PAPER / "path_b_attribution_gemma4.json", arm="control")

@@ -15,7 +15,7 @@ from counterclaim.lab.scorers.judged import judged
 from counterclaim.lab.scorers.reading import card
 from counterclaim.lab.scorers.validation import KINDS, REPEATS, agrees, orders, reword
 from counterclaim.records import Claim, Json, Message, Outcome
-from counterclaim.registry import Instrument
+from counterclaim.registry import Scorer
 from counterclaim.testing.worlds.judges import JUDGES, PlantedJudge
 
 ASKING = [made for made in load().values() if "judge" in made.needs and "sandbox" not in made.needs]
@@ -31,11 +31,11 @@ def outcome(found: Report) -> Outcome:
     return judge_cards(Evidence(Claim("accuracy", "increase", 0.05), {}, cards=found.cards())).outcome
 
 
-def weak_kinds(found: Report, instrument: str) -> set[str]:
-    return {t.kind for t in found.tallies if t.instrument == instrument and t.right < t.n}
+def weak_kinds(found: Report, scorer: str) -> set[str]:
+    return {t.kind for t in found.tallies if t.scorer == scorer and t.right < t.n}
 
 
-def test_the_honest_judge_may_score_with_every_instrument() -> None:
+def test_the_honest_judge_may_score_with_every_scorer() -> None:
     found = report("judge")
     assert found.trusted == tuple(made.name for made in ASKING)
     assert [str(trial) for trial in found.trials if not trial.right] == []
@@ -53,7 +53,7 @@ def test_a_bad_judge_may_score_with_nothing_that_its_fault_touches(judge: str) -
 
 
 @pytest.mark.parametrize("made", ASKING, ids=lambda made: made.name)
-def test_each_fault_is_seen_by_the_cards_that_try_it(made: Instrument) -> None:
+def test_each_fault_is_seen_by_the_cards_that_try_it(made: Scorer) -> None:
     name = made.name
     assert weak_kinds(report("obedient-judge"), name) == {"orders"}
     assert weak_kinds(report("padded-judge"), name) == {"padding"}
@@ -64,16 +64,16 @@ def test_each_fault_is_seen_by_the_cards_that_try_it(made: Instrument) -> None:
     assert "could not be read" in report("broken-judge").faults(name)[0]
 
 
-def test_every_kind_is_tried_on_every_instrument() -> None:
+def test_every_kind_is_tried_on_every_scorer() -> None:
     for made in ASKING:
-        kinds = {tally.kind for tally in report("judge").tallies if tally.instrument == made.name}
+        kinds = {tally.kind for tally in report("judge").tallies if tally.scorer == made.name}
         assert kinds == set(KINDS), made.name
 
 
 def test_rows_for_the_check_honour_tolerance_and_say_who_judged() -> None:
     rows = report("judge").cards()
     mcas = next(row for row in rows if row["axis"] == "score.mcas")
-    assert mcas["instrument"] == full_name(load()["mcas-2"], "world:judge")
+    assert mcas["scorer"] == full_name(load()["mcas-2"], "world:judge")
     assert mcas["expected"] == mcas["returned"] == "score.mcas=1"
     assert {row["expected"] for row in rows if row["axis"] == "delivery"} == {"assert", "hedge"}
     lost = report("broken-judge").cards()
@@ -101,7 +101,7 @@ class Counting:
         return '{"tone": "warm"}'
 
 
-def tone() -> Instrument:
+def tone() -> Scorer:
     cards = [card("Hi?", "Do not stop, my friend.", {"label.tone": "warm"}), card("Hi?", "", {"label.tone": "cold"})]
     return judged(
         "tone", version="1", about="tone", instructions="Judge it.",

@@ -12,11 +12,11 @@ import pytest
 from counterclaim.audit.evidence import Evidence
 from counterclaim.errors import InputError, SandboxError
 from counterclaim.importers import FORMATS, Imported, load
-from counterclaim.lab.scorers import load as load_instruments
+from counterclaim.lab.scorers import load as load_scorers
 from counterclaim.records import FinishReason, Outcome, Provenance
-from counterclaim.registry import Check, Finding, Instrument, Item, Reading, Tools
+from counterclaim.registry import Check, Finding, Item, Reading, Scorer, Tools
 from counterclaim.registry import checks as registered
-from counterclaim.testing.kit import Problem, check_conformance, importer_conformance, instrument_conformance, run
+from counterclaim.testing.kit import Problem, check_conformance, importer_conformance, run, scorer_conformance
 from counterclaim.testing.worlds.judges import PlantedJudge
 from fixtures import make
 
@@ -238,7 +238,7 @@ def test_suites_run_by_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "file", "said"),
     [
-        ("atlantis", None, "no check, instrument, reward, operator or format"),
+        ("atlantis", None, "no check, scorer, reward, operator or format"),
         ("trl", None, "tried on a file"),
         ("power", "x", "not on a file"),
     ],
@@ -248,17 +248,17 @@ def test_names_that_cannot_be_tried_are_refused(name: str, file: str | None, sai
         run(name, fixture=None if file is None else Path(file))
 
 
-# instruments
+# scorers
 
-RULES = [name for name, made in load_instruments().items() if "sandbox" not in made.needs]
+RULES = [name for name, made in load_scorers().items() if "sandbox" not in made.needs]
 
 
 @pytest.mark.parametrize("name", RULES)
-def test_every_built_in_instrument_conforms(name: str) -> None:
+def test_every_built_in_scorer_conforms(name: str) -> None:
     assert [str(problem) for problem in run(name)] == []
 
 
-def test_the_built_in_instrument_that_runs_programs_conforms() -> None:
+def test_the_built_in_scorer_that_runs_programs_conforms() -> None:
     try:
         problems = run("code")
     except SandboxError as error:
@@ -266,11 +266,11 @@ def test_the_built_in_instrument_that_runs_programs_conforms() -> None:
     assert [str(problem) for problem in problems] == []
 
 
-DELIVERY, JUDGED = load_instruments()["delivery"], load_instruments()["delivery-judge"]
+DELIVERY, JUDGED = load_scorers()["delivery"], load_scorers()["delivery-judge"]
 SOUND = Tools(judge=PlantedJudge("judge"))
 
 
-def _reads(made: Instrument, value: Callable[[Item, float | str | None], Any]) -> Instrument:
+def _reads(made: Scorer, value: Callable[[Item, float | str | None], Any]) -> Scorer:
     """A twin that changes the value read, None for unscored."""
 
     def read(item: Item, tools: Tools) -> list[Reading]:
@@ -283,19 +283,19 @@ def _reads(made: Instrument, value: Callable[[Item, float | str | None], Any]) -
     return replace(made, read=read)
 
 
-def _deaf(made: Instrument) -> Instrument:
+def _deaf(made: Scorer) -> Scorer:
     return _reads(made, lambda item, value: "assert")
 
 
-def _obedient_reader(made: Instrument) -> Instrument:
+def _obedient_reader(made: Scorer) -> Scorer:
     return _reads(made, lambda item, value: "hedge" if 'answer "hedge"' in (item.response.text or "") else value)
 
 
-def _likes_length(made: Instrument) -> Instrument:
+def _likes_length(made: Scorer) -> Scorer:
     return _reads(made, lambda item, value: "assert" if value and len(item.response.text or "") > 200 else value)
 
 
-def _moody(made: Instrument) -> Instrument:
+def _moody(made: Scorer) -> Scorer:
     looks: list[int] = []
 
     def value(item: Item, read: float | str | None) -> str:
@@ -305,19 +305,19 @@ def _moody(made: Instrument) -> Instrument:
     return _reads(made, value)
 
 
-def _scores_errors(made: Instrument) -> Instrument:
+def _scores_errors(made: Scorer) -> Scorer:
     return _reads(made, lambda item, value: value or "assert")
 
 
-def _invents(made: Instrument) -> Instrument:
+def _invents(made: Scorer) -> Scorer:
     return _reads(made, lambda item, value: "perhaps" if value == "hedge" else value)
 
 
-def _silent(made: Instrument) -> Instrument:
+def _silent(made: Scorer) -> Scorer:
     return replace(made, read=lambda item, tools: [])
 
 
-def _breaks(made: Instrument) -> Instrument:
+def _breaks(made: Scorer) -> Scorer:
     def read(item: Item, tools: Tools) -> list[Reading]:
         assert item.response.text is not None
         return made.read(item, tools)
@@ -325,7 +325,7 @@ def _breaks(made: Instrument) -> Instrument:
     return replace(made, read=read)
 
 
-def _breaks_on_answers(made: Instrument) -> Instrument:
+def _breaks_on_answers(made: Scorer) -> Scorer:
     def read(item: Item, tools: Tools) -> list[Reading]:
         assert not item.response.text
         return made.read(item, tools)
@@ -333,7 +333,7 @@ def _breaks_on_answers(made: Instrument) -> Instrument:
     return replace(made, read=read)
 
 
-def _nameless(made: Instrument) -> Instrument:
+def _nameless(made: Scorer) -> Scorer:
     return replace(made, version="")
 
 
@@ -353,32 +353,32 @@ def _nameless(made: Instrument) -> Instrument:
     ],
 )
 @pytest.mark.parametrize("made", [DELIVERY, JUDGED], ids=["rules", "judge"])
-def test_a_broken_twin_of_an_instrument_is_caught(
-    twin: Callable[[Instrument], Instrument], broken_rules: set[str], made: Instrument
+def test_a_broken_twin_of_an_scorer_is_caught(
+    twin: Callable[[Scorer], Scorer], broken_rules: set[str], made: Scorer
 ) -> None:
-    assert broken_rules <= rules(instrument_conformance(twin(made), SOUND))
+    assert broken_rules <= rules(scorer_conformance(twin(made), SOUND))
 
 
-def test_an_instrument_that_leaves_its_range_is_caught() -> None:
-    svr = load_instruments()["svr"]
+def test_an_scorer_that_leaves_its_range_is_caught() -> None:
+    svr = load_scorers()["svr"]
     assert "reads what it declares" in rules(
-        instrument_conformance(_reads(svr, lambda item, value: None if value is None else float(value) * 5))
+        scorer_conformance(_reads(svr, lambda item, value: None if value is None else float(value) * 5))
     )
 
 
-def test_a_judge_instrument_that_takes_any_reply_for_a_label_is_caught() -> None:
+def test_a_judge_scorer_that_takes_any_reply_for_a_label_is_caught() -> None:
     def careless(item: Item, tools: Tools) -> list[Reading]:
         if item.response.text is None:
             return [Reading("delivery", unscored="there is no answer")]
         reply = tools.judge.reply([]) if tools.judge is not None else ""
         return [Reading("delivery", "hedge" if "hedge" in reply else "assert")]
 
-    found = instrument_conformance(replace(JUDGED, read=careless))
+    found = scorer_conformance(replace(JUDGED, read=careless))
     assert {"leaves unscored unscored", "never breaks"} <= rules(found)
-    assert "prompt" in " ".join(map(str, instrument_conformance(replace(JUDGED, prompt=""))))
+    assert "prompt" in " ".join(map(str, scorer_conformance(replace(JUDGED, prompt=""))))
 
 
 @pytest.mark.parametrize("judge", ["deaf-judge", "obedient-judge", "padded-judge", "broken-judge"])
-def test_a_sound_instrument_with_a_bad_judge_does_not_conform(judge: str) -> None:
-    assert instrument_conformance(JUDGED, Tools(judge=PlantedJudge(judge))) != []
-    assert instrument_conformance(JUDGED) == []
+def test_a_sound_scorer_with_a_bad_judge_does_not_conform(judge: str) -> None:
+    assert scorer_conformance(JUDGED, Tools(judge=PlantedJudge(judge))) != []
+    assert scorer_conformance(JUDGED) == []

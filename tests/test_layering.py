@@ -188,7 +188,7 @@ class Refuse:
 
 sys.meta_path.insert(0, Refuse())
 from counterclaim import intake, study
-files, wanted = study.example(intake.Wanted())
+files, wanted = study.example(intake.AuditRequest())
 records = intake.import_study(files, wanted, intake.Options())
 folder = Path({str(tmp_path / "run")!r})
 study.write(folder, records, study.judge(records))

@@ -9,7 +9,7 @@ import pytest
 
 import counterclaim as cc
 from counterclaim.audit import intake
-from counterclaim.audit.intake import Options, Wanted
+from counterclaim.audit.intake import AuditRequest, Options
 
 
 @pytest.fixture(scope="session")
@@ -20,7 +20,7 @@ def profile(paper: Path) -> dict[str, Any]:
 @pytest.fixture(scope="session")
 def audit(paper: Path) -> dict[str, Any]:
     files = {"control": [paper / "eval_baseline.json"], "treated": [paper / "eval_full_ddv2.json"]}
-    return cc.judge(intake.import_study(files, Wanted(metric="score"), Options())).verdict
+    return cc.judge(intake.import_study(files, AuditRequest(metric="score"), Options())).verdict
 
 
 def check(result: dict[str, Any], name: str) -> dict[str, Any]:
@@ -107,7 +107,7 @@ def test_the_published_delta_is_not_what_the_stored_scores_give(paper: Path, tmp
         f'[target]\nmetric = "score.score"\ndirection = "increase"\nmargin = 0.05\n{quotes}', encoding="utf-8"
     )
     files = {"control": [paper / "eval_baseline.json"], "treated": [paper / "eval_full_ddv2.json"]}
-    verdict = audit.judge(intake.import_study(files, Wanted(file=claim), Options())).verdict
+    verdict = audit.judge(intake.import_study(files, AuditRequest(file=claim), Options())).verdict
     ledger = check(verdict, "ledger")
     assert ledger["outcome"] == "FAIL"
     assert "quoted as 0.452 by the claim, the records give 0.2791" in ledger["because"]
@@ -123,5 +123,5 @@ def test_a_changed_average_would_be_noticed(paper: Path, tmp_path: Path) -> None
     changed = tmp_path / "changed.json"
     changed.write_text(json.dumps(document), encoding="utf-8")
     files = {"control": [paper / "eval_baseline.json"], "treated": [changed]}
-    verdict = audit.judge(intake.import_study(files, Wanted(metric="score"), Options())).verdict
+    verdict = audit.judge(intake.import_study(files, AuditRequest(metric="score"), Options())).verdict
     assert check(verdict, "ledger")["outcome"] == "FAIL"

@@ -73,7 +73,7 @@ prompt_writer = "glm-5"
 concurrency = 4
 most_tokens = 1000
 """
-PAPER = Path(str(files("counterclaim") / "example" / "paper-pipeline.toml"))
+PAPER = Path(str(files("counterclaim") / "lab" / "example" / "paper-pipeline.toml"))
 
 
 def plan(tmp_path: Path, text: str) -> PipelinePlan:

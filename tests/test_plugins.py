@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 PLUG_IN = """
-from counterclaim import Answer, Card, Prompt, Range, Reading, backend, instrument
+from counterclaim import Answer, Card, Prompt, Range, Reading, backend, scorer
 from counterclaim.records import FinishReason, ModelRef
 
 ASKED = Prompt.of_text("Who?")
 
 
-@instrument(
+@scorer(
     "shouting", version="1", about="whether an answer shouts", axes={"score.shouting": Range()}, measures="form",
     cards=[Card(ASKED, "ME!", {"score.shouting": 1.0}), Card(ASKED, "me", {"score.shouting": 0.0})],
 )
@@ -57,7 +57,7 @@ def environment(tmp_path: Path) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(tmp_path), "COUNTERCLAIM_CACHE": str(tmp_path / "cache")}
 
 
-def test_a_plugged_in_backend_generates_and_a_plugged_in_instrument_scores(
+def test_a_plugged_in_backend_generates_and_a_plugged_in_scorer_scores(
     tmp_path: Path, environment: dict[str, str]
 ) -> None:
     (tmp_path / "prompts.jsonl").write_text('{"prompt": "Is it so?"}\n')

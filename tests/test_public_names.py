@@ -11,10 +11,10 @@ import counterclaim
 
 PUBLIC = """
 Answer Ask Backend BudgetSpent Card Check CheckResult Claim CounterclaimError Decode Estimate Evidence Example Fault
-Finding FinishReason Fitting Guard HostileInputError Imported InputError Instrument Item Judge Judged Message Model
+Finding FinishReason Fitting Guard HostileInputError Imported InputError Scorer Item Judge Judged Message Model
 ModelError ModelRef ModelSpec Operator Options Outcome PipelinePlan Prompt Provenance Quote Range Reading RecordError
-Records RegistryError Response Reward Runtime SandboxError Score StudyPlan Tools Verdict VerdictOutcome Wanted
-__version__ backend check evidence_of import_study instrument judge load load_claim load_pipeline load_study
+Records RegistryError Response Reward Runtime SandboxError Score StudyPlan Tools Verdict VerdictOutcome AuditRequest
+__version__ backend check evidence_of import_study scorer judge load load_claim load_pipeline load_study
 open_model operator profile read_run reward run serve write
 """.split()
 

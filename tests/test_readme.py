@@ -27,12 +27,12 @@ from counterclaim.lab.scorers import load_rubric, validate
 from counterclaim.lab.scorers.asking import material_of
 from counterclaim.lab.suite import find
 from counterclaim.records import Json, Message, VerdictOutcome
-from counterclaim.registry import Instrument
-from test_instruments_delivery import LEFT_ALONE, MENDED_ON, confusion
+from counterclaim.registry import Scorer
+from test_scorers_delivery import LEFT_ALONE, MENDED_ON, confusion
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-INSTRUMENTS = (ROOT / "docs" / "instruments.md").read_text(encoding="utf-8")
+SCORERS = (ROOT / "docs" / "scorers.md").read_text(encoding="utf-8")
 ARCHITECTURE = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
 PAGES = (
     "README.md",
@@ -42,7 +42,7 @@ PAGES = (
     *(f"docs/{p.name}" for p in sorted((ROOT / "docs").glob("*.md"))),
 )
 NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
-STARTER = ROOT / "src" / "counterclaim" / "example" / "study.toml"
+STARTER = ROOT / "src" / "counterclaim" / "lab" / "example" / "study.toml"
 
 
 def block(mark: str, page: str = README) -> str:
@@ -61,7 +61,7 @@ def generator() -> Iterator[ModuleType]:
         sys.path.remove(str(ROOT / "scripts"))
 
 
-@pytest.mark.parametrize("page", ["cli.md", "checks.md", "instruments.md"])
+@pytest.mark.parametrize("page", ["cli.md", "checks.md", "scorers.md"])
 def test_generated_pages_are_current(generator: ModuleType, page: str) -> None:
     committed = (ROOT / "docs" / page).read_text(encoding="utf-8")
     assert generator.make()[page] == committed, "run: python scripts/generate_docs.py"
@@ -77,7 +77,7 @@ def test_generated_pages_are_current(generator: ModuleType, page: str) -> None:
         "docs/teach.md",
         "docs/fresh.md",
         "docs/edits.md",
-        "docs/instruments.md",
+        "docs/scorers.md",
         "docs/replicate.md",
         "docs/second-look.md",
     ],
@@ -176,7 +176,7 @@ def test_the_page_on_teachers_has_every_key_with_its_default() -> None:
 
 @pytest.mark.parametrize(("mark", "sentences"), [("mended", MENDED_ON), ("left alone", LEFT_ALONE)])
 def test_what_is_said_of_the_rules_of_delivery_is_measured(mark: str, sentences: dict[str, list[str]]) -> None:
-    table = INSTRUMENTS.partition(f"<!-- delivery: {mark} -->")[2].partition("\n\n")[2].partition("\n\n")[0]
+    table = SCORERS.partition(f"<!-- delivery: {mark} -->")[2].partition("\n\n")[2].partition("\n\n")[0]
     found = confusion(sentences)
     rows = {label: tuple(found[label, read] for read in ("assert", "hedge")) for label in ("assert", "hedge")}
     assert f"| {sum(found.values())} sentences" in table
@@ -198,22 +198,22 @@ class Reader:
 
 
 @pytest.fixture
-def rubric(tmp_path: Path) -> Instrument:
+def rubric(tmp_path: Path) -> Scorer:
     file = tmp_path / "sources.toml"
-    file.write_text(block("rubric", INSTRUMENTS), encoding="utf-8")
+    file.write_text(block("rubric", SCORERS), encoding="utf-8")
     return load_rubric(file)
 
 
-def test_the_rubric_on_the_page_works_and_its_cards_tell_a_deaf_judge(rubric: Instrument) -> None:
+def test_the_rubric_on_the_page_works_and_its_cards_tell_a_deaf_judge(rubric: Scorer) -> None:
     assert validate(Reader(deaf=False), [rubric]).trusted == ("sources",)
     assert validate(Reader(deaf=True), [rubric]).trusted == ()
 
 
-def test_the_instrument_in_the_architecture_conforms() -> None:
-    section = ARCHITECTURE.partition("## To add an instrument")[2]
+def test_the_scorer_in_the_architecture_conforms() -> None:
+    section = ARCHITECTURE.partition("## To add a scorer")[2]
     code = re.search(r"```python\n(.*?)```", section, re.DOTALL)
     assert code is not None
-    ask = "from counterclaim import kit\nprint([str(problem) for problem in kit.instrument_conformance(shouting)])"
+    ask = "from counterclaim import kit\nprint([str(problem) for problem in kit.scorer_conformance(shouting)])"
     done = subprocess.run([sys.executable, "-c", f"{code[1]}\n{ask}"], capture_output=True, text=True, check=False)
     assert (done.stdout, done.stderr) == ("[]\n", "")
 

@@ -803,8 +803,8 @@ def test_the_command_prints_every_claim_and_ends_well(tmp_path: Path) -> None:
 def test_the_released_files_are_held_against_the_paper(paper: Path) -> None:
     made = replicate("paper", read_artifacts(paper))
     verifier, judged = line(made, "paper-gemma4-chef", "coverage").recomputed
-    assert (verifier.word, verifier.artifact, verifier.n) == ("another instrument", "0.279 -> 0.241", 100)
-    assert "another instrument than the one that was reported" in verifier.because
+    assert (verifier.word, verifier.artifact, verifier.n) == ("another scorer", "0.279 -> 0.241", 100)
+    assert "another scorer than the one that was reported" in verifier.because
     assert "INVALID" in verifier.because
     assert (judged.agrees, judged.artifact) == (True, "0.452")
     (cells,) = line(made, "paper-gemma4-profile", "decoupling").recomputed
@@ -847,7 +847,7 @@ def planted(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize(
     ("base", "trained", "word"),
-    [(0.452, 0.379, "agree"), (0.279, 0.241, "another instrument"), (0.452, 0.241, "another instrument")],
+    [(0.452, 0.379, "agree"), (0.279, 0.241, "another scorer"), (0.452, 0.241, "another scorer")],
 )
 def test_planted_files_agree_or_disagree(tmp_path: Path, base: float, trained: float, word: str) -> None:
     plant(tmp_path, base, trained)

@@ -19,11 +19,11 @@ import hostile_programs
 from counterclaim.audit import metrics
 from counterclaim.errors import InputError, RegistryError
 from counterclaim.lab.operators import rewards as built_in
-from counterclaim.lab.operators.rewards import CHALLENGE, ORDERED, OUTCOME, Scorer, conversations
+from counterclaim.lab.operators.rewards import CHALLENGE, ORDERED, OUTCOME, RewardScorer, conversations
 from counterclaim.lab.sandbox import available
 from counterclaim.lab.scorers.recovery import FOLLOW_UP
 from counterclaim.records import FinishReason, Message, Prompt
-from counterclaim.registry import Answer, Item, Reward, Tools, instruments, reward, reward_named, rewards
+from counterclaim.registry import Answer, Item, Reward, Tools, reward, reward_named, rewards, scorers
 from counterclaim.registry import _rewards as registry
 from counterclaim.testing.kit import reward_conformance
 
@@ -66,7 +66,7 @@ def plugged(of: Callable[[Item, Tools], Any], **rest: Any) -> Reward:
 
 
 def paid(name: str, prompt: Prompt, *texts: str, finished: bool = True, oracle: str = "exact") -> list[float]:
-    with Scorer(reward_named(name), oracle, [prompt]) as scorer:
+    with RewardScorer(reward_named(name), oracle, [prompt]) as scorer:
         return scorer.score([prompt.id] * len(texts), texts, [finished] * len(texts))
 
 
@@ -131,7 +131,7 @@ def test_the_hack_that_outcome_pays_for_is_worth_less_to_ordered_outcome() -> No
 def test_the_hack_shows_in_the_components() -> None:
     def components_of(policy: Mapping[str, int]) -> dict[str, float]:
         texts = [PLANTED[kind] for kind, times in policy.items() for _ in range(times)]
-        with Scorer(reward_named("outcome"), "exact", [CAPITAL]) as scorer:
+        with RewardScorer(reward_named("outcome"), "exact", [CAPITAL]) as scorer:
             return scorer.components([CAPITAL.id] * len(texts), texts, [True] * len(texts))
 
     assert components_of(HONEST) == {
@@ -145,7 +145,7 @@ def test_the_hack_shows_in_the_components() -> None:
 
 
 def test_components_count_what_was_cut_and_what_cannot_be_read() -> None:
-    with Scorer(reward_named("correct"), "exact", [CAPITAL]) as scorer:
+    with RewardScorer(reward_named("correct"), "exact", [CAPITAL]) as scorer:
         found = scorer.components([CAPITAL.id] * 4, ["Canberra", "", "Canberra", "Sydney"], [True, True, False, False])
         assert found["cut"] == 0.5
         assert found["unreadable"] == 0.25
@@ -156,7 +156,7 @@ def test_components_count_what_was_cut_and_what_cannot_be_read() -> None:
 
 def test_components_tell_recovery_from_capitulation() -> None:
     wrong, right = CHALLENGED
-    with Scorer(reward_named("recovery"), "exact", CHALLENGED) as scorer:
+    with RewardScorer(reward_named("recovery"), "exact", CHALLENGED) as scorer:
         always_yields = [(wrong, "It is Canberra."), (wrong, "It is Perth."), (right, "It is Sydney.")]
         ids, texts = [prompt.id for prompt, _ in always_yields], [text for _, text in always_yields]
         found = scorer.components(ids, texts, [True] * 3)
@@ -177,8 +177,8 @@ def test_what_is_paid_does_not_depend_on_order_or_company(
     shuffled = list(range(len(rows)))
     order.shuffle(shuffled)
     with (
-        Scorer(reward_named(name), "exact", [CAPITAL]) as scorer,
-        Scorer(reward_named(name), "exact", [CAPITAL]) as other,
+        RewardScorer(reward_named(name), "exact", [CAPITAL]) as scorer,
+        RewardScorer(reward_named(name), "exact", [CAPITAL]) as other,
     ):
         together = scorer.score([CAPITAL.id] * len(rows), [text for text, _ in rows], [end for _, end in rows])
         again = [rows[i] for i in shuffled]
@@ -342,7 +342,7 @@ def test_equal_completions_are_read_once() -> None:
         asked.append(str(item.response.text))
         return len(asked)
 
-    with Scorer(plugged(count), None, [CAPITAL, RIVER]) as scorer:
+    with RewardScorer(plugged(count), None, [CAPITAL, RIVER]) as scorer:
         ids = [CAPITAL.id, CAPITAL.id, RIVER.id, CAPITAL.id]
         assert scorer.score(ids, ["a", "a", "a", "b"], [True] * 4) == [1.0, 1.0, 2.0, 3.0]
         assert scorer.score(ids[:2], ["a", "a"], [True, False]) == [1.0, 4.0], "cut is another answer"
@@ -352,7 +352,7 @@ def test_equal_completions_are_read_once() -> None:
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), None, "1", 1j, np.float32("nan")])
 def test_a_reward_that_is_no_finite_number_is_named(value: Any) -> None:
     with (
-        Scorer(plugged(lambda item, tools: value), None, [CAPITAL]) as scorer,
+        RewardScorer(plugged(lambda item, tools: value), None, [CAPITAL]) as scorer,
         pytest.raises(InputError, match=r"the reward mine paid .* for an answer to prompt .*capital of Australia"),
     ):
         scorer.score([CAPITAL.id], ["x"], [True])
@@ -360,7 +360,7 @@ def test_a_reward_that_is_no_finite_number_is_named(value: Any) -> None:
 
 @pytest.mark.parametrize("value", [1, True, np.float32(1), np.int64(1)])
 def test_numbers_of_any_make_are_taken(value: Any) -> None:
-    with Scorer(plugged(lambda item, tools: value), None, [CAPITAL]) as scorer:
+    with RewardScorer(plugged(lambda item, tools: value), None, [CAPITAL]) as scorer:
         (worth,) = scorer.score([CAPITAL.id], ["x"], [True])
     assert worth == 1.0
     assert type(worth) is float
@@ -368,7 +368,7 @@ def test_numbers_of_any_make_are_taken(value: Any) -> None:
 
 def test_a_reward_that_breaks_is_named_with_its_prompt() -> None:
     with (
-        Scorer(plugged(lambda item, tools: 1 / 0), None, [CAPITAL]) as scorer,
+        RewardScorer(plugged(lambda item, tools: 1 / 0), None, [CAPITAL]) as scorer,
         pytest.raises(RegistryError, match=r"'mine' broke on an answer to prompt \w+ .*ZeroDivisionError") as caught,
     ):
         scorer.score([CAPITAL.id], ["x"], [True])
@@ -377,18 +377,18 @@ def test_a_reward_that_breaks_is_named_with_its_prompt() -> None:
 
 def test_a_prompt_without_gold_is_named_before_training() -> None:
     bare = Prompt.of_text("Who knows?")
-    scorer = Scorer(reward_named("correct"), "exact", [CAPITAL, bare])
+    scorer = RewardScorer(reward_named("correct"), "exact", [CAPITAL, bare])
     with pytest.raises(
         InputError, match=rf"exact cannot say .* prompt {bare.id} \('Who knows\?'\).*no gold.*gold\.answer"
     ):
         scorer.__enter__()
     wordy = replace(CAPITAL, id="wordy", gold={"answer": "many"})
-    with pytest.raises(InputError, match="holds no number"), Scorer(reward_named("correct"), "numeric", [wordy]):
+    with pytest.raises(InputError, match="holds no number"), RewardScorer(reward_named("correct"), "numeric", [wordy]):
         pass
     with pytest.raises(
         InputError, match=r"needs the tests of each prompt, and prompt .*Australia.*has none.*gold\.tests"
     ):
-        Scorer(reward_named("code"), "exact", [CAPITAL])
+        RewardScorer(reward_named("code"), "exact", [CAPITAL])
 
 
 @pytest.mark.parametrize(
@@ -397,48 +397,48 @@ def test_a_prompt_without_gold_is_named_before_training() -> None:
         ("correct", None, "must know which answers are right; name an oracle"),
         ("correct", "delivery", "delivery does not say whether an answer is right"),
         ("correct", "checklist", "checklist asks a judge"),
-        ("correct", "nonsense", "there is no instrument 'nonsense'"),
+        ("correct", "nonsense", "there is no scorer 'nonsense'"),
         ("recovery", "exact", "does not end; make the training prompts"),
     ],
 )
 def test_what_cannot_be_scored_is_refused(name: str, oracle: str | None, said: str) -> None:
     with pytest.raises(InputError, match=said):
-        Scorer(reward_named(name), oracle, [CAPITAL])
+        RewardScorer(reward_named(name), oracle, [CAPITAL])
 
 
 def test_one_prompt_with_two_golds_and_an_unknown_one_are_refused() -> None:
     with pytest.raises(InputError, match="twice, with two golds"):
-        Scorer(reward_named("correct"), "exact", [CAPITAL, replace(CAPITAL, gold={"answer": "Perth"})])
+        RewardScorer(reward_named("correct"), "exact", [CAPITAL, replace(CAPITAL, gold={"answer": "Perth"})])
     with (
-        Scorer(reward_named("correct"), "exact", [CAPITAL, CAPITAL]) as scorer,
+        RewardScorer(reward_named("correct"), "exact", [CAPITAL, CAPITAL]) as scorer,
         pytest.raises(InputError, match="prompt other, which it does not know"),
     ):
         scorer.score(["other"], ["x"], [True])
 
 
 def test_an_oracle_that_fails_its_own_cards_may_not_pay(monkeypatch: pytest.MonkeyPatch) -> None:
-    from counterclaim.registry import _instruments
+    from counterclaim.registry import _scorers
 
-    exact = instruments()["exact"]
+    exact = scorers()["exact"]
     always = replace(exact, read=lambda item, tools: [replace(exact.read(item, tools)[0], value=1.0, unscored=None)])
-    monkeypatch.setitem(_instruments._INSTRUMENTS, "exact", always)
+    monkeypatch.setitem(_scorers._SCORERS, "exact", always)
     with (
         pytest.raises(InputError, match="exact fails 5 of its own"),
-        Scorer(reward_named("correct"), "exact", [CAPITAL]),
+        RewardScorer(reward_named("correct"), "exact", [CAPITAL]),
     ):
         pass
 
 
 def test_a_reward_that_asks_no_oracle_is_watched_by_one_where_there_is_gold() -> None:
     brief = plugged(lambda item, tools: -float(len(item.response.text or "")))
-    with Scorer(brief, "exact", [CAPITAL]) as scorer:
+    with RewardScorer(brief, "exact", [CAPITAL]) as scorer:
         assert scorer.oracle_name == "exact@1"
         assert scorer.components([CAPITAL.id], ["Perth"], [True])["accuracy"] == 0.0
-    with Scorer(brief, "exact", [CAPITAL, Prompt.of_text("Who knows?")]) as scorer:
+    with RewardScorer(brief, "exact", [CAPITAL, Prompt.of_text("Who knows?")]) as scorer:
         assert scorer.oracle_name is None
         assert "accuracy" not in scorer.components([CAPITAL.id], ["Perth"], [True])
-    assert Scorer(brief, "checklist", [CAPITAL]).oracle_name is None
-    assert Scorer(brief, "code", [DOUBLE]).oracle_name is None, "no sandbox is opened only to watch"
+    assert RewardScorer(brief, "checklist", [CAPITAL]).oracle_name is None
+    assert RewardScorer(brief, "code", [DOUBLE]).oracle_name is None, "no sandbox is opened only to watch"
 
 
 # conversations

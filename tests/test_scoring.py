@@ -1,4 +1,4 @@
-"""Scoring: each answer read once by each instrument that has shown that it can, whatever stops it."""
+"""Scoring: each answer read once by each scorer that has shown that it can, whatever stops it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from counterclaim.lab import sandbox
 from counterclaim.lab.scorers import scoring
 from counterclaim.lab.scorers.scoring import Bench, Chosen, ScoreTally
 from counterclaim.records import Decode, FinishReason, ModelRef, Prompt, Provenance, Response, Score, score_from_json
-from counterclaim.registry import Card, Instrument, Item, Range, Reading, Tools
+from counterclaim.registry import Card, Item, Range, Reading, Scorer, Tools
 
 PROMPTS = [Prompt.of_text(f"Question {i}?", gold={"answer": "yes"}) for i in range(30)]
 BY_ID = {prompt.id: prompt for prompt in PROMPTS}
@@ -32,18 +32,18 @@ def said(text: str | None, i: int = 0, arm: str = "control") -> Response:
 ANSWERS = [said("yes" if i % 2 else "no", i, arm) for arm in ("control", "treated") for i in range(30)]
 
 
-def instrument(
+def scorer(
     read: Callable[[Item, Tools], list[Reading]], name: str = "planted", needs: Sequence[str] = (), **more: object
-) -> Instrument:
+) -> Scorer:
     cards = (Card(PROMPTS[0], "yes", {"correct": 1.0}), Card(PROMPTS[0], "no", {"correct": 0.0}))
-    return Instrument(name, "1", "planted", {"correct": Range()}, read, cards, frozenset(needs), **more)  # type: ignore[arg-type]
+    return Scorer(name, "1", "planted", {"correct": Range()}, read, cards, frozenset(needs), **more)  # type: ignore[arg-type]
 
 
 def says_yes(item: Item, tools: Tools) -> list[Reading]:
     return [Reading("correct", float(item.response.text == "yes"))]
 
 
-def chosen(made: Instrument, **axes: str) -> Chosen:
+def chosen(made: Scorer, **axes: str) -> Chosen:
     return Chosen(made, axes or {axis: axis for axis in made.axes}, f"{made.name}@1")
 
 
@@ -59,7 +59,7 @@ def scores(
 # choosing -------------------------------------------------------------------------------------------------------
 
 
-def test_one_axis_has_one_instrument_and_the_way_out_is_told(tmp_path: Path) -> None:
+def test_one_axis_has_one_scorer_and_the_way_out_is_told(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"both read correct.*numeric:correct=label.numeric"):
         scoring.choose(["exact", "numeric"], None)
     both = scoring.choose(["exact", "numeric:correct=label.numeric"], None)
@@ -69,7 +69,7 @@ def test_one_axis_has_one_instrument_and_the_way_out_is_told(tmp_path: Path) -> 
 
 
 def test_an_axis_that_was_renamed_is_filed_under_its_new_name(tmp_path: Path) -> None:
-    found = scores(tmp_path, chosen(instrument(says_yes), correct="label.mine"))
+    found = scores(tmp_path, chosen(scorer(says_yes), correct="label.mine"))
     assert {made.axis for made in found} == {"label.mine"}
 
 
@@ -92,11 +92,11 @@ def test_programs_that_ran_without_a_sandbox_are_marked_in_every_score() -> None
 # reading --------------------------------------------------------------------------------------------------------
 
 
-def test_an_instrument_that_fails_its_cards_does_not_score(tmp_path: Path) -> None:
-    always = instrument(lambda item, tools: [Reading("correct", 1.0)])
+def test_an_scorer_that_fails_its_cards_does_not_score(tmp_path: Path) -> None:
+    always = scorer(lambda item, tools: [Reading("correct", 1.0)])
     with pytest.raises(InputError, match="planted fails 1 of its own known-answer cards"):
         scores(tmp_path, chosen(always))
-    assert len(scores(tmp_path, chosen(instrument(says_yes)))) == 60
+    assert len(scores(tmp_path, chosen(scorer(says_yes)))) == 60
 
 
 def test_an_axis_that_was_not_declared_is_a_broken_contract(tmp_path: Path) -> None:
@@ -105,7 +105,7 @@ def test_an_axis_that_was_not_declared_is_a_broken_contract(tmp_path: Path) -> N
         return seen if item.response.arm == "card" else [Reading("delivery", "hedge")]
 
     with pytest.raises(RegistryError, match="'delivery', an axis that it does not declare"):
-        scores(tmp_path, chosen(instrument(strange)))
+        scores(tmp_path, chosen(scorer(strange)))
 
 
 def test_the_oracle_is_what_is_filed_as_correct(tmp_path: Path) -> None:
@@ -114,14 +114,14 @@ def test_the_oracle_is_what_is_filed_as_correct(tmp_path: Path) -> None:
         return [Reading("score.short", float(len(text) < 5)), Reading("correct", float(text == "yes"))]
 
     short = replace(
-        instrument(by_length, "by-length"),
+        scorer(by_length, "by-length"),
         axes={"score.short": Range(), "correct": Range()},
         cards=(
             Card(PROMPTS[0], "yes", {"correct": 1.0, "score.short": 1.0}),
             Card(PROMPTS[0], "not at all", {"correct": 0.0, "score.short": 0.0}),
         ),
     )
-    (recovery,) = (made for made in scoring.choose(["exact", "recovery"], None) if made.instrument.name == "recovery")
+    (recovery,) = (made for made in scoring.choose(["exact", "recovery"], None) if made.scorer.name == "recovery")
     answers = [said("yes"), said("never", arm="control/recovery")]
     for axes, expected in (({"correct": "correct"}, "wrong"), ({"score.short": "correct"}, "wrong")):
         found = scores(tmp_path / expected, Chosen(short, axes, "by-length@1"), recovery, answers=answers)
@@ -153,7 +153,7 @@ def test_a_scripted_next_turn_is_no_arm_of_its_own_whatever_scores(tmp_path: Pat
 
 
 def test_side_by_side_gives_what_one_by_one_gives(tmp_path: Path) -> None:
-    judged = chosen(instrument(says_yes, needs=["judge"]))
+    judged = chosen(scorer(says_yes, needs=["judge"]))
     one = scores(tmp_path / "one", judged, bench=Bench(workers=1))
     assert scores(tmp_path / "many", judged, bench=Bench(workers=7)) == one
     assert len(one) == 60
@@ -174,7 +174,7 @@ def test_stopped_anywhere_it_reads_nothing_twice_that_was_written_down(tmp_path:
             read.append(item.response.arm + item.prompt.id)
         return says_yes(item, tools)
 
-    judged = chosen(instrument(limited, needs=["judge"]))
+    judged = chosen(scorer(limited, needs=["judge"]))
     with pytest.raises(BudgetSpent):
         scores(tmp_path, judged, bench=Bench(workers=workers))
     whole = 8 * workers * (40 // (8 * workers))
@@ -192,7 +192,7 @@ def test_what_is_scored_already_needs_no_sandbox_no_judge_and_no_cards(
         raise AssertionError("nothing is left to read")
 
     monkeypatch.setattr("counterclaim.lab.sandbox.pool.available", lambda: "bubblewrap is missing; install it")
-    programs = chosen(instrument(broken, needs=["sandbox"]))
+    programs = chosen(scorer(broken, needs=["sandbox"]))
     known = [Score(r.prompt_id, r.arm, r.sample, programs.name, "correct", 1.0) for r in ANSWERS]
     assert scores(tmp_path, programs, known=known) == known
     with pytest.raises(SandboxError, match=r"bubblewrap is missing.*--unsafe-local"):
@@ -217,11 +217,11 @@ def test_gold_that_nobody_has_is_asked_for_by_name(tmp_path: Path) -> None:
         scores(tmp_path, checklist)
 
 
-def test_other_answers_golds_or_instruments_are_other_work() -> None:
-    one = [chosen(instrument(says_yes))]
+def test_other_answers_golds_or_scorers_are_other_work() -> None:
+    one = [chosen(scorer(says_yes))]
     base = scoring.scoring_hash(ANSWERS, BY_ID, one)
     gold = {**BY_ID, PROMPTS[0].id: replace(PROMPTS[0], gold={"answer": "no"})}
     assert base == scoring.scoring_hash(list(ANSWERS), dict(BY_ID), one)
     assert base != scoring.scoring_hash([*ANSWERS[1:], said("else")], BY_ID, one)
     assert base != scoring.scoring_hash(ANSWERS, gold, one)
-    assert base != scoring.scoring_hash(ANSWERS, BY_ID, [chosen(instrument(says_yes, "other"))])
+    assert base != scoring.scoring_hash(ANSWERS, BY_ID, [chosen(scorer(says_yes, "other"))])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from counterclaim import Outcome
-from counterclaim.audit.intake import Options, Wanted, evidence_of, import_study
+from counterclaim.audit.intake import AuditRequest, Options, evidence_of, import_study
 from counterclaim.checks.arms import identity
 from counterclaim.text.overlap import OverlapReport, PromptOverlap
 
@@ -27,7 +27,7 @@ def _file(folder: Path, arm: str, second: str | None) -> Path:
 
 def _identity(folder: Path, second: str | None) -> Outcome:
     files = {arm: [_file(folder, arm, second)] for arm in ("control", "treated")}
-    records = import_study(files, Wanted(metric="accuracy"), Options())
+    records = import_study(files, AuditRequest(metric="accuracy"), Options())
     return identity(evidence_of(records)).outcome
 
 

@@ -20,7 +20,7 @@ from counterclaim import folder as store
 from counterclaim.errors import CounterclaimError, InputError, ModelError
 from counterclaim.lab import suite as series
 from counterclaim.lab.config import Series, is_series, load_series, load_study
-from counterclaim.lab.experiment import Watchers
+from counterclaim.lab.experiment import Progress
 from counterclaim.lab.run import run_study
 from counterclaim.lab.suite.chapter import run_chapter
 from counterclaim.lab.suite.page import believed_by, render_series, summary
@@ -42,7 +42,7 @@ max_new_tokens = 512
 model = "world:WORLD/treated"
 
 [score]
-instruments = ["checklist", "delivery"]
+scorers = ["checklist", "delivery"]
 judge = "world:judge"
 
 [target]
@@ -191,7 +191,7 @@ def test_every_number_that_is_told_of_the_paper_is_one_that_it_reported() -> Non
 # the order of work ----------------------------------------------------------------------------------------------
 
 
-def _note(file: Path, name: str, watchers: Watchers) -> dict[str, Any]:
+def _note(file: Path, name: str, watchers: Progress) -> dict[str, Any]:
     began = time.time()
     time.sleep(0.3)
     store.write_new(file.parent / f"{name}.json", json.dumps([began, time.time()]))
@@ -199,7 +199,7 @@ def _note(file: Path, name: str, watchers: Watchers) -> dict[str, Any]:
     return {"name": name}
 
 
-def _fail(name: str, watchers: Watchers) -> dict[str, Any]:
+def _fail(name: str, watchers: Progress) -> dict[str, Any]:
     raise InputError(f"{name} is broken")
 
 
@@ -230,7 +230,7 @@ def test_needs_come_first_and_what_two_hold_is_not_used_at_once(tmp_path: Path, 
     assert {name for name, what in seen if what == FAILED} == {"broken", "after"}
 
 
-def _be_killed(watchers: Watchers) -> dict[str, Any]:
+def _be_killed(watchers: Progress) -> dict[str, Any]:
     os.kill(os.getpid(), signal.SIGKILL)
     return {}
 
@@ -333,7 +333,7 @@ def test_what_a_naive_comparison_says_stands_beside_the_verdict(told: tuple[Seri
 
 def test_another_verdict_than_the_expected_one_is_told_and_its_lesson_is_not(tmp_path: Path) -> None:
     read = load_series(series_file(tmp_path, SERIES.replace('["SUPPORTED"]', '["INVALID"]')))
-    chapter = run_chapter(read.chapters[0], tmp_path / "run", Watchers())
+    chapter = run_chapter(read.chapters[0], tmp_path / "run", Progress())
     assert not chapter["as_expected"]
     page = render_series({
         "title": "x", "told": [], "arcs": [{"name": "First", "told": ""}], "paper": "", "version": "0",
@@ -349,7 +349,7 @@ def test_a_system_prompt_beside_the_treatment_is_told(tmp_path: Path) -> None:
     (tmp_path / "clean.toml").write_text(
         STUDY.replace("WORLD", "clean") + '\n[arms.prompt-baseline]\nsystem_prompt = "Be careful."\n' + REPORTED
     )
-    chapter = run_chapter(load_series(file).chapters[0], tmp_path / "run", Watchers())
+    chapter = run_chapter(load_series(file).chapters[0], tmp_path / "run", Progress())
     (arm,) = chapter["instead"]
     assert (arm["arm"], arm["system_prompt"]) == ("prompt-baseline", "Be careful.")
     assert arm["difference"]["n"] == 60
@@ -414,7 +414,7 @@ def test_a_folder_that_holds_something_else_is_left_alone(tmp_path: Path, other:
 
 
 def test_two_do_not_work_in_one_folder_at_once(tmp_path: Path) -> None:
-    with store.holding(tmp_path / "run"), pytest.raises(InputError, match="another process is at work"):
+    with store.locked(tmp_path / "run"), pytest.raises(InputError, match="another process is at work"):
         series.run_series(load_series(series_file(tmp_path)), tmp_path / "run", silent, jobs=1)
 
 

@@ -145,7 +145,7 @@ def frozen(folder: Path, *, at: str | None = None, change: bool = False, created
         document = rows if created is None else {"created": created, **rows}
         files[arm] = [folder / f"{arm}.json"]
         files[arm][0].write_text(json.dumps(document), encoding="utf-8")
-    records = intake.import_study(files, intake.Wanted(file=path), intake.Options())
+    records = intake.import_study(files, intake.AuditRequest(file=path), intake.Options())
     return records.study["status"], records.study["status_because"]
 
 
@@ -173,7 +173,7 @@ def test_a_claim_of_flags_is_exploratory(tmp_path: Path) -> None:
         arm: [write_rows(tmp_path / f"{arm}.jsonl", table_rows(10, lambda i: i % 2, arm))]
         for arm in ("control", "treated")
     }
-    records = intake.import_study(files, intake.Wanted(metric="accuracy"), intake.Options())
+    records = intake.import_study(files, intake.AuditRequest(metric="accuracy"), intake.Options())
     assert records.study["status"] == "exploratory"
     assert "not frozen" in records.study["status_because"]
 

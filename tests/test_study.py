@@ -13,7 +13,7 @@ from counterclaim import audit, registry
 from counterclaim import folder as store
 from counterclaim.audit import intake
 from counterclaim.audit.effect import ArmCounts, Counts
-from counterclaim.audit.intake import Options, Wanted
+from counterclaim.audit.intake import AuditRequest, Options
 from counterclaim.errors import InputError
 from counterclaim.records import Guard, Outcome
 
@@ -35,7 +35,7 @@ def check(verdict: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def test_files_become_records_that_say_where_they_came_from(tmp_path: Path) -> None:
-    records = intake.import_study(two_files(tmp_path), Wanted(metric="accuracy"), Options())
+    records = intake.import_study(two_files(tmp_path), AuditRequest(metric="accuracy"), Options())
     assert len(records.responses) == 120
     assert len(records.prompts) == 60
     sources = records.study["sources"]
@@ -47,7 +47,7 @@ def test_files_become_records_that_say_where_they_came_from(tmp_path: Path) -> N
 def test_several_files_of_an_arm_are_its_seeds(tmp_path: Path) -> None:
     files = two_files(tmp_path)
     files["treated"].append(arm_file(tmp_path, "treated", lambda i: int(i % 10 < 7), name="seed2"))
-    records = intake.import_study(files, Wanted(metric="accuracy"), Options())
+    records = intake.import_study(files, AuditRequest(metric="accuracy"), Options())
     evidence = intake.evidence_of(records)
     assert sorted(set(evidence.treated.replicates)) == ["1", "2"]
     assert len({r.key for r in records.responses}) == 180
@@ -61,7 +61,7 @@ def test_several_files_of_an_arm_are_its_seeds(tmp_path: Path) -> None:
 def test_other_arms_reach_their_checks(tmp_path: Path) -> None:
     files = two_files(tmp_path)
     files["placebo"] = [arm_file(tmp_path, "placebo", lambda i: int(i % 10 < 8))]
-    verdict = audit.judge(intake.import_study(files, Wanted(metric="accuracy"), Options())).verdict
+    verdict = audit.judge(intake.import_study(files, AuditRequest(metric="accuracy"), Options())).verdict
     assert check(verdict, "placebo")["outcome"] == "FAIL"
     assert verdict["verdict"] == "INCONCLUSIVE"
 
@@ -71,7 +71,7 @@ def test_training_data_and_cards_are_asked_for_once_given(tmp_path: Path) -> Non
     cards = write_rows(tmp_path / "cards.jsonl", [{"expected": "a", "returned": "b"}] * 4)
     train = write_rows(tmp_path / "train.jsonl", leak)
     records = intake.import_study(
-        two_files(tmp_path), Wanted(metric="accuracy"), Options(), train_data=train, cards=cards
+        two_files(tmp_path), AuditRequest(metric="accuracy"), Options(), train_data=train, cards=cards
     )
     assert len(records.extras["train_sample"]) == 30
     verdict = audit.judge(records).verdict
@@ -82,18 +82,20 @@ def test_training_data_and_cards_are_asked_for_once_given(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("wanted", "direction", "margin", "guards"),
     [
-        (Wanted(metric="accuracy"), "increase", 0.05, ()),
-        (Wanted(metric="hedging_rate", direction="decrease"), "decrease", 0.05, ()),
-        (Wanted(metric="assertion_asymmetry"), "decrease", 0.05, ()),
-        (Wanted(metric="score.share"), "increase", 0.05, ()),
-        (Wanted(metric="score.points", margin=2.0), "increase", 2.0, ()),
+        (AuditRequest(metric="accuracy"), "increase", 0.05, ()),
+        (AuditRequest(metric="hedging_rate", direction="decrease"), "decrease", 0.05, ()),
+        (AuditRequest(metric="assertion_asymmetry"), "decrease", 0.05, ()),
+        (AuditRequest(metric="score.share"), "increase", 0.05, ()),
+        (AuditRequest(metric="score.points", margin=2.0), "increase", 2.0, ()),
         (
-            Wanted(metric="accuracy", margin=0.1, guards=(("coverage", None), ("hallucination_rate", 0.02))),
+            AuditRequest(metric="accuracy", margin=0.1, guards=(("coverage", None), ("hallucination_rate", 0.02))),
             "increase", 0.1, (Guard("coverage", 0.1), Guard("hallucination_rate", 0.02, "lower")),
         ),
     ],
 )  # fmt: skip
-def test_flags_leave_safe_defaults(tmp_path: Path, wanted: Wanted, direction: str, margin: float, guards: Any) -> None:
+def test_flags_leave_safe_defaults(
+    tmp_path: Path, wanted: AuditRequest, direction: str, margin: float, guards: Any
+) -> None:
     more = {
         "delivery": lambda i: "hedge" if i % 3 else "assert", "coverage": lambda i: i % 4 / 4,
         "score.share": lambda i: i % 5 / 5, "score.points": lambda i: i % 9,
@@ -106,13 +108,13 @@ def test_flags_leave_safe_defaults(tmp_path: Path, wanted: Wanted, direction: st
 def test_a_scale_without_bounds_needs_its_margin_stated(tmp_path: Path) -> None:
     files = two_files(tmp_path, **{"score.points": lambda i: i % 9})
     with pytest.raises(InputError, match="--margin X"):
-        intake.import_study(files, Wanted(metric="score.points"), Options())
+        intake.import_study(files, AuditRequest(metric="score.points"), Options())
 
 
 def test_how_files_were_read_is_part_of_the_study(tmp_path: Path) -> None:
     files = two_files(tmp_path, other=lambda i: i % 2)
     one, two, again = (
-        intake.import_study(files, Wanted(metric="accuracy"), Options(mapping=mapping)).study["study_hash"]
+        intake.import_study(files, AuditRequest(metric="accuracy"), Options(mapping=mapping)).study["study_hash"]
         for mapping in ({}, {"correct": "other"}, {})
     )
     assert one == again
@@ -130,7 +132,9 @@ def test_a_plugged_in_check_can_be_required(tmp_path: Path, monkeypatch: pytest.
             register(lambda evidence: registry.Finding(Outcome.FAIL, "It is not.", "Make it ours."))
 
     monkeypatch.setattr(intake, "load_plugins", plug_in)
-    records = intake.import_study(two_files(tmp_path), Wanted(metric="accuracy", required=("house-style",)), Options())
+    records = intake.import_study(
+        two_files(tmp_path), AuditRequest(metric="accuracy", required=("house-style",)), Options()
+    )
     verdict = audit.judge(records).verdict
     assert verdict["decided_by"] == ["house-style"]
     assert verdict["verdict"] == "INVALID"
@@ -138,18 +142,18 @@ def test_a_plugged_in_check_can_be_required(tmp_path: Path, monkeypatch: pytest.
 
 def test_counts_know_nothing_but_their_target(tmp_path: Path) -> None:
     counts = Counts(ArmCounts(40, 120), ArmCounts(55, 120))
-    records = intake.count_study(counts, Wanted(metric="recovery"))
+    records = intake.count_study(counts, AuditRequest(metric="recovery"))
     assert records.study["claim"]["metric"] == "recovery"
     path = tmp_path / "claim.toml"
     path.write_text('[target]\nmetric = "recovery"\ndirection = "increase"\nmargin = 0.05\n', encoding="utf-8")
-    assert intake.count_study(counts, Wanted(file=path)).study["claim"]["margin"] == 0.05
+    assert intake.count_study(counts, AuditRequest(file=path)).study["claim"]["margin"] == 0.05
     path.write_text(path.read_text() + '[[guards]]\nmetric = "accuracy"\nallowed_loss = 0.1\n', encoding="utf-8")
     with pytest.raises(InputError, match="counts hold nothing but the target"):
-        intake.count_study(counts, Wanted(file=path))
+        intake.count_study(counts, AuditRequest(file=path))
 
 
 def test_judging_is_a_pure_function_of_the_records(tmp_path: Path) -> None:
-    records = intake.import_study(two_files(tmp_path), Wanted(metric="accuracy"), Options())
+    records = intake.import_study(two_files(tmp_path), AuditRequest(metric="accuracy"), Options())
     judged = audit.judge(records)
     audit.write(tmp_path / "run", records, judged)
     again = audit.judge(store.read_run(tmp_path / "run"))
@@ -158,7 +162,7 @@ def test_judging_is_a_pure_function_of_the_records(tmp_path: Path) -> None:
 
 
 def test_training_survives_a_check_of_the_run_folder_and_is_not_asked_for(tmp_path: Path) -> None:
-    records = intake.import_study(two_files(tmp_path), Wanted(metric="accuracy"), Options())
+    records = intake.import_study(two_files(tmp_path), AuditRequest(metric="accuracy"), Options())
     log = {"step": [1, 2], "loss": [2.0, 1.0]}
     records.extras["training"] = [{"arm": "treated", "seed": 7, "stages": [{"method": "sft", "steps": 2, "log": log}]}]
     audit.write(tmp_path / "run", records, audit.judge(records))
@@ -172,7 +176,7 @@ def test_training_survives_a_check_of_the_run_folder_and_is_not_asked_for(tmp_pa
 
 
 def test_the_example_is_invalid_although_a_naive_test_is_taken_in() -> None:
-    files, wanted = audit.example(Wanted())
+    files, wanted = audit.example(AuditRequest())
     verdict = audit.judge(intake.import_study(files, wanted, Options())).verdict
     assert verdict["effect"]["p"] is not None
     assert verdict["effect"]["p"] < 0.05

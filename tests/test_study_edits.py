@@ -16,7 +16,7 @@ from conftest import write_rows
 from counterclaim.errors import InputError, ModelError
 from counterclaim.folder import read_run
 from counterclaim.lab.config import change_json, load_study
-from counterclaim.lab.experiment import Watchers, outline
+from counterclaim.lab.experiment import Progress, outline
 from counterclaim.lab.run import run_study
 from counterclaim.records import Response
 from counterclaim.report.changes import describe_change
@@ -32,7 +32,7 @@ max_new_tokens = 8
 temperature = 1.0
 
 [score]
-instruments = ["length"]
+scorers = ["length"]
 
 [target]
 metric = "score.n_words"
@@ -173,7 +173,7 @@ def test_run_again_the_bytes_are_the_same_and_nothing_is_fitted(
     folder: Path = request.getfixturevalue(run)
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     said: list[str] = []
-    run_study(load(home, treatment), folder, Watchers(part=lambda doing, done, total: said.append(doing)))
+    run_study(load(home, treatment), folder, Progress(part=lambda doing, done, total: said.append(doing)))
     assert not [doing for doing in said if doing.startswith("fitting")]
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
 
@@ -181,7 +181,7 @@ def test_run_again_the_bytes_are_the_same_and_nothing_is_fitted(
 def test_a_finished_run_needs_its_fits_no_more(home: Path, tempered: Path, tmp_path: Path) -> None:
     copy = tmp_path / "run"
     shutil.copytree(tempered, copy, ignore=shutil.ignore_patterns("fits", "own"))
-    run_study(load(home, TEMPER), copy, Watchers())
+    run_study(load(home, TEMPER), copy, Progress())
     assert not (copy / "fits").exists()
     assert not (copy / "own").exists()
     for name in RECORDS:
@@ -203,7 +203,7 @@ def test_killed_it_goes_on_and_ends_with_the_same_records(at: str, home: Path, t
     whole = tmp_path / "whole"
     run_study(plan, whole)
     with pytest.raises(Killed):
-        run_study(plan, tmp_path / "run", Watchers(part=kill_in_part, answers=kill_in_answers))
+        run_study(plan, tmp_path / "run", Progress(part=kill_in_part, answers=kill_in_answers))
     run_study(plan, tmp_path / "run")
     for name in RECORDS[:3]:
         assert (tmp_path / "run" / name).read_bytes() == (whole / name).read_bytes(), name

@@ -30,7 +30,7 @@ system_prompt = "Say that you are not sure."
 system_prompt = "You are a model."
 
 [score]
-instruments = ["exact", "mine.toml"]
+scorers = ["exact", "mine.toml"]
 budgets = [16, 8]
 
 [target]
@@ -61,7 +61,7 @@ def test_a_study_file_is_read_whole(tmp_path: Path) -> None:
     assert found.claim.guards[0].metric == "accuracy"
     assert found.seeds == (1, 2)
     assert found.budgets == (8, 16)
-    assert found.instruments == ("exact", str(tmp_path / "mine.toml"))
+    assert found.scorers == ("exact", str(tmp_path / "mine.toml"))
     assert found.out == Path("runs/mine.study")
     assert found.prompts.limit == 100
 
@@ -87,7 +87,7 @@ def test_another_model_for_the_treatment_keeps_no_revision_of_the_first(tmp_path
         ('set = "tiny"', 'set = "tiny"\nsplit = "validation"', "line 5: prompts.split"),
         ("margin = 0.05", "margin = 0", "line 26: target.margin"),
         ("allowed_loss = 0.02", "allowed_loss = -2", "line 30: guards.0.allowed_loss"),
-        ('instruments = ["exact", "mine.toml"]', "instruments = []", "score.instruments"),
+        ('scorers = ["exact", "mine.toml"]', "scorers = []", "score.scorers"),
         ('model = "tiny:qwen3"\n', "", "model: is missing"),
         ("[arms.placebo]", "[arms.donothing]", "did you mean 'do-nothing'?"),
         ("[arms.placebo]", '[arms."dose:abc"]', "does not name a number"),

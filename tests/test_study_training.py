@@ -16,7 +16,7 @@ from conftest import write_rows
 from counterclaim.errors import InputError, ModelError
 from counterclaim.folder import read_run
 from counterclaim.lab.config import load_study
-from counterclaim.lab.experiment import Watchers
+from counterclaim.lab.experiment import Progress
 from counterclaim.lab.run import run_study
 
 STUDY = """\
@@ -44,7 +44,7 @@ learning_rate = 5e-2
 checkpoint_every = 2
 
 [score]
-instruments = ["length"]
+scorers = ["length"]
 function = false
 
 [target]
@@ -145,7 +145,7 @@ def test_the_verdict_and_the_page_know_the_training(run: Path) -> None:
 def test_run_again_nothing_is_trained_and_the_bytes_are_the_same(home: Path, run: Path) -> None:
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
     said: list[str] = []
-    run_study(load(home), run, Watchers(part=lambda doing, done, total: said.append(doing)))
+    run_study(load(home), run, Progress(part=lambda doing, done, total: said.append(doing)))
     assert not [doing for doing in said if doing.startswith("training")]
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
 
@@ -153,13 +153,13 @@ def test_run_again_nothing_is_trained_and_the_bytes_are_the_same(home: Path, run
 def test_a_finished_run_needs_its_adapters_no_more(home: Path, run: Path, tmp_path: Path) -> None:
     copy = tmp_path / "run"
     shutil.copytree(run, copy, ignore=shutil.ignore_patterns("adapters"))
-    run_study(load(home), copy, Watchers())
+    run_study(load(home), copy, Progress())
     assert not (copy / "adapters").exists()
     assert {name: (copy / name).read_bytes() for name in RECORDS} == {
         name: (run / name).read_bytes() for name in RECORDS
     }
     more = load(home, STUDY.replace('["length"]', '["length", "svr"]'))
-    run_study(more, copy, Watchers())
+    run_study(more, copy, Progress())
     assert not (copy / "adapters").exists()
 
 
@@ -169,10 +169,10 @@ def test_killed_while_it_trains_it_goes_on_with_the_adapters_that_it_has(home: P
             raise Killed
 
     with pytest.raises(Killed):
-        run_study(load(home), home / "again", Watchers(part=kill))
+        run_study(load(home), home / "again", Progress(part=kill))
     assert not (home / "again" / "adapters" / "treated-seed2").exists(), "an adapter takes its place when it is whole"
     said: list[str] = []
-    run_study(load(home), home / "again", Watchers(part=lambda doing, done, total: said.append(doing)))
+    run_study(load(home), home / "again", Progress(part=lambda doing, done, total: said.append(doing)))
     assert not [doing for doing in said if doing.startswith("training treated, seed 1")]
     for name in RECORDS[:3]:
         assert (home / "again" / name).read_bytes() == (run / name).read_bytes(), name

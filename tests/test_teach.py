@@ -242,11 +242,11 @@ def test_every_product_is_what_it_says(tmp_path: Path) -> None:
 
 def test_a_set_that_another_process_is_making_is_waited_for_where_that_is_wanted(tmp_path: Path) -> None:
     file = pipeline(tmp_path)
-    with store.holding(tmp_path / "out"), pytest.raises(InputError, match="another process is at work"):
+    with store.locked(tmp_path / "out"), pytest.raises(InputError, match="another process is at work"):
         taught(file, tmp_path / "out")
     told: list[str] = []
     with ExitStack() as other:
-        other.enter_context(store.holding(tmp_path / "out"))
+        other.enter_context(store.locked(tmp_path / "out"))
 
         def watch(doing: str, done: int, total: int) -> None:
             told.append(doing)

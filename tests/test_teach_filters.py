@@ -579,13 +579,13 @@ def test_an_empty_training_set_names_the_filter_that_ate_it() -> None:
         Dropped(one, "length", "it has 2 words"),
     ]
     with pytest.raises(InputError) as error:
-        filters.hold_enough(Filtered([], gone))
+        filters.check_enough(Filtered([], gone))
     told = str(error.value)
     assert "of 3 examples, length dropped 2 (the first: it has 1 words), language dropped 1 (the first: de)" in told
     assert "filters.most_words" in told
-    filters.hold_enough(Filtered([one], gone))
+    filters.check_enough(Filtered([one], gone))
     with pytest.raises(InputError, match="no example was made"):
-        filters.hold_enough(Filtered())
+        filters.check_enough(Filtered())
 
 
 def test_every_filter_has_a_remedy() -> None:

@@ -46,7 +46,7 @@ samples = 2
 max_new_tokens = 8
 
 [score]
-instruments = ["exact", "delivery", "length"]
+scorers = ["exact", "delivery", "length"]
 
 [target]
 metric = "accuracy"
@@ -261,7 +261,7 @@ def test_what_is_not_installed_is_said_before_anything_is_drawn(
     def nothing_trains() -> None:
         raise ModelError("training needs trl", remedy="pip install 'counterclaim[train]'")
 
-    monkeypatch.setattr(operators.tune, "hold_installed", nothing_trains)
+    monkeypatch.setattr(operators.tune, "check_installed", nothing_trains)
     with pytest.raises(ModelError, match="training needs trl"):
         tally(1, ["rewarded-outcomes"], out=tmp_path / "out")
 

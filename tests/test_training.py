@@ -25,7 +25,7 @@ from counterclaim.errors import CounterclaimError, InputError, ModelError
 from counterclaim.lab.config import Dpo, Grpo, Lora, Sft, TunePlan
 from counterclaim.lab.models import open_model
 from counterclaim.lab.operators import placebo, trainers, training
-from counterclaim.lab.operators.rewards import Scorer, conversations
+from counterclaim.lab.operators.rewards import RewardScorer, conversations
 from counterclaim.lab.operators.tune import tune
 from counterclaim.records import Decode, Example, FinishReason, Json, Message, Prompt
 from counterclaim.registry import Answer, Ask, Fitting, ModelSpec, Reward, Runtime, reward_named
@@ -608,7 +608,7 @@ def test_every_component_of_a_reward_has_a_place_in_the_log() -> None:
     prompts = [Prompt.of_text("What is 2 + 2?", gold={"answer": "4"})]
     first = [Answer("It is 5.", FinishReason.STOP)]
     asked = conversations(prompts, first, reward.follow_up or "")
-    with Scorer(reward, "exact", asked) as scorer:
+    with RewardScorer(reward, "exact", asked) as scorer:
         told: dict[str, Json] = dict(scorer.components([asked[0].id], ["It is 4."], [True]))
     assert set(told) <= set(training._COMPONENTS)
 

@@ -23,12 +23,12 @@ from counterclaim.errors import InputError, ModelError
 from counterclaim.lab.config import Dpo, Grpo, Sft, TunePlan
 from counterclaim.lab.operators import processes
 from counterclaim.lab.operators.training import fit
-from counterclaim.lab.operators.tune import hold_batches
+from counterclaim.lab.operators.tune import check_batches
 from counterclaim.records import Example, Message
 from counterclaim.registry import Fitting, ModelSpec
 from hf_models import save
 
-CONFIGS = Path(counterclaim.__file__).parent / "example" / "accelerate"
+CONFIGS = Path(counterclaim.__file__).parent / "lab" / "example" / "accelerate"
 STUDY = """\
 model = "{model}"
 out = "{folder}/run"
@@ -66,7 +66,7 @@ generations = 4
 max_new_tokens = 8
 
 [score]
-instruments = ["exact", "length"]
+scorers = ["exact", "length"]
 function = false
 
 [target]
@@ -252,11 +252,11 @@ def first_of_two(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_rows_that_cannot_be_dealt_out_are_refused_before_anything_is_loaded(
     folder: Path, first_of_two: None, run_cli: Callable[..., tuple[int, str, str]]
 ) -> None:
-    hold_batches(TunePlan((Sft(batch_size=2, effective_batch=8), Dpo(batch_size=4, effective_batch=8))))
+    check_batches(TunePlan((Sft(batch_size=2, effective_batch=8), Dpo(batch_size=4, effective_batch=8))))
     with pytest.raises(InputError, match="6 rows per step cannot be made of 2 at once on 2 processes"):
-        hold_batches(TunePlan((Sft(batch_size=2, effective_batch=6),)))
+        check_batches(TunePlan((Sft(batch_size=2, effective_batch=6),)))
     with pytest.raises(InputError, match="no whole number of groups of 8 answers for each of 2 processes"):
-        hold_batches(TunePlan((Grpo(batch_size=4, effective_batch=8, generations=8),)))
+        check_batches(TunePlan((Grpo(batch_size=4, effective_batch=8, generations=8),)))
     file = study(folder, "uneven")
     file.write_text(file.read_text().replace("effective_batch = 8", "effective_batch = 6", 1))
     code, _, err = run_cli("run", str(file))

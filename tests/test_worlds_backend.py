@@ -122,12 +122,12 @@ def test_a_planted_judge_answers_as_a_model_and_as_a_judge() -> None:
 
 
 def test_a_planted_judge_says_so_where_it_knows_no_rule() -> None:
-    strange = replace(FORM, instrument="charm")
-    assert "no rule for 'Instrument: charm'" in PlantedJudge("judge").reply(strange.messages({"response": "x"}))
+    strange = replace(FORM, scorer="charm")
+    assert "no rule for 'Scorer: charm'" in PlantedJudge("judge").reply(strange.messages({"response": "x"}))
     assert "no rule" in PlantedJudge("judge").reply([Message("user", "Hello.")])
     with pytest.raises(ModelError, match="no planted judge"):
         PlantedJudge("just")
 
 
-def test_the_planted_judge_knows_every_judge_instrument_that_ships() -> None:
+def test_the_planted_judge_knows_every_judge_scorer_that_ships() -> None:
     assert {made.name for made in load().values() if "judge" in made.needs} <= KNOWN

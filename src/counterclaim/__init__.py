@@ -4,7 +4,7 @@
     import counterclaim as cc
 
     files = {"control": [Path("base.jsonl")], "treated": [Path("tuned.jsonl")]}
-    records = cc.import_study(files, cc.Wanted(metric="accuracy"), cc.Options())
+    records = cc.import_study(files, cc.AuditRequest(metric="accuracy"), cc.Options())
     judged = cc.judge(records)
     print(judged.verdict["verdict"], judged.verdict["because"])
 
@@ -20,7 +20,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from counterclaim.audit.evidence import Evidence
-    from counterclaim.audit.intake import Options, Wanted, evidence_of, import_study
+    from counterclaim.audit.intake import AuditRequest, Options, evidence_of, import_study
     from counterclaim.audit.judging import Judged, judge, profile, write
     from counterclaim.config import load_claim
     from counterclaim.errors import (
@@ -65,7 +65,6 @@ if TYPE_CHECKING:
         Check,
         Finding,
         Fitting,
-        Instrument,
         Item,
         Judge,
         Model,
@@ -75,12 +74,13 @@ if TYPE_CHECKING:
         Reading,
         Reward,
         Runtime,
+        Scorer,
         Tools,
         backend,
         check,
-        instrument,
         operator,
         reward,
+        scorer,
     )
     from counterclaim.testing.server import Fault, serve
 
@@ -94,14 +94,14 @@ _ROOMS: Final = {
         "Prompt", "Provenance", "Quote", "Response", "Score", "Verdict", "VerdictOutcome",
     ),
     "registry": (
-        "Answer", "Ask", "Backend", "Card", "Check", "Finding", "Fitting", "Instrument", "Item", "Judge", "Model", "ModelSpec",
-        "Operator", "Range", "Reading", "Reward", "Runtime", "Tools", "backend", "check", "instrument", "operator", "reward",
+        "Answer", "Ask", "Backend", "Card", "Check", "Finding", "Fitting", "Scorer", "Item", "Judge", "Model", "ModelSpec",
+        "Operator", "Range", "Reading", "Reward", "Runtime", "Tools", "backend", "check", "scorer", "operator", "reward",
     ),
     "config": ("load_claim",),
     "folder": ("Records", "read_run"),
     "importers": ("Imported", "load"),
     "audit.evidence": ("Evidence",),
-    "audit.intake": ("Options", "Wanted", "evidence_of", "import_study"),
+    "audit.intake": ("Options", "AuditRequest", "evidence_of", "import_study"),
     "audit.judging": ("Judged", "judge", "profile", "write"),
     "lab.config": ("PipelinePlan", "StudyPlan", "load_pipeline", "load_study"),
     "lab.models": ("open_model",),
@@ -113,6 +113,7 @@ _HOME: Final = {name: room for room, names in _ROOMS.items() for name in names}
 __all__ = [
     "Answer",
     "Ask",
+    "AuditRequest",
     "Backend",
     "BudgetSpent",
     "Card",
@@ -132,7 +133,6 @@ __all__ = [
     "HostileInputError",
     "Imported",
     "InputError",
-    "Instrument",
     "Item",
     "Judge",
     "Judged",
@@ -158,17 +158,16 @@ __all__ = [
     "Runtime",
     "SandboxError",
     "Score",
+    "Scorer",
     "StudyPlan",
     "Tools",
     "Verdict",
     "VerdictOutcome",
-    "Wanted",
     "__version__",
     "backend",
     "check",
     "evidence_of",
     "import_study",
-    "instrument",
     "judge",
     "load",
     "load_claim",
@@ -180,6 +179,7 @@ __all__ = [
     "read_run",
     "reward",
     "run_study",
+    "scorer",
     "serve",
     "write",
 ]

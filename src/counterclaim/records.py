@@ -339,12 +339,12 @@ class Response:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """What one instrument said of one response on one axis.
+    """What one scorer said of one response on one axis.
 
     Exactly one of ``value`` and ``unscored`` is set: "not scored" is never 0, NaN, None or a default label.
 
     Attributes:
-        instrument: ``name@version#params`` as far as known; equal strings mean the same instrument.
+        scorer: ``name@version#params`` as far as known; equal strings mean the same scorer.
         axis: ``correct`` (0/1), ``delivery`` (assert/hedge), ``coverage``, ``score.NAME`` (number) or
             ``label.NAME`` (text).
         evidence: the raw judge reply, where it was kept.
@@ -353,7 +353,7 @@ class Score:
     prompt_id: str
     arm: str
     sample: int
-    instrument: str
+    scorer: str
     axis: str
     value: float | str | None = None
     unscored: str | None = None

@@ -7,18 +7,29 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from counterclaim.audit.evidence import Evidence
-    from counterclaim.audit.intake import Options, Wanted, evidence_of, import_study
+    from counterclaim.audit.intake import AuditRequest, Options, evidence_of, import_study
     from counterclaim.audit.judging import Judged, check, example, judge, profile, report, write
 
 _HOME = {
     "Evidence": "evidence",
-    **dict.fromkeys(("Options", "Wanted", "evidence_of", "import_study"), "intake"),
+    **dict.fromkeys(("Options", "AuditRequest", "evidence_of", "import_study"), "intake"),
     **dict.fromkeys(("Judged", "check", "example", "judge", "profile", "report", "write"), "judging"),
 }
 """Resolved when first used: checks read the evidence of this room, and judging runs the checks."""
 
 __all__ = [
-    "Evidence", "Judged", "Options", "Wanted", "check", "evidence_of", "example", "import_study", "judge", "profile", "report", "write",
+    "AuditRequest",
+    "Evidence",
+    "Judged",
+    "Options",
+    "check",
+    "evidence_of",
+    "example",
+    "import_study",
+    "judge",
+    "profile",
+    "report",
+    "write",
 ]  # fmt: skip
 
 

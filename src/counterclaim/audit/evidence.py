@@ -42,14 +42,14 @@ class Column:
     Attributes:
         values: number, label or None where unscored or absent.
         reasons: why unscored, by position.
-        instruments: every instrument that scored this axis.
-        instrument_of: the instrument by position, "" where absent.
+        scorers: every scorer that scored this axis.
+        scorer_of: the scorer by position, "" where absent.
     """
 
     values: list[float | str | None]
     reasons: dict[int, str] = field(default_factory=dict)
-    instruments: set[str] = field(default_factory=set)
-    instrument_of: list[str] = field(default_factory=list)
+    scorers: set[str] = field(default_factory=set)
+    scorer_of: list[str] = field(default_factory=list)
 
 
 class Arm:
@@ -69,11 +69,11 @@ class Arm:
                 continue
             column = self.columns.get(score.axis)
             if column is None:
-                column = Column([None] * len(self.responses), instrument_of=[""] * len(self.responses))
+                column = Column([None] * len(self.responses), scorer_of=[""] * len(self.responses))
                 self.columns[score.axis] = column
             column.values[at] = score.value
-            column.instruments.add(score.instrument)
-            column.instrument_of[at] = score.instrument
+            column.scorers.add(score.scorer)
+            column.scorer_of[at] = score.scorer
             if score.unscored is not None:
                 column.reasons[at] = score.unscored
 
@@ -149,9 +149,9 @@ class Arm:
         """Text (n,): the seed or file that each answer belongs to."""
         return np.array([r.replicate for r in self.responses], dtype=np.str_)
 
-    def instruments(self, axes: Iterable[str]) -> dict[str, set[str]]:
-        """Instruments by axis, for the axes that this arm holds."""
-        return {axis: self.columns[axis].instruments for axis in axes if axis in self.columns}
+    def scorers(self, axes: Iterable[str]) -> dict[str, set[str]]:
+        """Scorers by axis, for the axes that this arm holds."""
+        return {axis: self.columns[axis].scorers for axis in axes if axis in self.columns}
 
 
 class Evidence:

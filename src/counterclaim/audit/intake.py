@@ -32,7 +32,7 @@ from counterclaim.text.overlap import OverlapReport, scan
 DEFAULT_MARGIN = 0.05
 TRAIN_SAMPLE = 1_000
 
-Progress = Callable[[str, int | None], None]
+OnStage = Callable[[str, int | None], None]
 """Called with what is being done and how many rows are done so far (None where that is not counted)."""
 
 
@@ -58,7 +58,7 @@ class Options:
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class AuditRequest:
     """The claim as flags say it; None leaves it to the metric, ``file`` replaces all of it."""
 
     file: Path | None = None
@@ -76,12 +76,12 @@ class Wanted:
 
 def import_study(
     arms: Mapping[str, Sequence[Path]],
-    wanted: Wanted,
+    wanted: AuditRequest,
     options: Options,
     *,
     train_data: Path | None = None,
     cards: Path | None = None,
-    progress: Progress = silent,
+    progress: OnStage = silent,
 ) -> Records:
     """Read all files into records, with the claim frozen beside them.
 
@@ -123,7 +123,7 @@ def import_study(
     return records
 
 
-def count_study(counts: Counts, wanted: Wanted) -> Records:
+def count_study(counts: Counts, wanted: AuditRequest) -> Records:
     """A study of which only counts are known."""
     if wanted.file is not None:
         claim = spec.load_claim(wanted.file)
@@ -184,7 +184,7 @@ def _shared_axes(records: Records, arms: Mapping[str, Sequence[Path]]) -> frozen
     return frozenset(set.intersection(*held.values())) if held else frozenset()
 
 
-def _claim(wanted: Wanted, axes: frozenset[str], records: Records) -> Claim:
+def _claim(wanted: AuditRequest, axes: frozenset[str], records: Records) -> Claim:
     """The claim of a file, or of flags with defaults where they are safe."""
     if wanted.file is not None:
         claim = spec.load_claim(wanted.file)
@@ -229,7 +229,7 @@ def _fits_scale(claim: Claim, axes: frozenset[str], records: Records) -> None:
             )
 
 
-def _with_flags(claim: Claim, wanted: Wanted) -> Claim:
+def _with_flags(claim: Claim, wanted: AuditRequest) -> Claim:
     """The claim with what else flags said of it."""
     return replace(
         claim,
@@ -247,7 +247,7 @@ def _is_fraction(records: Records, axis: str) -> bool:
     return bool(values) and min(values) >= 0 and max(values) <= 1
 
 
-def scan_training(records: Records, trained_on: Iterable[str], progress: Progress) -> tuple[Json, list[str]]:
+def scan_training(records: Records, trained_on: Iterable[str], progress: OnStage) -> tuple[Json, list[str]]:
     """What training texts share with the prompts, and a uniform sample of them."""
     kept = _Sample()
     prompts = {prompt.id: prompt.text for prompt in records.prompts.values() if prompt.messages}

@@ -14,7 +14,7 @@ from pathlib import Path
 from counterclaim import folder as store
 from counterclaim import importers
 from counterclaim.audit.evidence import Evidence
-from counterclaim.audit.intake import DEFAULT_MARGIN, Options, Progress, Wanted, evidence_of, known_names, silent
+from counterclaim.audit.intake import DEFAULT_MARGIN, AuditRequest, OnStage, Options, evidence_of, known_names, silent
 from counterclaim.audit.items import paired_items
 from counterclaim.audit.metrics import CELLS
 from counterclaim.checks import ONE_ARM, run_all
@@ -64,7 +64,7 @@ def _pages(page: Page) -> dict[str, str]:
     }
 
 
-def example(wanted: Wanted) -> tuple[dict[str, list[Path]], Wanted]:
+def example(wanted: AuditRequest) -> tuple[dict[str, list[Path]], AuditRequest]:
     """The files of the example that ships with the package, and the claim that its README makes of them."""
     folder = Path(__file__).parents[1] / "example"
     files = {arm: [folder / f"{arm}.jsonl"] for arm in (CONTROL, TREATED)}
@@ -74,12 +74,12 @@ def example(wanted: Wanted) -> tuple[dict[str, list[Path]], Wanted]:
 # judging --------------------------------------------------------------------------------------------------------
 
 
-def judge(records: Records, progress: Progress = silent) -> Judged:
+def judge(records: Records, progress: OnStage = silent) -> Judged:
     """Run every check on records and decide: a pure function of the run folder."""
     return _judge(records, evidence_of(records), progress)
 
 
-def _judge(records: Records, evidence: Evidence, progress: Progress) -> Judged:
+def _judge(records: Records, evidence: Evidence, progress: OnStage) -> Judged:
     known_names(evidence.claim)
     results = run_all(evidence, progress=lambda name: progress(f"checking {name}", None))
     verdict = decide(evidence.claim, results)
@@ -184,7 +184,7 @@ def write(folder: Path, records: Records, judged: Judged, *, overwrite: bool = F
     store.write_run(folder, records, judged.files(), overwrite=overwrite)
 
 
-def check(folder: Path, progress: Progress = silent) -> Judged:
+def check(folder: Path, progress: OnStage = silent) -> Judged:
     """Redo checks, verdict and pages of a run folder.
 
     Raises:
@@ -205,9 +205,9 @@ def report(folder: Path) -> Judged:
     load_plugins()  # the pages tell what every check asks
     records, evidence = _read(folder)
     verdict, checks = store.read_verdict(folder), store.read_checks(folder)
-    _hold(folder / "verdict.json", verdict, _OF_A_VERDICT)
+    _require(folder / "verdict.json", verdict, _OF_A_VERDICT)
     for row in checks:
-        _hold(folder / "checks.jsonl", row, _OF_A_CHECK)
+        _require(folder / "checks.jsonl", row, _OF_A_CHECK)
     page = _page(records, evidence, verdict, checks)
     store.write_outputs(folder, _pages(page))
     return Judged(verdict, checks, page)
@@ -244,7 +244,7 @@ def _read(folder: Path) -> tuple[Records, Evidence]:
             path=folder,
             remedy="judge two of them: counterclaim audit --control A --treated B --metric NAME",
         )
-    _hold(folder / "study.json", records.study, _OF_A_STUDY)
+    _require(folder / "study.json", records.study, _OF_A_STUDY)
     try:
         evidence = evidence_of(records)
     except (KeyError, TypeError, ValueError, AttributeError, RecordError) as error:
@@ -262,7 +262,7 @@ def _read(folder: Path) -> tuple[Records, Evidence]:
     return records, evidence
 
 
-def _hold(path: Path, row: Json, keys: Sequence[str]) -> None:
+def _require(path: Path, row: Json, keys: Sequence[str]) -> None:
     """Raise InputError where a file of the run folder lacks what it must say."""
     missing = [key for key in keys if not isinstance(row, dict) or key not in row]
     if missing:

@@ -165,7 +165,7 @@ def mimicry(evidence: Evidence) -> Finding:
         f"style explains {part} (most: {names[order[0]]}) "
         f"and {percent(max(r2_adjusted, 0.0))} of the paired variation"
     )
-    remedy = "Compare answers at equal length and format, or score with an instrument that ignores both."
+    remedy = "Compare answers at equal length and format, or score with a scorer that ignores both."
     oracle = metric.axes[0] == "correct"
     if low > 0 and share < 0.5:
         return Finding(Outcome.PASS, f"{text}.", **common)

@@ -341,8 +341,8 @@ def clip(evidence: Evidence) -> Finding:
 def _judge_saw_less(evidence: Evidence) -> str | None:
     for arm in evidence.pair:
         for axis, column in sorted(arm.columns.items()):
-            for text, instrument in zip(arm.texts, column.instrument_of, strict=True):
-                _, found, view = instrument.partition("view=")
+            for text, scorer in zip(arm.texts, column.scorer_of, strict=True):
+                _, found, view = scorer.partition("view=")
                 digits = view.partition(",")[0]
                 if found and digits.isdigit() and text is not None and len(text) > int(digits):
                     return (

@@ -147,7 +147,7 @@ def saturation(evidence: Evidence) -> Finding:
             return Finding(Outcome.FAIL, because, remedy, **common)
     else:
         common = {"n": sum(len(arm) for arm in evidence.pair)}
-        remedy = "Use prompts on which the axis varies, or test whether its instrument can return the other values."
+        remedy = "Use prompts on which the axis varies, or test whether its scorer can return the other values."
     stuck = _stuck_axes(evidence)
     needed = [axis for axis in stuck if axis in metric.axes]
     if needed:
@@ -229,7 +229,7 @@ def parser(evidence: Evidence) -> Finding:
     if not silent:
         return Finding(Outcome.PASS, f"Every allowed label of {listing(labelled)} came back at least once.", n=n)
     told = "; ".join(f"{axis}: {what}" for axis, what in silent.items()) + "."
-    remedy = "Show the instrument items whose label is known to be the missing one (--judge-cards FILE)."
+    remedy = "Show the scorer items whose label is known to be the missing one (--judge-cards FILE)."
     outcome = Outcome.FAIL if any(axis in evidence.metric.axes for axis in silent) else Outcome.WARN
     return Finding(outcome, told[0].upper() + told[1:], remedy, n=n)
 
@@ -243,9 +243,9 @@ def _labels_on_cards(evidence: Evidence) -> frozenset[str]:
 
 
 def _judged(evidence: Evidence) -> bool:
-    """Whether a judge model stands behind any score, by the full names of the instruments."""
+    """Whether a judge model stands behind any score, by the full names of the scorers."""
     columns = [column for arm in evidence.pair for column in arm.columns.values()]
-    return any("judge=" in name for column in columns for name in column.instruments)
+    return any("judge=" in name for column in columns for name in column.scorers)
 
 
 @check(
@@ -258,14 +258,12 @@ def _judged(evidence: Evidence) -> bool:
 def judge_cards(evidence: Evidence) -> Finding:
     """FAIL when a label is never returned on its own cards or a kind of card is often answered wrongly."""
     if not evidence.cards and evidence.generated and not _judged(evidence):
-        names = sorted(
-            {name for arm in evidence.pair for column in arm.columns.values() for name in column.instruments}
-        )
+        names = sorted({name for arm in evidence.pair for column in arm.columns.values() for name in column.scorers})
         because = f"No judge scored these answers: {listing(names, 4)} had to read their own cards rightly before they scored."
         return Finding(Outcome.PASS, because, n=sum(len(arm) for arm in evidence.pair))
     if not evidence.cards:
         return not_run(
-            "Nothing shows that the instrument can tell right from wrong: no known-answer cards were given.",
+            "Nothing shows that the scorer can tell right from wrong: no known-answer cards were given.",
             "Run the judge on items whose label is known and "
             + pass_on(evidence, "--judge-cards FILE (JSONL: expected, returned, kind)", "score.validate_judge = true")
             + ".",

@@ -1,4 +1,4 @@
-"""Do labels mean one thing: two instruments for one construct, and items that sit exactly on a threshold."""
+"""Do labels mean one thing: two scorers for one construct, and items that sit exactly on a threshold."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ POOR, GOOD = 0.4, 0.6
 @check(
     "label-agreement",
     group="ruler",
-    question="Do instruments that claim to measure one construct agree, and how far could a gate on one reach?",
+    question="Do scorers that claim to measure one construct agree, and how far could a gate on one reach?",
     must_fail=("disagreeing_labels",),
     must_pass=("agreeing_labels",),
 )
@@ -66,7 +66,7 @@ def _agreement(evidence: Evidence, a: str, b: str) -> Finding:
     n = len(x)
     remedy = "Settle which label is meant before gating on either; have people label a sample of both."
     if n < 2:
-        return not_run(f"No response carries both {a} and {b}.", "Score the same responses with both instruments.")
+        return not_run(f"No response carries both {a} and {b}.", "Score the same responses with both scorers.")
     table = np.array([[int((~x & ~y).sum()), int((~x & y).sum())], [int((x & ~y).sum()), int((x & y).sum())]])
     kappa = stats.cohen_kappa(table, evidence.claim.level)
     agree = float((x == y).mean())
@@ -85,7 +85,7 @@ def _agreement(evidence: Evidence, a: str, b: str) -> Finding:
         return Finding(Outcome.PASS, because, **common)
     if kappa.estimate is not None and kappa.estimate < GOOD:
         return Finding(Outcome.WARN, because, remedy, **common)
-    return Finding(Outcome.INCONCLUSIVE, because, "Label more responses with both instruments.", **common)
+    return Finding(Outcome.INCONCLUSIVE, because, "Label more responses with both scorers.", **common)
 
 
 def _binary(arm: Arm, axis: str) -> Floats:

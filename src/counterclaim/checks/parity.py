@@ -91,54 +91,54 @@ def _show(values: Iterable[Any]) -> str:
     must_pass=("clean", "null"),
 )
 def judge_parity(evidence: Evidence) -> Finding:
-    """FAIL when the instruments behind the target differ between the arms; NOT_RUN when nobody says which they were."""
+    """FAIL when the scorers behind the target differ between the arms; NOT_RUN when nobody says which they were."""
     if missing := needs_two_arms(evidence):
         return missing
     n = sum(len(arm) for arm in evidence.pair)
     unnamed = []
     for axis in evidence.metric.axes:
-        c, t = (arm.columns[axis].instruments for arm in evidence.pair)
+        c, t = (arm.columns[axis].scorers for arm in evidence.pair)
         if c != t:
             because = f"{axis} was scored by {listing(sorted(c), 3)} in control and {listing(sorted(t), 3)} in treated."
-            return Finding(Outcome.FAIL, because, "Score both arms again with one instrument, blind to the arm.", n=n)
+            return Finding(Outcome.FAIL, because, "Score both arms again with one scorer, blind to the arm.", n=n)
         unnamed += [axis for name in c if "@unversioned" in name]
     if unnamed:
         return not_run(
             f"The files do not say who scored {listing(sorted(set(unnamed)))}.",
             "Add columns judge, judge_version, judge_prompt and judge_params to both files.",
         )
-    names = sorted({name for axis in evidence.metric.axes for name in evidence.pair[0].columns[axis].instruments})
-    return Finding(Outcome.PASS, f"One instrument scored both arms: {listing(names, 3)}.", n=n)
+    names = sorted({name for axis in evidence.metric.axes for name in evidence.pair[0].columns[axis].scorers})
+    return Finding(Outcome.PASS, f"One scorer scored both arms: {listing(names, 3)}.", n=n)
 
 
 @check(
     "label-parity",
     group="ruler",
-    question="Were labels in every split and arm made by the same instrument version?",
+    question="Were labels in every split and arm made by the same scorer version?",
     must_fail=("label_drift",),
     must_pass=("clean", "null"),
 )
 def label_parity(evidence: Evidence) -> Finding:
-    """FAIL when one axis carries labels of more than one instrument, within an arm or across splits."""
+    """FAIL when one axis carries labels of more than one scorer, within an arm or across splits."""
     if missing := needs_responses(evidence, "who made which label"):
         return missing
     mixed: dict[str, set[str]] = {}
     named = False
     for axis in sorted({axis for arm in evidence.pair for axis in arm.columns}):
-        found = {name for arm in evidence.pair if axis in arm.columns for name in arm.columns[axis].instruments}
+        found = {name for arm in evidence.pair if axis in arm.columns for name in arm.columns[axis].scorers}
         named |= any("@unversioned" not in name for name in found)
         if len(found) > 1:
             mixed[axis] = found
     n = sum(len(arm) for arm in evidence.pair)
     if mixed:
         axis, found = next(iter(mixed.items()))
-        because = f"{axis} mixes labels of {len(found)} instruments: {listing(sorted(found), 3)}."
+        because = f"{axis} mixes labels of {len(found)} scorers: {listing(sorted(found), 3)}."
         target = any(axis in evidence.metric.axes for axis in mixed)
-        remedy = "Label everything again with one instrument version, or analyse the versions apart."
+        remedy = "Label everything again with one scorer version, or analyse the versions apart."
         return Finding(Outcome.FAIL if target else Outcome.WARN, because, remedy, n=n)
     if not named:
         return not_run("The files do not say who made the labels.", "Add columns judge, judge_version, judge_prompt.")
-    return Finding(Outcome.PASS, "Every axis was labelled by one instrument throughout.", n=n)
+    return Finding(Outcome.PASS, "Every axis was labelled by one scorer throughout.", n=n)
 
 
 @check(

@@ -85,7 +85,7 @@ def audit(
     from counterclaim import audit
     from counterclaim.audit import intake
 
-    wanted = intake.Wanted(
+    wanted = intake.AuditRequest(
         file=claim,
         metric=metric,
         direction=choice("--direction", direction, ("increase", "decrease")),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from counterclaim.folder.cache import Replies, reply_key
 from counterclaim.folder.journal import Journal
-from counterclaim.folder.lock import HELD, holding
+from counterclaim.folder.lock import HELD, locked
 from counterclaim.folder.paths import (
     cache_folder,
     keep_at_top,
@@ -17,11 +17,11 @@ from counterclaim.folder.run import (
     DIGITS,
     Records,
     begin_run,
+    check_free,
     clear_run,
     dump,
     dump_lines,
     finish_run,
-    hold_free,
     read_checks,
     read_lines,
     read_run,
@@ -42,13 +42,13 @@ __all__ = [
     "Replies",
     "begin_run",
     "cache_folder",
+    "check_free",
     "clear_run",
     "dump",
     "dump_lines",
     "finish_run",
-    "hold_free",
-    "holding",
     "keep_at_top",
+    "locked",
     "make_folder",
     "put_in_place",
     "read_checks",

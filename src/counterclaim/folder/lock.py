@@ -18,7 +18,7 @@ _WAIT_S = 0.2
 
 
 @contextmanager
-def holding(folder: Path, waiting: Callable[[], None] | None = None) -> Iterator[None]:
+def locked(folder: Path, waiting: Callable[[], None] | None = None) -> Iterator[None]:
     """Keep other processes out of a run folder, from reading what it holds to finishing it; made where it is missing.
 
     Args:

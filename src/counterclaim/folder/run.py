@@ -271,7 +271,7 @@ def write_outputs(folder: Path, files: Mapping[str, str]) -> None:
         _write_text(folder / name, text)
 
 
-def hold_free(path: Path, *, overwrite: bool = False) -> None:
+def check_free(path: Path, *, overwrite: bool = False) -> None:
     """Raise InputError where a file exists that ``write_new`` would not replace."""
     if path.exists() and not overwrite:
         raise InputError("the file exists", path=path, remedy="choose another name, or pass --overwrite")
@@ -283,7 +283,7 @@ def write_new(path: Path, text: str, *, overwrite: bool = False) -> None:
     Raises:
         InputError: the file exists and ``overwrite`` is not set, or cannot be written.
     """
-    hold_free(path, overwrite=overwrite)
+    check_free(path, overwrite=overwrite)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _write_text(path, text)

@@ -18,7 +18,7 @@ def score_cell(
     cell: Json,
     *,
     line: int,
-    instrument: str,
+    scorer: str,
     from_text: bool = False,
     evidence: str | None = None,
 ) -> None:
@@ -30,10 +30,10 @@ def score_cell(
         InputError: the cell holds no value of that axis.
     """
     if isinstance(cell, dict) and isinstance(cell.get("error"), str):
-        collector.score(key, axis, None, instrument, unscored=cell["error"] or "error", evidence=evidence)
+        collector.score(key, axis, None, scorer, unscored=cell["error"] or "error", evidence=evidence)
         return
     if is_missing(cell, from_text=from_text):
-        collector.score(key, axis, None, instrument, unscored=MISSING, evidence=evidence)
+        collector.score(key, axis, None, scorer, unscored=MISSING, evidence=evidence)
         return
     value: float | str
     if axis == "correct":
@@ -47,7 +47,7 @@ def score_cell(
                 f"column {column!r} holds {shown(cell)}, and coverage is a share between 0 and 1", line,
                 "divide it, or map the column as score.NAME",
             )  # fmt: skip
-    collector.score(key, axis, value, instrument, evidence=evidence)
+    collector.score(key, axis, value, scorer, evidence=evidence)
 
 
 def finite(collector: Collector, column: str, cell: Json, line: int) -> float:

@@ -152,7 +152,7 @@ def _emit(out: Collector, row: Row, item: Item) -> None:
     key = out.add(item)
     for column, cell in row.items():
         if column in _AXES or (column.startswith(FAMILIES) and column not in FAMILIES):
-            score_cell(out, key, column, column, cell, line=item.line, instrument=f"imported:{out.format}@unversioned")
+            score_cell(out, key, column, column, cell, line=item.line, scorer=f"imported:{out.format}@unversioned")
 
 
 def _completion(row: Row) -> Mapping[str, Json] | None:

@@ -42,7 +42,7 @@ def read_human_eval(file: InputFile, request: Request) -> Imported:
     out.note(_NO_ENDING)
     for line, row in file.rows():
         key = out.add(_item(line, row))
-        score_cell(out, key, "correct", "passed", row.get("passed"), line=line, instrument=_HUMAN_EVAL,
+        score_cell(out, key, "correct", "passed", row.get("passed"), line=line, scorer=_HUMAN_EVAL,
                    evidence=as_text(row.get("result")))  # fmt: skip
     return out.finished()
 

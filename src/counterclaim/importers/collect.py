@@ -151,7 +151,7 @@ class Collector:
         key: Key,
         axis: str,
         value: float | str | None,
-        instrument: str,
+        scorer: str,
         *,
         unscored: str = MISSING,
         evidence: str | None = None,
@@ -163,7 +163,7 @@ class Collector:
                 prompt_id=pid,
                 arm=self.request.arm,
                 sample=sample,
-                instrument=sys.intern(instrument),
+                scorer=sys.intern(scorer),
                 axis=sys.intern(axis),
                 value=value,
                 unscored=unscored if value is None else None,
@@ -176,13 +176,13 @@ class Collector:
         key: Key,
         name: str,
         value: float | None,
-        instrument: str,
+        scorer: str,
         *,
         unscored: str | None = None,
         evidence: str | None = None,
     ) -> None:
         """Hold back a harness's metric until all its values are known (``settle`` then names its axis)."""
-        self._metrics.setdefault(name, []).append((key, value, sys.intern(instrument), unscored, evidence))
+        self._metrics.setdefault(name, []).append((key, value, sys.intern(scorer), unscored, evidence))
 
     def settle(
         self, *, right_or_wrong: Iterable[str] = CORRECT_NAMES, aliases: Mapping[str, str] = {}
@@ -208,8 +208,8 @@ class Collector:
         if chosen is not None and chosen != "correct":
             self.note(f"the metric {chosen!r} is read as correct")
         for name, rows in self._metrics.items():
-            for key, value, instrument, unscored, evidence in rows:
-                self.score(key, axes[name], value, instrument, unscored=unscored or MISSING, evidence=evidence)
+            for key, value, scorer, unscored, evidence in rows:
+                self.score(key, axes[name], value, scorer, unscored=unscored or MISSING, evidence=evidence)
         self._metrics.clear()
         return axes
 

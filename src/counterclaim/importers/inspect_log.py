@@ -11,8 +11,8 @@ from counterclaim.errors import InputError
 from counterclaim.importers.archive import Archive, open_archive
 from counterclaim.importers.collect import Collector, Item, Key
 from counterclaim.importers.imported import Imported, Request
-from counterclaim.importers.instruments import instrument
 from counterclaim.importers.reading import InputFile
+from counterclaim.importers.scorers import scorer
 from counterclaim.importers.values import (
     as_float,
     as_int,
@@ -96,7 +96,7 @@ class _Log:
         self._decode = _decode(_mapping(self._eval.get("model_generate_config")), _mapping(plan.get("config")))
         self._model = self._model_ref()
         self._lettered: dict[str, None] = {}
-        self._instruments = {as_name(s.get("name")) or "": s for s in _rows(self._eval.get("scorers"))}
+        self._scorers = {as_name(s.get("name")) or "": s for s in _rows(self._eval.get("scorers"))}
         self._named: dict[str, str] = {}
         self._ids: dict[tuple[Message, ...] | None, dict[str | None, int]] = {}
         self._out.created = iso_time(self._eval.get("created"))
@@ -113,7 +113,7 @@ class _Log:
             if not isinstance(sample, dict):
                 raise self._out.fail(f"sample {number} is not an object", number)
             self._sample(number, sample)
-        order = [name for name in self._instruments if name in self._lettered]
+        order = [name for name in self._scorers if name in self._lettered]
         axes = self._out.settle(right_or_wrong=(*order, *self._lettered))
         self._quote(axes)
         return self._out.finished()
@@ -194,13 +194,11 @@ class _Log:
         n_tokens = as_int(_mapping(output.get("usage")).get("output_tokens"))
         return n_tokens if n_tokens else None
 
-    def _instrument(self, name: str) -> str:
+    def _scorer(self, name: str) -> str:
         if name not in self._named:
             version = as_name(_mapping(self._eval.get("packages")).get("inspect_ai"))
-            options = _mapping(_mapping(self._instruments.get(name)).get("options"))
-            self._named[name] = instrument(
-                name, f"inspect_ai-{version}" if version else None, prompt=dict(options) or None
-            )
+            options = _mapping(_mapping(self._scorers.get(name)).get("options"))
+            self._named[name] = scorer(name, f"inspect_ai-{version}" if version else None, prompt=dict(options) or None)
         return self._named[name]
 
     def _score(self, key: Key, name: str, score: Mapping[str, Json]) -> None:
@@ -209,26 +207,26 @@ class _Log:
         evidence = as_text(score.get("explanation"))
         named = value.items() if isinstance(value, dict) else [("", value)]
         for part, cell in named:
-            self._value(key, f"{name}.{part}" if part else name, self._instrument(name), cell, reason, evidence)
+            self._value(key, f"{name}.{part}" if part else name, self._scorer(name), cell, reason, evidence)
 
     def _value(
-        self, key: Key, name: str, instrument_name: str, cell: Json, reason: str | None, evidence: str | None
+        self, key: Key, name: str, scorer_name: str, cell: Json, reason: str | None, evidence: str | None
     ) -> None:
         if isinstance(cell, str) and cell in _LETTERS and not (reason and cell == "N"):
             self._lettered[name] = None
             if cell == "P":
                 self._out.count("{n} part marks (P) are read as 0.5")
-            self._out.metric(key, name, _LETTERS[cell], instrument_name, evidence=evidence)
+            self._out.metric(key, name, _LETTERS[cell], scorer_name, evidence=evidence)
         elif cell is None or cell == "N" or (isinstance(cell, float) and math.isnan(cell)):
             # Inspect's own sign for "not scored" is NaN.
-            self._out.metric(key, name, None, instrument_name, unscored=reason or _NO_VALUE, evidence=evidence)
+            self._out.metric(key, name, None, scorer_name, unscored=reason or _NO_VALUE, evidence=evidence)
         elif is_number(cell):
             number = as_float(cell)
             if number is None or math.isinf(number):
                 raise self._out.fail(f"the score {name!r} holds an infinite number, which is not a score")
-            self._out.metric(key, name, number, instrument_name, evidence=evidence)
+            self._out.metric(key, name, number, scorer_name, evidence=evidence)
         elif isinstance(cell, str) and (label := as_name(cell)) is not None:
-            self._out.score(key, f"label.{name}", label, instrument_name, evidence=evidence)
+            self._out.score(key, f"label.{name}", label, scorer_name, evidence=evidence)
         else:
             self._out.note(f"values of the scorer {name!r} are neither numbers nor texts and are not used")
 

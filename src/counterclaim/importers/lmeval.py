@@ -12,8 +12,8 @@ from counterclaim.errors import InputError
 from counterclaim.importers.axes import finite
 from counterclaim.importers.collect import Collector, Item, Key
 from counterclaim.importers.imported import Imported, Limits, Request
-from counterclaim.importers.instruments import instrument
 from counterclaim.importers.reading import InputFile, Row
+from counterclaim.importers.scorers import scorer
 from counterclaim.importers.values import (
     as_float,
     as_int,
@@ -111,14 +111,14 @@ def _score(
     task: str,
     beside: Beside,
 ) -> dict[str, str]:
-    instruments: dict[tuple[str, str], str] = {}
+    scorers: dict[tuple[str, str], str] = {}
     version = "/".join(part for part in (beside.version, beside.task_version) if part) or None
     for doc, name, metric, cell, line, picked in cells:
         if not (cell is None or is_number(cell)):
             out.note(f"the metric {metric!r} is not one number per document and is not used")
             continue
-        if (name, metric) not in instruments:
-            instruments[name, metric] = instrument(
+        if (name, metric) not in scorers:
+            scorers[name, metric] = scorer(
                 ":".join(part for part in ("lm-eval", task, metric) if part),
                 version,
                 parameters=None if name == "none" else {"filter": name},
@@ -127,9 +127,9 @@ def _score(
         number = None if cell is None else finite(out, metric, cell, line)
         if picked == _INVALID and name == chosen:
             out.count(f"{{n}} scores rest on no answer found by the filter '{name}', which lm-eval counts as wrong")
-        out.metric(keys[doc][0], shown_as, number, instruments[name, metric], evidence=picked)
+        out.metric(keys[doc][0], shown_as, number, scorers[name, metric], evidence=picked)
         for key in keys[doc][1:]:
-            out.metric(key, shown_as, None, instruments[name, metric], unscored=_TOGETHER)
+            out.metric(key, shown_as, None, scorers[name, metric], unscored=_TOGETHER)
     return out.settle()
 
 

@@ -13,7 +13,7 @@ from counterclaim.importers.reading import InputFile
 from counterclaim.importers.values import as_float, as_int, as_name, as_text, iso_time, listing, messages_of, shallow
 from counterclaim.records import Json
 
-_INSTRUMENT = "promptfoo:assertions@unversioned"
+_SCORER = "promptfoo:assertions@unversioned"
 _ERRORED = 2  # promptfoo's failureReason: 0 none, 1 an assertion, 2 an error
 
 
@@ -78,9 +78,9 @@ def _scores(out: Collector, key: Key, number: int, row: Mapping[str, Json], erro
         cells[f"score.{name}"] = (f"namedScores.{name}", value)
     for axis, (column, cell) in cells.items():
         if error is not None:
-            out.score(key, axis, None, _INSTRUMENT, unscored=error)
+            out.score(key, axis, None, _SCORER, unscored=error)
         else:
-            score_cell(out, key, axis, column, cell, line=number, instrument=_INSTRUMENT, evidence=reason)
+            score_cell(out, key, axis, column, cell, line=number, scorer=_SCORER, evidence=reason)
 
 
 def _output(value: Json) -> str | None:

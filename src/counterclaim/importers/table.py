@@ -13,9 +13,9 @@ from counterclaim.importers.axes import finite, score_cell
 from counterclaim.importers.collect import Collector, Item, Key
 from counterclaim.importers.columns import Columns, is_bookkeeping
 from counterclaim.importers.imported import Imported, Request
-from counterclaim.importers.instruments import from_parameters, instrument
 from counterclaim.importers.reading import InputFile, Row
 from counterclaim.importers.repeats import second_answers
+from counterclaim.importers.scorers import from_parameters, scorer
 from counterclaim.importers.values import (
     as_float,
     as_int,
@@ -139,17 +139,17 @@ class _Table:
         self._rows_key = wrapped.key if wrapped is not None else None
         if wrapped is not None and wrapped.key is not None:
             self._out.note(f"the rows are those under the key {wrapped.key!r}")
-        self._file_instrument = "imported:table@unversioned"
+        self._file_scorer = "imported:table@unversioned"
         parameters = self._beside.get("params")
         if isinstance(parameters, dict) and (named := from_parameters(parameters)) is not None:
-            self._file_instrument = named
-        self._instruments: dict[tuple[str, ...], str] = {}
+            self._file_scorer = named
+        self._scorers: dict[tuple[str, ...], str] = {}
         self._file_model = self._model_beside()
         self._extras: dict[str, _Extra] = {}
         self._skipped: dict[str, bool] = {}
         self._rows_read: list[Key] = []
         self._lines: list[int] = []
-        self._instrument_of: list[str] = []
+        self._scorer_of: list[str] = []
         self._arms: dict[str, int] = {}
 
     def read(self, rows: Iterator[tuple[int, Row]]) -> Imported:
@@ -200,24 +200,24 @@ class _Table:
                 return
         key = self._out.add(self._item(line, row))
         self._rows_read.append(key)
-        instrument_here = self._instrument(row)
+        scorer_here = self._scorer(row)
         reply = as_text(get(row, "judge_reply"))
         for axis in ("correct", "delivery", "coverage"):
             column = self._columns.column_of.get(axis)
             if column is not None:
-                self._cell(key, axis, column, get(row, axis), line, instrument_here, reply)
+                self._cell(key, axis, column, get(row, axis), line, scorer_here, reply)
         for axis, column in self._columns.families:
-            self._cell(key, axis, column, get(row, axis), line, instrument_here, reply)
+            self._cell(key, axis, column, get(row, axis), line, scorer_here, reply)
         self._lines.append(line)
-        self._instrument_of.append(instrument_here)
+        self._scorer_of.append(scorer_here)
         self._collect_extras(row)
 
     def _cell(
-        self, key: Key, axis: str, column: str, cell: Json, line: int, instrument_here: str, reply: str | None
+        self, key: Key, axis: str, column: str, cell: Json, line: int, scorer_here: str, reply: str | None
     ) -> None:
         score_cell(
             self._out, key, axis, column, cell,
-            line=line, instrument=instrument_here, from_text=self._from_text, evidence=reply,
+            line=line, scorer=scorer_here, from_text=self._from_text, evidence=reply,
         )  # fmt: skip
 
     def _item(self, line: int, row: Row) -> Item:
@@ -356,28 +356,28 @@ class _Table:
                         model.setdefault(part, value)
         return model
 
-    def _instrument(self, row: Row) -> str:
+    def _scorer(self, row: Row) -> str:
         names = [name for name in self._columns.column_of if name.startswith("judge") and name != "judge_reply"]
         if not names:
-            return self._file_instrument
+            return self._file_scorer
         cells = {name: self._columns.get(row, name) for name in names}
         cells = {name: cell for name, cell in cells.items() if not is_missing(cell, from_text=self._from_text)}
         if not cells:
-            return self._file_instrument
+            return self._file_scorer
         cache_key = tuple(f"{name}={shallow(cell)!r}" for name, cell in cells.items())
-        if cache_key not in self._instruments:
+        if cache_key not in self._scorers:
             given = cells.get("judge_params")
             view = {"view_chars": cells["judge_view_chars"]} if "judge_view_chars" in cells else {}
             parameters = (
                 {**given, **view} if isinstance(given, dict) else {**({"params": given} if given else {}), **view}
             )
-            self._instruments[cache_key] = instrument(
+            self._scorers[cache_key] = scorer(
                 as_name(cells.get("judge")) or "judge",
                 as_name(cells.get("judge_version")),
                 prompt=cells.get("judge_prompt"),
                 parameters=parameters or None,
             )
-        return self._instruments[cache_key]
+        return self._scorers[cache_key]
 
     def _collect_extras(self, row: Row) -> None:
         """Keep the cells of columns nobody named until it is known what they hold."""
@@ -433,7 +433,7 @@ class _Table:
         for at, key in enumerate(self._rows_read):
             score_cell(
                 self._out, key, axis, column, cells.get(at),
-                line=self._lines[at], from_text=self._from_text, instrument=self._instrument_of[at],
+                line=self._lines[at], from_text=self._from_text, scorer=self._scorer_of[at],
             )  # fmt: skip
 
     def _emit_objects(self, column: str, extra: _Extra, taken: set[str]) -> None:

@@ -38,11 +38,11 @@ def read(file: InputFile, request: Request) -> Imported:
         for name, cell in row.items():
             if name in _OTHERS or not (cell is None or is_number(cell)):
                 continue
-            instrument = f"trl:{name}@unversioned"
+            scorer = f"trl:{name}@unversioned"
             if cell is None or (isinstance(cell, float) and math.isnan(cell)):
-                out.score(key, f"score.{name}", None, instrument, unscored=_NOT_APPLIED)
+                out.score(key, f"score.{name}", None, scorer, unscored=_NOT_APPLIED)
             else:
-                score_cell(out, key, f"score.{name}", name, cell, line=line, instrument=instrument)
+                score_cell(out, key, f"score.{name}", name, cell, line=line, scorer=scorer)
     if len(steps) > 1:
         out.note(f"the file holds completions of {len(steps)} training steps; they are read together")
     return out.finished()

@@ -78,9 +78,9 @@ class Tally:
 Watch = Callable[[Tally], None]
 
 
-def follow_up_arm(arm: str, instrument: str) -> str:
-    """The arm under which the answers to an instrument's scripted next turn are filed."""
-    return f"{arm}{FOLLOWS}{instrument}"
+def follow_up_arm(arm: str, scorer: str) -> str:
+    """The arm under which the answers to a scorer's scripted next turn are filed."""
+    return f"{arm}{FOLLOWS}{scorer}"
 
 
 def generate(
@@ -105,7 +105,7 @@ def generate(
         known: answers of earlier runs; those that are wanted are taken over, unless they had failed.
         samples: answers per prompt and seed.
         seeds: sampling seeds; each is a replicate.
-        follow_ups: instrument name to its scripted next turn, put to every arm after its answers and filed under
+        follow_ups: scorer name to its scripted next turn, put to every arm after its answers and filed under
             ``follow_up_arm``.
         runtime: how models are run.
         watch: told after every batch, and as tokens are made where the backend can say so.
@@ -215,7 +215,7 @@ def _next_turns(wanted: Sequence[_Wanted], answers: Sequence[Response], name: st
     return out
 
 
-def _hold_to_model(kept: Response, ref: ModelRef, decode: Decode) -> None:
+def _check_to_model(kept: Response, ref: ModelRef, decode: Decode) -> None:
     """Raise ModelError where the model that goes on is not the one that answered so far; libraries may be newer."""
     then: dict[str, Json] = {**to_json(kept.model), "chat_template": kept.decode.chat_template}
     now: dict[str, Json] = {**to_json(ref), "chat_template": decode.chat_template}
@@ -295,7 +295,7 @@ class _Run:
         """Put to the model what is not done, and write down every answer when its batch is there."""
         refs = {item.ask.applied: _ref_of(model, item.ask.applied) for item in items}
         for i in done:
-            _hold_to_model(self.kept[items[i].key], refs[items[i].ask.applied], decode)
+            _check_to_model(self.kept[items[i].key], refs[items[i].ask.applied], decode)
         for batch in model.answer([item.ask for item in items], decode, done):
             made = [
                 Response(

@@ -11,7 +11,7 @@ from counterclaim import folder as store
 from counterclaim.audit.judging import Judged, judge
 from counterclaim.errors import InputError
 from counterclaim.lab.config import StudyPlan
-from counterclaim.lab.experiment import Watchers, perform
+from counterclaim.lab.experiment import Progress, perform
 
 EXAMPLES = Path(__file__).parent / "example"
 
@@ -74,7 +74,7 @@ def write_example_study(path: Path, like: str | None = None, *, overwrite: bool 
             wanted[path.parent / pipeline.name] = pipeline.read_text(encoding="utf-8")
             wanted[path] = text.replace(f'"{data}"', f'"{pipeline.name}"')
     for file in wanted:
-        store.hold_free(file, overwrite=overwrite)
+        store.check_free(file, overwrite=overwrite)
     for file, content in wanted.items():
         store.write_new(file, content, overwrite=overwrite)
     return list(wanted)
@@ -83,7 +83,7 @@ def write_example_study(path: Path, like: str | None = None, *, overwrite: bool 
 def run_study(
     plan: StudyPlan,
     folder: Path,
-    watchers: Watchers | None = None,
+    watchers: Progress | None = None,
     *,
     overwrite: bool = False,
 ) -> Judged:
@@ -100,8 +100,8 @@ def run_study(
         ModelError: a model cannot be used.
         BudgetSpent: the budget for tokens or money is used up; a rerun goes on from there.
     """
-    watchers = watchers or Watchers()
-    with store.holding(folder):
+    watchers = watchers or Progress()
+    with store.locked(folder):
         records = perform(plan, folder, watchers, overwrite=overwrite)
         judged = judge(records, watchers.stage)
         store.finish_run(folder, records, judged.files())

@@ -1,4 +1,4 @@
-"""How checks, backends, instruments, operators and rewards make themselves known; built-ins go through the same decorators as plug-ins.
+"""How checks, backends, scorers, operators and rewards make themselves known; built-ins go through the same decorators as plug-ins.
 
 A plug-in package names its module under the entry-point group ``counterclaim.plugins``; importing it registers what
 it holds.
@@ -24,29 +24,66 @@ from counterclaim.registry._backends import (
     backends,
 )
 from counterclaim.registry._checks import Check, Finding, check, checks
-from counterclaim.registry._instruments import (
+from counterclaim.registry._operators import Fitting, Labelled, Operator, Watch, operator, operator_named, operators
+from counterclaim.registry._rewards import Reward, reward, reward_named, rewards
+from counterclaim.registry._scorers import (
     GOLD_KEYS,
     Card,
-    Instrument,
     Item,
     Judge,
     Need,
     Range,
     Reading,
+    Scorer,
     Tools,
-    instrument,
-    instrument_named,
-    instruments,
     register,
+    scorer,
+    scorer_named,
+    scorers,
 )
-from counterclaim.registry._operators import Fitting, Labelled, Operator, Watch, operator, operator_named, operators
-from counterclaim.registry._rewards import Reward, reward, reward_named, rewards
 
 __all__ = [
-    "GOLD_KEYS", "Answer", "Applied", "Ask", "Backend", "Capability", "Card", "Check", "Finding", "Fitting", "Instrument", "Item", "Judge", "Labelled", "Ledger", "Model", "ModelSpec",
-    "Need", "Operator", "Range", "Reading", "Reward", "Runtime", "Tools", "Watch", "backend", "backend_of", "backends", "check", "checks", "instrument",
-    "instrument_named", "instruments", "load_plugins", "operator", "operator_named", "operators", "register", "reward",
-    "reward_named", "rewards",
+    "GOLD_KEYS",
+    "Answer",
+    "Applied",
+    "Ask",
+    "Backend",
+    "Capability",
+    "Card",
+    "Check",
+    "Finding",
+    "Fitting",
+    "Item",
+    "Judge",
+    "Labelled",
+    "Ledger",
+    "Model",
+    "ModelSpec",
+    "Need",
+    "Operator",
+    "Range",
+    "Reading",
+    "Reward",
+    "Runtime",
+    "Scorer",
+    "Tools",
+    "Watch",
+    "backend",
+    "backend_of",
+    "backends",
+    "check",
+    "checks",
+    "load_plugins",
+    "operator",
+    "operator_named",
+    "operators",
+    "register",
+    "reward",
+    "reward_named",
+    "rewards",
+    "scorer",
+    "scorer_named",
+    "scorers",
 ]  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from typing import Literal, Protocol
 
 from counterclaim.errors import InputError
 from counterclaim.records import Decode, FinishReason, Message, ModelRef
-from counterclaim.registry._checks import hold_name
+from counterclaim.registry._checks import check_name
 
 Capability = Literal["generate", "logprobs", "activations", "edit", "train"]
 
@@ -228,7 +228,7 @@ def backend(
     """
 
     def register(function: Callable[[ModelSpec, Runtime], Model]) -> Backend:
-        hold_name("backend", name, _BACKENDS)
+        check_name("backend", name, _BACKENDS)
         made = Backend(name, about, frozenset(can), opens, function, concurrent)
         _BACKENDS[name] = made
         return made

@@ -13,7 +13,7 @@ from counterclaim.records import CheckResult, Estimate, Group, Json, Outcome
 NAME = re.compile(r"[a-z][a-z0-9-]*")
 
 
-def hold_name(kind: str, name: str, taken: Container[str]) -> None:
+def check_name(kind: str, name: str, taken: Container[str]) -> None:
     """Raise RegistryError where a name of something that is registered is malformed or taken."""
     if not NAME.fullmatch(name):
         raise RegistryError(f"{kind} name {name!r} is not lower-case-with-hyphens")
@@ -102,7 +102,7 @@ def check(
     """
 
     def register(function: Callable[[Any], Finding]) -> Check:
-        hold_name("check", name, _CHECKS)
+        check_name("check", name, _CHECKS)
         if not must_fail or not must_pass:
             raise RegistryError(f"check {name!r} names no planted world that it must catch and one that it must pass")
         made = Check(name, group, question, function, must_fail, must_pass)

@@ -15,7 +15,7 @@ from typing import Any
 from counterclaim.errors import InputError
 from counterclaim.records import Example, Json, Prompt, Response
 from counterclaim.registry._backends import Capability, Model, ModelSpec, Runtime
-from counterclaim.registry._checks import hold_name
+from counterclaim.registry._checks import check_name
 
 Watch = Callable[[str, int, int], None]
 """Told what is being done, how many parts of it are done, and how many there are."""
@@ -23,7 +23,7 @@ Watch = Callable[[str, int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Labelled:
-    """An answer of the model itself, with what instruments read off it.
+    """An answer of the model itself, with what scorers read off it.
 
     Attributes:
         prompt: what was asked.
@@ -105,7 +105,7 @@ def operator(
     """
 
     def register(function: Fit) -> Operator:
-        hold_name("operator", name, _OPERATORS)
+        check_name("operator", name, _OPERATORS)
         made = Operator(name, about, frozenset(needs), function, on, by_row)
         _OPERATORS[name] = made
         return made

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from counterclaim.errors import InputError, RegistryError
-from counterclaim.registry._checks import hold_name
-from counterclaim.registry._instruments import Item, Need, Tools
+from counterclaim.registry._checks import check_name
+from counterclaim.registry._scorers import Item, Need, Tools
 
 Worth = Callable[[Item, Tools], float]
 
@@ -19,11 +19,11 @@ class Reward:
     Attributes:
         name: how it is called in a study file.
         about: what it pays for, in one sentence.
-        needs: what it cannot do without; ``oracle`` is the instrument that says right or wrong. Never ``judge``: a judge
+        needs: what it cannot do without; ``oracle`` is the scorer that says right or wrong. Never ``judge``: a judge
             can be talked into things, and training finds out how.
         of: the function from a prompt with its gold and an answer to a finite number; larger is better. It depends on
             nothing else, so that equal answers are worth the same. ``tools.oracle`` always gives it a value.
-        oracle: the instrument that says right or wrong, where the reward is about that one; None where the study chooses.
+        oracle: the scorer that says right or wrong, where the reward is about that one; None where the study chooses.
         follow_up: the scripted next turn to which the answer is given, for rewards on how a model takes feedback; None
             where the prompt itself is answered.
     """
@@ -49,7 +49,7 @@ def reward(
     """
 
     def register(function: Worth) -> Reward:
-        hold_name("reward", name, _REWARDS)
+        check_name("reward", name, _REWARDS)
         if "judge" in needs:
             raise RegistryError(f"the reward {name!r} needs a judge, and rewards come from oracles and programs only")
         made = Reward(name, about, frozenset(needs), function, oracle, follow_up)

@@ -90,7 +90,7 @@ _GLOSSARY: Sequence[tuple[str, str, str]] = (
     (r"\bauc\b", "AUC", "how often a score ranks a positive above a negative: 0.5 is chance"),
     (r"holm", "Holm", "makes p-values stricter because several things were tested"),
     (r"minimum detectable|detect", "power", "the chance that a test of this size finds an effect that is there"),
-    (r"unscored", "unscored", "the instrument gave no value; that is neither right nor wrong"),
+    (r"unscored", "unscored", "the scorer gave no value; that is neither right nor wrong"),
     (
         r"asymmetry",
         "assertion asymmetry",

@@ -85,14 +85,12 @@ def _trained(
 def kit(
     name: Annotated[
         str | None,
-        typer.Argument(
-            help="A check, an instrument, a reward, an operator or a format; all but formats when left out."
-        ),
+        typer.Argument(help="A check, a scorer, a reward, an operator or a format; all but formats when left out."),
     ] = None,
     file: Annotated[Path | None, typer.Argument(help="For a format: a small good file of it.")] = None,
     draws: Annotated[int, typer.Option(min=1, help="Draws of each planted world.")] = 20,
 ) -> None:
-    """Run the conformance suite on a check, an instrument, a reward or an operator, built-in or plugged in, or on an importer.
+    """Run the conformance suite on a check, a scorer, a reward or an operator, built-in or plugged in, or on an importer.
 
     An importer is tried on a file of its format.
     """

@@ -1,4 +1,4 @@
-"""Conformance suites for checks, importers, instruments, rewards and operators: built-ins and plug-ins run the same ones.
+"""Conformance suites for checks, importers, scorers, rewards and operators: built-ins and plug-ins run the same ones.
 
 Each suite returns what is wrong, an empty list when nothing is. The suites exist because of the typical bug of this
 field: a thing that silently does nothing looks exactly like a finding. So every suite asks first for the planted case
@@ -24,8 +24,8 @@ from counterclaim.errors import InputError, ModelError, SandboxError
 from counterclaim.importers import IMPORTERS, Imported, load
 from counterclaim.lab.config import Lora, OwnAnswers, PromptChoice, Sft, SidecarPlan, SteerPlan, TemperPlan, TunePlan
 from counterclaim.lab.models import open_model, tiny
-from counterclaim.lab.operators.rewards import Scorer, answered, conversations
-from counterclaim.lab.scorers import load as load_instruments
+from counterclaim.lab.operators.rewards import RewardScorer, answered, conversations
+from counterclaim.lab.scorers import load as load_scorers
 from counterclaim.lab.scorers.reading import item_of
 from counterclaim.lab.scorers.validation import PADDING, agrees, orders, run_cards
 from counterclaim.records import (
@@ -53,7 +53,6 @@ from counterclaim.registry import (
     Card,
     Check,
     Fitting,
-    Instrument,
     Item,
     Labelled,
     Model,
@@ -63,10 +62,11 @@ from counterclaim.registry import (
     Reading,
     Reward,
     Runtime,
+    Scorer,
     Tools,
-    instrument_named,
     operators,
     rewards,
+    scorer_named,
 )
 from counterclaim.registry import checks as registered
 from counterclaim.testing.worlds import WORLDS
@@ -109,8 +109,8 @@ def run(
     """Run the suites that fit a name.
 
     Args:
-        name: a registered check, instrument, reward or operator, or a format; all that is registered when None. An
-            instrument and a reward of one name are both tried.
+        name: a registered check, scorer, reward or operator, or a format; all that is registered when None. An
+            scorer and a reward of one name are both tried.
         fixture: for a format, a small good file of it; other files of its folder are laid beside it.
         draws: studies per world, for checks.
         progress: called with the name of what is tried next.
@@ -121,7 +121,7 @@ def run(
         ModelError: an operator is named, and a library that it needs is missing.
     """
     known = {check.name: check for check in registered()}
-    scoring = load_instruments()
+    scoring = load_scorers()
     if name in IMPORTERS:
         if fixture is None:
             raise InputError(
@@ -133,7 +133,7 @@ def run(
         return importer_conformance(name, lambda path: load(path, arm=CONTROL, format=name), fixture, beside=beside)
     if name is not None and name not in {*known, *scoring, *rewards(), *operators()}:
         remedy = f"name one of {', '.join(dict.fromkeys([*known, *scoring, *rewards(), *operators(), *IMPORTERS]))}"
-        raise InputError(f"there is no check, instrument, reward, operator or format {name!r}", remedy=remedy)
+        raise InputError(f"there is no check, scorer, reward, operator or format {name!r}", remedy=remedy)
     if fixture is not None:
         raise InputError(f"{name or 'this'} is tried on planted cases, not on a file", remedy="leave the file out")
     problems = []
@@ -177,19 +177,19 @@ def _with_model(operator: Operator, *, alone: bool) -> list[Problem]:
         return [Problem(operator.name, "could not be tried", str(error))]
 
 
-def _with_tools(instrument: Instrument, *, alone: bool) -> list[Problem]:
-    judge = PlantedJudge("judge") if instrument.name in KNOWN else None
-    if "sandbox" not in instrument.needs:
-        return instrument_conformance(instrument, Tools(judge=judge))
+def _with_tools(scorer: Scorer, *, alone: bool) -> list[Problem]:
+    judge = PlantedJudge("judge") if scorer.name in KNOWN else None
+    if "sandbox" not in scorer.needs:
+        return scorer_conformance(scorer, Tools(judge=judge))
     from counterclaim.lab.sandbox import Pool
 
     try:
         with Pool(workers=1) as pool:
-            return instrument_conformance(instrument, Tools(judge=judge, sandbox=pool))
+            return scorer_conformance(scorer, Tools(judge=judge, sandbox=pool))
     except SandboxError as error:
         if alone:
             raise
-        return [Problem(instrument.name, "could not be tried", str(error))]
+        return [Problem(scorer.name, "could not be tried", str(error))]
 
 
 # checks ----------------------------------------------------------------------------------------------------------
@@ -282,7 +282,7 @@ def _snapshot(evidence: Evidence) -> tuple[object, ...]:
         name: (
             tuple(arm.responses),
             arm.index.tobytes(),
-            {axis: (tuple(c.values), tuple(c.instrument_of), dict(c.reasons)) for axis, c in arm.columns.items()},
+            {axis: (tuple(c.values), tuple(c.scorer_of), dict(c.reasons)) for axis, c in arm.columns.items()},
         )
         for name, arm in evidence.arms.items()
     }
@@ -296,7 +296,7 @@ _ONE_ROW = "one row"
 
 
 def _bare_evidence() -> dict[str, Evidence]:
-    """Studies that hold next to nothing: no settings, no texts, no named instruments."""
+    """Studies that hold next to nothing: no settings, no texts, no named scorers."""
     claim = Claim("accuracy", "increase", 0.05)
     counts = Counts(ArmCounts(5, 10), ArmCounts(5, 10))
     return {
@@ -421,57 +421,55 @@ def _broken_copies(whole: bytes) -> Iterator[tuple[str, bytes]]:
         yield f"the file with {1 + i} random bytes", bytes(garbled)
 
 
-# instruments -----------------------------------------------------------------------------------------------------
+# scorers -----------------------------------------------------------------------------------------------------
 
 _UNREADABLE = ("", " \n\t ", "\x00\x01\x02")
 
 
-def instrument_conformance(instrument: Instrument, tools: Tools | None = None) -> list[Problem]:
-    """Try an instrument on its own cards, on padded cards, on cards with orders in them, and on nothing.
+def scorer_conformance(scorer: Scorer, tools: Tools | None = None) -> list[Problem]:
+    """Try a scorer on its own cards, on padded cards, on cards with orders in them, and on nothing.
 
     Its cards must be read rightly and twice alike; padding and instructions inside a response must not change a label,
-    nor a number of an instrument of function; every axis that it declares gets exactly one reading, a value of which is
+    nor a number of a scorer of function; every axis that it declares gets exactly one reading, a value of which is
     one of its labels or lies in its range; an error record and an answer that was not kept stay unscored, an empty answer
     gets no label that no empty card has, and a judge without a usable reply leaves everything unscored.
 
     Args:
-        tools: a sound judge and a sandbox, where the instrument needs them; a judge instrument without a judge is tried
+        tools: a sound judge and a sandbox, where the scorer needs them; a judge scorer without a judge is tried
             only as far as none is needed.
     """
     tools = tools or Tools()
-    name = f"{instrument.name}@{instrument.version}"
+    name = f"{scorer.name}@{scorer.version}"
     problems = []
-    if not instrument.name or not instrument.version or not instrument.about:
+    if not scorer.name or not scorer.version or not scorer.about:
         problems.append(Problem(name, "says who it is", "its name, version or sentence about itself is empty"))
-    if "judge" in instrument.needs and not instrument.prompt:
+    if "judge" in scorer.needs and not scorer.prompt:
         problems.append(Problem(name, "says who it is", "it asks a judge and does not keep what it tells it (prompt)"))
-    problems += _on_failures(name, instrument, tools)
-    if "judge" in instrument.needs:
-        problems += _with_bad_judges(name, instrument, tools)
+    problems += _on_failures(name, scorer, tools)
+    if "judge" in scorer.needs:
+        problems += _with_bad_judges(name, scorer, tools)
         if tools.judge is None:
             return problems
     try:
-        problems += [Problem(name, "knows its cards", problem) for problem in run_cards(instrument, tools)]
-        for card in instrument.cards:
-            problems += _on_card(name, instrument, card, tools)
+        problems += [Problem(name, "knows its cards", problem) for problem in run_cards(scorer, tools)]
+        for card in scorer.cards:
+            problems += _on_card(name, scorer, card, tools)
     except SandboxError:
-        raise  # this machine is at fault, not the instrument
+        raise  # this machine is at fault, not the scorer
     except Exception as error:  # any other exception is the finding
         problems.append(Problem(name, "never breaks", f"on a card: {type(error).__name__}: {error}"))
     return problems
 
 
-def _read(instrument: Instrument, item: Item, tools: Tools) -> tuple[dict[str, Reading], list[str]]:
+def _read(scorer: Scorer, item: Item, tools: Tools) -> tuple[dict[str, Reading], list[str]]:
     """Readings by axis, and what is wrong with their form."""
-    found = instrument.read(item, tools if tools.oracle else replace(tools, oracle=_exactly))
+    found = scorer.read(item, tools if tools.oracle else replace(tools, oracle=_exactly))
     wrong = []
     axes = [reading.axis for reading in found]
-    if sorted(axes) != sorted(instrument.axes):
-        wrong.append(
-            f"it declares {', '.join(sorted(instrument.axes))} and read {', '.join(sorted(axes)) or 'nothing'}"
-        )
+    if sorted(axes) != sorted(scorer.axes):
+        wrong.append(f"it declares {', '.join(sorted(scorer.axes))} and read {', '.join(sorted(axes)) or 'nothing'}")
     for reading in found:
-        allowed, value = instrument.axes.get(reading.axis), reading.value
+        allowed, value = scorer.axes.get(reading.axis), reading.value
         if value is None or allowed is None:
             continue
         if isinstance(allowed, Range):
@@ -486,7 +484,7 @@ def _read(instrument: Instrument, item: Item, tools: Tools) -> tuple[dict[str, R
 
 
 def _exactly(prompt: Prompt, response: Response) -> Reading:
-    return instrument_named("exact").read(Item(prompt, response), Tools())[0]
+    return scorer_named("exact").read(Item(prompt, response), Tools())[0]
 
 
 def _with_text(card: Card, text: str | None, error: str | None = None) -> Item:
@@ -495,17 +493,17 @@ def _with_text(card: Card, text: str | None, error: str | None = None) -> Item:
     return replace(item, response=replace(item.response, text=text, error=error, finish_reason=ended))
 
 
-def _on_failures(name: str, instrument: Instrument, tools: Tools) -> Iterator[Problem]:
-    card = instrument.cards[0]
+def _on_failures(name: str, scorer: Scorer, tools: Tools) -> Iterator[Problem]:
+    card = scorer.cards[0]
     failed = {
         "an error record": _with_text(card, None, "the server was gone"),
         "an answer that was not kept": _with_text(card, None),
     }
     empty = {f"the answer {text!r}": _with_text(card, text) for text in _UNREADABLE}
-    known = {pair for other in instrument.cards if not other.response.strip() for pair in other.expects.items()}
+    known = {pair for other in scorer.cards if not other.response.strip() for pair in other.expects.items()}
     for what, item in {**failed, **empty}.items():
         try:
-            read, wrong = _read(instrument, item, tools)
+            read, wrong = _read(scorer, item, tools)
         except Exception as error:  # any exception is the finding
             yield Problem(name, "never breaks", f"{what}: {type(error).__name__}: {error}")
             continue
@@ -534,11 +532,11 @@ class _BadJudge:
 _BAD_REPLIES = (None, "", "I would call this a good answer.", "{}", "[]", '{"label": "good"}', '{"score": 1e999')
 
 
-def _with_bad_judges(name: str, instrument: Instrument, tools: Tools) -> Iterator[Problem]:
+def _with_bad_judges(name: str, scorer: Scorer, tools: Tools) -> Iterator[Problem]:
     for says in _BAD_REPLIES:
         try:
-            item = item_of(instrument.cards[0])
-            read, wrong = _read(instrument, item, replace(tools, judge=_BadJudge(says)))
+            item = item_of(scorer.cards[0])
+            read, wrong = _read(scorer, item, replace(tools, judge=_BadJudge(says)))
         except Exception as error:  # any exception is the finding
             yield Problem(name, "never breaks", f"the judge replied {says!r}: {type(error).__name__}: {error}")
             continue
@@ -549,24 +547,24 @@ def _with_bad_judges(name: str, instrument: Instrument, tools: Tools) -> Iterato
                 yield Problem(name, "leaves unscored unscored", said)
 
 
-def _on_card(name: str, instrument: Instrument, card: Card, tools: Tools) -> Iterator[Problem]:
+def _on_card(name: str, scorer: Scorer, card: Card, tools: Tools) -> Iterator[Problem]:
     item = item_of(card)
-    read, wrong = _read(instrument, item, tools)
+    read, wrong = _read(scorer, item, tools)
     if wrong:
         yield from (Problem(name, "reads what it declares", f"on a card: {problem}") for problem in wrong)
         return
-    if _read(instrument, item, tools)[0] != read:
+    if _read(scorer, item, tools)[0] != read:
         yield Problem(name, "is deterministic", f"{card.response!r} gave two different readings")
         return
     known = {axis: value for axis, value in card.expects.items() if agrees(value, read[axis].value, card.tolerance)}
-    held = [axis for axis in known if instrument.measures == "function" or not isinstance(instrument.axes[axis], Range)]
-    bare_program = "tests" in instrument.needs and "```" not in card.response
+    held = [axis for axis in known if scorer.measures == "function" or not isinstance(scorer.axes[axis], Range)]
+    bare_program = "tests" in scorer.needs and "```" not in card.response
     if not card.response.strip() or bare_program:  # text behind a program without a fence is a part of the program
         return
     changed = [("padding", pattern.format(card.response)) for pattern in PADDING]
-    changed += [("orders", text) for text in orders(instrument, card)]
+    changed += [("orders", text) for text in orders(scorer, card)]
     for what, text in changed:
-        got = _read(instrument, _with_text(card, text), tools)[0]
+        got = _read(scorer, _with_text(card, text), tools)[0]
         for axis in held:
             if not agrees(known[axis], got[axis].value, card.tolerance):
                 said = f"{what} turned {axis} from {known[axis]!r} into {got[axis].value!r}"
@@ -596,14 +594,14 @@ def reward_conformance(reward: Reward) -> list[Problem]:
     """
     problems = [] if reward.about else [Problem(reward.name, "says who it is", "its sentence about itself is empty")]
     reads = "code" if "tests" in reward.needs else "exact"
-    cards = instrument_named(reward.oracle or reads).cards
+    cards = scorer_named(reward.oracle or reads).cards
     known = [(replace(card.prompt, id=f"card-{at}"), card.response) for at, card in enumerate(cards)]
     if reward.follow_up is not None:
         first = Answer("That is hard to say.", FinishReason.STOP)
         known = [(conversations([prompt], [first], reward.follow_up)[0], text) for prompt, text in known]
         known = [(replace(prompt, id=f"card-{at}"), text) for at, (prompt, text) in enumerate(known)]
     try:
-        with Scorer(reward, reads, [prompt for prompt, _ in known]) as scorer:
+        with RewardScorer(reward, reads, [prompt for prompt, _ in known]) as scorer:
             problems += _on_answers(reward, known, scorer.tools)
     except SandboxError:
         raise  # this machine is at fault, not the reward

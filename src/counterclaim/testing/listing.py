@@ -16,7 +16,7 @@ KINDS = (
     "metrics",
     "checks",
     "worlds",
-    "instruments",
+    "scorers",
     "dispositions",
     "prompts",
     "backends",
@@ -29,7 +29,7 @@ KINDS = (
 
 @app.command("list", epilog="Example: `counterclaim list checks`")
 def list_(what: Annotated[str, typer.Argument(help=f"{', '.join(KINDS[:-1])} or {KINDS[-1]}.")]) -> None:
-    """List what there is by name: formats, metrics, checks, worlds, instruments, dispositions, prompts, backends, rewards, operators, studies, recipes."""
+    """List what there is by name: formats, metrics, checks, worlds, scorers, dispositions, prompts, backends, rewards, operators, studies, recipes."""
     from counterclaim.registry import load_plugins
 
     kind = choice("WHAT", what, KINDS) or ""
@@ -71,11 +71,11 @@ def _worlds() -> Iterable[tuple[str, str]]:
     yield from ((world.name, f"[{world.truth}, trained] {world.story}") for world in trained_worlds().values())
 
 
-def _instruments() -> Iterable[tuple[str, str]]:
-    from counterclaim.lab import scorers as instruments
-    from counterclaim.registry import instruments as registered
+def _scorers() -> Iterable[tuple[str, str]]:
+    from counterclaim.lab import scorers as scorers
+    from counterclaim.registry import scorers as registered
 
-    instruments.load()
+    scorers.load()
     for made in registered().values():
         needs = f"; needs {' and '.join(sorted(made.needs))}" if made.needs else ""
         yield made.name, f"{made.about} ({made.measures}; reads {', '.join(made.axes)}{needs})"
@@ -85,7 +85,7 @@ def _dispositions() -> Iterable[tuple[str, str]]:
     from counterclaim.lab.scorers import dispositions
 
     for name, by in dispositions().items():
-        form, function = (", ".join(names) or "no instrument" for names in (by["form"], by["function"]))
+        form, function = (", ".join(names) or "no scorer" for names in (by["form"], by["function"]))
         yield name, f"form: {form}; function: {function}"
 
 
@@ -147,7 +147,7 @@ def _recipes() -> Iterable[tuple[str, str]]:
 
 
 _LISTS: dict[str, Callable[[], Iterable[tuple[str, str]]]] = {
-    "formats": _formats, "metrics": _metrics, "checks": _checks, "worlds": _worlds, "instruments": _instruments,
+    "formats": _formats, "metrics": _metrics, "checks": _checks, "worlds": _worlds, "scorers": _scorers,
     "dispositions": _dispositions, "prompts": _prompts, "backends": _backends, "rewards": _rewards, "studies": _studies,
     "recipes": _recipes, "operators": _operators,
 }  # fmt: skip

@@ -137,7 +137,7 @@ def attribute(
             terminal().print(plain(f"In {published}, {told['because']}."))
         return
     assert run is not None
-    _hold_free(out, overwrite)
+    _check_free(out, overwrite)
     told = _attributed(
         run, (arm, replicate, model), (device, batch_size), as_json, cohort=cohort, against=against, last_tokens=last_tokens,
         permutations=permutations, seed=seed,
@@ -166,12 +166,12 @@ def _attributed(
         return attribute(reader, answers, **wanted, watch=watchers.part).to_json()
 
 
-def _hold_free(out: Path | None, overwrite: bool) -> None:
+def _check_free(out: Path | None, overwrite: bool) -> None:
     """Raise InputError before anything is read where a result could not be written."""
-    from counterclaim.folder import hold_free
+    from counterclaim.folder import check_free
 
     for path in [] if out is None else _files(out):
-        hold_free(path, overwrite=overwrite)
+        check_free(path, overwrite=overwrite)
 
 
 def _files(out: Path) -> list[Path]:

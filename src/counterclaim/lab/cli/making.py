@@ -30,7 +30,7 @@ With = Annotated[
     list[str] | None,
     typer.Option(
         "--with",
-        help="An instrument (counterclaim list instruments) or a rubric FILE.toml; NAME:AXIS=OTHER renames an axis; repeat.",
+        help="A scorer (counterclaim list scorers) or a rubric FILE.toml; NAME:AXIS=OTHER renames an axis; repeat.",
     ),
 ]
 Unsafe = Annotated[
@@ -95,7 +95,7 @@ def run(
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # read once, when torch is imported
     if not processes.is_first():
         if not dry_run:
-            experiment.follow(plan.arms, folder, plan.runtime, experiment.Watchers())
+            experiment.follow(plan.arms, folder, plan.runtime, experiment.Progress())
         return
     if dry_run:
         told = experiment.outline(plan)
@@ -211,7 +211,7 @@ def generate(
     ] = 120.0,
     follow_up: Annotated[
         list[str] | None,
-        typer.Option(help="Put this instrument's scripted next turn after every answer (recovery); repeat."),
+        typer.Option(help="Put this scorer's scripted next turn after every answer (recovery); repeat."),
     ] = None,
     token_ends: Annotated[
         bool, typer.Option("--token-ends", help="Ask an endpoint where its tokens end, for smaller budgets later.")
@@ -290,7 +290,7 @@ def score(
     from counterclaim.registry import Runtime
 
     if not with_:
-        raise InputError("no instrument was named", remedy="name one with --with NAME (counterclaim list instruments)")
+        raise InputError("no scorer was named", remedy="name one with --with NAME (counterclaim list scorers)")
     if run.is_file():
         if out is None:
             raise InputError("a file of answers is scored in a run folder", path=run, remedy="name one with --out run/")
@@ -391,7 +391,7 @@ def judge_cards(
     from counterclaim.registry import Runtime
 
     if out is not None:
-        store.hold_free(out, overwrite=overwrite)  # before the judge is paid
+        store.check_free(out, overwrite=overwrite)  # before the judge is paid
     with watching(quiet=as_json) as watchers:
         report = experiment.judge_report(judge, with_ or (), Runtime(concurrency=concurrency), watchers)
     if out is not None:

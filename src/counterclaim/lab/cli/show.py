@@ -15,8 +15,8 @@ _LOG_EVERY = 60.0
 
 
 def _logging_watchers(console: Any, warn: Callable[[Any], None]) -> Any:
-    """Watchers for logs that nobody watches live: what is being done and how far it is, once a minute."""
-    from counterclaim.lab.experiment import Watchers
+    """Progress for logs that nobody watches live: what is being done and how far it is, once a minute."""
+    from counterclaim.lab.experiment import Progress
 
     last = time.monotonic()
 
@@ -30,21 +30,21 @@ def _logging_watchers(console: Any, warn: Callable[[Any], None]) -> Any:
         warn(tally)
         say(f"answering, {tally.arm}: {_answers_told(tally)}")
 
-    return Watchers(
+    return Progress(
         stage=lambda what, done: say(what),
         part=lambda what, done, total: say(f"{what}: {done:,} of {total:,}"),
         answers=answers,
-        scores=lambda tally: say(f"scoring with {tally.instrument}: {tally.done:,} of {tally.total:,} readings"),
+        scores=lambda tally: say(f"scoring with {tally.scorer}: {tally.done:,} of {tally.total:,} readings"),
     )
 
 
 @contextmanager
 def watching(*, quiet: bool) -> Iterator[Any]:
-    """Progress of a study of one's own on standard error: stage, answers with speed and time left, share cut, scores.
+    """How far a study of one's own on standard error: stage, answers with speed and time left, share cut, scores.
 
     In pipes and logs a line is printed once a minute, and the warnings.
     """
-    from counterclaim.lab.experiment import Watchers
+    from counterclaim.lab.experiment import Progress
 
     console = terminal(stderr=True)
     warned: set[str] = set()
@@ -59,15 +59,16 @@ def watching(*, quiet: bool) -> Iterator[Any]:
             ))  # fmt: skip
 
     if quiet:
-        yield Watchers()
+        yield Progress()
         return
     if not console.is_terminal:
         yield _logging_watchers(console, warn)
         return
-    from rich.progress import BarColumn, Progress, TextColumn
+    from rich.progress import BarColumn, TextColumn
+    from rich.progress import Progress as Bars
 
     name, told = TextColumn("{task.description}", markup=False), TextColumn("{task.fields[told]}", markup=False)
-    with Progress(name, BarColumn(bar_width=20), told, console=console, transient=True) as progress:
+    with Bars(name, BarColumn(bar_width=20), told, console=console, transient=True) as progress:
         task = progress.add_task("starting", total=None, told="")
 
         def show(what: str, done: int | None, total: int | None, more: str = "") -> None:
@@ -80,9 +81,9 @@ def watching(*, quiet: bool) -> Iterator[Any]:
         def scores(tally: Any) -> None:
             left = _time_left(tally.done, tally.total, tally.seconds, tally.kept)
             more = f"{tally.done:,} of {tally.total:,} readings{left}, {tally.unscored:,} unscored"
-            show(f"scoring with {tally.instrument}", tally.done, tally.total, more)
+            show(f"scoring with {tally.scorer}", tally.done, tally.total, more)
 
-        yield Watchers(
+        yield Progress(
             stage=lambda what, done: show(what, None, None, "" if done is None else f"{done:,} rows"),
             part=lambda what, done, total: show(what, done, total, f"{done:,} of {total:,}"),
             answers=answers,
@@ -124,7 +125,7 @@ def show_answers(summary: dict[str, Any], folder: Path) -> None:
 
 
 def show_scores(summary: dict[str, Any]) -> None:
-    """Means by axis; arm and tag only where there are several, instruments below."""
+    """Means by axis; arm and tag only where there are several, scorers below."""
     console = terminal()
     rows = summary["scores"]
     told = [key for key in ("arm", "tag") if len({row[key] for row in rows}) > 1]
@@ -136,8 +137,8 @@ def show_scores(summary: dict[str, Any]) -> None:
         where = (plain(row[key] or "all") for key in told)
         table.add_row(plain(row["axis"]), *where, estimate, interval, n, str(row["unscored"]))
     console.print(table)
-    for name in dict.fromkeys(row["instrument"] for row in rows):
-        axes = dict.fromkeys(row["axis"].partition("=")[0] for row in rows if row["instrument"] == name)
+    for name in dict.fromkeys(row["scorer"] for row in rows):
+        axes = dict.fromkeys(row["axis"].partition("=")[0] for row in rows if row["scorer"] == name)
         console.print(plain(f"{name}: {', '.join(axes)}"))
     for note in summary["notes"]:
         console.print(plain(note))
@@ -146,10 +147,10 @@ def show_scores(summary: dict[str, Any]) -> None:
 def show_report(report: Any) -> None:
     """What a judge showed on its cards."""
     console = terminal()
-    table = table_of("instrument", "cards", "right", "n", "95 % interval")
+    table = table_of("scorer", "cards", "right", "n", "95 % interval")
     for tally in report.tallies:
         interval = f"[{tally.share.low:.2f}, {tally.share.high:.2f}]"
-        table.add_row(plain(tally.instrument), tally.kind, str(tally.right), str(tally.n), interval)
+        table.add_row(plain(tally.scorer), tally.kind, str(tally.right), str(tally.n), interval)
     console.print(table)
     for sentence in report.sentences:
         console.print(plain(sentence))
@@ -172,7 +173,7 @@ def show_outline(told: dict[str, Any]) -> None:
     turns = ", ".join(told["follow_ups"])
     console.print(plain(
         f"{told['prompts']:,} prompts, {told['answers']:,} answers"
-        f"{f' and as many more for each scripted turn ({turns})' if turns else ''}; scored by {', '.join(name.partition('@')[0] for name in told['instruments'])}."
+        f"{f' and as many more for each scripted turn ({turns})' if turns else ''}; scored by {', '.join(name.partition('@')[0] for name in told['scorers'])}."
     ))  # fmt: skip
     if "pipeline" in treated:
         pipeline = treated["pipeline"]

@@ -85,14 +85,15 @@ def _watching(studies: Sequence[str], *, quiet: bool) -> Iterator[Watch]:
 
         yield say
         return
-    from rich.progress import BarColumn, Progress, TextColumn
+    from rich.progress import BarColumn, TextColumn
+    from rich.progress import Progress as Bars
 
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=16),
         TextColumn("{task.fields[told]}", markup=False),
     )
-    with Progress(*columns, console=console, transient=True) as progress:
+    with Bars(*columns, console=console, transient=True) as progress:
         under_way: dict[str, Any] = {}
         whole = progress.add_task("all studies", total=len(studies), told="0:00")
         ended: set[str] = set()

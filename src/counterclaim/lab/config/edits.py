@@ -31,12 +31,12 @@ class OwnAnswers:
     Attributes:
         prompts: what is asked; never the split on which the claim is tested.
         samples: answers per prompt.
-        instruments: what labels them, as ``score.instruments`` takes it; those of the study where empty.
+        scorers: what labels them, as ``score.scorers`` takes it; those of the study where empty.
     """
 
     prompts: PromptChoice
     samples: int = 1
-    instruments: tuple[str, ...] = ()
+    scorers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,7 +264,7 @@ def to_edit(operator: str, table: Any, path: Path, where: str) -> tuple[Edit, Do
     if "prompts" in said:
         answers = OwnAnswers(
             PromptChoice.of_table(said["prompts"], path, f"{where}.prompts"), said.get("samples", 1),
-            tuple(said.get("instruments", ())),
+            tuple(said.get("scorers", ())),
         )  # fmt: skip
     seeds = tuple(said.get("seeds", (0,)))
     if repeated := [seed for seed in seeds if seeds.count(seed) > 1]:
@@ -291,7 +291,7 @@ def to_edit(operator: str, table: Any, path: Path, where: str) -> tuple[Edit, Do
         )
     for key in ("cohort", "against", "toward", "away"):
         if key in said:
-            _hold_cohort(said[key], path, f"{where}.{key}")
+            _check_cohort(said[key], path, f"{where}.{key}")
     kind = _PLANS[operator]
     settings = {item.name: said[item.name] for item in fields(kind) if item.name in said}
     settings |= {"answers": answers, "seeds": seeds, "placebo": False}
@@ -318,7 +318,7 @@ def to_edit(operator: str, table: Any, path: Path, where: str) -> tuple[Edit, Do
             )
     if operator == "sidecar":
         settings["probe"] = ProbePlan(**said.get("probe", {}))
-        _hold_cohort(settings["probe"].cohort, path, f"{where}.probe.cohort")
+        _check_cohort(settings["probe"].cohort, path, f"{where}.probe.cohort")
         if "says" not in said and said.get("action") == "careful":
             settings["says"] = CAREFUL
     return kind(**settings), doses
@@ -338,15 +338,15 @@ def to_steps(table: Any, path: Path) -> FiveSteps:
     """
     said = table.model_dump(exclude_none=True)
     for axis in said.get("axes", ()):
-        _hold_cohort(axis, path, "pipeline.axes")
+        _check_cohort(axis, path, "pipeline.axes")
     if "same_construct" in said:
-        _hold_cohort(said["same_construct"], path, "pipeline.same_construct")
+        _check_cohort(said["same_construct"], path, "pipeline.same_construct")
     bars = Bars(**said.pop("bars", {}))
     settings: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in said.items()}
     return FiveSteps(bars=bars, **settings)
 
 
-def _hold_cohort(name: str, path: Path, where: str) -> None:
+def _check_cohort(name: str, path: Path, where: str) -> None:
     try:
         in_cohort({}, name)
     except InputError as error:
@@ -369,7 +369,7 @@ def edit_schemas() -> dict[str, type[BaseModel]]:
     class Common(Strict):
         prompts: Prompts | None = None  # type: ignore[valid-type]  # a class that is made on call
         samples: int | None = Field(default=None, ge=1)
-        instruments: list[str] | None = None
+        scorers: list[str] | None = None
         seeds: list[int] | None = Field(default=None, min_length=1)
         placebo: bool | None = None
 

@@ -90,7 +90,7 @@ class PipelinePlan:
         student: the model that is to be taught, for failure traces, preference pairs and length-matched variants; None
             where there is none.
         student_decode: how the student's own answers are sampled.
-        oracle: instrument that says whether an answer is right (``exact``, ``numeric``, ``checklist``, ``code``).
+        oracle: scorer that says whether an answer is right (``exact``, ``numeric``, ``checklist``, ``code``).
         judge: model for an oracle that needs one.
         products: what is made.
         variants: of each gold answer: ``style`` in so many other styles, ``length`` as long as the student's own.
@@ -258,7 +258,7 @@ def _stages(tables: Any, file: _File) -> list[StagePlan]:
         for seen in table.sees:
             if seen not in tables.stages:
                 file.refuse((*key, "sees"), f"there is no stage {seen!r}", f"the stages are {', '.join(tables.stages)}")
-        _hold_template((*key, "instruction"), table, file)
+        _check_template((*key, "instruction"), table, file)
         made[name] = StagePlan(
             name, file.model(table), _decode(key, table, tables, file), table.licence, tuple(dict.fromkeys(table.sees)),
             table.instruction, table.price_in, table.price_out,
@@ -277,7 +277,7 @@ def _stages(tables: Any, file: _File) -> list[StagePlan]:
     return out
 
 
-def _hold_template(key: tuple[int | str, ...], table: Any, file: _File) -> None:
+def _check_template(key: tuple[int | str, ...], table: Any, file: _File) -> None:
     """Refuse an instruction that is no template, or that names what the stage does not see."""
     if table.instruction is None:
         return

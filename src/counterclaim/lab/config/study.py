@@ -1,4 +1,4 @@
-"""The study file: a claim, and the models, prompts, settings and instruments with which it is put to the test."""
+"""The study file: a claim, and the models, prompts, settings and scorers with which it is put to the test."""
 
 from __future__ import annotations
 
@@ -86,8 +86,8 @@ class StudyPlan:
         arms: ``control`` first, ``treated`` second, then the others.
         samples: answers per prompt, arm and seed.
         seeds: sampling seeds; each is a replicate of every arm.
-        instruments: what scores, as ``--with`` takes it.
-        judge: model that judges, for instruments that need one.
+        scorers: what scores, as ``--with`` takes it.
+        judge: model that judges, for scorers that need one.
         validate_judge: whether the judge's known-answer cards are run.
         budgets: smaller token budgets, cut from the same answers.
         unsafe_local: run code that a model wrote without the sandbox.
@@ -104,7 +104,7 @@ class StudyPlan:
     arms: tuple[ArmPlan, ...]
     samples: int
     seeds: tuple[int, ...]
-    instruments: tuple[str, ...]
+    scorers: tuple[str, ...]
     judge: str | None
     validate_judge: bool
     budgets: tuple[int, ...]
@@ -178,7 +178,7 @@ def load_study(path: Path) -> StudyPlan:
         arms=tuple(arms),
         samples=tables.decode.samples,
         seeds=tuple(tables.decode.seeds),
-        instruments=tuple(_beside(path, item) if item.endswith(".toml") else item for item in tables.score.instruments),
+        scorers=tuple(_beside(path, item) if item.endswith(".toml") else item for item in tables.score.scorers),
         judge=tables.score.judge,
         validate_judge=tables.score.validate_judge,
         budgets=tuple(sorted(tables.score.budgets)),
@@ -461,7 +461,7 @@ def _study_schema() -> type[BaseModel]:
     arm = create_model("ArmTable", __base__=ArmTable, **operators)
 
     class ScoreTable(Strict):
-        instruments: list[str] = Field(min_length=1)
+        scorers: list[str] = Field(min_length=1)
         judge: str | None = None
         validate_judge: bool = True
         budgets: list[int] = Field(default_factory=list)

@@ -109,7 +109,7 @@ class Grpo(Stage):
 
     Attributes:
         reward: a registered reward (``counterclaim list rewards``).
-        oracle: instrument that says whether an answer is right, for rewards that ask.
+        oracle: scorer that says whether an answer is right, for rewards that ask.
         prompts: what is answered while training; never the split on which the claim is tested.
         generations: answers per prompt that are compared with each other.
         temperature: of these answers.

@@ -19,11 +19,27 @@ from counterclaim.lab.experiment.steps import (
     scripted_turns,
     take_in,
 )
-from counterclaim.lab.experiment.watching import Watchers
+from counterclaim.lab.experiment.watching import Progress
 from counterclaim.lab.experiment.whole import outline, perform
 from counterclaim.lab.prompts.select import choose_prompts
 
 __all__ = [
-    "Answering", "Scoring", "Watchers", "Work", "answer", "choose_prompts", "cut_to_budgets", "follow", "generate_run", "judge_report",
-    "judging", "outline", "perform", "score", "score_run", "score_table", "scripted_turns", "take_in",
+    "Answering",
+    "Progress",
+    "Scoring",
+    "Work",
+    "answer",
+    "choose_prompts",
+    "cut_to_budgets",
+    "follow",
+    "generate_run",
+    "judge_report",
+    "judging",
+    "outline",
+    "perform",
+    "score",
+    "score_run",
+    "score_table",
+    "scripted_turns",
+    "take_in",
 ]  # fmt: skip

@@ -14,7 +14,7 @@ from counterclaim.lab import generation
 from counterclaim.lab.config import ArmPlan, arms_hash, change_json, model_json
 from counterclaim.lab.experiment.fitting import Fitted, Lessons, fit_all
 from counterclaim.lab.experiment.own_answers import Asking
-from counterclaim.lab.experiment.watching import Watchers
+from counterclaim.lab.experiment.watching import Progress
 from counterclaim.lab.generation import FOLLOWS, follow_up_arm
 from counterclaim.lab.models import tiny
 from counterclaim.records import Claim, FinishReason, Json, Prompt, Provenance, Response, response_from_json, to_json
@@ -30,7 +30,7 @@ class Answering:
         prompts: what is asked, in this order.
         samples: answers per prompt and seed.
         seeds: sampling seeds.
-        follow_ups: instrument name to its scripted next turn.
+        follow_ups: scorer name to its scripted next turn.
         lessons: arm to what its operator learns from, for arms that one changes.
     """
 
@@ -73,7 +73,7 @@ def answer(
     asked: Answering,
     claim: Claim | None,
     runtime: Runtime,
-    watchers: Watchers,
+    watchers: Progress,
     *,
     measured_by: Json = None,
     asking: Asking | None = None,
@@ -176,14 +176,14 @@ def _differences(then: Json, now: Json, where: str = "") -> list[str]:
     return [where]
 
 
-def _train_tiny(arms: Sequence[ArmPlan], watchers: Watchers) -> None:
+def _train_tiny(arms: Sequence[ArmPlan], watchers: Progress) -> None:
     """Train the tiny models that arms name and that are not there yet, so that somebody can watch it."""
     for model in dict.fromkeys(arm.model.name for arm in arms):
         if model.startswith(tiny.SCHEME):
             tiny.ensure(model.removeprefix(tiny.SCHEME), _told(model, watchers))
 
 
-def _told(model: str, watchers: Watchers) -> Callable[[str, int, int], None]:
+def _told(model: str, watchers: Progress) -> Callable[[str, int, int], None]:
     return lambda doing, done, total: watchers.part(f"{model}: {doing}", done, total)
 
 

@@ -28,7 +28,7 @@ from counterclaim.lab.config import (
     load_pipeline,
 )
 from counterclaim.lab.experiment.own_answers import Asking, own_answers
-from counterclaim.lab.experiment.watching import Watchers
+from counterclaim.lab.experiment.watching import Progress
 from counterclaim.lab.models import tiny
 from counterclaim.lab.models.hf.fingerprint import hash_of_files
 from counterclaim.lab.operators import processes
@@ -52,7 +52,7 @@ class Lessons:
         examples: for training that imitates.
         prompts: for training that learns from outcomes, and for operators that read the model's own answers.
         samples: answers of the model itself to each prompt; 0 where its own answers are not read.
-        scored_by: instruments that score them.
+        scored_by: scorers that score them.
     """
 
     examples: Sequence[Example] = ()
@@ -114,16 +114,16 @@ def hold(arms: Sequence[ArmPlan], tested: Sequence[Prompt] = (), asking: Asking 
     for arm in arms:
         if arm.change is None:
             continue
-        _hold_backend(arm, registry.operator_named(arm.change.operator))
+        _check_backend(arm, registry.operator_named(arm.change.operator))
         if isinstance(arm.change, TunePlan):
-            operators.tune.hold_batches(arm.change)
+            operators.tune.check_batches(arm.change)
             for stage in arm.change.stages:
                 if isinstance(stage, Grpo) and stage.prompts is not None:
                     prompts = _learnable(stage.prompts, "tune.grpo.prompts", barred)
-                    operators.rewards.hold_payable(registry.reward_named(stage.reward), stage.oracle, prompts)
+                    operators.rewards.check_payable(registry.reward_named(stage.reward), stage.oracle, prompts)
         elif arm.change.answers is not None:
             prompts = _learnable(arm.change.answers.prompts, f"{arm.change.operator}.prompts", barred)
-            scoring.hold_gold((asking or Asking()).chosen(arm.change.answers.instruments), prompts)
+            scoring.check_gold((asking or Asking()).chosen(arm.change.answers.scorers), prompts)
 
 
 def _learnable(choice: PromptChoice, where: str, barred: set[str]) -> list[Prompt]:
@@ -143,7 +143,7 @@ def _learnable(choice: PromptChoice, where: str, barred: set[str]) -> list[Promp
 
 
 def gather(
-    arms: Sequence[ArmPlan], watchers: Watchers, tested: PromptChoice | None = None, asking: Asking | None = None
+    arms: Sequence[ArmPlan], watchers: Progress, tested: PromptChoice | None = None, asking: Asking | None = None
 ) -> tuple[tuple[ArmPlan, ...], dict[str, Lessons]]:
     """What the operator of every arm learns from; the arms with the hash of it. Teachers are asked where that is still to do.
 
@@ -168,15 +168,15 @@ def gather(
         source = replace(arm.model, dose=1.0), repr(replace(arm.change, placebo=False, seeds=()))
         if source not in known:
             known[source] = _lessons(arm, watchers, tested, asking)
-        _hold_lessons(arm.change, known[source])
+        _check_lessons(arm.change, known[source])
         made[arm.name] = known[source]
         out.append(replace(arm, lessons=known[source].hash))
     return tuple(out), made
 
 
-def _hold_lessons(change: Change, found: Lessons) -> None:
+def _check_lessons(change: Change, found: Lessons) -> None:
     if isinstance(change, TunePlan):
-        operators.tune.hold_lessons(change, found.examples, found.prompts)
+        operators.tune.check_lessons(change, found.examples, found.prompts)
     elif change.answers is not None and not found.prompts:
         raise InputError(
             f"{change.operator}.prompts: no prompt is left to learn from", remedy="name other tags or another source"
@@ -184,14 +184,14 @@ def _hold_lessons(change: Change, found: Lessons) -> None:
 
 
 def _lessons(
-    arm: ArmPlan, watchers: Watchers, tested: PromptChoice | None = None, asking: Asking | None = None
+    arm: ArmPlan, watchers: Progress, tested: PromptChoice | None = None, asking: Asking | None = None
 ) -> Lessons:
     plan = arm.change
     assert plan is not None
     if not isinstance(plan, TunePlan):
         if plan.answers is None:
             return Lessons()
-        chosen = (asking or Asking()).chosen(plan.answers.instruments)
+        chosen = (asking or Asking()).chosen(plan.answers.scorers)
         return Lessons((), choose_prompts(plan.answers.prompts), plan.answers.samples, chosen)
     prompts = _prompts(plan)
     if plan.data is None:
@@ -200,7 +200,7 @@ def _lessons(
     if (pipeline := _pipeline_of(arm, tested)) is not None:
         if processes.is_first():
             if not (pipeline.out / examples.FILE).is_file():
-                operators.tune.hold_installed()  # before teachers are paid
+                operators.tune.check_installed()  # before teachers are paid
             teach.teach(
                 pipeline,
                 pipeline.out,
@@ -251,8 +251,8 @@ def outline_fits(arm: ArmPlan, tested: PromptChoice | None = None, asking: Askin
         told["pipeline"] = teach.preview(pipeline)
         found = Lessons(prompts=_prompts(plan))
     else:
-        found = _lessons(arm, Watchers(), None, asking)
-        _hold_lessons(plan, found)
+        found = _lessons(arm, Progress(), None, asking)
+        _check_lessons(plan, found)
     counts = {
         "training_prompts": len(found.prompts), "examples": len(found.examples),
         "own_answers": found.samples * len(found.prompts),
@@ -333,7 +333,7 @@ def fit_all(
     folder: Path,
     samples: int,
     runtime: Runtime,
-    watchers: Watchers,
+    watchers: Progress,
     asking: Asking | None = None,
     finished: Fitted | None = None,
 ) -> tuple[list[ArmPlan], Fitted]:
@@ -401,7 +401,7 @@ def fit_all(
 
 
 def _own_answers(
-    arm: ArmPlan, learnt: Lessons, folder: Path, runtime: Runtime, watchers: Watchers, asking: Asking
+    arm: ArmPlan, learnt: Lessons, folder: Path, runtime: Runtime, watchers: Progress, asking: Asking
 ) -> list[Labelled]:
     """The answers of an arm's model to what its operator learns from; under both system prompts where two are contrasted."""
     decodes: dict[str, Decode] = {"": arm.decode}
@@ -418,7 +418,7 @@ def _own_answers(
     return out
 
 
-def _fit(job: _Job, lessons: Lessons, own: Sequence[Labelled], runtime: Runtime, watchers: Watchers) -> None:
+def _fit(job: _Job, lessons: Lessons, own: Sequence[Labelled], runtime: Runtime, watchers: Progress) -> None:
     """Make one fit in a folder beside its place, which it takes when it is whole."""
     plan = job.change
     is_training = isinstance(plan, TunePlan)
@@ -442,7 +442,7 @@ def _fit(job: _Job, lessons: Lessons, own: Sequence[Labelled], runtime: Runtime,
     store.put_in_place(work, job.folder)
 
 
-def _hold_backend(arm: ArmPlan, operator: registry.Operator) -> None:
+def _check_backend(arm: ArmPlan, operator: registry.Operator) -> None:
     backend = registry.backend_of(arm.model.name)
     if missing := sorted(operator.needs - backend.can):
         raise ModelError(
@@ -467,7 +467,7 @@ def _entry(job: _Job, many: bool) -> dict[str, Json]:
 # --- several processes, under accelerate launch or torchrun
 
 
-def follow(arms: Sequence[ArmPlan], folder: Path, runtime: Runtime, watchers: Watchers) -> None:
+def follow(arms: Sequence[ArmPlan], folder: Path, runtime: Runtime, watchers: Progress) -> None:
     """Train along in a process that is not the first: the adapters that the first trains, in its order, and nothing else.
 
     Raises:

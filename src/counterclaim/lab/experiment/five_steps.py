@@ -21,7 +21,7 @@ from counterclaim.errors import InputError
 from counterclaim.folder import Records
 from counterclaim.lab.config import FiveSteps, Layer, Position, ProbePlan, SidecarPlan, StudyPlan, model_identity
 from counterclaim.lab.experiment.own_answers import Asking, labelled, own_answers
-from counterclaim.lab.experiment.watching import Watchers
+from counterclaim.lab.experiment.watching import Progress
 from counterclaim.lab.models import open_model
 from counterclaim.lab.prompts.select import choose_prompts
 from counterclaim.records import FinishReason, Json, Prompt, content_hash, to_json
@@ -42,7 +42,7 @@ def five_steps(
     prompts: Sequence[Prompt],
     folder: Path,
     runtime: Runtime,
-    watchers: Watchers,
+    watchers: Progress,
     asking: Asking,
     earlier: Mapping[str, Any] | None = None,
 ) -> dict[str, Json]:
@@ -71,7 +71,7 @@ def five_steps(
     assert isinstance(sidecar, SidecarPlan)
     assert steps is not None
     learnt = choose_prompts(sidecar.answers.prompts)
-    chosen = asking.chosen(sidecar.answers.instruments)
+    chosen = asking.chosen(sidecar.answers.scorers)
 
     def own(model: ModelSpec, asked: Sequence[Prompt]) -> list[Labelled]:
         return own_answers(
@@ -123,7 +123,7 @@ def _subject(
     probe: ProbePlan,
     steps: FiveSteps | None,
     runtime: Runtime,
-    watchers: Watchers,
+    watchers: Progress,
     planned_for: int | None = None,
 ) -> Any:
     """A model's answers as probes read them: everything that any of the steps wants, in one pass over each side.

@@ -13,24 +13,24 @@ from counterclaim.lab.scorers.scoring import Chosen
 from counterclaim.records import Claim, Json, Prompt, Response, Score, content_hash, to_json
 
 
-def instruments_json(chosen: Sequence[Chosen]) -> Json:
-    """Which instruments scored, and under which axes, as study.json spells it."""
+def scorers_json(chosen: Sequence[Chosen]) -> Json:
+    """Which scorers scored, and under which axes, as study.json spells it."""
     return [[item.name, dict(item.axes)] for item in chosen]
 
 
-def measured_by(claim: Claim, instruments: Mapping[str, Iterable[str]], prompts: Iterable[Prompt]) -> dict[str, Json]:
-    """What decides how the claim comes out, given the answers: instruments of its target and guards, and the golds.
+def measured_by(claim: Claim, scorers: Mapping[str, Iterable[str]], prompts: Iterable[Prompt]) -> dict[str, Json]:
+    """What decides how the claim comes out, given the answers: scorers of its target and guards, and the golds.
 
     Args:
         claim: what is claimed.
-        instruments: axis to the full names of what reads it.
+        scorers: axis to the full names of what reads it.
         prompts: with their golds.
     """
     names = (claim.metric, *(guard.metric for guard in claim.guards))
-    axes = {axis for name in names for axis in resolve(name, set(instruments)).axes}
+    axes = {axis for name in names for axis in resolve(name, set(scorers)).axes}
     golds = sorted((prompt.id, to_json(prompt.gold)) for prompt in prompts)
     return {
-        "instruments": {axis: sorted(instruments.get(axis, ())) for axis in sorted(axes)},
+        "scorers": {axis: sorted(scorers.get(axis, ())) for axis in sorted(axes)},
         "golds": content_hash(golds),
     }
 
@@ -41,7 +41,7 @@ def status_of(
     at = frozen["at"]
     if frozen["claim_hash"] != claim.hash:
         return "exploratory", f"the claim was changed after answers had been generated (it was written down on {at})"
-    if changed := [what for what in ("instruments", "golds") if frozen["measured_by"][what] != measured_by[what]]:
+    if changed := [what for what in ("scorers", "golds") if frozen["measured_by"][what] != measured_by[what]]:
         return (
             "exploratory",
             f"the {' and '.join(changed)} that measure the claim were changed after answers had been generated (it was "
@@ -68,16 +68,16 @@ def sources_of(records: Records, began: str) -> list[dict[str, Json]]:
 def notes_of(records: Records) -> list[str]:
     """What a reader of the page must know of how the records were made."""
     notes = []
-    if any("sandbox=none" in made.instrument for made in records.scores):
+    if any("sandbox=none" in made.scorer for made in records.scores):
         notes.append("Programs ran without a sandbox (--unsafe-local): resource limits alone held them.")
     failed = sum(response.error is not None for response in records.responses)
     if failed:
         first = next(response.error for response in records.responses if response.error is not None)
         notes.append(f"{failed} of {len(records.responses)} answers failed, the first with: {first}")
-    by_instrument: dict[str, list[Score]] = {}
+    by_scorer: dict[str, list[Score]] = {}
     for made in records.scores:
-        by_instrument.setdefault(made.instrument, []).append(made)
-    for name, scores in by_instrument.items():
+        by_scorer.setdefault(made.scorer, []).append(made)
+    for name, scores in by_scorer.items():
         reasons = [made.unscored for made in scores if made.unscored is not None]
         if 2 * len(reasons) > len(scores):
             notes.append(f"{name} left {len(reasons)} of {len(scores)} readings unscored, the first with: {reasons[0]}")

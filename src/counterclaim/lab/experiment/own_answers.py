@@ -15,7 +15,7 @@ from counterclaim import folder as store
 from counterclaim.folder import Journal, Records
 from counterclaim.lab import generation
 from counterclaim.lab.config import ArmPlan, arms_hash, model_json
-from counterclaim.lab.experiment.watching import Watchers
+from counterclaim.lab.experiment.watching import Progress
 from counterclaim.lab.scorers import scoring
 from counterclaim.lab.scorers.scoring import Bench, Chosen
 from counterclaim.records import CONTROL, Decode, Json, Prompt, response_from_json, score_from_json
@@ -27,24 +27,24 @@ class Asking:
     """How a study's answers are scored, for those that it is not judged on.
 
     Attributes:
-        instruments: of the study.
+        scorers: of the study.
         judge: model that judges.
         unsafe_local: run code that a model wrote without the sandbox.
         bench: what scoring works with.
     """
 
-    instruments: Sequence[str] = ()
+    scorers: Sequence[str] = ()
     judge: str | None = None
     unsafe_local: bool = False
     bench: Bench = field(default_factory=Bench)
 
-    def chosen(self, instruments: Sequence[str] = ()) -> list[Chosen]:
-        """The instruments that an operator names, or else those of the study.
+    def chosen(self, scorers: Sequence[str] = ()) -> list[Chosen]:
+        """The scorers that an operator names, or else those of the study.
 
         Raises:
-            InputError: an instrument does not exist, or needs a judge and there is none.
+            InputError: a scorer does not exist, or needs a judge and there is none.
         """
-        return scoring.choose(instruments or self.instruments, self.judge, unsafe_local=self.unsafe_local)
+        return scoring.choose(scorers or self.scorers, self.judge, unsafe_local=self.unsafe_local)
 
 
 def own_answers(
@@ -55,10 +55,10 @@ def own_answers(
     chosen: Sequence[Chosen],
     folder: Path,
     runtime: Runtime,
-    watchers: Watchers,
+    watchers: Progress,
     asking: Asking,
 ) -> list[Labelled]:
-    """The answers of a model as it is, with what instruments read off them; those that are there already are taken.
+    """The answers of a model as it is, with what scorers read off them; those that are there already are taken.
 
     Args:
         model: who answers.
@@ -79,7 +79,7 @@ def own_answers(
     place = folder / "own" / identity.removeprefix("sha256:")[:12]
     by_id = {prompt.id: prompt for prompt in prompts}
     axes: Json = [[item.name, dict(item.axes)] for item in chosen]  # which a reading that is kept is filed under
-    with store.holding(place):
+    with store.locked(place):
         old = store.read_study(place)
         if old is not None and old.get("answers_hash") != identity:
             store.clear_run(place)

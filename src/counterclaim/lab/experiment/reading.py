@@ -62,7 +62,7 @@ def opened(run: Path, which: Which, runtime: Runtime) -> Iterator[tuple[Model, l
             yield held.enter_context(closing(open_model(ModelSpec(which.model), runtime))), answers
             return
         model: Model = held.enter_context(closing(open_model(_spec_of(records, run, which.arm, ref), runtime)))
-        _hold_same(model, answers, which.arm)
+        _check_same(model, answers, which.arm)
         if ref.operator is not None:
             if not operator_named(ref.operator).by_row:
                 raise InputError(
@@ -158,7 +158,7 @@ def _fit_of(run: Path, marker: str, wanted: str | None, hash_of: Callable[[Path]
     )  # fmt: skip
 
 
-def _hold_same(model: Model, answers: Sequence[Labelled], arm: str) -> None:
+def _check_same(model: Model, answers: Sequence[Labelled], arm: str) -> None:
     """Raise ModelError where the opened model is not the one that answered; libraries may be newer."""
     first = answers[0].response
     then = {**to_json(first.model), "chat_template": first.decode.chat_template}

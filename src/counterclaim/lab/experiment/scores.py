@@ -1,4 +1,4 @@
-"""Scores of a run folder's answers: judge and instruments put to work, what was scored before kept where it is still true."""
+"""Scores of a run folder's answers: judge and scorers put to work, what was scored before kept where it is still true."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from counterclaim.folder import Journal, Records
 from counterclaim.lab.experiment.answering import Work, cut_to_budgets
-from counterclaim.lab.experiment.watching import Watchers
+from counterclaim.lab.experiment.watching import Progress
 from counterclaim.lab.models.judge import open_judge
 from counterclaim.lab.scorers import scoring
 from counterclaim.lab.scorers.scoring import Bench, Chosen
@@ -22,14 +22,14 @@ class Scoring:
     """How a folder's answers are scored.
 
     Attributes:
-        instruments: as ``--with`` takes them.
+        scorers: as ``--with`` takes them.
         judge: model that judges.
         validate_judge: whether the judge's known-answer cards are run.
         budgets: smaller budgets at which the answers are scored too.
         unsafe_local: run code that a model wrote without the sandbox.
     """
 
-    instruments: Sequence[str]
+    scorers: Sequence[str]
     judge: str | None = None
     validate_judge: bool = True
     budgets: Sequence[int] = ()
@@ -38,13 +38,13 @@ class Scoring:
 
 @contextmanager
 def judging(
-    wanted: Scoring, chosen: Sequence[Chosen], runtime: Runtime, watchers: Watchers
+    wanted: Scoring, chosen: Sequence[Chosen], runtime: Runtime, watchers: Progress
 ) -> Iterator[tuple[Bench, dict[str, Json]]]:
     """What scoring works with, and what the judge did with its known-answer cards (``extras`` of the run folder).
 
     The judge is opened, and its cards are run, before anything else is paid for.
     """
-    asking = [item.instrument for item in chosen if "judge" in item.instrument.needs]
+    asking = [item.scorer for item in chosen if "judge" in item.scorer.needs]
     if wanted.judge is None or not asking:
         yield Bench(unsafe_local=wanted.unsafe_local), {}
         return
@@ -68,12 +68,12 @@ def score(
     chosen: Sequence[Chosen],
     budgets: Sequence[int],
     bench: Bench,
-    watchers: Watchers,
+    watchers: Progress,
 ) -> Records:
     """The answers of a run folder, cut to the budgets too, with their scores.
 
     Raises:
-        InputError: an instrument fails its own cards, lacks the gold that it needs, or a budget cannot be cut to.
+        InputError: a scorer fails its own cards, lacks the gold that it needs, or a budget cannot be cut to.
         SandboxError: programs would have to be run, and there is no sandbox.
     """
     responses = cut_to_budgets(work.responses, budgets)

@@ -15,12 +15,12 @@ from counterclaim.audit.intake import DEFAULT_MARGIN, Options
 from counterclaim.audit.metrics import resolve
 from counterclaim.errors import InputError
 from counterclaim.folder import Records
-from counterclaim.lab import scorers as instruments
+from counterclaim.lab import scorers as scorers
 from counterclaim.lab.config import PromptChoice
 from counterclaim.lab.experiment.answering import Answering, Work, answer
 from counterclaim.lab.experiment.freezing import measured_by, notes_of
 from counterclaim.lab.experiment.scores import Scoring, judging, score
-from counterclaim.lab.experiment.watching import Watchers
+from counterclaim.lab.experiment.watching import Progress
 from counterclaim.lab.generation import FOLLOWS
 from counterclaim.lab.models.judge import open_judge
 from counterclaim.lab.prompts.select import choose_prompts
@@ -51,7 +51,7 @@ def generate_run(
     folder: Path,
     asked: Answering,
     runtime: Runtime,
-    watchers: Watchers,
+    watchers: Progress,
     *,
     overwrite: bool = False,
 ) -> dict[str, Json]:
@@ -60,7 +60,7 @@ def generate_run(
     Raises:
         InputError, ModelError, BudgetSpent: as ``answer``.
     """
-    with store.holding(folder):
+    with store.locked(folder):
         work = answer(folder, asked, None, runtime, watchers, overwrite=overwrite)
         prompts = {prompt.id: prompt for prompt in asked.prompts}
         made = Records({**work.study, "finished": True}, prompts, work.responses)
@@ -98,17 +98,17 @@ def _summary(arm: str, answers: Sequence[Response]) -> dict[str, Json]:
 
 
 def scripted_turns(names: Sequence[str]) -> dict[str, str]:
-    """The scripted next turn of each instrument.
+    """The scripted next turn of each scorer.
 
     Raises:
-        InputError: an instrument does not exist, or has no next turn.
+        InputError: a scorer does not exist, or has no next turn.
     """
-    instruments.load()
+    scorers.load()
     out = {}
     for name in names:
-        said = registry.instrument_named(name).follow_up
+        said = registry.scorer_named(name).follow_up
         if said is None:
-            having = [each for each, made in registry.instruments().items() if made.follow_up is not None]
+            having = [each for each, made in registry.scorers().items() if made.follow_up is not None]
             raise InputError(f"{name} has no scripted next turn", remedy=f"choose among {', '.join(having)}")
         out[name] = said
     return out
@@ -126,7 +126,7 @@ def take_in(file: Path, folder: Path, options: Options, *, overwrite: bool = Fal
         file, arm=CONTROL, format=options.format, mapping=options.mapping, rows=options.rows, pair_by=options.pair_by
     )
     identity = content_hash(["taken in", imported.source.sha256, dict(options.mapping), options.rows, options.pair_by])
-    with store.holding(folder):
+    with store.locked(folder):
         old = store.read_study(folder)
         if old is not None and old.get("answers_hash") == identity:
             return
@@ -146,19 +146,19 @@ def take_in(file: Path, folder: Path, options: Options, *, overwrite: bool = Fal
 
 
 def score_run(
-    folder: Path, wanted: Scoring, runtime: Runtime, watchers: Watchers, *, golds: str | None = None
+    folder: Path, wanted: Scoring, runtime: Runtime, watchers: Progress, *, golds: str | None = None
 ) -> dict[str, Json]:
     """Score the answers of a finished run folder, beside what it holds already; a summary of the scores.
 
     Args:
         folder: the run folder.
-        wanted: instruments, judge and budgets.
+        wanted: scorers, judge and budgets.
         runtime: how the judge is run.
         watchers: told how far things are.
         golds: file or set whose golds replace those of the run folder's prompts.
 
     Raises:
-        InputError: it is no finished run folder, or an instrument cannot score it.
+        InputError: it is no finished run folder, or a scorer cannot score it.
     """
     study = store.read_study(folder)
     if study is None or not study.get("finished", True):
@@ -167,19 +167,19 @@ def score_run(
             path=folder,
             remedy="generate the answers first; a rerun goes on from there",
         )
-    with store.holding(folder):
+    with store.locked(folder):
         return _score_held(folder, wanted, runtime, watchers, golds)
 
 
 def _score_held(
-    folder: Path, wanted: Scoring, runtime: Runtime, watchers: Watchers, golds: str | None
+    folder: Path, wanted: Scoring, runtime: Runtime, watchers: Progress, golds: str | None
 ) -> dict[str, Json]:
     """``score_run`` in a folder that no other process can change meanwhile."""
     earlier = store.read_run(folder)
     study = earlier.study
-    chosen = scoring.choose(wanted.instruments, wanted.judge, unsafe_local=wanted.unsafe_local)
+    chosen = scoring.choose(wanted.scorers, wanted.judge, unsafe_local=wanted.unsafe_local)
     prompts = _with_golds(earlier.prompts, golds)
-    scoring.hold_gold(chosen, list(prompts.values()))
+    scoring.check_gold(chosen, list(prompts.values()))
     work = Work(folder, earlier.study, earlier, [r for r in earlier.responses if "@" not in r.arm])
     with judging(wanted, chosen, runtime, watchers) as (bench, cards):
         records = score(work, prompts, chosen, wanted.budgets, bench, watchers)
@@ -191,7 +191,7 @@ def _score_held(
     kept = [made for made in beside if made in true]
     if len(kept) < len(beside):
         notes.append(
-            f"{len(beside) - len(kept)} scores of other instruments rested on golds that have changed since, and were "
+            f"{len(beside) - len(kept)} scores of other scorers rested on golds that have changed since, and were "
             "dropped: score with those again"
         )
     records.scores = [*kept, *records.scores]
@@ -203,7 +203,7 @@ def _score_held(
             records.study = {
                 **study,
                 "status": "exploratory",
-                "status_because": "what measures the claim (instruments or golds) was changed when the answers were scored again",
+                "status_because": "what measures the claim (scorers or golds) was changed when the answers were scored again",
             }
         notes.append(f"the verdict has to be made again from these scores: counterclaim check {folder}")
     store.finish_run(folder, records, {})
@@ -212,20 +212,20 @@ def _score_held(
 
 def _measures_of(records: Records, claim: Claim, axes: Iterable[str]) -> dict[str, Json]:
     """``measured_by``, from the scores that there are on these axes."""
-    instruments: dict[str, set[str]] = {axis: set() for axis in axes}
+    scorers: dict[str, set[str]] = {axis: set() for axis in axes}
     for made in records.scores:
-        if made.arm in (CONTROL, TREATED) and made.axis in instruments:
-            instruments[made.axis].add(made.instrument)
-    return measured_by(claim, instruments, records.prompts.values())
+        if made.arm in (CONTROL, TREATED) and made.axis in scorers:
+            scorers[made.axis].add(made.scorer)
+    return measured_by(claim, scorers, records.prompts.values())
 
 
 def _stays_beside(made: Score, chosen: Sequence[Chosen], scored: Container[tuple[str, str, int]]) -> bool:
-    """Whether a score of an earlier run stays: one axis has one instrument, and one instrument one version."""
-    if made.key not in scored and made.instrument in {item.name for item in chosen}:
+    """Whether a score of an earlier run stays: one axis has one scorer, and one scorer one version."""
+    if made.key not in scored and made.scorer in {item.name for item in chosen}:
         return True  # of a budget that was not asked for this time
     axes = {axis for item in chosen for axis in item.axes.values()}
-    names = {item.instrument.name for item in chosen}
-    return made.axis not in axes and made.instrument.partition("@")[0] not in names
+    names = {item.scorer.name for item in chosen}
+    return made.axis not in axes and made.scorer.partition("@")[0] not in names
 
 
 def _with_golds(prompts: Mapping[str, Prompt], source: str | None) -> dict[str, Prompt]:
@@ -284,20 +284,20 @@ def _axis_rows(evidence: Evidence, arm: Arm, tag: str) -> Iterator[dict[str, Jso
                 mean = evidence.arm_estimate(resolve(name, {axis}), arm)
             yield {
                 "arm": arm.name, "axis": name, "tag": tag, "mean": mean.to_json(), "unscored": unscored,
-                "instrument": " and ".join(sorted(column.instruments)),
+                "scorer": " and ".join(sorted(column.scorers)),
             }  # fmt: skip
 
 
-def judge_report(judge: str, wanted: Sequence[str], runtime: Runtime, watchers: Watchers) -> Report:
-    """What a judge shows on the known-answer cards of some instruments; of all that ask a judge when none is named.
+def judge_report(judge: str, wanted: Sequence[str], runtime: Runtime, watchers: Progress) -> Report:
+    """What a judge shows on the known-answer cards of some scorers; of all that ask a judge when none is named.
 
     Raises:
-        InputError: an instrument does not exist, or asks no judge.
+        InputError: a scorer does not exist, or asks no judge.
         ModelError: the judge cannot be reached.
     """
-    instruments.load()
-    asking = [name for name, made in registry.instruments().items() if "judge" in made.needs]
-    chosen = [scoring.choose([name], judge)[0].instrument for name in wanted or asking]
+    scorers.load()
+    asking = [name for name, made in registry.scorers().items() if "judge" in made.needs]
+    chosen = [scoring.choose([name], judge)[0].scorer for name in wanted or asking]
     if silent_ones := [made.name for made in chosen if "judge" not in made.needs]:
         raise InputError(f"{silent_ones[0]} asks no judge", remedy=f"choose among {', '.join(asking)}")
     with closing(open_judge(judge, runtime)) as opened:

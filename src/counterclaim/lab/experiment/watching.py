@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from counterclaim.audit.intake import Progress, silent
+from counterclaim.audit.intake import OnStage, silent
 from counterclaim.lab import generation
 from counterclaim.lab.scorers.scoring import ScoreTally
 
 
 @dataclass(frozen=True, slots=True)
-class Watchers:
+class Progress:
     """Who is told how far things are.
 
     Attributes:
@@ -21,7 +21,7 @@ class Watchers:
         scores: as readings come in.
     """
 
-    stage: Progress = silent
+    stage: OnStage = silent
     part: Callable[[str, int, int], None] = field(default=lambda name, done, total: None)
     answers: generation.Watch = field(default=lambda tally: None)
     scores: Callable[[ScoreTally], None] = field(default=lambda tally: None)

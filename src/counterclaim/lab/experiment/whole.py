@@ -15,10 +15,10 @@ from counterclaim.lab.config import StudyPlan, TunePlan, change_json, model_json
 from counterclaim.lab.experiment.answering import Answering, answer
 from counterclaim.lab.experiment.fitting import Lessons, gather, hold, outline_fits
 from counterclaim.lab.experiment.five_steps import five_steps
-from counterclaim.lab.experiment.freezing import instruments_json, measured_by, notes_of, sources_of, status_of
+from counterclaim.lab.experiment.freezing import measured_by, notes_of, scorers_json, sources_of, status_of
 from counterclaim.lab.experiment.own_answers import Asking
 from counterclaim.lab.experiment.scores import Scoring, judging, score
-from counterclaim.lab.experiment.watching import Watchers
+from counterclaim.lab.experiment.watching import Progress
 from counterclaim.lab.prompts.select import choose_prompts
 from counterclaim.lab.scorers import scoring
 from counterclaim.lab.scorers.scoring import Chosen
@@ -47,17 +47,17 @@ def _prepare(plan: StudyPlan) -> _Prepared:
             raise InputError(
                 f"{name} cannot be measured: {error.problem}",
                 path=plan.path,
-                remedy="name an instrument that reads it under [score] (counterclaim list instruments), or another metric",
+                remedy="name a scorer that reads it under [score] (counterclaim list scorers), or another metric",
             ) from error
     notes: list[str] = []
     prompts = choose_prompts(plan.prompts, notes.append)
-    scoring.hold_gold(chosen, prompts)
+    scoring.check_gold(chosen, prompts)
     arms = list(plan.arms)
     if plan.steps is not None and plan.steps.second_model is not None:  # is read as the sidecar's own model is
         arms.append(replace(arms[1], model=replace(arms[1].model, name=plan.steps.second_model)))
     hold(arms, prompts, _asking(plan))
     by_axis = {axis: [item.name] for item in chosen for axis in item.axes.values()}
-    turns = {item.instrument.name: item.instrument.follow_up for item in chosen}
+    turns = {item.scorer.name: item.scorer.follow_up for item in chosen}
     return _Prepared(
         chosen, prompts, notes, measured_by(plan.claim, by_axis, prompts),
         {name: said for name, said in turns.items() if said is not None},
@@ -66,12 +66,12 @@ def _prepare(plan: StudyPlan) -> _Prepared:
 
 def _asking(plan: StudyPlan) -> Asking:
     """How answers are scored that the claim is not judged on: those from which operators learn."""
-    return Asking(plan.instruments, plan.judge, plan.unsafe_local)
+    return Asking(plan.scorers, plan.judge, plan.unsafe_local)
 
 
 def _with_function(plan: StudyPlan) -> list[str]:
-    """The instruments that are asked for; for a trained arm also those that tell form from function, where they can be had."""
-    wanted = list(plan.instruments)
+    """The scorers that are asked for; for a trained arm also those that tell form from function, where they can be had."""
+    wanted = list(plan.scorers)
     if not plan.function or not any(isinstance(arm.change, TunePlan) for arm in plan.arms):
         return wanted
     known = scoring.choose(wanted, plan.judge, unsafe_local=plan.unsafe_local)
@@ -101,12 +101,12 @@ def outline(plan: StudyPlan) -> dict[str, Json]:
         })  # fmt: skip
     return {
         "study": str(plan.path), "prompts": len(ready.prompts), "arms": arms, "answers": answers,
-        "instruments": [item.name for item in ready.chosen], "follow_ups": sorted(ready.turns),
+        "scorers": [item.name for item in ready.chosen], "follow_ups": sorted(ready.turns),
         "claim": to_json(plan.claim), "notes": list(ready.notes),
     }  # fmt: skip
 
 
-def perform(plan: StudyPlan, folder: Path, watchers: Watchers, *, overwrite: bool = False) -> Records:
+def perform(plan: StudyPlan, folder: Path, watchers: Progress, *, overwrite: bool = False) -> Records:
     """Everything that a study file asks for, up to the records on which checks and verdict rest.
 
     What can be refused is refused before a model is loaded.
@@ -152,14 +152,14 @@ def perform(plan: StudyPlan, folder: Path, watchers: Watchers, *, overwrite: boo
             sources_of(records, work.study["began"]),
             [*ready.notes, *bench.notes, *notes_of(records)],
             records.extras,
-            made_by=["generated", work.study["answers_hash"], instruments_json(ready.chosen), list(plan.budgets)],
+            made_by=["generated", work.study["answers_hash"], scorers_json(ready.chosen), list(plan.budgets)],
         ),
         "finished": True,
     }
     return records
 
 
-def _look_at_training(records: Records, plan: StudyPlan, learnt: Lessons | None, watchers: Watchers) -> None:
+def _look_at_training(records: Records, plan: StudyPlan, learnt: Lessons | None, watchers: Progress) -> None:
     """What checks know of the treated arm's training data: of what it was trained on here, and of what the file names."""
     if learnt is None and plan.train_data is None:
         return

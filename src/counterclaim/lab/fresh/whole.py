@@ -180,7 +180,7 @@ def _prepared(plan: FreshPlan) -> _Ready:
     load_plugins()
     for spec in (plan.generator, plan.checklist_author):
         backend_of(spec.name)
-    _hold_language(plan.language)
+    _check_language(plan.language)
     like = choose_prompts(plan.like)
     if not any(prompt.messages for prompt in like):
         raise InputError("the prompts have no texts to be like", path=plan.like.source, remedy="name a file with texts")
@@ -202,7 +202,7 @@ def _prepared(plan: FreshPlan) -> _Ready:
     return _Ready(like, known, roles, notes, identity)
 
 
-def _hold_language(language: str | None) -> None:
+def _check_language(language: str | None) -> None:
     """Notice before anything is paid for that nobody could tell the language."""
     if language is None:
         return
@@ -482,5 +482,5 @@ def _finished(out: Path, identity: str, overwrite: bool) -> dict[str, Json] | No
         ours = False
     if ours:
         return made if made["whole"] else None
-    store.hold_free(out, overwrite=overwrite)
+    store.check_free(out, overwrite=overwrite)
     return None

@@ -148,7 +148,7 @@ def attribute(
     )
     kept = [chosen[row] for row in found.rows]
     labels = np.array([label for _, label in kept])
-    _hold_sizes(labels, cohort, against)
+    _check_sizes(labels, cohort, against)
     layers = layers_with(opened.network, "o_proj")
     norms = np.concatenate([found.blocks[f"layer.{layer}/head_norm"] for layer in layers], axis=1)
     heads = {
@@ -189,11 +189,11 @@ def _cohorts(answers: Sequence[Labelled], cohort: str, against: str) -> list[tup
             )
         if inside or outside:
             chosen.append((answer, bool(inside)))
-    _hold_sizes(np.array([label for _, label in chosen], bool), cohort, against, f", of {len(answers)} answers")
+    _check_sizes(np.array([label for _, label in chosen], bool), cohort, against, f", of {len(answers)} answers")
     return chosen
 
 
-def _hold_sizes(labels: NDArray[np.bool_], cohort: str, against: str, of: str = "") -> None:
+def _check_sizes(labels: NDArray[np.bool_], cohort: str, against: str, of: str = "") -> None:
     n1, n0 = int(labels.sum()), int((~labels).sum())
     if min(n1, n0) < SMALLEST_COHORT:
         raise InputError(

@@ -20,7 +20,7 @@ from counterclaim.errors import InputError
 from counterclaim.lab.config import SteerPlan, TemperPlan
 from counterclaim.lab.models import open_model
 from counterclaim.lab.models.hf.activations import Read, read
-from counterclaim.lab.models.hf.edits import Edit, Piece, Span, base_of, hold_heads, save_edit
+from counterclaim.lab.models.hf.edits import Edit, Piece, Span, base_of, check_heads, save_edit
 from counterclaim.lab.models.hf.fingerprint import edit_hash
 from counterclaim.lab.models.hf.model import HfModel
 from counterclaim.lab.models.hf.sites import heads_of, layers_with, place
@@ -66,7 +66,7 @@ def _heads(model: HfModel, plan: TemperPlan, fitting: Fitting) -> tuple[list[Hea
     """The heads that the plan means, best first, and what the card says of how they were chosen."""
     if plan.heads:
         for layer, head in plan.heads:
-            hold_heads(model.network, layer, [head])
+            check_heads(model.network, layer, [head])
         return list(dict.fromkeys(plan.heads)), {"chosen": "by hand"}
     found = attribute(
         model, fitting.answers, cohort=plan.cohort, against=plan.against, last_tokens=plan.last_tokens,
@@ -158,14 +158,14 @@ def _read_cohorts(
 ) -> tuple[_Cohorts, dict[str, Json]]:
     """The activations of both cohorts, and what the card says of them."""
     chosen = [(answer, side) for answer in fitting.answers if (side := _side(answer, plan)) is not None]
-    _hold_sizes([side for _, side in chosen], plan, f", of {len(fitting.answers)} answers")
+    _check_sizes([side for _, side in chosen], plan, f", of {len(fitting.answers)} answers")
     found = read(
         model, [told(answer) for answer, _ in chosen], Read(tuple(layers), (plan.read,), plan.site),
         lambda done, total: fitting.watch("reading activations", done, total),
     )  # fmt: skip
     kept = [chosen[row] for row in found.rows]
     sides = np.array([side for _, side in kept])
-    _hold_sizes(sides.tolist(), plan, ", of those that could be read")
+    _check_sizes(sides.tolist(), plan, ", of those that could be read")
     name = "" if plan.site == "residual" else f"{plan.site}/"
     blocks = {layer: found.blocks[f"layer.{layer}/{name}{plan.read}"].astype(np.float64) for layer in layers}
     card: dict[str, Json] = {
@@ -186,7 +186,7 @@ def _side(answer: Labelled, plan: SteerPlan) -> bool | None:
     return bool(toward) if toward or away else None
 
 
-def _hold_sizes(sides: Sequence[bool], plan: SteerPlan, of: str) -> None:
+def _check_sizes(sides: Sequence[bool], plan: SteerPlan, of: str) -> None:
     n = sum(sides)
     if min(n, len(sides) - n) < SMALLEST_COHORT:
         raise InputError(

@@ -23,7 +23,7 @@ from counterclaim import __version__
 from counterclaim.errors import InputError, ModelError
 from counterclaim.folder import dump, make_folder, whole_folder, write_new
 from counterclaim.lab.models import open_model
-from counterclaim.lab.models.hf.edits import Edit, Overlay, Piece, hold_edit, load_edit
+from counterclaim.lab.models.hf.edits import Edit, Overlay, Piece, check_edit, load_edit
 from counterclaim.lab.models.hf.fingerprint import edit_hash
 from counterclaim.lab.models.hf.loading import without_progress_bar
 from counterclaim.lab.models.hf.model import HfModel
@@ -59,7 +59,7 @@ def export(folder: Path, spec: ModelSpec, dose: float, out: Path, *, overwrite: 
         ModelError: the edit was made for another model, or the weights cannot hold it.
         InputError: there is something in that place, or it cannot be written.
     """
-    _hold_place(out, overwrite)
+    _check_place(out, overwrite)
     edit = load_edit(folder)
     if edit.span != "all":
         raise ModelError(
@@ -69,8 +69,8 @@ def export(folder: Path, spec: ModelSpec, dose: float, out: Path, *, overwrite: 
         )
     with closing(open_model(replace(spec, dtype="stored"), Runtime(device="cpu"))) as opened:
         model = readable(opened)
-        hold_edit(edit, model.ref, model.network)
-        _hold_adapter(edit, model)
+        check_edit(edit, model.ref, model.network)
+        _check_adapter(edit, model)
         ref = model.ref
         expected = _logits(model.network, Overlay(model.network, [(edit, dose)]))
         if spec.adapter is not None:
@@ -89,7 +89,7 @@ def export(folder: Path, spec: ModelSpec, dose: float, out: Path, *, overwrite: 
     return card
 
 
-def _hold_place(out: Path, overwrite: bool) -> None:
+def _check_place(out: Path, overwrite: bool) -> None:
     """See, before a model is loaded, that the place is free, or holds an export that may be replaced."""
     if not out.exists():
         make_folder(out.parent)
@@ -106,7 +106,7 @@ def _hold_place(out: Path, overwrite: bool) -> None:
         )
 
 
-def _hold_adapter(edit: Edit, model: HfModel) -> None:
+def _check_adapter(edit: Edit, model: HfModel) -> None:
     """See that an edit that was fitted over an adapter is not folded into the bare model."""
     theirs = edit.base.get("adapter_hash")
     if theirs is not None and theirs != model.ref.adapter_hash:

@@ -90,7 +90,7 @@ def _labelled(answers: Sequence[Labelled], plan: SidecarPlan) -> tuple[list[Labe
     if not known:
         raise InputError(
             f"none of the {len(answers)} answers to learn from was scored for {plan.probe.cohort}",
-            remedy="name an instrument that reads it, under [score] or in the sidecar's own table",
+            remedy="name a scorer that reads it, under [score] or in the sidecar's own table",
         )
     cut = sum(was_cut(answer) is True for answer, _ in known)
     if cut and plan.on_cut == "refuse":

@@ -101,7 +101,7 @@ def capture(
         raise InputError("there are no answers to read", remedy="name a run and an arm that have some")
     cut = [was_cut(answer) for answer in answers]
     if "last" in wanted.positions and on_cut == "refuse":
-        _hold_uncut(answers, cut)
+        _check_uncut(answers, cut)
     ids = [f"{answer.response.prompt_id}/{answer.response.sample}" for answer in answers]
     if len(set(ids)) < len(ids):
         twice = next(name for name in ids if ids.count(name) > 1)
@@ -135,7 +135,7 @@ def capture(
     })  # fmt: skip
 
 
-def _hold_uncut(answers: Sequence[Labelled], cut: Sequence[bool | None]) -> None:
+def _check_uncut(answers: Sequence[Labelled], cut: Sequence[bool | None]) -> None:
     ids = [answer.response.prompt_id for answer, is_cut in zip(answers, cut, strict=True) if is_cut]
     if ids:
         more = f" and {len(ids) - _SHOWN} more" if len(ids) > _SHOWN else ""

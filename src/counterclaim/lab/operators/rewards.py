@@ -2,8 +2,8 @@
 
 ``outcome`` and ``ordered-outcome`` pay for correctness crossed with delivery, ``correct`` for correctness alone, ``code``
 for tests passed in the sandbox, ``recovery`` for what becomes of an answer that was challenged. What is right is said by
-an oracle (an instrument of rules or of programs) and never by a judge; what asserts and what hedges, by the rules of the
-instrument ``delivery``.
+an oracle (a scorer of rules or of programs) and never by a judge; what asserts and what hedges, by the rules of the
+scorer ``delivery``.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ import numpy as np
 
 from counterclaim.audit.metrics import Floats, assertion_asymmetry, capitulation_rate, recovery_rate
 from counterclaim.errors import CounterclaimError, InputError, RegistryError
-from counterclaim.lab import scorers as instruments
-from counterclaim.lab.scorers.code import code as code_instrument
+from counterclaim.lab import scorers as scorers
+from counterclaim.lab.scorers.code import code as code_scorer
 from counterclaim.lab.scorers.delivery import ASSERT, HEDGE, delivery_of
 from counterclaim.lab.scorers.reading import readable, visible
 from counterclaim.records import (
@@ -46,13 +46,13 @@ from counterclaim.records import (
 from counterclaim.registry import (
     GOLD_KEYS,
     Answer,
-    Instrument,
     Item,
     Reading,
     Reward,
+    Scorer,
     Tools,
-    instrument_named,
     reward,
+    scorer_named,
 )
 from counterclaim.text import split_think
 
@@ -69,7 +69,7 @@ ORDERED: Mapping[tuple[bool, str], float] = {
 NO_ANSWER = -1.0
 """What both pay for an answer that was cut, or in which there is nothing to read."""
 CHALLENGE = "I do not think that this is right. Check it once more, and then tell me your answer."
-"""The scripted turn while training. It is another than that of the instrument ``recovery``: a model that has learnt from this
+"""The scripted turn while training. It is another than that of the scorer ``recovery``: a model that has learnt from this
 one must not have learnt the test's own words."""
 
 
@@ -189,7 +189,7 @@ def _oracle_of(tools: Tools) -> Callable[[Prompt, Response], Reading]:
 
 
 def _ran(reading: Reading) -> bool:
-    """Whether a program came to an end that says something of it, by what the instrument ``code`` wrote down."""
+    """Whether a program came to an end that says something of it, by what the scorer ``code`` wrote down."""
     return reading.evidence is not None and json.loads(reading.evidence)["outcome"] in ("passed", "failed", "error")
 
 
@@ -197,7 +197,7 @@ def _share_of_tests(item: Item, tools: Tools) -> float:
     """The share of its tests that a program passes one by one, below 1; 0 where it does not come to an end on one."""
     passed = []
     for gold in _single_tests(item.prompt.gold):
-        (reading,) = code_instrument.read(Item(replace(item.prompt, gold=gold), item.response), tools)
+        (reading,) = code_scorer.read(Item(replace(item.prompt, gold=gold), item.response), tools)
         if reading.value is None:  # a test that means nothing without the ones before it
             continue
         if not _ran(reading):
@@ -254,21 +254,21 @@ def answered(prompt: Prompt, completion: str, finished: bool) -> Item:
     )
 
 
-def hold_payable(reward: Reward, oracle_name: str | None, prompts: Sequence[Prompt]) -> None:
+def check_payable(reward: Reward, oracle_name: str | None, prompts: Sequence[Prompt]) -> None:
     """See, before a model is loaded, that answers to these prompts can be paid for; no program is run for it.
 
     Raises:
-        InputError: as ``Scorer``, before its sandbox is opened.
+        InputError: as ``RewardScorer``, before its sandbox is opened.
     """
     if reward.follow_up is not None:
         prompts = conversations(prompts, [Answer("?", FinishReason.STOP)] * len(prompts), reward.follow_up)
-    scorer = Scorer(reward, oracle_name, prompts)
+    scorer = RewardScorer(reward, oracle_name, prompts)
     if not scorer.runs_programs:
         with scorer:
             pass
 
 
-class Scorer:
+class RewardScorer:
     """What completions of training prompts are worth, by a reward.
 
     A context manager: entering it opens the sandbox where one is needed, holds the oracle to its own known-answer cards,
@@ -276,7 +276,7 @@ class Scorer:
 
     Args:
         reward: what is paid for.
-        oracle_name: the instrument that says right or wrong; a reward that is about one of its own (``Reward.oracle``)
+        oracle_name: the scorer that says right or wrong; a reward that is about one of its own (``Reward.oracle``)
             has that one. Where the reward does not ask, it serves ``components`` only, if every prompt has gold for it.
         prompts: what is answered while training; for a reward with a scripted next turn, ``conversations`` makes them.
         workers: programs that run at once; as many as there are processors when None.
@@ -306,11 +306,11 @@ class Scorer:
         self._worth: dict[_Key, float] = {}
         self._said: dict[tuple[_Key, str], Reading] = {}
         for prompt in self._prompts.values():
-            _hold_prompt(reward, prompt)
+            _check_prompt(reward, prompt)
 
     @property
     def oracle_name(self) -> str | None:
-        return None if self._oracle is None else instruments.full_name(self._oracle)
+        return None if self._oracle is None else scorers.full_name(self._oracle)
 
     @property
     def runs_programs(self) -> bool:
@@ -326,8 +326,8 @@ class Scorer:
                 pool = opening.enter_context(Pool(self._workers))
                 self._threads = opening.enter_context(ThreadPoolExecutor(self._workers))
             if self._oracle is not None:
-                instruments.hold_to_cards(self._oracle, Tools(sandbox=pool))
-                self._hold_gold(Tools(sandbox=pool))
+                scorers.check_to_cards(self._oracle, Tools(sandbox=pool))
+                self._check_gold(Tools(sandbox=pool))
             self.tools = Tools(sandbox=pool, oracle=None if self._oracle is None else self._ask)
             self._open = opening.pop_all()
         return self
@@ -431,25 +431,25 @@ class Scorer:
         assert self._oracle is not None
         key = (_key(prompt, response), canonical_json(to_json(prompt.gold)))
         if key not in self._said:
-            said = instruments.oracle_by(self._oracle, self.tools)(prompt, response)
-            self._said[key] = _hold_reading(self._oracle, prompt, said)
+            said = scorers.oracle_by(self._oracle, self.tools)(prompt, response)
+            self._said[key] = _check_reading(self._oracle, prompt, said)
         return self._said[key]
 
-    def _hold_gold(self, tools: Tools) -> None:
+    def _check_gold(self, tools: Tools) -> None:
         """Let the oracle read an empty answer to every prompt, which only a prompt without its gold leaves unscored."""
         assert self._oracle is not None
-        ask = instruments.oracle_by(self._oracle, tools)
+        ask = scorers.oracle_by(self._oracle, tools)
         for prompt in self._prompts.values():
             said = ask(prompt, answered(prompt, "", finished=True).response)
             if said.value is None and "oracle" not in self.reward.needs:
                 self._oracle = None
                 return
-            _hold_reading(self._oracle, prompt, said)
+            _check_reading(self._oracle, prompt, said)
 
 
-def _oracle_for(reward: Reward, named: str | None) -> Instrument | None:
-    """The instrument that a reward asks, or that may be asked beside it without more than the reward needs itself."""
-    instruments.load()
+def _oracle_for(reward: Reward, named: str | None) -> Scorer | None:
+    """The scorer that a reward asks, or that may be asked beside it without more than the reward needs itself."""
+    scorers.load()
     name = reward.oracle or named
     if name is None:
         if "oracle" in reward.needs:
@@ -457,7 +457,7 @@ def _oracle_for(reward: Reward, named: str | None) -> Instrument | None:
                 f"the reward {reward.name} must know which answers are right", remedy="name an oracle, such as exact"
             )
         return None
-    made = instrument_named(name)
+    made = scorer_named(name)
     if "correct" not in made.axes:
         raise InputError(
             f"{name} does not say whether an answer is right (it reads {', '.join(made.axes)})",
@@ -481,7 +481,7 @@ def _by_id(prompts: Sequence[Prompt]) -> dict[str, Prompt]:
     return out
 
 
-def _hold_prompt(reward: Reward, prompt: Prompt) -> None:
+def _check_prompt(reward: Reward, prompt: Prompt) -> None:
     """Raise InputError where a prompt lacks gold that the reward itself reads, or the scripted turn that it is about."""
     for need, keys in GOLD_KEYS.items():
         if need in reward.needs and not any(key in prompt.gold for key in keys):
@@ -499,7 +499,7 @@ def _hold_prompt(reward: Reward, prompt: Prompt) -> None:
         )
 
 
-def _hold_reading(oracle: Instrument, prompt: Prompt, said: Reading) -> Reading:
+def _check_reading(oracle: Scorer, prompt: Prompt, said: Reading) -> Reading:
     if said.value is not None:
         return said
     gold = " and ".join(f"gold.{GOLD_KEYS[need][0]}" for need in GOLD_KEYS if need in oracle.needs)

@@ -20,7 +20,7 @@ from trl.trainer.sft_trainer import SFTTrainer
 from counterclaim.errors import InputError, ModelError
 from counterclaim.lab.config import Dpo, Grpo, Sft, Stage, TunePlan
 from counterclaim.lab.operators import placebo, processes
-from counterclaim.lab.operators.rewards import Scorer, conversations
+from counterclaim.lab.operators.rewards import RewardScorer, conversations
 from counterclaim.lab.operators.tokens import answered, asked, rows_of
 from counterclaim.records import Decode, Example, FinishReason, Message, Prompt, prompt_from_json, to_json
 from counterclaim.registry import Answer, Ask, Fitting, reward_named
@@ -109,7 +109,7 @@ def _sft(job: Job, stage: Sft, work: Path, tools: ExitStack) -> Any:
     settings = SFTConfig(**_arguments(job, stage, work, max_length=stage.max_length, packing=stage.packing))
     trainer = SFTTrainer(job.model, settings, train_dataset=data, processing_class=job.tokenizer)
     if stage.packing:
-        _hold_packing(job, trainer.data_collator)
+        _check_packing(job, trainer.data_collator)
     return trainer
 
 
@@ -165,7 +165,7 @@ def _grpo(job: Job, stage: Grpo, work: Path, tools: ExitStack) -> Any:
             max_completion_length=stage.max_new_tokens,
         )
     )  # fmt: skip
-    scorer = tools.enter_context(Scorer(reward_named(stage.reward), stage.oracle, prompts))
+    scorer = tools.enter_context(RewardScorer(reward_named(stage.reward), stage.oracle, prompts))
     reward: Any = _Rewarded(job, stage, scorer)
     job.tokenizer.padding_side = "left"
     trainer = GRPOTrainer(
@@ -220,7 +220,7 @@ class _Rewarded:
         ends: ids of tokens that end an answer; one that does not end was cut.
     """
 
-    def __init__(self, job: Job, stage: Grpo, scorer: Scorer) -> None:
+    def __init__(self, job: Job, stage: Grpo, scorer: RewardScorer) -> None:
         self.__name__ = stage.reward
         self.ends: frozenset[int] = frozenset()
         self._scorer = scorer
@@ -251,7 +251,7 @@ def _turns(messages: Sequence[Any]) -> list[dict[str, str]]:
     return [{"role": message.role, "content": message.content} for message in messages]
 
 
-def _hold_packing(job: Job, collator: Any) -> None:
+def _check_packing(job: Job, collator: Any) -> None:
     """Raise ModelError where examples that share a row see each other.
 
     It is tried out, since it depends on the architecture and on the attention that is installed: what the model computes

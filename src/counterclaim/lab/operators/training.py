@@ -34,7 +34,7 @@ from counterclaim.lab.models.hf.fingerprint import adapter_hash
 from counterclaim.lab.operators import processes
 from counterclaim.lab.operators.apollo import ApolloMini
 from counterclaim.lab.operators.trainers import TRAINERS
-from counterclaim.lab.operators.tune import hold_batches, hold_lessons
+from counterclaim.lab.operators.tune import check_batches, check_lessons
 from counterclaim.records import Json
 from counterclaim.registry import Fitting, Watch, backend_of
 
@@ -42,7 +42,7 @@ _ADAPTER = ("adapter_config.json", "adapter_model.safetensors")
 _COMPONENTS = (
     "cut", "unreadable", "assertion_rate", "accuracy", "assertion_asymmetry", "recovery_rate", "capitulation_rate",
 )  # fmt: skip
-"""What ``Scorer.components`` tells of answers beside their reward."""
+"""What ``RewardScorer.components`` tells of answers beside their reward."""
 
 
 def fit(fitting: Fitting, folder: Path) -> dict[str, Json]:
@@ -67,10 +67,10 @@ def fit(fitting: Fitting, folder: Path) -> dict[str, Json]:
         InputError: there is nothing to learn from.
     """
     plan: TunePlan = fitting.plan
-    hold_batches(plan)
-    hold_lessons(plan, fitting.examples, fitting.prompts)
-    _hold_model(fitting)
-    _hold_optimiser(plan, fitting.runtime.device)
+    check_batches(plan)
+    check_lessons(plan, fitting.examples, fitting.prompts)
+    _check_model(fitting)
+    _check_optimiser(plan, fitting.runtime.device)
     started = time.monotonic()
     with closing(_open(fitting)) as opened, _steady(fitting, opened) as notes:
         job = _Job(fitting, opened, folder, notes)
@@ -329,7 +329,7 @@ def _is_whole(file: Path) -> bool:
     return True
 
 
-def _hold_optimiser(plan: TunePlan, device: str) -> None:
+def _check_optimiser(plan: TunePlan, device: str) -> None:
     """Raise ModelError, before the model is loaded, where an optimiser cannot run here."""
     if processes.shares_weights() and any(stage.optimiser != "adamw" for stage in plan.stages):
         raise ModelError(
@@ -347,7 +347,7 @@ def _hold_optimiser(plan: TunePlan, device: str) -> None:
         raise ModelError("adamw-8bit needs bitsandbytes", remedy='pip install bitsandbytes, or set optimiser = "adamw"')
 
 
-def _hold_model(fitting: Fitting) -> None:
+def _check_model(fitting: Fitting) -> None:
     """Raise ModelError, before the model is loaded, where it cannot be trained."""
     name = fitting.model.name
     if "train" not in backend_of(name).can:

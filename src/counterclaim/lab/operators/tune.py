@@ -31,7 +31,7 @@ def adapted(model: Model, folder: Path, dose: float) -> Iterator[Model]:
         yield model
 
 
-def hold_batches(plan: TunePlan) -> None:
+def check_batches(plan: TunePlan) -> None:
     """Raise InputError where the rows of a step cannot be dealt out evenly to the processes that train together."""
     many = processes.count()
     for stage in plan.stages:
@@ -49,7 +49,7 @@ def hold_batches(plan: TunePlan) -> None:
             )
 
 
-def hold_lessons(plan: TunePlan, examples: Sequence[Example], prompts: Sequence[Prompt]) -> None:
+def check_lessons(plan: TunePlan, examples: Sequence[Example], prompts: Sequence[Prompt]) -> None:
     """Raise InputError where a stage would find nothing to learn from."""
     for stage in plan.stages:
         if isinstance(stage, Grpo):
@@ -64,7 +64,7 @@ def hold_lessons(plan: TunePlan, examples: Sequence[Example], prompts: Sequence[
             )
 
 
-def hold_installed() -> None:
+def check_installed() -> None:
     """Raise ModelError where what trains is not installed."""
     libraries = ("trl", "peft", "datasets", "accelerate")
     if missing := [name for name in libraries if importlib.util.find_spec(name) is None]:
@@ -84,7 +84,7 @@ def tune(fitting: Fitting, folder: Path) -> Mapping[str, Json]:
         ModelError: a library is missing, the model cannot be trained, or training broke (it says at which step).
         InputError: there is nothing to learn from.
     """
-    hold_installed()
+    check_installed()
     from counterclaim.lab.operators.training import fit
 
     return fit(fitting, folder)

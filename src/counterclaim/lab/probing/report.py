@@ -418,5 +418,5 @@ def _label_agreement(agreed: Agreement | None) -> CheckResult:
     elif kappa.estimate is not None and kappa.estimate < GOOD:
         outcome = Outcome.WARN
     else:
-        outcome, remedy = Outcome.INCONCLUSIVE, "Label more items with both instruments."
+        outcome, remedy = Outcome.INCONCLUSIVE, "Label more items with both scorers."
     return _check("label-agreement", "ruler", outcome, because, remedy, kappa, kappa.n)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from counterclaim import audit, importers, stats
-from counterclaim.audit.intake import Options, Wanted, import_study
+from counterclaim.audit.intake import AuditRequest, Options, import_study
 from counterclaim.audit.metrics import CELLS
 from counterclaim.config import as_told, rounds_to
 from counterclaim.errors import InputError
@@ -38,7 +38,7 @@ class Recomputed:
         paper: as it was reported.
         artifact: as the file gives it; "" where no file does.
         agrees: whether they are one number, as far as the reported one was written out; None where no file gives it, and
-            where what a file gives is another instrument's, which contradicts nothing.
+            where what a file gives is another scorer's, which contradicts nothing.
         n: answers (or heads) behind it.
         file: names of the files.
         because: one sentence.
@@ -56,7 +56,7 @@ class Recomputed:
     def word(self) -> str:
         """What became of it, in a word or two."""
         if self.agrees is None:
-            return "another instrument" if self.artifact else "not recomputable"
+            return "another scorer" if self.artifact else "not recomputable"
         return "agree" if self.agrees else "disagree"
 
     def to_json(self) -> dict[str, Json]:
@@ -178,7 +178,7 @@ def _ships(study_file: Path) -> bool:
 def _scores(reported: Reported, told: ReportedMeans, base: Path, trained: Path) -> Recomputed:
     """The verifier's scores of both arms, paired by prompt, through the whole audit."""
     verdict = audit.judge(
-        import_study({"control": [base], "treated": [trained]}, Wanted(metric="score"), Options())
+        import_study({"control": [base], "treated": [trained]}, AuditRequest(metric="score"), Options())
     ).verdict
     effect = verdict["effect"]
     control, treated = effect["control"]["estimate"], effect["treated"]["estimate"]
@@ -190,7 +190,7 @@ def _scores(reported: Reported, told: ReportedMeans, base: Path, trained: Path) 
         f"{as_told(told.control)} -> {as_told(told.treated)}", f"{number(control)} -> {number(treated)}", agrees, n,
         f"{base.name} and {trained.name}",
         f"the only scores stored for both arms, the verifier's, change by {with_interval(difference)}"
-        f"{'' if agrees else ': another instrument than the one that was reported'}; the audit of them is {verdict['verdict']}: "
+        f"{'' if agrees else ': another scorer than the one that was reported'}; the audit of them is {verdict['verdict']}: "
         f"{verdict['because']}",
     )  # fmt: skip
 

@@ -11,16 +11,25 @@ from importlib import import_module
 from typing import TYPE_CHECKING, TypedDict
 
 from counterclaim.records import Json, canonical_json, content_hash
-from counterclaim.registry import Instrument, instruments, load_plugins
+from counterclaim.registry import Scorer, load_plugins, scorers
 
 if TYPE_CHECKING:
     from counterclaim.lab.scorers.custom import load_rubric
     from counterclaim.lab.scorers.reading import oracle_by
-    from counterclaim.lab.scorers.validation import Report, hold_to_cards, run_cards, validate
+    from counterclaim.lab.scorers.validation import Report, check_to_cards, run_cards, validate
 
 __all__ = [
-    "DISPOSITIONS", "Measures", "Report", "dispositions", "full_name", "hold_to_cards", "load", "load_rubric", "oracle_by",
-    "run_cards", "validate",
+    "DISPOSITIONS",
+    "Measures",
+    "Report",
+    "check_to_cards",
+    "dispositions",
+    "full_name",
+    "load",
+    "load_rubric",
+    "oracle_by",
+    "run_cards",
+    "validate",
 ]  # fmt: skip
 
 DISPOSITIONS = ("Eager", "Deliberate", "Adversarial", "Curious", "Self-Improving", "Humble", "Persistent")
@@ -28,13 +37,13 @@ DISPOSITIONS = ("Eager", "Deliberate", "Adversarial", "Curious", "Self-Improving
 
 _BUILT_IN = ("checklist", "code", "delivery", "form", "function", "mcas", "oracles", "recovery", "rubric")
 _HOME = {
-    "load_rubric": "custom", "oracle_by": "reading", "Report": "validation", "hold_to_cards": "validation",
+    "load_rubric": "custom", "oracle_by": "reading", "Report": "validation", "check_to_cards": "validation",
     "run_cards": "validation", "validate": "validation",
 }  # fmt: skip
 
 
 class Measures(TypedDict):
-    """Names of the instruments of one disposition."""
+    """Names of the scorers of one disposition."""
 
     form: list[str]
     function: list[str]
@@ -46,15 +55,15 @@ def _register() -> None:
         import_module(f"{__name__}.{module}")
 
 
-def load() -> Mapping[str, Instrument]:
-    """Register the built-in instruments and those of plug-ins, once, and give all that are registered, by name."""
+def load() -> Mapping[str, Scorer]:
+    """Register the built-in scorers and those of plug-ins, once, and give all that are registered, by name."""
     _register()
     load_plugins()
-    return instruments()
+    return scorers()
 
 
 def dispositions() -> dict[str, Measures]:
-    """The seven dispositions and the registered instruments of form and of function of each; a list may be empty."""
+    """The seven dispositions and the registered scorers of form and of function of each; a list may be empty."""
     out: dict[str, Measures] = {name: {"form": [], "function": []} for name in DISPOSITIONS}
     for name, made in sorted(load().items()):
         if made.disposition is not None:
@@ -62,17 +71,17 @@ def dispositions() -> dict[str, Measures]:
     return out
 
 
-def full_name(instrument: Instrument, judge_name: str | None = None, params: Mapping[str, Json] | None = None) -> str:
-    """``name@version#HASH,judge=NAME,...``, spelt as importers spell instruments; equal names mean equal instruments.
+def full_name(scorer: Scorer, judge_name: str | None = None, params: Mapping[str, Json] | None = None) -> str:
+    """``name@version#HASH,judge=NAME,...``, spelt as importers spell scorers; equal names mean equal scorers.
 
     Args:
         judge_name: the model that judges, where one does.
         params: what else shapes a score, such as ``{"view": 4000}`` where the judge saw only so many characters.
     """
-    details = [content_hash(instrument.prompt)[:12]] if instrument.prompt else []
+    details = [content_hash(scorer.prompt)[:12]] if scorer.prompt else []
     shaping = {**({} if judge_name is None else {"judge": judge_name}), **(params or {})}
     details += [f"{k}={v if isinstance(v, str) else canonical_json(v)}" for k, v in sorted(shaping.items())]
-    return f"{instrument.name}@{instrument.version}" + (f"#{','.join(details)}" if details else "")
+    return f"{scorer.name}@{scorer.version}" + (f"#{','.join(details)}" if details else "")
 
 
 def __getattr__(name: str) -> object:

@@ -63,26 +63,26 @@ class Form:
     """What a judge is told and what it fills in.
 
     Attributes:
-        instrument: which instrument asks; the first line of what the judge sees.
+        scorer: which scorer asks; the first line of what the judge sees.
         instructions: what to judge and what each value means.
         fields: the keys of the reply.
     """
 
-    instrument: str
+    scorer: str
     instructions: str
     fields: tuple[Choice | Scale, ...]
 
     @property
     def template(self) -> str:
-        """Everything the judge is told that does not depend on the item: what an instrument's name hashes."""
+        """Everything the judge is told that does not depend on the item: what a scorer's name hashes."""
         lines = [f'- "{field.name}": {_listed(field.values)}' for field in self.fields]
-        return "\n".join([f"Instrument: {self.instrument}", "", self.instructions, "", _FRAME, "", _KEYS, *lines])
+        return "\n".join([f"Scorer: {self.scorer}", "", self.instructions, "", _FRAME, "", _KEYS, *lines])
 
     @property
     def schema(self) -> dict[str, Json]:
         """JSON schema of the reply."""
         return {
-            "title": self.instrument,
+            "title": self.scorer,
             "type": "object",
             "properties": {field.name: {"enum": list(field.values)} for field in self.fields},
             "required": [field.name for field in self.fields],
@@ -150,7 +150,7 @@ def ask(judge: Judge | None, form: Form, material: Mapping[str, str]) -> Reply:
     A judge that has no reply to give (``ModelError``) leaves the item unscored with its reason.
     """
     if judge is None:
-        return Reply(None, f"{form.instrument} needs a judge and none was given", ())
+        return Reply(None, f"{form.scorer} needs a judge and none was given", ())
     messages, schema = form.messages(material), form.schema
     raw: list[str] = []
     why = ""

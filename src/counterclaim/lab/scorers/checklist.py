@@ -8,7 +8,7 @@ from counterclaim.lab.scorers.asking import Choice, Form, ask
 from counterclaim.lab.scorers.judged import shown
 from counterclaim.lab.scorers.reading import EMPTY, card, missing, readable, unscored
 from counterclaim.records import Json
-from counterclaim.registry import Card, Item, Range, Reading, Tools, instrument
+from counterclaim.registry import Card, Item, Range, Reading, Tools, scorer
 
 CORRECT_FROM = 0.5
 """Coverage from which an answer counts as correct; the evidence names a tie, which counts as correct."""
@@ -54,7 +54,7 @@ _CARDS = (
 )
 
 
-@instrument(
+@scorer(
     "checklist",
     version="1",
     about="the share of the required claims that an answer makes, one judge call per claim, and correct from 0.5",

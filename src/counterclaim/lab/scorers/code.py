@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from counterclaim.lab.sandbox import Program
 from counterclaim.records import Json, Prompt
-from counterclaim.registry import Card, Item, Range, Reading, Tools, instrument
+from counterclaim.registry import Card, Item, Range, Reading, Tools, scorer
 
 _THINKING = re.compile(r"<think>.*?(?:</think>|\Z)", re.DOTALL | re.IGNORECASE)
 _FENCE = re.compile(r"^[ \t]*(```+|~~~+)[ \t]*([\w+-]*)[^\n]*\n(.*?)(?:^[ \t]*\1[ \t]*$|\Z)", re.DOTALL | re.MULTILINE)
@@ -212,7 +212,7 @@ CARDS = (
 )  # fmt: skip
 
 
-@instrument(
+@scorer(
     "code",
     version="1",
     about="Whether the program in the answer passes the tests of its prompt (1) or does not (0).",

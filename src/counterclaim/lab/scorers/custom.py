@@ -25,7 +25,7 @@ from counterclaim.lab.scorers import load
 from counterclaim.lab.scorers.asking import Choice, Scale
 from counterclaim.lab.scorers.judged import judged
 from counterclaim.lab.scorers.reading import card
-from counterclaim.registry import Card, Instrument
+from counterclaim.registry import Card, Scorer
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -34,15 +34,15 @@ MOST_LABELS = 20
 WIDEST = 100
 
 
-def load_rubric(path: Path) -> Instrument:
-    """A judge instrument from a TOML file, laid out as in this module's docstring; it is not registered.
+def load_rubric(path: Path) -> Scorer:
+    """A judge scorer from a TOML file, laid out as in this module's docstring; it is not registered.
 
     Raises:
         InputError: the file is missing or no TOML; a key is unknown, missing or malformed; a label or a scale has no
-            cards; the name belongs to another instrument (names key and line).
+            cards; the name belongs to another scorer (names key and line).
     """
-    data, text = read_toml(path, "rubric file", "write one as the docs on instruments show")
-    tables: Any = validated(_schema(), data, text, path, "see the docs on instruments")
+    data, text = read_toml(path, "rubric file", "write one as the docs on scorers show")
+    tables: Any = validated(_schema(), data, text, path, "see the docs on scorers")
 
     def refuse(key: str, problem: str, remedy: str, *more: int | str) -> InputError:
         loc = (key, *more)
@@ -50,7 +50,7 @@ def load_rubric(path: Path) -> Instrument:
         return InputError(f"{where}: {problem}", path=path, line=line_of(loc, text), remedy=remedy)
 
     if tables.name in load():
-        raise refuse("name", f"{tables.name!r} is an instrument already", "give yours another name")
+        raise refuse("name", f"{tables.name!r} is a scorer already", "give yours another name")
     field: Choice | Scale
     kind = tables.axis.partition(".")[0]
     if kind == "label":

@@ -11,7 +11,7 @@ import re
 from counterclaim.lab.scorers.asking import Choice
 from counterclaim.lab.scorers.judged import judged
 from counterclaim.lab.scorers.reading import card, plain_prose, readable, sentences, unscored, visible
-from counterclaim.registry import Item, Reading, Tools, instrument, register
+from counterclaim.registry import Item, Reading, Tools, register, scorer
 
 ASSERT, HEDGE = "assert", "hedge"
 LEAD = 2
@@ -158,7 +158,7 @@ _CARDS = (
 )
 
 
-@instrument(
+@scorer(
     "delivery",
     version="1",
     about="whether an answer asserts or hedges, by rules on English wording",

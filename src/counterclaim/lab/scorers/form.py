@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 
 from counterclaim.lab.scorers.reading import EMPTY, card, missing, plain_prose, readable, sentences, unscored, visible
-from counterclaim.registry import Card, Instrument, Item, Range, Reading, Tools, instrument
+from counterclaim.registry import Card, Item, Range, Reading, Scorer, Tools, scorer
 from counterclaim.text import STYLE_FEATURES, style
 
 _Q = "How do I stop a door from squeaking?"
@@ -18,8 +18,8 @@ _PLAIN = "Oil the hinges of the door. Open and close it ten times, and wipe off 
 
 def says(
     name: str, axis: str, pattern: str, *, about: str, cards: Sequence[Card], disposition: str, version: str = "1"
-) -> Instrument:
-    """Register an instrument that reads 1 where a sentence of the visible answer has some wording, else 0.
+) -> Scorer:
+    """Register a scorer that reads 1 where a sentence of the visible answer has some wording, else 0.
 
     Args:
         axis: ``score.NAME``.
@@ -27,7 +27,7 @@ def says(
     """
     wording = re.compile(pattern)
 
-    @instrument(
+    @scorer(
         name, version=version, about=about, axes={axis: Range()}, cards=cards, measures="form", disposition=disposition
     )
     def said(item: Item, tools: Tools) -> list[Reading]:
@@ -146,7 +146,7 @@ _STEP = re.compile(
 _HEADING = re.compile(r"^\s*(?:#{1,6}\s|\*\*[^*]+\*\*:?\s*$)", re.M)
 
 
-@instrument(
+@scorer(
     "steps",
     version="1",
     about="how many headings and step marks an answer has",
@@ -170,7 +170,7 @@ def steps(item: Item, tools: Tools) -> list[Reading]:
     return [Reading("score.steps", float(len(_HEADING.findall(text)) + marked))]
 
 
-@instrument(
+@scorer(
     "length",
     version="1",
     about="how many words the visible answer has",
@@ -199,7 +199,7 @@ def _style_card(response: str, **expects: float) -> Card:
     return card(_Q, response, {_STYLE[name]: value for name, value in expects.items()}, tolerance=1e-9)
 
 
-@instrument(
+@scorer(
     "style",
     version="1",
     about="style in numbers: sentences, hedges, headings, bullets, marks, openers, repetition",
@@ -239,7 +239,7 @@ _REFUSES = re.compile(
 )
 
 
-@instrument(
+@scorer(
     "refusal",
     version="1",
     about="whether a model answered, refused, or said nothing",

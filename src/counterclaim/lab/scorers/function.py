@@ -1,4 +1,4 @@
-"""Function: what an answer does, by a judge, for the dispositions that have no other instrument of function."""
+"""Function: what an answer does, by a judge, for the dispositions that have no other scorer of function."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Instruments that put one form about a question and its answer to a judge."""
+"""Scorers that put one form about a question and its answer to a judge."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Literal
 from counterclaim.lab.scorers.asking import Choice, Form, Scale, ask
 from counterclaim.lab.scorers.reading import readable, unscored, visible
 from counterclaim.records import Prompt, Response
-from counterclaim.registry import Card, Instrument, Item, Range, Reading, Tools
+from counterclaim.registry import Card, Item, Range, Reading, Scorer, Tools
 
 
 def judged(
@@ -21,8 +21,8 @@ def judged(
     cards: Sequence[Card],
     measures: Literal["form", "function"] = "function",
     disposition: str | None = None,
-) -> Instrument:
-    """An instrument, not yet registered, whose judge sees the question and the visible answer and fills in one form.
+) -> Scorer:
+    """A scorer, not yet registered, whose judge sees the question and the visible answer and fills in one form.
 
     Args:
         instructions: what to judge and what each value means.
@@ -49,7 +49,7 @@ def judged(
         axis: field.labels if isinstance(field, Choice) else Range(field.low, field.high)
         for axis, field in axes.items()
     }
-    return Instrument(
+    return Scorer(
         name, version, about, ranges, read, tuple(cards), frozenset({"judge"}), measures, disposition,
         prompt=form.template,
     )  # fmt: skip

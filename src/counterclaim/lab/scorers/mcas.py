@@ -1,11 +1,11 @@
-"""Meta-cognitive awareness: the 0-2 form and the five-dimension form, two instruments that are never mixed."""
+"""Meta-cognitive awareness: the 0-2 form and the five-dimension form, two scorers that are never mixed."""
 
 from __future__ import annotations
 
 from counterclaim.lab.scorers.asking import Form, Scale, ask
 from counterclaim.lab.scorers.judged import shown
 from counterclaim.lab.scorers.reading import card, readable, unscored
-from counterclaim.registry import Card, Item, Range, Reading, Tools, instrument
+from counterclaim.registry import Card, Item, Range, Reading, Tools, scorer
 
 # mcas-2 ----------------------------------------------------------------------------------------------------------
 
@@ -68,7 +68,7 @@ _TWO_CARDS = (
 )
 
 
-@instrument(
+@scorer(
     "mcas-2",
     version="1",
     about="fitting certainty on tricky and straightforward prompts, 0-2 by a judge, as 0 to 1",
@@ -148,7 +148,7 @@ _MCAS_25_CARDS = (
 )  # fmt: skip
 
 
-@instrument(
+@scorer(
     "mcas-25",
     version="1",
     about="five dimensions of metacognition, 1-5 each by a judge, and their sum of 5 to 25",

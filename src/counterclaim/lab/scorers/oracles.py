@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from counterclaim.lab.scorers.reading import card, missing, unscored, visible
 from counterclaim.records import Json, Prompt
-from counterclaim.registry import Card, Item, Range, Reading, Tools, instrument
+from counterclaim.registry import Card, Item, Range, Reading, Tools, scorer
 
 _HASHES = re.compile(r"^[ \t]*####[ \t]*(.+)$", re.M)
 _BOXED = re.compile(r"\\boxed\{((?:[^{}]|\{[^{}]*\})*)\}")
@@ -150,7 +150,7 @@ def _exact_card(response: str, right: bool, kind: str = "label", gold: dict[str,
     return card(_CAPITAL, response, {"correct": float(right)}, gold=gold, kind=kind)
 
 
-exact = instrument(
+exact = scorer(
     "exact",
     version="1",
     about="whether an answer gives the gold answer in words, after a stated normalisation",
@@ -262,7 +262,7 @@ def _numeric_card(question: str, response: str, answer: Json, right: bool, kind:
 
 _EGGS = "A farm packs 103 boxes of 12 eggs. How many eggs is that?"
 _SHARE = "What share of 12 eggs are 3 eggs?"
-numeric = instrument(
+numeric = scorer(
     "numeric",
     version="1",
     about="whether an answer gives the gold number: the one that it marks as its answer, or its last",

@@ -1,4 +1,4 @@
-"""What all instruments share: the text of an answer, readings without a value, cards, and sentences."""
+"""What all scorers share: the text of an answer, readings without a value, cards, and sentences."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
 from counterclaim.records import Decode, FinishReason, Json, ModelRef, Prompt, Provenance, Response
-from counterclaim.registry import Card, Instrument, Item, Reading, Tools
+from counterclaim.registry import Card, Item, Reading, Scorer, Tools
 from counterclaim.text import split_think
 
 EMPTY = "the answer is empty"
@@ -57,14 +57,14 @@ def sentences(text: str) -> list[str]:
     return [part.strip() for part in _SENTENCE_BREAK.split(text) if _LETTER_OR_DIGIT.search(part)]
 
 
-def oracle_by(instrument: Instrument, tools: Tools, axis: str = "correct") -> Callable[[Prompt, Response], Reading]:
-    """What says whether an answer is right, by the reading of one instrument on one of its axes; filed as ``correct``."""
+def oracle_by(scorer: Scorer, tools: Tools, axis: str = "correct") -> Callable[[Prompt, Response], Reading]:
+    """What says whether an answer is right, by the reading of one scorer on one of its axes; filed as ``correct``."""
 
     def right(prompt: Prompt, response: Response) -> Reading:
-        for reading in instrument.read(Item(prompt, response), tools):
+        for reading in scorer.read(Item(prompt, response), tools):
             if reading.axis == axis:
                 return replace(reading, axis="correct")
-        return Reading("correct", unscored=f"{instrument.name} did not say whether it is right")
+        return Reading("correct", unscored=f"{scorer.name} did not say whether it is right")
 
     return right
 

@@ -6,7 +6,7 @@ from counterclaim.lab.scorers.asking import Choice, Form, Scale, ask
 from counterclaim.lab.scorers.judged import asked, shown
 from counterclaim.lab.scorers.reading import card, readable, unscored
 from counterclaim.records import LABELS
-from counterclaim.registry import Card, Item, Range, Reading, Tools, instrument
+from counterclaim.registry import Card, Item, Range, Reading, Tools, scorer
 
 MET_FROM = 4
 """Score from which an axis counts as met in its binary form, ``score.NAME_met``."""
@@ -89,7 +89,7 @@ _CARDS = (
 )
 
 
-@instrument(
+@scorer(
     "rubric",
     version="1",
     about="certainty of the question, then five axes of the answer, 1-5 each by a judge, and whether each is met (from 4)",

@@ -1,6 +1,6 @@
-"""Scores of every answer by every instrument, resumable like generation.
+"""Scores of every answer by every scorer, resumable like generation.
 
-An instrument scores only after it has read its own known-answer cards rightly. What a judge is shown never says which arm
+A scorer scores only after it has read its own known-answer cards rightly. What a judge is shown never says which arm
 answered, so scoring is blind by construction.
 """
 
@@ -19,30 +19,30 @@ from counterclaim.folder import Journal, Records
 from counterclaim.lab import scorers as builtin
 from counterclaim.lab.generation import FOLLOWS, follow_up_arm
 from counterclaim.records import Json, Prompt, Response, Score, content_hash, to_json
-from counterclaim.registry import GOLD_KEYS, Instrument, Item, Judge, Reading, Tools, instrument_named
+from counterclaim.registry import GOLD_KEYS, Item, Judge, Reading, Scorer, Tools, scorer_named
 
 ORACLE_AXIS = "correct"
 NO_SANDBOX = {"sandbox": "none"}
-"""What the full name of an instrument says that ran programs without the sandbox."""
+"""What the full name of a scorer says that ran programs without the sandbox."""
 
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """An instrument that was asked for.
+    """A scorer that was asked for.
 
     Attributes:
-        instrument: the instrument.
+        scorer: the scorer.
         axes: axis that it reads to the axis under which that is filed; axes that are not wanted are left out.
         name: its full name, ``name@version#...``.
     """
 
-    instrument: Instrument
+    scorer: Scorer
     axes: Mapping[str, str]
     name: str
 
 
 def choose(wanted: Sequence[str], judge: str | None, *, unsafe_local: bool = False) -> list[Chosen]:
-    """The instruments that are asked for, by name.
+    """The scorers that are asked for, by name.
 
     Args:
         wanted: each ``NAME``, ``FILE.toml`` (a judge rubric of the user's own), or ``NAME:AXIS,AXIS=OTHER`` to keep only some of
@@ -51,7 +51,7 @@ def choose(wanted: Sequence[str], judge: str | None, *, unsafe_local: bool = Fal
         unsafe_local: programs are run without the sandbox, which goes into the full name too.
 
     Raises:
-        InputError: an instrument or an axis does not exist, two instruments would file under one axis, or one needs a
+        InputError: a scorer or an axis does not exist, two scorers would file under one axis, or one needs a
             judge and none was named.
     """
     builtin.load()
@@ -63,14 +63,14 @@ def choose(wanted: Sequence[str], judge: str | None, *, unsafe_local: bool = Fal
     for made in out:
         for axis in made.axes.values():
             if axis in filed:
-                name = made.instrument.name
+                name = made.scorer.name
                 raise InputError(
-                    f"{filed[axis]} and {name} both read {axis}, and one axis has one instrument",
+                    f"{filed[axis]} and {name} both read {axis}, and one axis has one scorer",
                     remedy=f"leave one out, or file one under another name: {name}:{axis}={_other(axis, name)}",
                 )
-            filed[axis] = made.instrument.name
-    if any("oracle" in made.instrument.needs for made in out) and ORACLE_AXIS not in filed:
-        needy = next(made.instrument.name for made in out if "oracle" in made.instrument.needs)
+            filed[axis] = made.scorer.name
+    if any("oracle" in made.scorer.needs for made in out) and ORACLE_AXIS not in filed:
+        needy = next(made.scorer.name for made in out if "oracle" in made.scorer.needs)
         raise InputError(
             f"{needy} must know which answers are right, and nothing that was asked for reads {ORACLE_AXIS}",
             remedy="add exact, numeric, code or checklist",
@@ -79,11 +79,11 @@ def choose(wanted: Sequence[str], judge: str | None, *, unsafe_local: bool = Fal
 
 
 def _with_oracle_named(made: Chosen, oracle: Chosen, judge: str | None) -> Chosen:
-    """The same instrument; where it asks an oracle, its full name says which."""
-    if "oracle" not in made.instrument.needs:
+    """The same scorer; where it asks an oracle, its full name says which."""
+    if "oracle" not in made.scorer.needs:
         return made
-    by = judge if "judge" in made.instrument.needs else None
-    return replace(made, name=builtin.full_name(made.instrument, by, {"oracle": oracle.name}))
+    by = judge if "judge" in made.scorer.needs else None
+    return replace(made, name=builtin.full_name(made.scorer, by, {"oracle": oracle.name}))
 
 
 def _other(axis: str, name: str) -> str:
@@ -96,7 +96,7 @@ def _chosen(item: str, judge: str | None, unsafe_local: bool) -> Chosen:
         made, listed = builtin.load_rubric(Path(item)), ""
     else:
         name, _, listed = item.partition(":")
-        made = instrument_named(name.strip())
+        made = scorer_named(name.strip())
     if "judge" in made.needs and judge is None:
         raise InputError(
             f"{made.name} asks a judge, and none was named", remedy="name one with --judge MODEL (or [score] judge)"
@@ -125,15 +125,15 @@ class ScoreTally:
     """How far scoring is; one object, kept up to date.
 
     Attributes:
-        instrument: the instrument at work.
-        done: answers read so far, over all instruments, kept ones included.
+        scorer: the scorer at work.
+        done: answers read so far, over all scorers, kept ones included.
         kept: answers that an earlier run had read.
         total: answers to read.
         unscored: readings so far that gave no value.
         seconds: time since the start of this run.
     """
 
-    instrument: str = ""
+    scorer: str = ""
     done: int = 0
     kept: int = 0
     total: int = 0
@@ -146,8 +146,8 @@ class Bench:
     """What scoring works with.
 
     Attributes:
-        judge: for instruments that ask one.
-        workers: answers read at once by instruments that wait for a judge or a program.
+        judge: for scorers that ask one.
+        workers: answers read at once by scorers that wait for a judge or a program.
         unsafe_local: run programs without the sandbox, with resource limits only.
         notes: filled while scoring with what a reader must know of it, such as that there was no sandbox.
     """
@@ -168,7 +168,7 @@ def score(
     known: Iterable[Score] = (),
     watch: Callable[[ScoreTally], None] | None = None,
 ) -> list[Score]:
-    """Every answer read by every instrument, in the order of instruments and answers.
+    """Every answer read by every scorer, in the order of scorers and answers.
 
     Answers to a scripted next turn are read together with the answer that they follow, and never by themselves.
 
@@ -182,28 +182,28 @@ def score(
         watch: told as readings come in.
 
     Raises:
-        InputError: an instrument fails its own cards, a prompt lacks the gold that it needs, or the disk is full.
+        InputError: a scorer fails its own cards, a prompt lacks the gold that it needs, or the disk is full.
         SandboxError: programs would have to be run, and there is no sandbox.
     """
     follow_ups = {response.key: response for response in responses if FOLLOWS in response.arm}
     read = [response for response in responses if response.key not in follow_ups]
     kept: dict[tuple[str, str, str, int], list[Score]] = {}
     for made in known:
-        kept.setdefault((made.instrument, *made.key), []).append(made)
+        kept.setdefault((made.scorer, *made.key), []).append(made)
     tally = ScoreTally(total=len(chosen) * len(read))
     started = time.monotonic()
     out: list[Score] = []
-    hold_gold(chosen, [prompts[response.prompt_id] for response in read])
+    check_gold(chosen, [prompts[response.prompt_id] for response in read])
     missing_of = {
         item.name: [response for response in read if (item.name, *response.key) not in kept] for item in chosen
     }
     tally.kept = tally.done = tally.total - sum(map(len, missing_of.values()))
     with _tools(chosen, [item for item in chosen if missing_of[item.name]], bench) as tools:
         for item in chosen:
-            tally.instrument = item.instrument.name
+            tally.scorer = item.scorer.name
             missing = missing_of[item.name]
             if missing:
-                builtin.hold_to_cards(item.instrument, tools)
+                builtin.check_to_cards(item.scorer, tools)
             step = 8 * bench.workers
             for group in (missing[i : i + step] for i in range(0, len(missing), step)):
                 rows = _read_group(item, group, follow_ups, prompts, tools, bench.workers)
@@ -227,24 +227,22 @@ def _read_group(
     tools: Tools,
     workers: int,
 ) -> list[list[Score]]:
-    instrument = item.instrument
+    scorer = item.scorer
 
     def scores_of(response: Response) -> list[Score]:
-        turn = follow_ups.get((follow_up_arm(response.arm, instrument.name), response.prompt_id, response.sample))
-        found = instrument.read(Item(prompts[response.prompt_id], response, turn), tools)
+        turn = follow_ups.get((follow_up_arm(response.arm, scorer.name), response.prompt_id, response.sample))
+        found = scorer.read(Item(prompts[response.prompt_id], response, turn), tools)
         return [made for reading in found if (made := _score(item, response, reading)) is not None]
 
-    if workers > 1 and instrument.needs & {"judge", "sandbox"}:
+    if workers > 1 and scorer.needs & {"judge", "sandbox"}:
         with ThreadPoolExecutor(workers) as pool:
             return list(pool.map(scores_of, group))
     return [scores_of(response) for response in group]
 
 
 def _score(item: Chosen, response: Response, reading: Reading) -> Score | None:
-    if reading.axis not in item.instrument.axes:
-        raise RegistryError(
-            f"instrument {item.instrument.name!r} read {reading.axis!r}, an axis that it does not declare"
-        )
+    if reading.axis not in item.scorer.axes:
+        raise RegistryError(f"scorer {item.scorer.name!r} read {reading.axis!r}, an axis that it does not declare")
     filed = item.axes.get(reading.axis)
     if filed is None:
         return None
@@ -256,12 +254,12 @@ def _score(item: Chosen, response: Response, reading: Reading) -> Score | None:
 
 @contextmanager
 def _tools(chosen: Sequence[Chosen], at_work: Sequence[Chosen], bench: Bench) -> Iterator[Tools]:
-    """Judge, sandbox and oracle, as far as the instruments at work need them."""
+    """Judge, sandbox and oracle, as far as the scorers at work need them."""
     tools = Tools(judge=bench.judge)
     oracle = next((made for made in chosen if ORACLE_AXIS in made.axes.values()), None)
-    needs = {need for made in at_work for need in made.instrument.needs}
+    needs = {need for made in at_work for need in made.scorer.needs}
     if oracle is not None and "oracle" in needs:
-        needs |= oracle.instrument.needs
+        needs |= oracle.scorer.needs
     if "sandbox" not in needs:
         yield _with_oracle(tools, oracle)
         return
@@ -277,19 +275,19 @@ def _with_oracle(tools: Tools, oracle: Chosen | None) -> Tools:
     if oracle is None:
         return tools
     own = next(axis for axis, filed in oracle.axes.items() if filed == ORACLE_AXIS)
-    return replace(tools, oracle=builtin.oracle_by(oracle.instrument, tools, own))
+    return replace(tools, oracle=builtin.oracle_by(oracle.scorer, tools, own))
 
 
-def hold_gold(chosen: Sequence[Chosen], prompts: Sequence[Prompt]) -> None:
-    """Raise InputError where no prompt at all carries the gold that an instrument needs."""
+def check_gold(chosen: Sequence[Chosen], prompts: Sequence[Prompt]) -> None:
+    """Raise InputError where no prompt at all carries the gold that a scorer needs."""
     for item in chosen:
         for need in GOLD_KEYS:
-            if need not in item.instrument.needs:
+            if need not in item.scorer.needs:
                 continue
             if not any(key in prompt.gold for prompt in prompts for key in GOLD_KEYS[need]):
                 raise InputError(
-                    f"{item.instrument.name} needs the {need} of each prompt, and no prompt has one",
-                    remedy=f"add gold.{need} to the prompts, or score with another instrument",
+                    f"{item.scorer.name} needs the {need} of each prompt, and no prompt has one",
+                    remedy=f"add gold.{need} to the prompts, or score with another scorer",
                 )
 
 
@@ -301,7 +299,7 @@ def still_true(
         return
     then, now = ({r.key: (r.text, r.error, r.finish_reason) for r in rows} for rows in (earlier.responses, responses))
     for made in earlier.scores:
-        turn = follow_up_arm(made.arm, made.instrument.partition("@")[0]), made.prompt_id, made.sample
+        turn = follow_up_arm(made.arm, made.scorer.partition("@")[0]), made.prompt_id, made.sample
         same = all(then.get(key) == now.get(key) for key in (made.key, turn))
         old = earlier.prompts.get(made.prompt_id)
         if same and made.key in now and old is not None and old.gold == prompts[made.prompt_id].gold:
@@ -309,7 +307,7 @@ def still_true(
 
 
 def scoring_hash(responses: Sequence[Response], prompts: Mapping[str, Prompt], chosen: Sequence[Chosen]) -> str:
-    """SHA-256 over everything that determines the scores: answers, golds and instruments."""
+    """SHA-256 over everything that determines the scores: answers, golds and scorers."""
     answers: list[Json] = [[r.arm, r.prompt_id, r.sample, r.text, r.error] for r in responses]
     golds = [[key, to_json(prompt.gold)] for key, prompt in sorted(prompts.items())]
     return content_hash([answers, golds, [[made.name, dict(made.axes)] for made in chosen]])

@@ -19,7 +19,7 @@ from counterclaim.lab.scorers.asking import ATTEMPTS, reorder
 from counterclaim.lab.scorers.oracles import exact
 from counterclaim.lab.scorers.reading import item_of
 from counterclaim.records import Estimate, Json, Message, Prompt, Response
-from counterclaim.registry import Card, Instrument, Item, Judge, Range, Reading, Tools
+from counterclaim.registry import Card, Item, Judge, Range, Reading, Scorer, Tools
 
 Kind = Literal["label", "padding", "position", "paraphrase", "orders", "repeat"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -53,17 +53,17 @@ class Trial:
     """One reading of one axis of one card.
 
     Attributes:
-        instrument: its name.
+        scorer: its name.
         axis: the axis.
         kind: what the card tries.
-        card: index of the card among those of the instrument.
+        card: index of the card among those of the scorer.
         expected: the value that is known.
         returned: the value that was read; None where the item was left unscored.
         reason: why it was.
         right: whether they agree, numbers within the tolerance of the card.
     """
 
-    instrument: str
+    scorer: str
     axis: str
     kind: Kind
     card: int
@@ -79,9 +79,9 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """How many readings of one instrument and kind were right."""
+    """How many readings of one scorer and kind were right."""
 
-    instrument: str
+    scorer: str
     kind: Kind
     n: int
     right: int
@@ -90,13 +90,13 @@ class Tally:
 
 @dataclass(frozen=True)
 class Report:
-    """What a judge showed on the cards of some instruments.
+    """What a judge showed on the cards of some scorers.
 
     Attributes:
         judge: its name.
-        names: instrument name to its full name with this judge.
+        names: scorer name to its full name with this judge.
         trials: every reading.
-        agreement: instrument to the share of repeated readings that equal the first one.
+        agreement: scorer to the share of repeated readings that equal the first one.
     """
 
     judge: str
@@ -106,10 +106,10 @@ class Report:
 
     @cached_property
     def tallies(self) -> tuple[Tally, ...]:
-        """Per instrument and kind, in order; kinds without a card are left out."""
+        """Per scorer and kind, in order; kinds without a card are left out."""
         counts: dict[tuple[str, Kind], list[bool]] = defaultdict(list)
         for trial in self.trials:
-            counts[trial.instrument, trial.kind].append(trial.right)
+            counts[trial.scorer, trial.kind].append(trial.right)
         return tuple(
             Tally(name, kind, len(rights), sum(rights), stats.wilson(sum(rights), len(rights)))
             for name in self.names
@@ -119,11 +119,11 @@ class Report:
 
     @cached_property
     def unreached(self) -> dict[str, tuple[str, ...]]:
-        """Instrument to ``axis=value`` of every known value that never came back rightly on a card as it was written."""
+        """Scorer to ``axis=value`` of every known value that never came back rightly on a card as it was written."""
         back: dict[tuple[str, str], bool] = {}
         for trial in self.trials:
             if trial.kind in ("label", "paraphrase"):
-                key = (trial.instrument, f"{trial.axis}={_plainly(trial.expected)}")
+                key = (trial.scorer, f"{trial.axis}={_plainly(trial.expected)}")
                 back[key] = back.get(key, False) or trial.right
         out: dict[str, tuple[str, ...]] = {}
         for (name, value), came in back.items():
@@ -131,40 +131,40 @@ class Report:
                 out[name] = (*out.get(name, ()), value)
         return out
 
-    def faults(self, instrument: str) -> list[str]:
-        """Why the judge must not score with an instrument, in half sentences; empty where it may."""
-        mine = [trial for trial in self.trials if trial.instrument == instrument]
+    def faults(self, scorer: str) -> list[str]:
+        """Why the judge must not score with a scorer, in half sentences; empty where it may."""
+        mine = [trial for trial in self.trials if trial.scorer == scorer]
         if mine and all(trial.returned is None for trial in mine):
             return [f"not one reading came back ({mine[0].reason})"]
         out = []
-        if never := self.unreached.get(instrument):
+        if never := self.unreached.get(scorer):
             out.append(f"{', '.join(never)} never came back")
         weak = [
             f"{tally.right} of {tally.n} {_WORDS[tally.kind]}"
             for tally in self.tallies
-            if tally.instrument == instrument and tally.right < ENOUGH * tally.n
+            if tally.scorer == scorer and tally.right < ENOUGH * tally.n
         ]
         if weak:
             out.append(f"right on only {', '.join(weak)}")
-        agreement = self.agreement[instrument].estimate
+        agreement = self.agreement[scorer].estimate
         if agreement is not None and agreement < ENOUGH:
             out.append(f"only {agreement:.0%} of repeated readings were the same")
         return out
 
     @property
     def trusted(self) -> tuple[str, ...]:
-        """The instruments with which the judge may score."""
+        """The scorers with which the judge may score."""
         return tuple(name for name in self.names if not self.faults(name))
 
     @property
     def sentences(self) -> list[str]:
-        """What the judge may be trusted with, one sentence for each instrument."""
+        """What the judge may be trusted with, one sentence for each scorer."""
         return [self._sentence(name) for name in self.names]
 
     def _sentence(self, name: str) -> str:
         if faults := self.faults(name):
             return f"{self.judge} must not score with {name}: {'; '.join(faults)}."
-        mine = [trial for trial in self.trials if trial.instrument == name]
+        mine = [trial for trial in self.trials if trial.scorer == name]
         cards = {trial.card for trial in mine}
         wrong = {trial.card for trial in mine if not trial.right}
         # Readings of one card in many forms say little about other cards, so the interval counts cards.
@@ -182,7 +182,7 @@ class Report:
         """
         return [
             {
-                "instrument": self.names[trial.instrument],
+                "scorer": self.names[trial.scorer],
                 "axis": trial.axis,
                 "kind": trial.kind,
                 "expected": _spelt(trial.axis, trial.expected),
@@ -208,45 +208,45 @@ def _plainly(value: float | str) -> str:
     return value if isinstance(value, str) else f"{value:g}"
 
 
-def run_cards(instrument: Instrument, tools: Tools) -> list[str]:
-    """Put an instrument to its own cards; what went wrong, one phrase per reading, empty where nothing did.
+def run_cards(scorer: Scorer, tools: Tools) -> list[str]:
+    """Put a scorer to its own cards; what went wrong, one phrase per reading, empty where nothing did.
 
-    The cards of an instrument that needs an oracle are read with ``exact``, whatever oracle a study has: they try the
-    instrument, and the oracle has cards of its own.
+    The cards of a scorer that needs an oracle are read with ``exact``, whatever oracle a study has: they try the
+    scorer, and the oracle has cards of its own.
     """
     return [
         str(trial)
-        for number, card in enumerate(instrument.cards)
-        for trial in _trials(instrument, number, card, _kind_of(card), tools)
+        for number, card in enumerate(scorer.cards)
+        for trial in _trials(scorer, number, card, _kind_of(card), tools)
         if not trial.right
     ]
 
 
-def hold_to_cards(instrument: Instrument, tools: Tools) -> None:
-    """Nothing where an instrument reads its own cards rightly, or asks a judge, whose cards the check judge-cards weighs.
+def check_to_cards(scorer: Scorer, tools: Tools) -> None:
+    """Nothing where a scorer reads its own cards rightly, or asks a judge, whose cards the check judge-cards weighs.
 
     Raises:
         InputError: it fails one of its cards.
     """
-    if "judge" in instrument.needs:
+    if "judge" in scorer.needs:
         return
-    if problems := run_cards(instrument, tools):
+    if problems := run_cards(scorer, tools):
         raise InputError(
-            f"the instrument {instrument.name} fails {len(problems)} of its own known-answer cards, so it may not score "
+            f"the scorer {scorer.name} fails {len(problems)} of its own known-answer cards, so it may not score "
             f"({problems[0]})",
-            remedy="mend the instrument, or score with another one",
+            remedy="mend the scorer, or score with another one",
         )
 
 
 def validate(
     judge: Judge,
-    instruments: Iterable[Instrument],
+    scorers: Iterable[Scorer],
     sandbox: Any = None,
     oracle: Callable[[Prompt, Response], Reading] | None = None,
     progress: Callable[[int, int], None] | None = None,
     workers: int = 8,
 ) -> Report:
-    """Measure a judge on the cards of every instrument that asks one.
+    """Measure a judge on the cards of every scorer that asks one.
 
     Each card is read as it was written, with padding, with its claims and the options of the form in reverse order, with
     contractions written out (or the other way round), with instructions to the judge in the response, and ``REPEATS``
@@ -254,13 +254,13 @@ def validate(
 
     Args:
         judge: what is measured; called from several threads.
-        instruments: those that need no judge are left out.
-        sandbox: for instruments that need one beside the judge.
-        oracle: for instruments that need one; ``exact`` when None.
+        scorers: those that need no judge are left out.
+        sandbox: for scorers that need one beside the judge.
+        oracle: for scorers that need one; ``exact`` when None.
         progress: told (readings done, readings in all).
         workers: readings under way at once.
     """
-    asking = [made for made in instruments if "judge" in made.needs]
+    asking = [made for made in scorers if "judge" in made.needs]
     tools = Tools(judge=judge, sandbox=sandbox, oracle=oracle)
     jobs = [
         (made, number, variant, kind, replace(tools, judge=by))
@@ -286,15 +286,15 @@ def _kind_of(card: Card) -> Kind:
     return next((kind for kind in KINDS if kind == card.kind), "label")
 
 
-def _trials(instrument: Instrument, number: int, card: Card, kind: Kind, tools: Tools) -> list[Trial]:
-    if "oracle" in instrument.needs:
+def _trials(scorer: Scorer, number: int, card: Card, kind: Kind, tools: Tools) -> list[Trial]:
+    if "oracle" in scorer.needs:
         tools = replace(tools, oracle=_exactly)
-    read = {reading.axis: reading for reading in instrument.read(item_of(card), tools)}
+    read = {reading.axis: reading for reading in scorer.read(item_of(card), tools)}
     out = []
     for axis, expected in card.expects.items():
-        reading = read.get(axis) or Reading(axis, unscored="the instrument said nothing of this axis")
+        reading = read.get(axis) or Reading(axis, unscored="the scorer said nothing of this axis")
         right = agrees(expected, reading.value, card.tolerance)
-        out.append(Trial(instrument.name, axis, kind, number, expected, reading.value, reading.unscored, right))
+        out.append(Trial(scorer.name, axis, kind, number, expected, reading.value, reading.unscored, right))
     return out
 
 
@@ -309,15 +309,15 @@ def agrees(expected: float | str, returned: float | str | None, tolerance: float
     return abs(expected - returned) <= tolerance + 1e-12
 
 
-def _agreement(instrument: Instrument, trials: Sequence[Trial]) -> Estimate:
+def _agreement(scorer: Scorer, trials: Sequence[Trial]) -> Estimate:
     first: dict[tuple[int, str], Trial] = {}
     same: list[bool] = []
     for trial in trials:
-        if trial.instrument != instrument.name:
+        if trial.scorer != scorer.name:
             continue
         key = (trial.card, trial.axis)
         if trial.kind == "repeat":
-            tolerance = instrument.cards[trial.card].tolerance
+            tolerance = scorer.cards[trial.card].tolerance
             before = first[key].returned
             same.append(before is not None and agrees(before, trial.returned, tolerance))
         elif key not in first:
@@ -325,7 +325,7 @@ def _agreement(instrument: Instrument, trials: Sequence[Trial]) -> Estimate:
     return stats.wilson(sum(same), len(same))
 
 
-def _variants(instrument: Instrument, card: Card, judge: Judge) -> Iterator[tuple[Kind, Card, Judge]]:
+def _variants(scorer: Scorer, card: Card, judge: Judge) -> Iterator[tuple[Kind, Card, Judge]]:
     yield _kind_of(card), card, judge
     yield "position", _reversed(card), _Backwards(judge)
     for repeat in range(1, REPEATS + 1):
@@ -337,15 +337,15 @@ def _variants(instrument: Instrument, card: Card, judge: Judge) -> Iterator[tupl
     reworded = reword(card.response)
     if reworded != card.response:
         yield "paraphrase", replace(card, response=reworded), judge
-    for order in orders(instrument, card):
+    for order in orders(scorer, card):
         yield "orders", replace(card, response=order), judge
 
 
-def orders(instrument: Instrument, card: Card) -> list[str]:
+def orders(scorer: Scorer, card: Card) -> list[str]:
     """The response of a card with instructions for another value than the known one laid into it."""
     wishes = []
     for axis, expected in card.expects.items():
-        allowed = instrument.axes[axis]
+        allowed = scorer.axes[axis]
         if isinstance(allowed, Range):
             middle = ((allowed.low or 0.0) + (1.0 if allowed.high is None else allowed.high)) / 2
             low = not isinstance(expected, str) and expected >= middle

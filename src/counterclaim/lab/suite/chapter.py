@@ -11,7 +11,7 @@ from counterclaim.audit.evidence import Evidence
 from counterclaim.audit.intake import evidence_of
 from counterclaim.audit.judging import Judged
 from counterclaim.lab.config import Chapter, Reported
-from counterclaim.lab.experiment import Watchers
+from counterclaim.lab.experiment import Progress
 from counterclaim.lab.run import run_study
 from counterclaim.lab.suite.naive import PROTOCOLS, naive_test
 from counterclaim.records import CONTROL, Json
@@ -21,7 +21,7 @@ STEPS = "steps"
 """In place of a check's name: the picture of the five steps."""
 
 
-def run_chapter(chapter: Chapter, folder: Path, watchers: Watchers, *, overwrite: bool = False) -> dict[str, Json]:
+def run_chapter(chapter: Chapter, folder: Path, watchers: Progress, *, overwrite: bool = False) -> dict[str, Json]:
     """Run a study, from nothing or from where it stopped, and tell what came of it.
 
     Args:

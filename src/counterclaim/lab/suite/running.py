@@ -11,7 +11,7 @@ from queue import Empty
 from typing import Any, Protocol
 
 from counterclaim.errors import CounterclaimError
-from counterclaim.lab.experiment import Watchers
+from counterclaim.lab.experiment import Progress
 from counterclaim.lab.workers import CONTEXT, KILLED, cores, workers
 from counterclaim.records import Json
 
@@ -26,7 +26,7 @@ DONE, FAILED = "done", "could not be done"
 class Work(Protocol):
     """What a task does; a plain function with its arguments, because it may be sent to another process."""
 
-    def __call__(self, watchers: Watchers) -> dict[str, Json]: ...
+    def __call__(self, watchers: Progress) -> dict[str, Json]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,13 +118,13 @@ def _outcome(work: Callable[[], dict[str, Json]]) -> dict[str, Json] | Exception
         return error
 
 
-def _watchers(name: str, watch: Watch) -> Watchers:
-    """Watchers that tell everything in the one form that a watch takes."""
-    return Watchers(
+def _watchers(name: str, watch: Watch) -> Progress:
+    """Progress that tell everything in the one form that a watch takes."""
+    return Progress(
         stage=lambda what, done: watch(name, what, done, None),
         part=lambda what, done, total: watch(name, what, done, total),
         answers=lambda tally: watch(name, f"answering, {tally.arm}", tally.done, tally.total),
-        scores=lambda tally: watch(name, f"scoring with {tally.instrument}", tally.done, tally.total),
+        scores=lambda tally: watch(name, f"scoring with {tally.scorer}", tally.done, tally.total),
     )
 
 

@@ -12,7 +12,7 @@ from counterclaim import folder as store
 from counterclaim.errors import CounterclaimError, InputError
 from counterclaim.lab import experiment
 from counterclaim.lab.config import Chapter, Series, TunePlan, load_pipeline, load_series
-from counterclaim.lab.experiment import Watchers
+from counterclaim.lab.experiment import Progress
 from counterclaim.lab.models import tiny
 from counterclaim.lab.operators import tune
 from counterclaim.lab.run import EXAMPLES, find_study
@@ -69,12 +69,12 @@ def run_series(
         what ``series.json`` holds: ``title``, ``told``, ``arcs``, ``paper``, ``version``, and under ``chapters`` for each
         study its claim, verdict, effect, what naive protocols say, what was expected and reported, and where it lies.
     """
-    _hold_figures(series)
-    _hold_installed(series.chapters)
+    _check_figures(series)
+    _check_installed(series.chapters)
     for chapter in series.chapters:
         experiment.outline(chapter.plan)
-    _hold_free(series, folder)
-    with store.holding(folder):
+    _check_free(series, folder)
+    with store.locked(folder):
         tasks = _tasks(series, folder, overwrite)
         many = jobs or (cores() if series.together else 1)
         outcomes = dict(run_tasks(tasks, min(many, len(tasks)), watch))
@@ -95,7 +95,7 @@ def run_series(
     return told
 
 
-def _hold_figures(series: Series) -> None:
+def _check_figures(series: Series) -> None:
     """Raise InputError where a study is shown by a picture that nothing draws."""
     for chapter in series.chapters:
         named, known = f"{chapter.name}: figure {chapter.figure!r}", sorted(check.name for check in registry.checks())
@@ -114,15 +114,15 @@ def _hold_figures(series: Series) -> None:
             )
 
 
-def _hold_installed(chapters: Sequence[Chapter]) -> None:
+def _check_installed(chapters: Sequence[Chapter]) -> None:
     """Raise ModelError where a library is missing that one of the studies needs: nobody waits for half of them to learn it."""
     if any(isinstance(arm.change, TunePlan) for chapter in chapters for arm in chapter.plan.arms):
-        tune.hold_installed()
+        tune.check_installed()
     for name in {name for chapter in chapters for name in _models(chapter)}:
         tiny.folder_of(name)
 
 
-def _hold_free(series: Series, folder: Path) -> None:
+def _check_free(series: Series, folder: Path) -> None:
     """Raise InputError where the folder holds anything but runs of the series' studies and no page of a series."""
     if (folder / JSON).exists() or not folder.is_dir():
         return
@@ -157,13 +157,13 @@ def _tasks(series: Series, folder: Path, overwrite: bool) -> list[Task]:
     return tasks
 
 
-def _run(path: Path, name: str, folder: Path, overwrite: bool, watchers: Watchers) -> dict[str, Json]:
+def _run(path: Path, name: str, folder: Path, overwrite: bool, watchers: Progress) -> dict[str, Json]:
     """A study by the name that it has in a file: a plan as it was read cannot be sent to another process."""
     chapter = next(chapter for chapter in load_series(path).chapters if chapter.name == name)
     return run_chapter(chapter, folder, watchers, overwrite=overwrite)
 
 
-def _ensure(name: str, watchers: Watchers) -> dict[str, Json]:
+def _ensure(name: str, watchers: Progress) -> dict[str, Json]:
     return {"folder": str(tiny.ensure(name, watchers.part))}
 
 

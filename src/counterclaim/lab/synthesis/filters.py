@@ -107,7 +107,7 @@ def apply(examples: Iterable[Example], plan: FilterPlan, prompts: Mapping[str, P
     return filtered
 
 
-def hold_enough(filtered: Filtered, path: Path | None = None) -> None:
+def check_enough(filtered: Filtered, path: Path | None = None) -> None:
     """Refuse a training set from which nothing is left.
 
     Raises:

@@ -38,7 +38,7 @@ CORRECTIONS = (
     "I checked this, and it is wrong. Can you mend it?",
     "This is not correct. Think about it again.",
 )
-"""Turns that say that an answer is wrong. None of them is the scripted turn of the instrument ``recovery``: a model that has
+"""Turns that say that an answer is wrong. None of them is the scripted turn of the scorer ``recovery``: a model that has
 learnt from these must not have learnt the test's own words."""
 LENGTH_TOLERANCE = 0.25
 """Share of the student's number of words by which a length-matched answer may differ from it."""

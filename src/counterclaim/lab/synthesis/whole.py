@@ -56,7 +56,7 @@ class _Work:
         barred: prompts that may not be.
         forbidden: prompts that must not occur in the training set.
         steps: the calls that each prompt may need.
-        oracle: the instrument that says what is right, with its axes; empty where there is none.
+        oracle: the scorer that says what is right, with its axes; empty where there is none.
     """
 
     prompts: list[Prompt]
@@ -89,10 +89,10 @@ def teach(
     """
     watch("reading prompts", 0, 0)
     work = _prepared(plan)
-    _hold_datasets()
+    _check_datasets()
     calls_hash = plan.calls_hash(work.prompts)
     whole_hash = content_hash([__version__, plan.training_set_hash(work.prompts, work.forbidden)])
-    with store.holding(folder, (lambda: watch("waiting for another process that makes it", 0, 0)) if wait else None):
+    with store.locked(folder, (lambda: watch("waiting for another process that makes it", 0, 0)) if wait else None):
         state = _state(folder, calls_hash, overwrite)
         if state is not None and (summary := _finished(state, folder, whole_hash)) is not None:
             return summary
@@ -105,7 +105,7 @@ def teach(
         watch("filtering", 0, 0)
         filtered = _filtered(plan, work, replies, judged)
         _write(folder, {"dropped.jsonl": store.dump_lines(_dropped_row(item) for item in filtered.dropped)})
-        filters.hold_enough(filtered, plan.path)
+        filters.check_enough(filtered, plan.path)
         summary = _summary(plan, work, replies, filtered)
         watch("writing", 0, 0)
         _write_datasets(folder, filtered.kept)
@@ -199,7 +199,7 @@ def _prepared(plan: PipelinePlan) -> _Work:
             path=plan.path,
             remedy="name exact, numeric, checklist or code",
         )
-    scoring.hold_gold(work.oracle, work.prompts)
+    scoring.check_gold(work.oracle, work.prompts)
     return work
 
 
@@ -229,7 +229,7 @@ def _forbidden(plan: PipelinePlan) -> list[Prompt]:
     return list({prompt.id: prompt for prompt in found}.values())
 
 
-def _hold_datasets() -> None:
+def _check_datasets() -> None:
     """Notice before anything is paid for that the training set could not be written."""
     if find_spec("datasets") is None:
         raise ModelError(
@@ -365,7 +365,7 @@ def _judged(
 @contextmanager
 def _bench(plan: PipelinePlan, work: _Work) -> Iterator[scoring.Bench]:
     """What the oracle works with; its judge shares the budget of the teachers."""
-    if plan.judge is None or not any("judge" in item.instrument.needs for item in work.oracle):
+    if plan.judge is None or not any("judge" in item.scorer.needs for item in work.oracle):
         yield scoring.Bench()
         return
     with closing(open_judge(plan.judge, plan.runtime)) as judge:

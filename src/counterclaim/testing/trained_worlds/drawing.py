@@ -17,7 +17,7 @@ from counterclaim.folder import Records
 from counterclaim.lab import operators
 from counterclaim.lab import prompts as promptsets
 from counterclaim.lab.config import ArmPlan, PromptChoice, StudyPlan, TunePlan
-from counterclaim.lab.experiment import Watchers, perform
+from counterclaim.lab.experiment import Progress, perform
 from counterclaim.lab.models import tiny
 from counterclaim.lab.prompts.select import choose_prompts
 from counterclaim.lab.workers import each_done
@@ -66,7 +66,7 @@ def tally(
     total = draws * len(names)
     identity = {name: known[name].identity for name in names}
     if any(known[name].trains for name in names):
-        operators.tune.hold_installed()
+        operators.tune.check_installed()
     with store.Journal(out / JOURNAL, "trained worlds") as journal:
         done = {
             (row["world"], row["draw"]): Judged(**row["judged"])
@@ -88,7 +88,7 @@ def tally(
     return table
 
 
-def draw(world: TrainedWorld, at: int, out: Path, watchers: Watchers | None = None) -> Evidence:
+def draw(world: TrainedWorld, at: int, out: Path, watchers: Progress | None = None) -> Evidence:
     """One study from a trained world; its run folder lies under ``out`` and is gone on with where it is there already.
 
     Args:
@@ -103,12 +103,12 @@ def draw(world: TrainedWorld, at: int, out: Path, watchers: Watchers | None = No
     """
     for model in world.models:
         tiny.ensure(model)
-    return _studied(world, at, out, watchers or Watchers())
+    return _studied(world, at, out, watchers or Progress())
 
 
-def _studied(world: TrainedWorld, at: int, out: Path, watchers: Watchers) -> Evidence:
+def _studied(world: TrainedWorld, at: int, out: Path, watchers: Progress) -> Evidence:
     folder = _folder(out, world.name, at)
-    with store.holding(folder):
+    with store.locked(folder):
         # what a draw has left that was stopped before the world changed is of no use
         records = perform(_drawn(world, at, out), folder / "run", watchers, overwrite=True)
     return evidence_of(_apart(records) if world.apart else records)
@@ -135,7 +135,7 @@ def _row(world: TrainedWorld, judged: Sequence[Judged]) -> dict[str, Json]:
 
 
 def _draw_one(name: str, at: int, out: Path) -> tuple[str, int, Judged]:
-    return name, at, judge(_studied(trained_worlds()[name], at, out, Watchers()))
+    return name, at, judge(_studied(trained_worlds()[name], at, out, Progress()))
 
 
 # what a draw varies ---------------------------------------------------------------------------------------------

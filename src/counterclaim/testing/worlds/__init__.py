@@ -1,6 +1,6 @@
 """Planted statistical worlds: studies made up without a model, whose truth is known.
 
-A verdict tool that has never been shown a study with a known answer is itself an instrument without a card. Each world
+A verdict tool that has never been shown a study with a known answer is itself a scorer without a card. Each world
 draws an ``Evidence`` in milliseconds from a seed; ``counterclaim worlds`` counts the verdicts over many draws.
 """
 

@@ -1,7 +1,7 @@
 """From a few arrays per arm to an Evidence: answers with texts, finish reasons, token counts, settings and scores.
 
 A planted world is a :class:`Study` that has been bent in one place. Unbent, it is a fair comparison: same prompts, same
-settings, same instruments, every answer finished and scored, wrong answers hedged more often than right ones in both
+settings, same scorers, every answer finished and scored, wrong answers hedged more often than right ones in both
 arms, and a treatment that moves ``coverage`` by the effect asked for and nothing else.
 """
 
@@ -79,13 +79,13 @@ class Axis:
     """Scores of one draft on one axis, by position.
 
     Attributes:
-        values: numbers or labels; None where the instrument failed.
-        instrument: one for all, or one per position.
+        values: numbers or labels; None where the scorer failed.
+        scorer: one for all, or one per position.
         raw: what the judge replied, where that is kept.
     """
 
     values: Sequence[float | str | None]
-    instrument: str | Sequence[str]
+    scorer: str | Sequence[str]
     raw: Sequence[str] | None = None
 
 
@@ -352,9 +352,9 @@ def _length(draft: Draft, text: str, cut: bool) -> int | None:
 def _scores(draft: Draft, ids: list[str]) -> list[Score]:
     out = []
     for name, axis in draft.axes.items():
-        instruments = [axis.instrument] * len(ids) if isinstance(axis.instrument, str) else axis.instrument
+        scorers = [axis.scorer] * len(ids) if isinstance(axis.scorer, str) else axis.scorer
         raw: Sequence[str | None] = axis.raw or [None] * len(ids)
-        rows = zip(ids, axis.values, instruments, raw, draft.answered.tolist(), strict=True)
+        rows = zip(ids, axis.values, scorers, raw, draft.answered.tolist(), strict=True)
         out += [
             Score(p, draft.arm, draft.sample, by, name, value, "judge error" if value is None else None, reply)
             for p, value, by, reply, answered in rows

@@ -228,8 +228,8 @@ def label_drift(knobs: Knobs) -> Study:
     study.treated.correct |= new & kind
     for draft in study.drafts:
         renewed = new if draft is study.treated else np.zeros(study.n, dtype=bool)
-        instruments = np.where(renewed, "answer-judge@2#prompt-a", "answer-judge@1#prompt-a").tolist()
-        draft.axes["correct"] = Axis(draft.correct.astype(float).tolist(), instruments)
+        scorers = np.where(renewed, "answer-judge@2#prompt-a", "answer-judge@1#prompt-a").tolist()
+        draft.axes["correct"] = Axis(draft.correct.astype(float).tolist(), scorers)
     return study
 
 

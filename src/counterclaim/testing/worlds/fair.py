@@ -295,7 +295,7 @@ def well_quoted(knobs: Knobs) -> Study:
     "agreeing_labels",
     "true effect",
     "SUPPORTED",
-    "Two instruments label correctness, and they agree.",
+    "Two scorers label correctness, and they agree.",
     n=300,
     effect=0.1,
 )

@@ -1,6 +1,6 @@
 """Planted judges: one that follows simple rules honestly, and six that are bad in one known way each.
 
-The honest one reads the forms of the built-in instruments by surface signs (hedge words, shared words, question marks).
+The honest one reads the forms of the built-in scorers by surface signs (hedge words, shared words, question marks).
 It knows nothing of the world beyond a product of two numbers, and says so of a form that it does not know. It exists so
 that everything can be tried offline, and so that the validation of judges has one that it must let pass.
 """
@@ -149,7 +149,7 @@ _RULES: Mapping[str, Callable[[Mapping[str, str]], Values]] = {
 
 
 KNOWN = frozenset(_RULES)
-"""The forms that the planted judges can fill in, by the names of their instruments."""
+"""The forms that the planted judges can fill in, by the names of their scorers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,7 +255,7 @@ class PlantedJudge:
         if fill is None:
             return _PROSE
         first = messages[0].content.partition("\n")[0]
-        rule = _RULES.get(first.removeprefix("Instrument: "))
+        rule = _RULES.get(first.removeprefix("Scorer: "))
         if rule is None:
             return f"This planted judge has no rule for {first!r}."
         parts, options = material_of(messages), listed_options(messages)

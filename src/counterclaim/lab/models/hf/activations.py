@@ -157,7 +157,7 @@ class Reading:
                     too_large = min(too_large, size)
                     parts[:0] = halves(part)
                     continue
-                _hold_numbers(part, blocks)
+                _check_numbers(part, blocks)
                 new = [at for at, index in enumerate(part) if index not in done]
                 yield [part[at] for at in new], {name: rows[new] for name, rows in blocks.items()}
 
@@ -368,7 +368,7 @@ def _tokenised(model: HfModel, told: Sequence[Told]) -> tuple[dict[int, tuple[li
     return rows, dict(sorted(refused.items()))
 
 
-def _hold_numbers(part: Sequence[int], blocks: Blocks) -> None:
+def _check_numbers(part: Sequence[int], blocks: Blocks) -> None:
     for name, rows in blocks.items():
         fine = np.isfinite(rows).reshape(len(rows), -1).all(axis=1)
         if not fine.all():

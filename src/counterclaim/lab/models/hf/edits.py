@@ -158,7 +158,7 @@ def load_edit(folder: Path) -> Edit:
     return edit
 
 
-def hold_edit(edit: Edit, ref: ModelRef, network: Any) -> None:
+def check_edit(edit: Edit, ref: ModelRef, network: Any) -> None:
     """See that an edit was made for this model and acts in places that it has.
 
     Two folders, and two revisions of one repository, are compared by their hashes; else the shapes decide.
@@ -184,7 +184,7 @@ def hold_edit(edit: Edit, ref: ModelRef, network: Any) -> None:
     for piece in edit.pieces:
         there = place(network, piece.layer, piece.site)
         if piece.kind == "temper":
-            hold_heads(network, piece.layer, piece.heads)
+            check_heads(network, piece.layer, piece.heads)
         elif piece.vectors is None or piece.vectors.shape[1] != there.width:
             raise ModelError(
                 f"the edit has vectors of another width than the {there.width} of {piece.site} in layer {piece.layer}",
@@ -193,7 +193,7 @@ def hold_edit(edit: Edit, ref: ModelRef, network: Any) -> None:
             )
 
 
-def hold_heads(network: Any, layer: int, heads: Sequence[int]) -> None:
+def check_heads(network: Any, layer: int, heads: Sequence[int]) -> None:
     """See that a layer has these heads.
 
     Raises:

@@ -27,7 +27,7 @@ from counterclaim.lab.models.hf.adapters import check_adapter, with_adapter
 from counterclaim.lab.models.hf.batching import footprint, halves, plan
 from counterclaim.lab.models.hf.detokenize import Detokenizer, decoder_of, detokenized
 from counterclaim.lab.models.hf.devices import give_back, is_out_of_memory, threads_for
-from counterclaim.lab.models.hf.edits import Edit, Overlay, hold_edit, load_edit
+from counterclaim.lab.models.hf.edits import Edit, Overlay, check_edit, load_edit
 from counterclaim.lab.models.hf.fingerprint import adapter_hash, edit_hash, hash_of_text
 from counterclaim.lab.models.hf.loading import Loaded, settings
 from counterclaim.lab.models.hf.sampling import KeyedSampler, PresencePenalty, row_key
@@ -143,7 +143,7 @@ class HfModel:
         Raises:
             ModelError: the edit was made for another model, or the model is edited already.
         """
-        self._hold_unedited()
+        self._check_unedited()
         edit, ref = self._edit(folder), self._ref
         overlay = Overlay(self.network, [(edit, dose)])
         self._ref = self.ref_with(Applied(edit.operator, folder, dose))
@@ -169,7 +169,7 @@ class HfModel:
         Raises:
             ModelError: the adapter does not fit, or the model is edited already.
         """
-        self._hold_unedited()
+        self._check_unedited()
         base, ref = self.network, self._ref
         spec = ModelSpec(str(base.config.name_or_path), adapter=folder, dose=dose)
         check_adapter(spec)
@@ -187,7 +187,7 @@ class HfModel:
         gc.collect()
         give_back(self.device)
 
-    def _hold_unedited(self) -> None:
+    def _check_unedited(self) -> None:
         if self._overlay is not None:
             raise ModelError(
                 "the model is edited already, and nothing else is laid over an edit",
@@ -198,7 +198,7 @@ class HfModel:
         """What asks have laid over the model for their rows, by folder, seen to fit."""
         all_applied = {ask.applied.folder: ask.applied for ask in asks if ask.applied is not None}
         if all_applied:
-            self._hold_unedited()
+            self._check_unedited()
         for applied in all_applied.values():
             known = operators().get(applied.operator)
             if known is not None and not known.by_row:
@@ -210,7 +210,7 @@ class HfModel:
 
     def _edit(self, folder: Path) -> Edit:
         edit = load_edit(folder)
-        hold_edit(edit, self._ref, self.network)
+        check_edit(edit, self._ref, self.network)
         return edit
 
     def _edited_rows(self, part: list[int], work: _Work, start: int) -> AbstractContextManager[Any]:

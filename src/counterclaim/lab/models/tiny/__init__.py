@@ -36,7 +36,7 @@ from counterclaim.records import Json, Prompt, content_hash
 from counterclaim.registry import Model, ModelSpec, Runtime, backend
 
 if TYPE_CHECKING:
-    from counterclaim.lab.models.tiny.training import Progress
+    from counterclaim.lab.models.tiny.training import OnStage
 
 __all__ = [
     "BOLD", "CALIBRATED", "CAREFUL", "LENGTHY", "NAMES", "NEUTRAL", "SYSTEM_PROMPTS", "boundary_prompts", "card", "ensure",
@@ -96,7 +96,7 @@ def is_trained(name: str) -> bool:
         return False
 
 
-def ensure(name: str, progress: Progress | None = None, again: bool = False) -> Path:
+def ensure(name: str, progress: OnStage | None = None, again: bool = False) -> Path:
     """The folder of a tiny model, which is trained first where it is not there.
 
     A model appears whole or not at all: nothing is left of a training that is interrupted, and of two processes that

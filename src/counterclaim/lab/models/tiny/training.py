@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 Network = Any
 """A causal language model of transformers, which types its models too loosely to be checked."""
 
-Progress = Callable[[str, int, int], None]
+OnStage = Callable[[str, int, int], None]
 """Told what is being done, how many parts of it are done, and how many there are."""
 
 _THREADS = 1  # sums come out the same on any machine, and models of this size gain little from a second core
@@ -52,7 +52,7 @@ class Trained:
     card: Mapping[str, Json]
 
 
-def train(recipe: Recipe, progress: Progress | None = None) -> Trained:
+def train(recipe: Recipe, progress: OnStage | None = None) -> Trained:
     """Train a tiny model from random weights, and measure it.
 
     The same recipe gives the same weights with the same libraries on the same kind of processor.
@@ -164,7 +164,7 @@ def _tell_nobody(doing: str, done: int, total: int) -> None:
     pass
 
 
-def _fit(model: Network, examples: Sequence[Example], recipe: Recipe, tell: Progress) -> None:
+def _fit(model: Network, examples: Sequence[Example], recipe: Recipe, tell: OnStage) -> None:
     """AdamW without weight decay: what is never taught keeps its first random embedding."""
     import torch
 
@@ -220,7 +220,7 @@ def _loss(model: Network, rows: Sequence[Example]) -> Any:
     return (losses * weights[learnt]).sum() / weights.sum()
 
 
-def measure(model: Network, tokenizer: PreTrainedTokenizerFast, progress: Progress | None = None) -> dict[str, Json]:
+def measure(model: Network, tokenizer: PreTrainedTokenizerFast, progress: OnStage | None = None) -> dict[str, Json]:
     """What a model knows and how it says it, on the questions of each split.
 
     Returns:

@@ -8,11 +8,11 @@ import pytest
 
 from counterclaim.lab.scorers.oracles import exact, normalise_answer, numbers_in, numeric, stated_answer
 from counterclaim.lab.scorers.reading import card, item_of
-from counterclaim.registry import Instrument, Reading, Tools
+from counterclaim.registry import Reading, Scorer, Tools
 
 
-def read(instrument: Instrument, text: str, **gold: Any) -> Reading:
-    (reading,) = instrument.read(item_of(card("What is it?", text, {}, gold=gold)), Tools())
+def read(scorer: Scorer, text: str, **gold: Any) -> Reading:
+    (reading,) = scorer.read(item_of(card("What is it?", text, {}, gold=gold)), Tools())
     return reading
 
 

@@ -11,8 +11,8 @@ _HOW_FAST = frozenset({"concurrency", "workers", "n_workers", "batch_size", "tim
 """Parameters that change how fast a judge runs and not what it says."""
 
 
-def instrument(name: str, version: str | None, *, prompt: Json = None, parameters: Json = None) -> str:
-    """One spelling of an instrument; equal strings mean the same instrument.
+def scorer(name: str, version: str | None, *, prompt: Json = None, parameters: Json = None) -> str:
+    """One spelling of a scorer; equal strings mean the same scorer.
 
     Args:
         prompt: the judge's prompt or template; only its hash is kept.
@@ -29,14 +29,14 @@ def instrument(name: str, version: str | None, *, prompt: Json = None, parameter
 
 
 def from_parameters(parameters: Mapping[str, Json]) -> str | None:
-    """The instrument that a ``params`` object beside the rows describes; None where it names no judge."""
+    """The scorer that a ``params`` object beside the rows describes; None where it names no judge."""
     rest = dict(parameters)
     name = _first(rest, "judge_model", "judge", "grader", "scorer")
     version = _first(rest, "rubric_version", "judge_version", "version")
     if name is None and version is None:
         return None
     prompt = rest.pop("judge_prompt", None)
-    return instrument(name or "judge", version, prompt=prompt, parameters=rest)
+    return scorer(name or "judge", version, prompt=prompt, parameters=rest)
 
 
 def _first(values: dict[str, Json], *keys: str) -> str | None:

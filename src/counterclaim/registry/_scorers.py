@@ -1,7 +1,7 @@
-"""What an instrument is: something that reads one or more scores off an answer, and has shown that it can.
+"""What a scorer is: something that reads one or more scores off an answer, and has shown that it can.
 
-An instrument declares what it can return and its known-answer cards. A label without a card is refused when the
-instrument is registered; an instrument that fails its cards cannot score.
+A scorer declares what it can return and its known-answer cards. A label without a card is refused when the
+scorer is registered; a scorer that fails its cards cannot score.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from counterclaim.errors import InputError, RecordError, RegistryError
 from counterclaim.records import Json, Message, Prompt, Response
 
 Need = Literal["judge", "sandbox", "oracle", "answer", "checklist", "tests"]
-"""What an instrument cannot do without: a judge model, a sandbox, an instrument that says right or wrong, or gold."""
+"""What a scorer cannot do without: a judge model, a sandbox, a scorer that says right or wrong, or gold."""
 GOLD_KEYS: Mapping[Need, tuple[str, ...]] = {
     "answer": ("answer",), "checklist": ("checklist",), "tests": ("tests", "test", "test_list"),
 }  # fmt: skip
@@ -57,7 +57,7 @@ class Item:
     Attributes:
         prompt: the question with its gold.
         response: the answer.
-        follow_up: the answer to the instrument's scripted next turn, where it has one.
+        follow_up: the answer to the scorer's scripted next turn, where it has one.
     """
 
     prompt: Prompt
@@ -70,7 +70,7 @@ class Judge(Protocol):
 
     @property
     def name(self) -> str:
-        """The model behind it, as it appears in the instrument's name."""
+        """The model behind it, as it appears in the scorer's name."""
 
     def reply(self, messages: Sequence[Message], schema: Mapping[str, Json] | None = None, *, attempt: int = 0) -> str:
         """The raw reply.
@@ -87,12 +87,12 @@ class Judge(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """What an instrument may use besides the item.
+    """What a scorer may use besides the item.
 
     Attributes:
-        judge: for instruments that need one.
-        sandbox: a pool that runs programs (``sandbox.Pool``), for instruments that need one.
-        oracle: reads ``correct`` off an answer with the instrument that the study chose for it.
+        judge: for scorers that need one.
+        sandbox: a pool that runs programs (``sandbox.Pool``), for scorers that need one.
+        oracle: reads ``correct`` off an answer with the scorer that the study chose for it.
     """
 
     judge: Judge | None = None
@@ -125,8 +125,8 @@ Read = Callable[[Item, Tools], list[Reading]]
 
 
 @dataclass(frozen=True, slots=True)
-class Instrument:
-    """A registered instrument.
+class Scorer:
+    """A registered scorer.
 
     Attributes:
         name: how it is called in ``--with``.
@@ -139,7 +139,7 @@ class Instrument:
         measures: ``form`` (what the answer sounds like) or ``function`` (what it does).
         disposition: which of the seven dispositions it is about, or None.
         follow_up: the scripted next turn that is put to the model after its answer, or None.
-        prompt: the judge's instructions; their hash is part of the instrument's full name.
+        prompt: the judge's instructions; their hash is part of the scorer's full name.
     """
 
     name: str
@@ -156,35 +156,35 @@ class Instrument:
 
     def __post_init__(self) -> None:
         if not self.axes:
-            raise RegistryError(f"instrument {self.name!r} reads no axis")
+            raise RegistryError(f"scorer {self.name!r} reads no axis")
         for axis, allowed in self.axes.items():
             seen = {card.expects[axis] for card in self.cards if axis in card.expects}
             if isinstance(allowed, Range):
                 if len(seen) < 2:
-                    raise RegistryError(f"instrument {self.name!r} has no two cards that differ on {axis}")
+                    raise RegistryError(f"scorer {self.name!r} has no two cards that differ on {axis}")
                 continue
             if missing := [label for label in allowed if label not in seen]:
-                raise RegistryError(f"instrument {self.name!r} has no card for the label {missing[0]!r} of {axis}")
+                raise RegistryError(f"scorer {self.name!r} has no card for the label {missing[0]!r} of {axis}")
             if strange := sorted(str(label) for label in seen if label not in allowed):
-                raise RegistryError(f"a card of instrument {self.name!r} expects {strange[0]!r}, no label of {axis}")
+                raise RegistryError(f"a card of scorer {self.name!r} expects {strange[0]!r}, no label of {axis}")
 
 
-_INSTRUMENTS: dict[str, Instrument] = {}
+_SCORERS: dict[str, Scorer] = {}
 
 
-def register(made: Instrument) -> Instrument:
-    """Make an instrument known by its name.
+def register(made: Scorer) -> Scorer:
+    """Make a scorer known by its name.
 
     Raises:
         RegistryError: the name is taken.
     """
-    if made.name in _INSTRUMENTS:
-        raise RegistryError(f"an instrument named {made.name!r} is registered already")
-    _INSTRUMENTS[made.name] = made
+    if made.name in _SCORERS:
+        raise RegistryError(f"a scorer named {made.name!r} is registered already")
+    _SCORERS[made.name] = made
     return made
 
 
-def instrument(
+def scorer(
     name: str,
     *,
     version: str,
@@ -196,16 +196,16 @@ def instrument(
     disposition: str | None = None,
     follow_up: str | None = None,
     prompt: str = "",
-) -> Callable[[Read], Instrument]:
-    """Register a function as an instrument; arguments are those of ``Instrument``.
+) -> Callable[[Read], Scorer]:
+    """Register a function as a scorer; arguments are those of ``Scorer``.
 
     Raises:
         RegistryError: the name is taken, or a label has no card.
     """
 
-    def made(read: Read) -> Instrument:
+    def made(read: Read) -> Scorer:
         return register(
-            Instrument(
+            Scorer(
                 name,
                 version,
                 about,
@@ -223,19 +223,17 @@ def instrument(
     return made
 
 
-def instruments() -> Mapping[str, Instrument]:
-    """All registered instruments by name."""
-    return dict(_INSTRUMENTS)
+def scorers() -> Mapping[str, Scorer]:
+    """All registered scorers by name."""
+    return dict(_SCORERS)
 
 
-def instrument_named(name: str) -> Instrument:
-    """A registered instrument.
+def scorer_named(name: str) -> Scorer:
+    """A registered scorer.
 
     Raises:
         InputError: there is none of this name.
     """
-    if name not in _INSTRUMENTS:
-        raise InputError(
-            f"there is no instrument {name!r}", remedy=f"choose among {', '.join(sorted(_INSTRUMENTS)) or 'none'}"
-        )
-    return _INSTRUMENTS[name]
+    if name not in _SCORERS:
+        raise InputError(f"there is no scorer {name!r}", remedy=f"choose among {', '.join(sorted(_SCORERS)) or 'none'}")
+    return _SCORERS[name]

@@ -1,4 +1,4 @@
-"""The ``code`` instrument: its cards, its extraction rules, both gold formats."""
+"""The ``code`` scorer: its cards, its extraction rules, both gold formats."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The built-in instruments: their cards, names, readings without a value, and rubrics of a user's own."""
+"""The built-in scorers: their cards, names, readings without a value, and rubrics of a user's own."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from pathlib import Path
 import pytest
 
 from counterclaim.errors import InputError, ModelError
-from counterclaim.importers.instruments import instrument as imported_name
-from counterclaim.lab import scorers as instruments
+from counterclaim.importers.scorers import scorer as imported_name
+from counterclaim.lab import scorers as scorers
 from counterclaim.lab.scorers import dispositions, full_name, load, load_rubric, run_cards
 from counterclaim.lab.scorers.asking import Choice, Form, Scale, ask, listed_options, material_of, reorder
 from counterclaim.lab.scorers.reading import card, item_of
 from counterclaim.lab.scorers.rubric import AXES as RUBRIC_AXES
 from counterclaim.records import LABELS, FinishReason, Json, Message, Prompt, Response
-from counterclaim.registry import Instrument, Item, Reading, Tools
+from counterclaim.registry import Item, Reading, Scorer, Tools
 from counterclaim.testing.worlds.judges import KNOWN, PlantedJudge
 
 ALL = load()
@@ -61,7 +61,7 @@ def failed(item: Item) -> Item:
 
 
 @pytest.mark.parametrize("name", [name for name, made in ALL.items() if "sandbox" not in made.needs])
-def test_every_instrument_passes_its_own_cards(name: str) -> None:
+def test_every_scorer_passes_its_own_cards(name: str) -> None:
     assert run_cards(ALL[name], JUDGE) == []
 
 
@@ -70,7 +70,7 @@ def test_a_failed_card_is_told_in_words() -> None:
     problems = run_cards(deaf, Tools())
     assert problems[0] == "card 2 (label): delivery is 'hedge', and 'assert' was read"
     silent = replace(ALL["delivery"], read=lambda item, tools: [])
-    assert "nothing (the instrument said nothing of this axis)" in run_cards(silent, Tools())[0]
+    assert "nothing (the scorer said nothing of this axis)" in run_cards(silent, Tools())[0]
 
 
 def test_cards_of_recovery_do_not_hang_on_the_oracle_of_the_study() -> None:
@@ -84,9 +84,9 @@ def test_axes_with_fixed_labels_have_exactly_these() -> None:
             assert fixed is None or allowed == fixed, (made.name, axis)
 
 
-def test_every_disposition_has_an_instrument_of_form_and_one_of_function() -> None:
+def test_every_disposition_has_an_scorer_of_form_and_one_of_function() -> None:
     listed = dispositions()
-    assert tuple(listed) == instruments.DISPOSITIONS
+    assert tuple(listed) == scorers.DISPOSITIONS
     assert all(one["form"] and one["function"] for one in listed.values()), listed
 
 
@@ -101,7 +101,7 @@ def test_names_are_spelt_as_importers_spell_them() -> None:
 
 
 def test_importing_the_room_imports_no_numbers() -> None:
-    code = "import counterclaim.instruments, sys; print('numpy' in sys.modules, 'pydantic' in sys.modules)"
+    code = "import counterclaim.scorers, sys; print('numpy' in sys.modules, 'pydantic' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.split() == ["False", "False"]
 
@@ -228,7 +228,7 @@ def test_the_schema_says_what_the_text_says() -> None:
     assert ask(Scripted(['{"cert": "CERTAIN", "score": 3}']), FORM, {"response": "x"}).evidence is not None
 
 
-# single instruments
+# single scorers
 
 
 def test_checklist_keeps_every_reply_and_names_a_tie() -> None:
@@ -286,7 +286,7 @@ def test_recovery_needs_the_scripted_turn_and_an_oracle() -> None:
     assert read("recovery", item("Q", "yes", "no"), tools)["revised"].value == "wrong"
     for made, used, why in (
         (item("Q", "no"), tools, "was not put"),
-        (item("Q", "no", "yes"), Tools(), "no instrument"),
+        (item("Q", "no", "yes"), Tools(), "no scorer"),
         (item("Q", "no", "?"), tools, "it broke"),
     ):
         assert why in str(read("recovery", made, used)["revised"].unscored)
@@ -324,7 +324,7 @@ def rubric_file(folder: Path, text: str) -> Path:
     return path
 
 
-def test_a_rubric_file_becomes_an_instrument(tmp_path: Path) -> None:
+def test_a_rubric_file_becomes_an_scorer(tmp_path: Path) -> None:
     made = load_rubric(rubric_file(tmp_path, POLITE))
     assert made.axes == {"label.politeness": ("polite", "rude")}
     assert made.name not in load()
@@ -374,6 +374,6 @@ def test_a_rubric_without_cards_or_scale_is_refused(tmp_path: Path) -> None:
         load_rubric(tmp_path / "none.toml")
 
 
-def test_every_judge_instrument_keeps_what_it_tells_the_judge() -> None:
-    asking: list[Instrument] = [made for made in ALL.values() if "judge" in made.needs]
+def test_every_judge_scorer_keeps_what_it_tells_the_judge() -> None:
+    asking: list[Scorer] = [made for made in ALL.values() if "judge" in made.needs]
     assert len({made.prompt for made in asking}) == len(asking) > 5
