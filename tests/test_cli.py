@@ -206,7 +206,7 @@ def test_lists_name_what_there_is(run_cli: Cli) -> None:
 
 def test_version_and_help(run_cli: Cli) -> None:
     assert run_cli("--version")[:2] == (0, f"counterclaim {__version__}\n")
-    for command in ("audit", "profile", "check", "report", "claim", "worlds", "bench", "kit", "list"):
+    for command in ("audit", "profile", "check", "report", "claim", "worlds", "kit", "list"):
         code, out, _ = run_cli(command, "--help")
         assert code == 0
         assert "Example" in out
@@ -216,7 +216,7 @@ def test_a_bug_of_ours_ends_in_one_sentence(run_cli: Cli, files: Any, monkeypatc
     def broken(*_: Any, **__: Any) -> None:
         raise KeyError("nobody\x1b[31m thought of this")
 
-    monkeypatch.setattr("counterclaim.audit.judging.judge", broken)
+    monkeypatch.setattr("counterclaim.audit.judge", broken)
     flags = ("audit", *files(0.4, 0.8, n=20), "--metric", "accuracy")
     code, _, err = run_cli(*flags)
     assert code == 2

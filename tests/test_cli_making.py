@@ -246,7 +246,7 @@ def test_serve_tells_where_it_is_and_ends_well_on_ctrl_c(run_cli: Cli, monkeypat
     def interrupted(seconds: float) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("counterclaim.lab.cli.making.time.sleep", interrupted)
+    monkeypatch.setattr("counterclaim.testing.cli.time.sleep", interrupted)
     code, out, err = run_cli("serve", "world:judge", "--port", "0")
     assert (code, err) == (0, "")
     assert "http://127.0.0.1:" in out
@@ -256,7 +256,7 @@ def test_serve_tiny_names_every_model_that_it_serves(run_cli: Cli, monkeypatch: 
     def interrupted(seconds: float) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("counterclaim.lab.cli.making.time.sleep", interrupted)
+    monkeypatch.setattr("counterclaim.testing.cli.time.sleep", interrupted)
     code, out, err = run_cli("serve-tiny", "--port", "0", "--latency", "0.1", "--fault", "server-error=1")
     assert (code, err) == (0, "")
     assert re.search(r"http://127\.0\.0\.1:\d+/v1#MODEL", out)
@@ -280,7 +280,7 @@ def test_a_log_hears_once_in_a_while_how_far_it_is(
     file = study_file(tmp_path)
     _, _, silent = run_cli("run", str(file))
     assert "answering" not in silent, "nothing took a minute"
-    monkeypatch.setattr("counterclaim.cli.show._LOG_EVERY", 0.0)
+    monkeypatch.setattr("counterclaim.lab.cli.show._LOG_EVERY", 0.0)
     _, _, heard = run_cli("run", str(file), "--out", str(tmp_path / "again"))
     assert re.search(r"answering, treated: \d+ of 120", heard)
     assert re.search(r"scoring with checklist\S*: \d+ of \d+ readings", heard)

@@ -16,16 +16,17 @@ from safetensors.numpy import load_file
 from typer.testing import CliRunner
 
 import hf_models
-from counterclaim import folder as store
 from counterclaim.cli import app
 from counterclaim.errors import InputError, ModelError
-from counterclaim.folder import Records
+from counterclaim.folder import Records, read_run
+from counterclaim.folder import write_run as write_run_folder
 from counterclaim.lab.experiment.reading import Which, answers_of, opened
 from counterclaim.lab.models import open_model
 from counterclaim.lab.models.hf.activations import Read, Reading, read
 from counterclaim.lab.models.hf.edits import Edit, Piece, base_of, save_edit
 from counterclaim.lab.models.hf.fingerprint import edit_hash
 from counterclaim.lab.operators.reading import capture, layers_named, readable, told
+from counterclaim.lab.probing.folder import FeatureFolder
 from counterclaim.records import Decode, FinishReason, ModelRef, Prompt, Provenance, Response, Score, to_json
 from counterclaim.registry import Labelled, ModelSpec, Runtime
 
@@ -68,7 +69,7 @@ def write_run(
     ]
     arms = [{"arm": "control", "model": {"name": str(model)}}] if named else []
     study = {"study_hash": "s", "finished": finished, "arms": arms}
-    store.write_run(folder, Records(study, {prompt.id: prompt for prompt in prompts}, responses, scores), {})
+    write_run_folder(folder, Records(study, {prompt.id: prompt for prompt in prompts}, responses, scores), {})
     return folder
 
 
@@ -164,12 +165,12 @@ def test_features_of_something_else_are_not_mixed_and_not_lost(run: Path, tmp_pa
 
 
 def test_a_damaged_part_is_named(run: Path, tmp_path: Path) -> None:
-    features = store.FeatureFolder(tmp_path / "f", {"a": 1})
+    features = FeatureFolder(tmp_path / "f", {"a": 1})
     features.add([0], {"x": np.zeros((1, 2), np.float32)})
     part = tmp_path / "f/parts/0.npz"
     part.write_bytes(part.read_bytes()[:40])
     with pytest.raises(InputError, match=r"0\.npz: is damaged.*delete it"):
-        store.FeatureFolder(tmp_path / "f", {"a": 1})
+        FeatureFolder(tmp_path / "f", {"a": 1})
 
 
 def test_cut_answers_have_no_last_token_of_the_response_unless_told_to(model: Path, tmp_path: Path) -> None:
@@ -209,9 +210,9 @@ def test_what_cannot_be_read_is_refused_in_one_sentence(run: Path, model: Path, 
 
 def follow_ups(run: Path, folder: Path) -> Path:
     """A run whose answers were followed by a scripted next turn."""
-    records = store.read_run(run)
+    records = read_run(run)
     records.responses += [replace(each, arm="control/recovery") for each in records.responses]
-    store.write_run(folder, records, {})
+    write_run_folder(folder, records, {})
     return folder
 
 

@@ -1,4 +1,4 @@
-"""The house rules of ARCHITECTURE.md, read from its table and held against the code."""
+"""The laws of ARCHITECTURE.md, held against the code: which part may import which, and what each may do."""
 
 from __future__ import annotations
 
@@ -8,83 +8,119 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "src" / "counterclaim"
-ROW = re.compile(r"^\| (\d+) \| `(\w+)` \|", re.MULTILINE)
-WRITERS = {"store", "kit", "sandbox"}
+ROW = re.compile(r"^\| `([\w/]+)` \|", re.MULTILINE)
+PARTS = ("core", "lab", "testing")
+"""A part imports itself and the parts before it."""
+PRINTERS = ("cli", "lab/cli", "testing/cli", "testing/listing")
+WRITERS = ("folder", "testing/kit", "lab/sandbox", "lab/probing")
 TORCH = ("torch", "transformers", "peft", "trl", "accelerate", "safetensors", "tokenizers")
-TORCH_ROOMS = (("models", "hf"), ("models", "tiny"))
-WITHOUT_TORCH = (
-    "__init__.py",
-    "rewards.py",
-    "sidecar.py",
-    "steer.py",
-    "temper.py",
-    "tune.py",
-)  # of operators: what naming an operator or a reward imports
+TORCH_ROOMS = ("lab/models", "lab/operators", "lab/probing")
+WITHOUT_TORCH = ("__init__.py", "rewards.py", "sidecar.py", "steer.py", "temper.py", "tune.py")
+"""Of operators: what naming an operator or a reward imports."""
 HEAVY = (
     "numpy", "scipy", "pandas", "statsmodels", "sklearn", "pyarrow", "pydantic", "datasketch", "typer", "rich", "jinja2",
 )  # fmt: skip
 
 
-def floors() -> dict[str, int]:
-    return {room: int(floor) for floor, room in ROW.findall((ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8"))}
-
-
 def room_of(file: Path) -> str:
-    return file.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    """``audit``, ``lab/models``, ``lab/run``: what the table of ARCHITECTURE.md calls it."""
+    first, *rest = file.relative_to(PACKAGE).with_suffix("").parts
+    return f"{first}/{rest[0]}" if first in PARTS and rest[0] != "__init__" else first
 
 
-def sources() -> Iterator[tuple[str, Path, ast.Module]]:
-    for file in sorted(PACKAGE.rglob("*.py")):
-        yield room_of(file), file, ast.parse(file.read_text(encoding="utf-8"))
+def part_of(module: str) -> str:
+    """The part of the package that a dotted name lies in."""
+    second = module.split(".")[1] if "." in module else ""
+    return second if second in PARTS else "core"
 
 
-def modules_imported(tree: ast.Module) -> Iterator[tuple[int, str]]:
-    """(line, dotted name) of everything that is imported, ``from a import b`` as a.b, at any depth."""
-    for node in ast.walk(tree):
+@cache
+def sources() -> tuple[tuple[str, Path, ast.Module], ...]:
+    return tuple(
+        (room_of(file), file, ast.parse(file.read_text(encoding="utf-8"))) for file in sorted(PACKAGE.rglob("*.py"))
+    )
+
+
+def modules_imported(tree: ast.AST, *, at_import: bool = False) -> Iterator[tuple[int, str]]:
+    """(line, dotted name) of everything that is imported, ``from a import b`` as a.b; at any depth, or when imported."""
+    for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.Import):
             yield from ((node.lineno, alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, "imports are absolute here"
             yield from ((node.lineno, f"{node.module}.{alias.name}") for alias in node.names)
+        elif isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            continue  # names for type checkers are no imports
+        elif not (at_import and isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)):
+            yield from modules_imported(node, at_import=at_import)
 
 
-def rooms_imported(tree: ast.Module) -> Iterator[tuple[int, str]]:
-    for line, name in modules_imported(tree):
-        top, _, rest = name.partition(".")
-        if top == "counterclaim" and rest != "__version__":
-            yield line, rest.partition(".")[0] or "__init__"
-
-
-def broken_imports(room: str, tree: ast.Module, floor: dict[str, int]) -> list[str]:
+def forbidden(part: str, tree: ast.AST) -> list[str]:
+    """Imports of a part by one that must do without it."""
     return [
-        f"line {line}: {room} (floor {floor[room]}) imports {other} (floor {floor[other]})"
-        for line, other in rooms_imported(tree)
-        if other != room and floor[other] >= floor[room]
+        f"line {line}: {part} imports {name}"
+        for line, name in modules_imported(tree)
+        if name.startswith("counterclaim") and PARTS.index(part_of(name)) > PARTS.index(part)
     ]
 
 
-def test_every_room_has_a_floor_and_every_floor_a_room() -> None:
-    assert set(floors()) == {room for room, _, _ in sources()}
+def test_every_room_is_in_the_table_and_everything_in_the_table_is_a_room() -> None:
+    table = ROW.findall((ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8"))
+    assert sorted(table) == sorted({room for room, _, _ in sources()} - {"__init__", "__main__", *PARTS})
 
 
-def test_imports_point_to_a_strictly_lower_floor() -> None:
-    floor = floors()
-    wrong = {str(file.relative_to(ROOT)): broken_imports(room, tree, floor) for room, file, tree in sources()}
+def test_core_imports_neither_lab_nor_testing_and_lab_imports_no_testing() -> None:
+    wrong = {
+        str(file.relative_to(ROOT)): forbidden(room.partition("/")[0] if "/" in room else "core", tree)
+        for room, file, tree in sources()
+    }
     assert {file: found for file, found in wrong.items() if found} == {}
 
 
 @pytest.mark.parametrize(
-    "line",
-    ["from counterclaim.study import judge", "def f():\n    from counterclaim import items", "import counterclaim"],
+    ("part", "line"),
+    [
+        ("core", "from counterclaim.lab.run import run_study"),
+        ("core", "def f():\n    from counterclaim import lab"),
+        ("lab", "import counterclaim.testing.worlds"),
+    ],
 )
-def test_an_import_upwards_or_sideways_is_caught(line: str) -> None:
-    assert broken_imports("checks", ast.parse(line), floors())
+def test_an_import_through_the_door_is_caught(part: str, line: str) -> None:
+    assert forbidden(part, ast.parse(line))
+    assert not forbidden("testing", ast.parse(line))
+
+
+def resolved(name: str, modules: set[str]) -> str:
+    """The file that a dotted name of an import is, or lies in; empty for other people's."""
+    parent = name.rpartition(".")[0]
+    return next((m for m in (name, f"{name}.__init__", parent, f"{parent}.__init__") if m in modules), "")
+
+
+def _ring(imports: dict[str, set[str]]) -> list[str]:
+    try:
+        TopologicalSorter(imports).prepare()
+    except CycleError as error:
+        return list(error.args[1])
+    return []
+
+
+def test_no_file_imports_itself_by_way_of_others() -> None:
+    modules = {".".join(("counterclaim", *f.relative_to(PACKAGE).with_suffix("").parts)) for _, f, _ in sources()}
+    imports = {}
+    for _, file, tree in sources():
+        name = ".".join(("counterclaim", *file.relative_to(PACKAGE).with_suffix("").parts))
+        reached = {resolved(other, modules) for _, other in modules_imported(tree, at_import=True)}
+        imports[name] = reached - {name, "counterclaim.__init__", ""}
+    assert _ring(imports) == []
+    assert _ring({"a": {"b"}, "b": {"c"}, "c": {"a"}}), "the detector of rings sees one"
 
 
 def test_records_and_errors_need_only_the_standard_library() -> None:
@@ -95,28 +131,10 @@ def test_records_and_errors_need_only_the_standard_library() -> None:
 
 
 def test_torch_is_imported_only_where_models_run() -> None:
-    for _, file, tree in sources():
+    for room, file, tree in sources():
         names = {name.partition(".")[0] for _, name in modules_imported(tree)}
-        room, *rest = file.relative_to(PACKAGE).parts
-        allowed = (room, *rest[:1]) in TORCH_ROOMS or (room == "operators" and rest[0] not in WITHOUT_TORCH)
+        allowed = room in TORCH_ROOMS and not (room == "lab/operators" and file.name in WITHOUT_TORCH)
         assert allowed or not names & set(TORCH), file
-
-
-def test_nothing_right_of_the_door_imports_models() -> None:
-    for room in (
-        "stats",
-        "checks",
-        "verdict",
-        "report",
-        "store",
-        "importers",
-        "evidence",
-        "effect",
-        "metrics",
-        "items",
-    ):
-        for file in [*PACKAGE.glob(f"{room}/**/*.py"), *PACKAGE.glob(f"{room}.py")]:
-            assert "models" not in {other for _, other in rooms_imported(ast.parse(file.read_text(encoding="utf-8")))}
 
 
 def _prints_or_exits(tree: ast.Module) -> Iterator[int]:
@@ -143,12 +161,12 @@ def _writes(tree: ast.Module) -> Iterator[int]:
 
 def test_only_the_command_line_prints_or_exits() -> None:
     for room, file, tree in sources():
-        if file.parent == PACKAGE / "sandbox" / "inside":  # these are processes of their own, which must exit
+        if file.parent == PACKAGE / "lab" / "sandbox" / "inside":  # these are processes of their own, which must exit
             continue
-        assert room == "cli" or not list(_prints_or_exits(tree)), file
+        assert room in PRINTERS or not list(_prints_or_exits(tree)), file
 
 
-def test_only_the_store_writes_to_disk() -> None:
+def test_only_the_folder_writes_to_disk() -> None:
     for room, file, tree in sources():
         assert room in WRITERS or not list(_writes(tree)), file
 
@@ -176,25 +194,25 @@ def test_starting_the_command_line_imports_no_numbers() -> None:
     assert not loaded & {"numpy", "scipy", "pandas", "statsmodels", "sklearn", "pyarrow", "pydantic", "datasketch"}
 
 
-def test_the_right_hand_side_runs_without_torch(tmp_path: Path) -> None:
+def test_an_audit_runs_to_the_page_without_lab_and_torch(tmp_path: Path) -> None:
     code = f"""
 import sys
 from pathlib import Path
 
 class Refuse:
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in ("torch", "transformers", "peft", "trl"):
+        if name.partition(".")[0] in ("torch", "transformers", "peft", "trl") or name.startswith(("counterclaim.lab", "counterclaim.testing")):
             raise ImportError(f"{{name}} must not be imported")
 
 sys.meta_path.insert(0, Refuse())
-from counterclaim import intake, study
-files, wanted = study.example(intake.AuditRequest())
-records = intake.import_study(files, wanted, intake.Options())
+from counterclaim import audit
+files, request = audit.example(audit.AuditRequest())
+records = audit.import_study(files, request, audit.Options())
 folder = Path({str(tmp_path / "run")!r})
-study.write(folder, records, study.judge(records))
+audit.write(folder, records, audit.judge(records))
 before = {{p.name: p.read_bytes() for p in folder.iterdir()}}
-study.check(folder)
-study.report(folder)
+audit.check(folder)
+audit.report(folder)
 assert before == {{p.name: p.read_bytes() for p in folder.iterdir()}}, "redone from the folder, some bytes differ"
 print(sorted(before))
 """

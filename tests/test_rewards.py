@@ -527,7 +527,7 @@ def test_the_reward_in_the_architecture_conforms() -> None:
     page = (Path(__file__).parent.parent / "ARCHITECTURE.md").read_text(encoding="utf-8")
     code = re.search(r"```python\n(.*?)```", page.partition("## To add a reward")[2], re.DOTALL)
     assert code is not None
-    ask = "from counterclaim import kit\nprint([str(problem) for problem in kit.reward_conformance(right_and_brief)])"
+    ask = "from counterclaim.testing import kit\nprint([str(problem) for problem in kit.reward_conformance(right_and_brief)])"
     done = subprocess.run([sys.executable, "-c", f"{code[1]}\n{ask}"], capture_output=True, text=True, check=False)
     assert (done.stdout, done.stderr) == ("[]\n", "")
 

@@ -101,7 +101,7 @@ def test_names_are_spelt_as_importers_spell_them() -> None:
 
 
 def test_importing_the_room_imports_no_numbers() -> None:
-    code = "import counterclaim.scorers, sys; print('numpy' in sys.modules, 'pydantic' in sys.modules)"
+    code = "import counterclaim.lab.scorers, sys; print('numpy' in sys.modules, 'pydantic' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.split() == ["False", "False"]
 
