@@ -1,4 +1,4 @@
-"""How checks, backends, scorers, operators and rewards make themselves known; built-ins go through the same decorators as plug-ins.
+"""How checks, metrics, backends, scorers, operators and rewards make themselves known; built-ins go through the same decorators as plug-ins.
 
 A plug-in package names its module under the entry-point group ``counterclaim.plugins``; importing it registers what
 it holds.
@@ -24,6 +24,7 @@ from counterclaim.registry._backends import (
     backends,
 )
 from counterclaim.registry._checks import Check, Finding, check, checks
+from counterclaim.registry._metrics import Better, Metric, metric, metrics
 from counterclaim.registry._operators import Fitting, Labelled, Operator, Watch, operator, operator_named, operators
 from counterclaim.registry._rewards import Reward, reward, reward_named, rewards
 from counterclaim.registry._scorers import (
@@ -48,6 +49,7 @@ __all__ = [
     "Applied",
     "Ask",
     "Backend",
+    "Better",
     "Capability",
     "Card",
     "Check",
@@ -57,6 +59,7 @@ __all__ = [
     "Judge",
     "Labelled",
     "Ledger",
+    "Metric",
     "Model",
     "ModelSpec",
     "Need",
@@ -74,6 +77,8 @@ __all__ = [
     "check",
     "checks",
     "load_plugins",
+    "metric",
+    "metrics",
     "operator",
     "operator_named",
     "operators",
