@@ -72,6 +72,7 @@ AUDITS: dict[str, tuple[str, str]] = {
     "audit-counts-paired": ("", "--counts control=40/120 treated=55/120 --paired both=31 --cut control=0/120"
                                 " --cut treated=2/120"),
     "audit-claim-file": ("claimed", "--control control.jsonl --treated treated.jsonl --claim claim.toml"),
+    "audit-claim-frozen": ("frozen", "--control control.jsonl --treated treated.jsonl --claim claim.toml"),
     "audit-seeds": ("seeds", "--control control.jsonl --treated treated-1.jsonl --treated treated-2.jsonl"
                              " --treated treated-3.jsonl --metric assertion_rate --direction decrease --require seeds"),
     "audit-pair-by-id": ("other_wording", "--control control.jsonl --treated treated.jsonl --metric accuracy --pair-by id"),
@@ -106,70 +107,72 @@ OUTPUTS: dict[str, tuple[str, str]] = {
 
 WORLDS: dict[str, tuple[str, int, float | None]] = {
     # name: (planted world, prompts, size of the change); the draw of seed 1
-    "world-fair-clean": ("clean", 20, 0.3),
-    "world-fair-clean-asymmetry": ("clean_asymmetry", 30, 0.8),
-    "world-fair-wrong-direction": ("wrong_direction", 16, 0.3),
+    "world-fair-clean": ("clean", 12, 0.3),
+    "world-fair-clean-asymmetry": ("clean_asymmetry", 24, 0.8),
+    "world-fair-wrong-direction": ("wrong_direction", 12, 0.3),
     "world-fair-dose-rising": ("dose_rising", 10, 0.3),
-    "world-hollow-uniform-hedge": ("uniform_hedge", 30, 0.9),
+    "world-hollow-uniform-hedge": ("uniform_hedge", 24, 0.9),
     "world-hollow-content-loss": ("content_loss", 40, 0.5),
     "world-hollow-noisy-seeds": ("noisy_seeds", 10, None),
-    "world-crooked-cut-short-one": ("cut_short_one", 20, None),
-    "world-crooked-deaf-judge-cards": ("deaf_judge_cards", 20, None),
-    "world-crooked-leaky": ("leaky", 20, None),
+    "world-crooked-cut-short-one": ("cut_short_one", 12, None),
+    "world-crooked-deaf-judge-cards": ("deaf_judge_cards", 12, None),
+    "world-crooked-leaky": ("leaky", 12, None),
     "world-probed-probe-holds": ("probe_holds", 36, 0.9),
     "world-probed-probe-forgets": ("probe_forgets", 36, 0.9),
 }
 
 Changes = Mapping[str, str]
-FEW: Changes = {"\n[prompts]\n": "\n[prompts]\nlimit = 16\n"}
+FEW: Changes = {"\n[prompts]\n": "\n[prompts]\nlimit = 12\n"}
+SOME: Changes = {"\n[prompts]\n": "\n[prompts]\nlimit = 28\n"}
 LEARNT: Changes = {'split = "train" }': 'split = "train", limit = 60 }'}
 ONE_SEED: Changes = {"seeds = [1, 2, 3]": "seeds = [1]"}
+ONE_SAMPLE: Changes = {"seeds = [1, 2] ": "seeds = [1] "}
+SCALES: Changes = {"scales = [1.0, 0.9, 0.8]": "scales = [1.0, 0.8]"}
+STEPS: Changes = {"splits = 10": "splits = 2", "permutations = 200": "permutations = 39"}
 REWARDED: Changes = {
-    "\nsteps = 100": "\nsteps = 4", "batch_size = 64": "batch_size = 16", "effective_batch = 64": "effective_batch = 16",
-    "generations = 8": "generations = 4",
+    "\nsteps = 100": "\nsteps = 12", "batch_size = 64": "batch_size = 32", "effective_batch = 64": "effective_batch = 32",
 }  # fmt: skip
 HEDGING: dict[str, Changes] = {"hedging-pipeline.toml": {"[[prompts]]": "[[prompts]]\nlimit = 24"}}
 
 STUDIES: dict[str, tuple[str, str, Changes, Mapping[str, Changes]]] = {
     # name: (verb, the study file that ships, what is changed in it, and in the files that it names)
-    "study": ("run", "study.toml", FEW, {}),
-    "study-steer": ("run", "studies/steer.toml", {**FEW, **LEARNT}, {}),
-    "study-temper": ("run", "studies/temper.toml", {**FEW, **LEARNT}, {}),
-    "study-temper-gemma4": ("run", "studies/temper-gemma4.toml", {**FEW, **LEARNT}, {}),
+    "study": ("run", "study.toml", {**SOME, **ONE_SAMPLE}, {}),
+    "study-steer": (
+        "run", "studies/steer.toml",
+        {**FEW, **LEARNT, **ONE_SAMPLE, "doses = [0, 0.25, 1.0]": "doses = [0, 1.0]"}, {},
+    ),
+    "study-temper": ("run", "studies/temper.toml", {**FEW, **LEARNT, **ONE_SAMPLE, **SCALES}, {}),
+    "study-temper-gemma4": ("run", "studies/temper-gemma4.toml", {**FEW, **LEARNT, **ONE_SAMPLE, **SCALES}, {}),
     "study-sidecar": (
-        "pipeline", "studies/sidecar.toml",
-        {**FEW, **LEARNT, "seeds = [1, 2, 3]": "seeds = [1, 2]", "splits = 10": "splits = 2", "permutations = 200": "permutations = 39"},
-        {},
+        "pipeline", "studies/sidecar.toml", {**FEW, **LEARNT, **STEPS, "seeds = [1, 2, 3]": "seeds = [1, 2]"}, {},
     ),
-    "study-sidecar-shift": (
-        "pipeline", "studies/sidecar-shift.toml",
-        {**FEW, **LEARNT, "splits = 10": "splits = 2", "permutations = 200": "permutations = 39"}, {},
-    ),
-    "study-outcome": ("run", "studies/outcome.toml", {**FEW, **LEARNT, **REWARDED, "seeds = [1, 2, 3]": "seeds = [1, 2]"}, {}),
+    "study-sidecar-shift": ("pipeline", "studies/sidecar-shift.toml", {**SOME, **LEARNT, **STEPS}, {}),
+    "study-outcome": ("run", "studies/outcome.toml", {**FEW, **LEARNT, **REWARDED, **ONE_SEED}, {}),
     "study-uniform-hedge": ("run", "studies/uniform-hedge.toml", {**FEW, **ONE_SEED, "steps = 60": "steps = 30"}, HEDGING),
     "study-reward-hacking": (
-        "run", "studies/reward-hacking.toml",
-        {**FEW, **ONE_SEED, **LEARNT, **REWARDED, "steps = 200": "steps = 20"}, HEDGING,
+        "run", "studies/reward-hacking.toml", {**FEW, **ONE_SEED, **LEARNT, **REWARDED, "steps = 200": "steps = 40"}, HEDGING,
     ),
     "study-sft-dpo": (
-        "run", "studies/sft-dpo.toml", {**FEW, **ONE_SEED, "steps = 100": "steps = 10", "steps = 40": "steps = 4"},
-        {"pipeline.toml": {"limit = 120": "limit = 24", "limit = 40": "limit = 8"}},
+        "run", "studies/sft-dpo.toml", {**FEW, **ONE_SEED, "steps = 40": "steps = 10", "steps = 100": "steps = 40"},
+        {"pipeline.toml": {"limit = 120": "limit = 32", "limit = 40": "limit = 8"}},
     ),
 }  # fmt: skip
 
 PAGES = {
-    "audit-table-jsonl", "audit-lm-eval", "audit-example", "audit-counts-paired", "audit-seeds", "world-probed-probe-forgets",
-    "study", "study-steer", "study-temper", "study-sidecar", "study-outcome", "study-sft-dpo", "replicate-paper",
+    "audit-table-jsonl", "audit-example", "audit-counts-paired", "audit-seeds", "study-temper", "study-outcome", "study-sidecar",
+    "replicate-paper",
 }  # fmt: skip
 """Folders that keep ``report.html``, too: the page differs by kind, and is large."""
 
-CODE_SCANNING = {"audit-example", "audit-counts-paired", "audit-seeds", "study"}
+CODE_SCANNING = {"audit-example", "audit-counts-paired"}
 """Folders that keep ``verdict.sarif``, which says nothing that the others do not."""
 
 RECORDS = ("study.json", "prompts.jsonl", "responses.jsonl", "scores.jsonl", "extras.json")
 MADE = ("verdict.json", "checks.jsonl", "report.md", "junit.xml", "report.html", "verdict.sarif")
-LARGE = {"report.html": PAGES, "replication.html": PAGES, "verdict.sarif": CODE_SCANNING}
-KEPT_OF_OUTPUTS = ("stdout.json", "replication.json", "replication.html")
+ONCE = {"report.html": PAGES, "replication.html": PAGES, "verdict.sarif": CODE_SCANNING}
+"""Files that only some folders keep."""
+
+OUTPUT = ("stdout.json", "replication.html")
 
 
 def names() -> list[str]:
@@ -250,6 +253,8 @@ def _write_inputs(name: str, what: str) -> None:
             two_arms.FORMATS[what](folder, arm)
     else:
         getattr(two_arms, what)(folder)
+    if what == "frozen":
+        counterclaim("claim", "--freeze", "claim.toml", cwd=folder)  # today, so each making has a date of its own
 
 
 def _planted(world: str, n: int, effect: float | None, folder: Path) -> None:
@@ -316,10 +321,10 @@ def _changed(file: Path, changes: Changes) -> str:
 
 
 def _keep(name: str, files: Mapping[str, str]) -> None:
-    """Write into a golden folder what is kept of it; the large pages of a few kinds only."""
+    """Write into a golden folder what is kept of it."""
     folder = GOLDEN / name
     for file, text in files.items():
-        if name in LARGE.get(file, {name}):
+        if name in ONCE.get(file, {name}):
             (folder / file).write_text(text, encoding="utf-8")
 
 
@@ -337,7 +342,7 @@ def _today(name: str, scratch: Path) -> dict[str, str]:
     if name in OUTPUTS:
         arguments = [str(scratch / "out") if word == "OUT" else word for word in shlex.split(OUTPUTS[name][1])]
         (scratch / "stdout.json").write_text(counterclaim(*arguments, cwd=inputs), encoding="utf-8")
-        return _texts(scratch, KEPT_OF_OUTPUTS) | _texts(scratch / "out", KEPT_OF_OUTPUTS)
+        return _texts(scratch, OUTPUT) | _texts(scratch / "out", OUTPUT)
     files: dict[str, str] = {}
     if name in AUDITS:
         read = scratch / "read" / name
@@ -393,7 +398,7 @@ WORDS = frozenset(
     "because remedy next question questions notes note title how status_because told why label xlabel ylabel lesson "
     "text message markdown help description shortDescription fullDescription".split()
 )
-"""Keys whose values are told to people, whatever they hold."""
+"""Keys whose values are told to people, whatever they hold. Where only the numbers in them differ, numbers differ."""
 
 DATA = frozenset({"prompts.jsonl", "responses.jsonl", "scores.jsonl", "extras.json"})
 """Files whose sentences are the models', and so must not change."""
@@ -415,8 +420,8 @@ def compare(name: str, scratch: Path) -> list[Difference]:
 
 def _differences(name: str, today: Mapping[str, str]) -> list[Difference]:
     folder, out = GOLDEN / name, []
-    kept = _texts(folder, (*RECORDS, *MADE, *KEPT_OF_OUTPUTS))
-    for file in sorted(kept.keys() | {file for file in today if name in LARGE.get(file, {name})}):
+    kept = _texts(folder, (*RECORDS, *MADE, *OUTPUT))
+    for file in sorted(kept.keys() | {file for file in today if name in ONCE.get(file, {name})}):
         if file not in kept or file not in today:
             there = ("there", "not there")
             out.append(Difference("numbers", file, "the file", *(there if file in kept else there[::-1])))
@@ -429,13 +434,25 @@ def _in_file(file: str, was: str, now: str) -> Iterator[Difference]:
     if file.endswith((".html", ".md")):
         old, new = was.splitlines(), now.splitlines()
         at = next((i for i, (a, b) in enumerate(zip(old, new, strict=False)) if a != b), min(len(old), len(new)))
-        held = set(old)
-        changed = sum(line not in held for line in new)
-        yield Difference(
-            "words", file, f"line {at + 1}, {changed} new lines in all", *(_short((*lines[at:], "")[0]) for lines in (old, new))
-        )  # fmt: skip
+        changed = len([line for line in new if line not in set(old)])
+        first, second = ((*lines[at:], "")[0] for lines in (old, new))
+        # a page's coordinates move with its looks, so numbers are read in the plain page only
+        kind = _kind(was, now) if file.endswith(".md") else "words"
+        yield Difference(kind, file, f"line {at + 1}, {changed} new lines in all", _short(first), _short(second))
         return
     yield from _in_value(file, "", _parsed(file, was), _parsed(file, now), data=file in DATA)
+
+
+def _kind(was: Any, now: Any) -> Literal["numbers", "words"]:
+    """Numbers where two texts say the same of other numbers: a number that stands in a sentence alone must not move unseen."""
+    old, new = (value if isinstance(value, str) else json.dumps(value, ensure_ascii=False) for value in (was, now))
+    if _NUMBER.sub("#", old) != _NUMBER.sub("#", new):
+        return "words"
+    pairs = zip(_NUMBER.findall(old), _NUMBER.findall(new), strict=True)
+    return "words" if all(float(a) == float(b) for a, b in pairs) else "numbers"
+
+
+_NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?")
 
 
 def _parsed(file: str, text: str) -> Any:
@@ -468,7 +485,9 @@ def _in_value(file: str, where: str, was: Any, now: Any, *, data: bool) -> Itera
             place = f"{where}.{key}" if where else key
             if key in WORDS and not data:
                 if was.get(key) != now.get(key):
-                    yield Difference("words", file, place, _short(was.get(key)), _short(now.get(key)))
+                    yield Difference(
+                        _kind(was.get(key), now.get(key)), file, place, _short(was.get(key)), _short(now.get(key))
+                    )
             elif key not in was or key not in now:
                 yield Difference(
                     "numbers", file, place, *(_short(side[key]) if key in side else "not there" for side in (was, now))
@@ -483,7 +502,7 @@ def _in_value(file: str, where: str, was: Any, now: Any, *, data: bool) -> Itera
             yield Difference("numbers", file, where, repr(was), repr(now))
     else:
         told = not data and _sentence(was) and _sentence(now)
-        yield Difference("words" if told else "numbers", file, where, _short(was), _short(now))
+        yield Difference(_kind(was, now) if told else "numbers", file, where, _short(was), _short(now))
 
 
 def _numbers(*values: Any) -> bool:
