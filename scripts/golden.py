@@ -73,6 +73,10 @@ AUDITS: dict[str, tuple[str, str]] = {
                                 " --cut treated=2/120"),
     "audit-claim-file": ("claimed", "--control control.jsonl --treated treated.jsonl --claim claim.toml"),
     "audit-claim-frozen": ("frozen", "--control control.jsonl --treated treated.jsonl --claim claim.toml"),
+    "audit-costly": ("costly", "--control control.jsonl --treated treated.jsonl --metric assertion_rate"
+                               " --direction decrease --guard accuracy=0.05"),
+    "audit-crooked": ("crooked", "--control control.json --treated treated.json --metric accuracy --arm placebo=placebo.json"
+                                 " --arm do-nothing=do-nothing.json"),
     "audit-seeds": ("seeds", "--control control.jsonl --treated treated-1.jsonl --treated treated-2.jsonl"
                              " --treated treated-3.jsonl --metric assertion_rate --direction decrease --require seeds"),
     "audit-pair-by-id": ("other_wording", "--control control.jsonl --treated treated.jsonl --metric accuracy --pair-by id"),
@@ -102,6 +106,7 @@ OUTPUTS: dict[str, tuple[str, str]] = {
         "probe --train train.npz --train-labels train.npz:correct --fresh fresh.npz --fresh-labels fresh.npz:correct"
         " --cut fresh.npz:cut --splits 3 --permutations 40 --json",
     ),
+    "worlds": ("", "worlds --draws 1 --n 60 --jobs 1 --json"),
     "replicate-paper": ("", "replicate paper --out OUT --json"),
 }
 
@@ -110,9 +115,9 @@ WORLDS: dict[str, tuple[str, int, float | None]] = {
     "world-fair-clean": ("clean", 12, 0.3),
     "world-fair-clean-asymmetry": ("clean_asymmetry", 24, 0.8),
     "world-fair-wrong-direction": ("wrong_direction", 12, 0.3),
+    "world-fair-steady-seeds": ("steady_seeds", 10, 0.3),
     "world-fair-dose-rising": ("dose_rising", 10, 0.3),
     "world-hollow-uniform-hedge": ("uniform_hedge", 24, 0.9),
-    "world-hollow-content-loss": ("content_loss", 40, 0.5),
     "world-hollow-noisy-seeds": ("noisy_seeds", 10, None),
     "world-crooked-cut-short-one": ("cut_short_one", 12, None),
     "world-crooked-deaf-judge-cards": ("deaf_judge_cards", 12, None),
