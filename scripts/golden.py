@@ -37,7 +37,8 @@ from typing import Any, Literal
 
 ROOT = Path(__file__).resolve().parent.parent
 GOLDEN = ROOT / "tests" / "golden"
-EXAMPLE = ROOT / "src" / "counterclaim" / "example"
+PACKAGE = ROOT / "src" / "counterclaim"
+EXAMPLE = PACKAGE / "lab" / "example"
 
 # what there is ---------------------------------------------------------------------------------------------------
 
@@ -75,7 +76,7 @@ AUDITS: dict[str, tuple[str, str]] = {
     "audit-claim-frozen": ("frozen", "--control control.jsonl --treated treated.jsonl --claim claim.toml"),
     "audit-costly": ("costly", "--control control.jsonl --treated treated.jsonl --metric assertion_rate"
                                " --direction decrease --guard accuracy=0.05"),
-    "audit-crooked": ("crooked", "--control control.json --treated treated.json --metric accuracy --arm placebo=placebo.json"
+    "audit-invalid": ("invalid", "--control control.json --treated treated.json --metric accuracy --arm placebo=placebo.json"
                                  " --arm do-nothing=do-nothing.json"),
     "audit-seeds": ("seeds", "--control control.jsonl --treated treated-1.jsonl --treated treated-2.jsonl"
                              " --treated treated-3.jsonl --metric assertion_rate --direction decrease --require seeds"),
@@ -112,16 +113,16 @@ OUTPUTS: dict[str, tuple[str, str]] = {
 
 WORLDS: dict[str, tuple[str, int, float | None]] = {
     # name: (planted world, prompts, size of the change); the draw of seed 1
-    "world-fair-clean": ("clean", 12, 0.3),
-    "world-fair-clean-asymmetry": ("clean_asymmetry", 24, 0.8),
-    "world-fair-wrong-direction": ("wrong_direction", 12, 0.3),
-    "world-fair-steady-seeds": ("steady_seeds", 10, 0.3),
-    "world-fair-dose-rising": ("dose_rising", 10, 0.3),
-    "world-hollow-uniform-hedge": ("uniform_hedge", 24, 0.9),
-    "world-hollow-noisy-seeds": ("noisy_seeds", 10, None),
-    "world-crooked-cut-short-one": ("cut_short_one", 12, None),
-    "world-crooked-deaf-judge-cards": ("deaf_judge_cards", 12, None),
-    "world-crooked-leaky": ("leaky", 12, None),
+    "world-sound-clean": ("clean", 12, 0.3),
+    "world-sound-clean-asymmetry": ("clean_asymmetry", 24, 0.8),
+    "world-sound-wrong-direction": ("wrong_direction", 12, 0.3),
+    "world-sound-steady-seeds": ("steady_seeds", 10, 0.3),
+    "world-sound-dose-rising": ("dose_rising", 10, 0.3),
+    "world-claim-uniform-hedge": ("uniform_hedge", 24, 0.9),
+    "world-claim-noisy-seeds": ("noisy_seeds", 10, None),
+    "world-measurement-cut-short-one": ("cut_short_one", 12, None),
+    "world-measurement-deaf-judge-cards": ("deaf_judge_cards", 12, None),
+    "world-measurement-leaky": ("leaky", 12, None),
     "world-probed-probe-holds": ("probe_holds", 36, 0.9),
     "world-probed-probe-forgets": ("probe_forgets", 36, 0.9),
 }
@@ -264,10 +265,10 @@ def _write_inputs(name: str, what: str) -> None:
 
 def _planted(world: str, n: int, effect: float | None, folder: Path) -> None:
     """The records of a planted world, which nothing else writes down."""
-    from counterclaim.intake import study_json
+    from counterclaim.audit.intake import study_json
+    from counterclaim.folder import Records, write_run
     from counterclaim.records import Score
-    from counterclaim.store import Records, write_run
-    from counterclaim.worlds import draw
+    from counterclaim.testing.worlds import draw
 
     evidence = draw(world, 1, n=n, effect=effect)
     overlap = evidence.overlap
@@ -290,14 +291,14 @@ def _planted(world: str, n: int, effect: float | None, folder: Path) -> None:
                 one.prompt_id,
                 arm.name,
                 one.sample,
-                column.instrument_of[i],
+                column.scorer_of[i],
                 axis,
                 column.values[i],
                 column.reasons.get(i),
             )
             for axis, column in arm.columns.items()
             for i, one in enumerate(arm.responses)
-            if column.instrument_of[i]
+            if column.scorer_of[i]
         ]
     write_run(folder, records, {}, overwrite=True)
 
@@ -372,7 +373,9 @@ def _texts(folder: Path, wanted: Sequence[str]) -> dict[str, str]:
 def _bare(text: str) -> str:
     """A file without what is another's: where this checkout lies, and how pages look."""
     text = re.sub(r"(<style[^>]*>).*?(</style>)", r"\1\2", text, flags=re.DOTALL)
-    return text.replace(f"{EXAMPLE}{os.sep}", "example/").replace("file://example/", "example/")
+    for folder in (EXAMPLE, PACKAGE / "example"):
+        text = text.replace(f"{folder}{os.sep}", "example/")
+    return text.replace("file://example/", "example/")
 
 
 @dataclass(frozen=True)
