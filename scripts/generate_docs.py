@@ -105,9 +105,12 @@ def _cli_lines() -> Iterator[str]:
     yield "Commands that end in a verdict exit with 0 SUPPORTED, 1 REFUTED, 2 bad input or usage, 3 INCONCLUSIVE, 4 INVALID."
     for module in dict.fromkeys(VERBS.values()):
         import_module(module)
-    for command in app.registered_commands:
+    callbacks = {
+        command.name or command.callback.__name__: command for command in app.registered_commands if command.callback
+    }
+    for name in VERBS:
+        command = callbacks[name]
         assert command.callback is not None
-        name = command.name or command.callback.__name__
         yield f"\n## counterclaim {name}\n"
         yield f"`counterclaim {name} {_usage(command.callback)}`\n"
         yield inspect.cleandoc(command.callback.__doc__ or "")
