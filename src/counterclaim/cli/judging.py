@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from counterclaim.cli.application import Format, Json, Mapping, Rows, SameConstruct, app
+from counterclaim.cli.application import Format, Json, Mapping, Overwrite, PairBy, Plugins, Rows, SameConstruct, app
 from counterclaim.cli.flags import assignment, choice, counts_of, groups_of, guard_of, mapping_of, positive, share
 from counterclaim.cli.show import print_json, progress_of, show_profile, show_verdict
 from counterclaim.errors import InputError
@@ -59,9 +59,7 @@ def audit(
     format: Format = None,
     map: Mapping = None,
     rows: Rows = None,
-    pair_by: Annotated[
-        str, typer.Option(help="prompt: by content of the prompt; id: ids name the same question.")
-    ] = "prompt",
+    pair_by: PairBy = "prompt",
     alpha: Annotated[float | None, typer.Option(help="Test level (0.01).")] = None,
     level: Annotated[float | None, typer.Option(help="Level of the intervals (0.95).")] = None,
     require: Annotated[
@@ -74,7 +72,8 @@ def audit(
     looked_at: Annotated[
         int | None, typer.Option(min=1, help="How many metrics or settings were tried before this one.")
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace another study in --out.")] = False,
+    plugins: Plugins = None,
+    overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
     """Compare two sets of results and give a verdict on the claim that the treatment changed the metric.
@@ -146,7 +145,9 @@ def audit(
 
 
 @app.command(epilog="Example: `counterclaim check run/`")
-def check(run: Annotated[Path, typer.Argument(help="A run folder.")], as_json: Json = False) -> None:
+def check(
+    run: Annotated[Path, typer.Argument(help="A run folder.")], plugins: Plugins = None, as_json: Json = False
+) -> None:
     """Redo checks, verdict and pages of a run folder; the same records give the same bytes."""
     from counterclaim import audit
 
@@ -156,7 +157,9 @@ def check(run: Annotated[Path, typer.Argument(help="A run folder.")], as_json: J
 
 
 @app.command(epilog="Example: `counterclaim report run/`")
-def report(run: Annotated[Path, typer.Argument(help="A run folder.")], as_json: Json = False) -> None:
+def report(
+    run: Annotated[Path, typer.Argument(help="A run folder.")], plugins: Plugins = None, as_json: Json = False
+) -> None:
     """Redraw the pages of a run folder from its verdict, without running a check."""
     from counterclaim import audit
 
@@ -207,8 +210,9 @@ def profile(
     format: Format = None,
     map: Mapping = None,
     rows: Rows = None,
-    pair_by: Annotated[str, typer.Option(help="prompt or id: what names a question when samples repeat.")] = "prompt",
+    pair_by: PairBy = "prompt",
     same_construct: SameConstruct = None,
+    plugins: Plugins = None,
     as_json: Json = False,
 ) -> None:
     """The disposition 2×2 of one set of results (right/wrong × assert/hedge), its rates, and what casts doubt on them."""
