@@ -10,9 +10,8 @@ import pytest
 from counterclaim.audit.evidence import Evidence
 from counterclaim.checks.judging import judge_cards
 from counterclaim.lab.scorers import Report, full_name, load, validate
-from counterclaim.lab.scorers.asking import Choice
-from counterclaim.lab.scorers.judged import judged
-from counterclaim.lab.scorers.reading import card
+from counterclaim.lab.scorers.cards import card
+from counterclaim.lab.scorers.judges import Choice, judged
 from counterclaim.lab.scorers.validation import KINDS, REPEATS, agrees, orders, reword
 from counterclaim.records import Claim, Json, Message, Outcome
 from counterclaim.registry import Scorer

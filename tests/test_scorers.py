@@ -15,9 +15,9 @@ from counterclaim.errors import InputError, ModelError
 from counterclaim.importers.scorers import scorer as imported_name
 from counterclaim.lab import scorers as scorers
 from counterclaim.lab.scorers import dispositions, full_name, load, load_rubric, run_cards
-from counterclaim.lab.scorers.asking import Choice, Form, Scale, ask, listed_options, material_of, reorder
-from counterclaim.lab.scorers.reading import card, item_of
-from counterclaim.lab.scorers.rubric import AXES as RUBRIC_AXES
+from counterclaim.lab.scorers.cards import card, item_of
+from counterclaim.lab.scorers.judges import Choice, Form, Scale, ask, listed_options, material_of, reorder
+from counterclaim.lab.scorers.rubrics import RUBRIC_AXES
 from counterclaim.records import LABELS, FinishReason, Json, Message, Prompt, Response
 from counterclaim.registry import Item, Reading, Scorer, Tools
 from counterclaim.testing.worlds.judges import KNOWN, PlantedJudge

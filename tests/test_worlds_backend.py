@@ -9,7 +9,7 @@ import pytest
 
 from counterclaim.errors import ModelError
 from counterclaim.lab.scorers import load
-from counterclaim.lab.scorers.asking import Choice, Form
+from counterclaim.lab.scorers.judges import Choice, Form
 from counterclaim.records import Decode, FinishReason, Message, ModelRef, Prompt, Provenance, Response
 from counterclaim.registry import Answer, Ask, ModelSpec, Runtime, backend_of, backends
 from counterclaim.testing.worlds import WORLDS, draw

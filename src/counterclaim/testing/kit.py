@@ -26,7 +26,7 @@ from counterclaim.lab.config import Lora, Sft, SidecarPlan, SteerPlan, TemperPla
 from counterclaim.lab.models import open_model, tiny
 from counterclaim.lab.operators.rewards import RewardScorer, answered, conversations
 from counterclaim.lab.scorers import load as load_scorers
-from counterclaim.lab.scorers.reading import item_of
+from counterclaim.lab.scorers.cards import item_of
 from counterclaim.lab.scorers.validation import PADDING, agrees, orders, run_cards
 from counterclaim.records import (
     CONTROL,
