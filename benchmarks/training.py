@@ -100,7 +100,7 @@ def _duel(
 ) -> dict[str, Json]:
     def ours() -> tuple[Stamps, float]:
         stamps: Stamps = []
-        plan = TunePlan(data=folder, lora=_LORA, **{type(stage).__name__.lower(): stage})
+        plan = TunePlan.of(stage, data=folder, lora=_LORA)
 
         def watch(doing: str, done: int, total: int) -> None:
             if done:

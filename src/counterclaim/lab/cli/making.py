@@ -244,7 +244,7 @@ def generate(
     )  # fmt: skip
     if adapter is None and dose != 1:
         raise InputError("there is no adapter that --dose could scale", remedy="name one with --adapter")
-    part = choice("--split", split, ("train", "dev", "test", "fresh", "all"))
+    part: Any = choice("--split", split, ("train", "dev", "test", "fresh", "all"))
     chosen = experiment.choose_prompts(PromptChoice(prompts, part, tuple(tag or ()), limit))
     runtime = Runtime(
         device=device, batch_size=batch_size, concurrency=concurrency, most_tokens=most_tokens, most_cost=most_cost,

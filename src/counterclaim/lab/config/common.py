@@ -153,6 +153,10 @@ class PromptChoice:
         """The source without its folders: they differ between machines."""
         return re.split(r"[/\\]", self.source)[-1]
 
+    def to_json(self) -> dict[str, Json]:
+        """What cards say of it: the source's name and not its folders."""
+        return {"source": self.name, "split": self.split, "tags": self.tags, "limit": self.limit, "without": self.without}
+
 
 @table(kw_only=False)
 class TrainingPrompts(PromptChoice):

@@ -195,7 +195,7 @@ class TeacherTable(ModelTable):
         character: its system prompt
     """
 
-    model: Annotated[str, MinLen(1)]
+    model: Annotated[str, MinLen(1)] = field()  # required here
     character: str | None = None
 
     def spec(self) -> ModelSpec:
@@ -223,14 +223,14 @@ class StageTable(TeacherTable):
     price_in: Price | None = None
     price_out: Price | None = None
 
-    def __post_init__(self) -> None:
-        """Refuse an instruction that is no template, or that names what the stage does not see."""
+    def check_instruction(self, key: tuple[str, ...]) -> None:
+        """Raise TableError where the instruction is not a template, or names what the stage does not see."""
         if self.instruction is None:
             return
         from jinja2 import TemplateSyntaxError, meta
         from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-        key, known = ("instruction",), {"prompt", *self.sees}
+        known = {"prompt", *self.sees}
         try:
             named = meta.find_undeclared_variables(ImmutableSandboxedEnvironment().parse(self.instruction))
         except TemplateSyntaxError as error:
@@ -325,6 +325,7 @@ class PipelineFile:
                 )  # fmt: skip
             for seen in stage.sees:
                 self._check_stage(seen, ("stages", name, "sees"))
+            stage.check_instruction(("stages", name, "instruction"))
         if self.final is not None:
             self._check_stage(self.final, ("final",))
         elif len(self.last_stages()) > 1:

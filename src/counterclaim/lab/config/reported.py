@@ -444,7 +444,7 @@ def load_reported(path: Path) -> tuple[Reported, ...]:
         InputError: the file cannot be read, a key is unknown, missing or malformed, or numbers contradict each other.
     """
     data, text = read_toml(path, "study file", "copy one from counterclaim run --new study.toml")
-    parts = {key: data[key] for key in ("target", "test", "reported") if key in data}
+    parts = {key: value for key, value in data.items() if key in ("target", "test", "reported")}
     file = validated(_Ledger, parts, text, path, "docs/replicate.md has all keys")
     return tuple(_resolved(entry, file) for entry in file.reported)
 

@@ -103,7 +103,7 @@ class DecodeTable(SamplingTable):
         seeds: sampling seeds. Each is a replicate of every arm, and the check `seeds` asks whether the effect holds over them
     """
 
-    max_new_tokens: Count
+    max_new_tokens: Count = field()  # required here
     temperature: Annotated[float, Ge(0)] = 0.0
     samples: Count = 1
     seeds: Seeds = (0,)

@@ -189,6 +189,11 @@ class TunePlan:
                 remedy='add prompts = { set = "tiny", split = "train" }, or file = "prompts.jsonl"',
             )  # fmt: skip
 
+    @classmethod
+    def of(cls, *stages: Sft | Dpo | Grpo, **more: Any) -> TunePlan:
+        """A plan of stages, with what ``more`` says."""
+        return cls(**{type(stage).__name__.lower(): stage for stage in stages}, **more)
+
     @property
     def stages(self) -> tuple[Sft | Dpo | Grpo, ...]:
         """Those that are there, in their order."""
@@ -206,7 +211,7 @@ def with_recipe(stated: Any) -> Any:
     name = stated.get("recipe")
     if name is not None and name not in RECIPES:
         raise TableError(f"there is no recipe {name!r}", key=("recipe",), remedy=f"choose among {', '.join(RECIPES)}")
-    merged = _laid_over(RECIPES.get(name, {}), stated)
+    merged = _laid_over({} if name is None else RECIPES[name], stated)
     for stage in ("sft", "dpo", "grpo"):
         if isinstance(merged.get(stage), dict) and "max_steps" in merged[stage]:
             # they do not count, and two files that differ in them alone are one recipe

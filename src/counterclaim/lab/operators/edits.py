@@ -123,10 +123,6 @@ def fit_steer(fitting: Fitting, folder: Path) -> dict[str, Json]:
         ModelError: the model has no such layer or site, or cannot be read.
     """
     plan: SteerPlan = fitting.plan
-    if plan.kind == "add" and plan.rank != 1:
-        raise InputError(
-            f"one direction is added, not {plan.rank}", remedy="set steer.rank = 1, or steer.kind to ablate or project"
-        )
     started = time.monotonic()
     with closing(open_model(fitting.model, fitting.runtime)) as opened:
         model = readable(opened)

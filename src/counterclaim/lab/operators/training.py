@@ -369,7 +369,7 @@ def _settings(stage: Stage) -> dict[str, Json]:
     out: dict[str, Json] = {}
     for item in fields(stage):
         value = getattr(stage, item.name)
-        out[item.name] = {**asdict(value), "source": value.name} if isinstance(value, PromptChoice) else value
+        out[item.name] = value.to_json() if isinstance(value, PromptChoice) else value
     return out
 
 
