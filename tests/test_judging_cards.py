@@ -16,7 +16,7 @@ from counterclaim.lab.scorers.reading import card
 from counterclaim.lab.scorers.validation import KINDS, REPEATS, agrees, orders, reword
 from counterclaim.records import Claim, Json, Message, Outcome
 from counterclaim.registry import Scorer
-from counterclaim.testing.worlds.judges import JUDGES, PlantedJudge
+from counterclaim.testing.models.judges import JUDGES, PlantedJudge
 
 ASKING = [made for made in load().values() if "judge" in made.needs and "sandbox" not in made.needs]
 BAD = [name for name in JUDGES if name != "judge"]

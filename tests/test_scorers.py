@@ -20,7 +20,7 @@ from counterclaim.lab.scorers.reading import card, item_of
 from counterclaim.lab.scorers.rubric import AXES as RUBRIC_AXES
 from counterclaim.records import LABELS, FinishReason, Json, Message, Prompt, Response
 from counterclaim.registry import Item, Reading, Scorer, Tools
-from counterclaim.testing.worlds.judges import KNOWN, PlantedJudge
+from counterclaim.testing.models.judges import KNOWN, PlantedJudge
 
 ALL = load()
 JUDGE = Tools(judge=PlantedJudge("judge"))

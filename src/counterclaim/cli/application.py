@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import sys
 import time
+import warnings
 from importlib import import_module
+from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -47,9 +49,36 @@ class Verbs(TyperGroup):
     def get_command(self, ctx: typer.Context, name: str) -> Any:  # type: ignore[override]
         if name in VERBS and name not in self.commands:
             import_module(VERBS[name])
-            group = typer.main.get_group(app)
-            self.commands.update(group.commands)
+            for command in typer.main.get_group(app).commands.values():
+                command.params.append(_plugins_option())
+                self.commands[command.name or ""] = command
         return super().get_command(ctx, name)
+
+
+def _load_plugins(files: list[Path]) -> None:
+    if files:
+        from counterclaim.registry import load_plugins
+
+        load_plugins(files)
+
+
+_Plugins = Annotated[
+    list[Path],
+    typer.Option(
+        "--plugins", callback=_load_plugins, is_eager=True, expose_value=False, metavar="FILE",
+        help="A Python file with checks, scorers or other plug-ins of your own; repeat.",
+    ),
+]  # fmt: skip
+
+
+def _plugins_option() -> Any:
+    """``--plugins``, which every verb has: the files are loaded before anything else is read."""
+    alone = typer.Typer(add_completion=False)
+
+    @alone.command()
+    def _(plugins: _Plugins = []) -> None: ...  # noqa: B006
+
+    return typer.main.get_command(alone).params[0]
 
 
 app = typer.Typer(
@@ -89,6 +118,7 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
 
 def main() -> None:
     """Run the command line; every error on purpose is one sentence and exit code 2."""
+    warnings.showwarning = _show_warning
     try:
         app()
     except SystemExit as exit:
@@ -115,8 +145,24 @@ def main() -> None:
 
 
 def _complain(sentence: str) -> NoReturn:
-    """One sentence on standard error, control characters of a terminal taken out; then exit."""
+    """One sentence on standard error, then exit."""
     if os.environ.get("RANK", "0") != "0":  # one of several processes
         time.sleep(GRACE_S)
-    print("counterclaim: " + "".join(c if c.isprintable() else "�" for c in sentence), file=sys.stderr)
+    _say(sentence)
     sys.exit(BAD_INPUT)
+
+
+def _say(sentence: str) -> None:
+    """One sentence on standard error, control characters of a terminal taken out."""
+    print("counterclaim: " + "".join(c if c.isprintable() else "�" for c in sentence), file=sys.stderr)
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *rest: Any) -> None:
+    """A warning of ours as one sentence, and those of others as Python shows them."""
+    if category.__module__.startswith("counterclaim."):
+        _say(str(message))
+    else:
+        _shown_by_python(message, category, *rest)
+
+
+_shown_by_python = warnings.showwarning

@@ -11,6 +11,16 @@ from counterclaim.cli.application import app
 from counterclaim.cli.flags import choice
 from counterclaim.cli.show import plain, table_of, terminal
 
+_NOUNS = {
+    "checks": "check",
+    "scorers": "scorer",
+    "prompts": "prompt set",
+    "backends": "backend",
+    "rewards": "reward",
+    "operators": "operator",
+}
+"""What the registry calls one of a kind."""
+
 KINDS = (
     "formats",
     "metrics",
@@ -30,14 +40,16 @@ KINDS = (
 @app.command("list", epilog="Example: `counterclaim list checks`")
 def list_(what: Annotated[str, typer.Argument(help=f"{', '.join(KINDS[:-1])} or {KINDS[-1]}.")]) -> None:
     """List what there is by name: formats, metrics, checks, worlds, scorers, dispositions, prompts, backends, rewards, operators, studies, recipes."""
-    from counterclaim.registry import load_plugins
+    from counterclaim.registry import left_out, plugin_of
 
     kind = choice("WHAT", what, KINDS) or ""
-    load_plugins()
     table = table_of("name", "what it is")
     for name, text in _LISTS[kind]():
-        table.add_row(plain(name), plain(text))
+        plugin = plugin_of(_NOUNS.get(kind, ""), name.rpartition("/")[2])
+        table.add_row(plain(name), plain(f"{text} ({plugin})" if plugin else text))
     terminal().print(table)
+    for problem in left_out():
+        print(f"Left out: {problem}")
 
 
 def _formats() -> Iterable[tuple[str, str]]:
@@ -57,7 +69,6 @@ def _metrics() -> Iterable[tuple[str, str]]:
 
 
 def _checks() -> Iterable[tuple[str, str]]:
-    import counterclaim.checks  # noqa: F401  importing it registers the built-ins
     from counterclaim.registry import checks
 
     return ((f"{check.group}/{check.name}", check.question) for check in checks())
@@ -72,11 +83,9 @@ def _worlds() -> Iterable[tuple[str, str]]:
 
 
 def _scorers() -> Iterable[tuple[str, str]]:
-    from counterclaim.lab import scorers as scorers
-    from counterclaim.registry import scorers as registered
+    from counterclaim.registry import scorers
 
-    scorers.load()
-    for made in registered().values():
+    for made in scorers().values():
         needs = f"; needs {' and '.join(sorted(made.needs))}" if made.needs else ""
         yield made.name, f"{made.about} ({made.measures}; reads {', '.join(made.axes)}{needs})"
 
@@ -90,19 +99,12 @@ def _dispositions() -> Iterable[tuple[str, str]]:
 
 
 def _prompts() -> Iterable[tuple[str, str]]:
-    from counterclaim.lab.prompts import SETS
+    from counterclaim.registry import prompt_sets
 
-    yield from SETS.items()
-    yield "tiny", "The made-up domain that the tiny models were taught (counterclaim tiny)."
-    yield (
-        "tiny-strangers",
-        "Questions of that domain about places of which nobody was taught anything: a hedge is right.",
-    )
-    yield "world:NAME", "The questions of a planted world (counterclaim list worlds)."
+    return ((made.name, made.about) for made in prompt_sets().values())
 
 
 def _backends() -> Iterable[tuple[str, str]]:
-    import counterclaim.lab.experiment  # noqa: F401  importing it registers the built-ins
     from counterclaim.registry import backends
 
     return (
@@ -111,7 +113,6 @@ def _backends() -> Iterable[tuple[str, str]]:
 
 
 def _rewards() -> Iterable[tuple[str, str]]:
-    import counterclaim.lab.operators.rewards  # noqa: F401  importing it registers the built-ins
     from counterclaim.registry import rewards
 
     for made in rewards().values():
@@ -120,7 +121,6 @@ def _rewards() -> Iterable[tuple[str, str]]:
 
 
 def _operators() -> Iterable[tuple[str, str]]:
-    import counterclaim.lab.operators  # noqa: F401  importing it registers the built-ins
     from counterclaim.registry import operators
 
     return ((made.name, made.about) for made in operators().values())

@@ -21,11 +21,10 @@ from typing import TYPE_CHECKING, Any
 
 from counterclaim.config import line_of, read_toml, validated
 from counterclaim.errors import InputError, RegistryError
-from counterclaim.lab.scorers import load
 from counterclaim.lab.scorers.asking import Choice, Scale
 from counterclaim.lab.scorers.judged import judged
 from counterclaim.lab.scorers.reading import card
-from counterclaim.registry import Card, Scorer
+from counterclaim.registry import Card, Scorer, scorers
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -49,7 +48,7 @@ def load_rubric(path: Path) -> Scorer:
         where = ".".join(str(part) for part in loc)
         return InputError(f"{where}: {problem}", path=path, line=line_of(loc, text), remedy=remedy)
 
-    if tables.name in load():
+    if tables.name in scorers():
         raise refuse("name", f"{tables.name!r} is a scorer already", "give yours another name")
     field: Choice | Scale
     kind = tables.axis.partition(".")[0]

@@ -11,7 +11,7 @@ import re
 from counterclaim.lab.scorers.asking import Choice
 from counterclaim.lab.scorers.judged import judged
 from counterclaim.lab.scorers.reading import card, plain_prose, readable, sentences, unscored, visible
-from counterclaim.registry import Item, Reading, Tools, register, scorer
+from counterclaim.registry import Item, Reading, Tools, register_scorer, scorer
 
 ASSERT, HEDGE = "assert", "hedge"
 LEAD = 2
@@ -174,7 +174,7 @@ def delivery(item: Item, tools: Tools) -> list[Reading]:
     return [Reading("delivery", delivery_of(visible(item.response)))]
 
 
-delivery_judge = register(
+delivery_judge = register_scorer(
     judged(
         "delivery-judge",
         version="1",

@@ -5,11 +5,11 @@ from __future__ import annotations
 from counterclaim.lab.scorers.asking import Choice
 from counterclaim.lab.scorers.judged import judged
 from counterclaim.lab.scorers.reading import card
-from counterclaim.registry import register
+from counterclaim.registry import register_scorer
 
 _DOOR = "How do I stop a door from squeaking?"
 
-eager_help = register(
+eager_help = register_scorer(
     judged(
         "eager-help",
         version="1",
@@ -40,7 +40,7 @@ eager_help = register(
     )
 )
 
-plan_followed = register(
+plan_followed = register_scorer(
     judged(
         "plan-followed",
         version="1",
@@ -71,7 +71,7 @@ plan_followed = register(
     )
 )
 
-weakness_named = register(
+weakness_named = register_scorer(
     judged(
         "weakness-named",
         version="1",
@@ -102,7 +102,7 @@ weakness_named = register(
     )
 )
 
-useful_question = register(
+useful_question = register_scorer(
     judged(
         "useful-question",
         version="1",
