@@ -21,8 +21,9 @@ from counterclaim.audit.effect import (
     ratio_effect,
     ratio_estimate,
 )
-from counterclaim.audit.metrics import METRICS, resolve
+from counterclaim.audit.metrics import resolve
 from counterclaim.records import Estimate, to_json
+from counterclaim.registry import metrics
 
 RNG = np.random.default_rng(5)
 SCORE = resolve("score.x", {"score.x"})
@@ -237,10 +238,10 @@ def test_differences_that_are_all_alike_still_leave_room_for_the_unseen() -> Non
     assert mean(c, c + 0.1).difference.interval is None  # a scale without bounds
 
 
-@pytest.mark.parametrize("name", [name for name, metric in METRICS.items() if metric.kind == "ratio"])
+@pytest.mark.parametrize("name", [name for name, metric in metrics().items() if metric.kind == "ratio"])
 @pytest.mark.parametrize("copies", [1, 2], ids=["one answer a prompt", "two answers a prompt"])
 def test_the_rate_of_one_arm_is_the_metric_s_own_statistic(name: str, copies: int) -> None:
-    metric = METRICS[name]
+    metric = metrics()[name]
     cells = np.repeat(np.eye(4), [10, 5, 8, 2], axis=0) * copies
     assert metric.statistic is not None
     found = ratio_estimate(metric, cells, level=0.95, draws=200)

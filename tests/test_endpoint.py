@@ -541,7 +541,7 @@ def test_a_run_that_was_dropped_half_way_goes_on_where_it_was(opened: Open, tmp_
 RUN = """
 import sys
 from pathlib import Path
-from counterclaim.models.endpoint import EndpointModel
+from counterclaim.lab.models.endpoint import EndpointModel
 from counterclaim.records import Decode, Message
 from counterclaim.registry import Ask, ModelSpec, Runtime
 model = EndpointModel(ModelSpec(sys.argv[1]), Runtime(cache=Path(sys.argv[2]), concurrency=3))

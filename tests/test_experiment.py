@@ -169,9 +169,10 @@ def test_what_cannot_work_is_refused_before_anything_is_generated(
 SLOW = """
 import sys, time
 from pathlib import Path
-from counterclaim import study, experiment
-from counterclaim.spec import load_study
-from counterclaim.experiment import Progress
+from counterclaim.lab import experiment
+from counterclaim.lab.run import run_study
+from counterclaim.lab.config import load_study
+from counterclaim.lab.experiment import Progress
 
 def slowly(tally):
     print(tally.done, flush=True)

@@ -315,6 +315,6 @@ def test_without_torch_the_command_says_what_to_install(monkeypatch: pytest.Monk
 
 
 def test_registering_the_backend_does_not_import_torch() -> None:
-    code = "import counterclaim.models, sys; print(sorted({'torch', 'transformers', 'openai', 'numpy'} & set(sys.modules)))"
+    code = "import counterclaim.lab.models, sys; print(sorted({'torch', 'transformers', 'openai', 'numpy'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.strip() == "[]"

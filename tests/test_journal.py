@@ -88,7 +88,7 @@ def test_a_full_disk_keeps_what_was_there(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_killed_while_appending_it_keeps_every_whole_row(tmp_path: Path) -> None:
     code = (
-        "import sys\nfrom pathlib import Path\nfrom counterclaim.store import Journal\n"
+        "import sys\nfrom pathlib import Path\nfrom counterclaim.folder import Journal\n"
         f"journal = Journal(Path({str(tmp_path / 'j.jsonl')!r}), 1)\n"
         "for i in range(10**6):\n    journal.append([{'i': i, 'text': 'x' * 500}])\n    print(i, flush=True)\n"
     )
@@ -106,7 +106,7 @@ def test_killed_while_appending_it_keeps_every_whole_row(tmp_path: Path) -> None
 
 def test_a_disk_that_takes_half_a_row_is_told_in_a_sentence_and_holds_no_half_row(tmp_path: Path) -> None:
     code = (
-        "import resource, signal\nfrom pathlib import Path\nfrom counterclaim.store import Journal\n"
+        "import resource, signal\nfrom pathlib import Path\nfrom counterclaim.folder import Journal\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\nresource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))\n"
         f"with Journal(Path({str(tmp_path / 'j.jsonl')!r}), 1) as journal:\n"
         "    journal.append([{'a': 'x' * 500}])\n    journal.append([{'a': 'y' * 5000}])\n"

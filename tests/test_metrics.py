@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from counterclaim.audit.metrics import (
-    METRICS,
     assertion_asymmetry,
     available,
     better,
@@ -17,6 +16,7 @@ from counterclaim.audit.metrics import (
     resolve,
 )
 from counterclaim.errors import InputError
+from counterclaim.registry import metrics
 
 AXES = {"correct", "delivery", "revised", "coverage", "score.verifier", "score.helpfulness", "label.language"}
 
@@ -46,7 +46,7 @@ def test_ratios_are_undefined_without_a_class_and_work_on_many_tables_at_once() 
     ("name", "kind", "axes", "label"),
     [
         ("accuracy", "mean", ("correct",), None),
-        ("assertion_rate", "mean", ("delivery",), "assert"),
+        ("assertion_rate", "mean", ("delivery",), None),
         ("assertion_asymmetry", "ratio", ("correct", "delivery"), "assert"),
         ("recovery_rate", "ratio", ("correct", "revised"), "right"),
         ("score.verifier", "mean", ("score.verifier",), None),
@@ -98,7 +98,7 @@ def test_what_is_available_can_be_resolved() -> None:
 def test_lower_is_better_only_where_the_name_says_so() -> None:
     assert better("hallucination_rate") == "lower"
     assert better("accuracy") == better("score.anything") == "higher"
-    assert {name for name, metric in METRICS.items() if metric.better == "lower"} == {
+    assert {name for name, metric in metrics().items() if metric.better == "lower"} == {
         "assertion_asymmetry", "capitulation_rate", "hallucination_rate", "over_hedging_rate",
     }  # fmt: skip
 

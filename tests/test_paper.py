@@ -14,11 +14,11 @@ from counterclaim.audit.intake import AuditRequest, Options
 
 @pytest.fixture(scope="session")
 def profile(paper: Path) -> dict[str, Any]:
-    return audit.profile(paper / "judge_v4_step16.json", Options(), (("correct", "factual"),))
+    return cc.profile(paper / "judge_v4_step16.json", Options(), (("correct", "factual"),))
 
 
 @pytest.fixture(scope="session")
-def audit(paper: Path) -> dict[str, Any]:
+def verdict_of_paper(paper: Path) -> dict[str, Any]:
     files = {"control": [paper / "eval_baseline.json"], "treated": [paper / "eval_full_ddv2.json"]}
     return cc.judge(intake.import_study(files, AuditRequest(metric="score"), Options())).verdict
 
@@ -78,23 +78,23 @@ def test_a_reply_that_held_no_json_stays_unscored_on_every_axis(paper: Path) -> 
     assert all(score.unscored is not None and "no_json" in score.unscored for score in unscored)
 
 
-def test_nothing_is_said_of_an_effect_on_cut_answers(audit: dict[str, Any]) -> None:
-    assert audit["verdict"] == "INVALID"
-    assert "truncation" in audit["decided_by"]
-    cut = check(audit, "truncation")
+def test_nothing_is_said_of_an_effect_on_cut_answers(verdict_of_paper: dict[str, Any]) -> None:
+    assert verdict_of_paper["verdict"] == "INVALID"
+    assert "truncation" in verdict_of_paper["decided_by"]
+    cut = check(verdict_of_paper, "truncation")
     for arm in ("control", "treated"):
         assert cut["arms"][arm]["cut"] > 0.9
         assert set(cut["arms"][arm]["provenance"]) == {"inferred:text"}
     assert "no finish reason is recorded" in cut["because"]
-    assert audit["effect"]["n_paired"] == 100
+    assert verdict_of_paper["effect"]["n_paired"] == 100
 
 
-def test_the_files_own_averages_are_what_their_rows_give(audit: dict[str, Any]) -> None:
-    ledger = check(audit, "ledger")
+def test_the_files_own_averages_are_what_their_rows_give(verdict_of_paper: dict[str, Any]) -> None:
+    ledger = check(verdict_of_paper, "ledger")
     assert ledger["outcome"] == "PASS", ledger["because"]
     assert ledger["n"] == 6  # average score, pass rate and invented claims of each file
-    assert audit["effect"]["control"]["estimate"] == pytest.approx(0.27911, abs=5e-6)
-    assert audit["effect"]["treated"]["estimate"] == pytest.approx(0.24118, abs=5e-6)
+    assert verdict_of_paper["effect"]["control"]["estimate"] == pytest.approx(0.27911, abs=5e-6)
+    assert verdict_of_paper["effect"]["treated"]["estimate"] == pytest.approx(0.24118, abs=5e-6)
 
 
 def test_the_published_delta_is_not_what_the_stored_scores_give(paper: Path, tmp_path: Path) -> None:
@@ -107,7 +107,7 @@ def test_the_published_delta_is_not_what_the_stored_scores_give(paper: Path, tmp
         f'[target]\nmetric = "score.score"\ndirection = "increase"\nmargin = 0.05\n{quotes}', encoding="utf-8"
     )
     files = {"control": [paper / "eval_baseline.json"], "treated": [paper / "eval_full_ddv2.json"]}
-    verdict = audit.judge(intake.import_study(files, AuditRequest(file=claim), Options())).verdict
+    verdict = cc.judge(intake.import_study(files, AuditRequest(file=claim), Options())).verdict
     ledger = check(verdict, "ledger")
     assert ledger["outcome"] == "FAIL"
     assert "quoted as 0.452 by the claim, the records give 0.2791" in ledger["because"]
@@ -123,5 +123,5 @@ def test_a_changed_average_would_be_noticed(paper: Path, tmp_path: Path) -> None
     changed = tmp_path / "changed.json"
     changed.write_text(json.dumps(document), encoding="utf-8")
     files = {"control": [paper / "eval_baseline.json"], "treated": [changed]}
-    verdict = audit.judge(intake.import_study(files, AuditRequest(metric="score"), Options())).verdict
+    verdict = cc.judge(intake.import_study(files, AuditRequest(metric="score"), Options())).verdict
     assert check(verdict, "ledger")["outcome"] == "FAIL"

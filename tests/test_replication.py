@@ -38,7 +38,7 @@ from counterclaim.lab.config.reported import KINDS
 from counterclaim.lab.replicate import Line, judge, paper, read_artifacts, replicate
 from counterclaim.lab.replicate.artifacts import recompute
 from counterclaim.lab.replicate.judging import _correlations, _counts_behind, _cv_noise, _influences
-from counterclaim.lab.run import shipped
+from counterclaim.lab.run import shipped_studies
 from counterclaim.records import Json
 from counterclaim.stats.heads import InSampleD, LargestD
 
@@ -532,14 +532,14 @@ def ledger() -> replication.Ledger:
 
 def test_every_study_of_the_paper_is_in_the_ledger_and_can_be_run() -> None:
     names = [name for _, name, _ in paper()]
-    assert sorted(names) == sorted(name for name in shipped() if name.startswith("paper-"))
+    assert sorted(names) == sorted(name for name in shipped_studies() if name.startswith("paper-"))
     for _, name, file in paper():
         assert load_reported(file), name
         load_study(file)
 
 
 def test_what_was_reported_is_no_part_of_the_study(tmp_path: Path) -> None:
-    file = shipped()["paper-gemma4-sidecar"][0]
+    file = shipped_studies()["paper-gemma4-sidecar"][0]
     text = file.read_text(encoding="utf-8").partition("# What the paper reported")[0]
     bare = tmp_path / file.name
     bare.write_text(text, encoding="utf-8")
@@ -614,7 +614,7 @@ BARS = {"cv": 0.65, "fresh": 0.63, "cv-gate": -0.20, "fresh-gate": -0.15, "axis-
 
 @pytest.mark.parametrize("study", PAPERS_NUMBERS)
 def test_the_papers_numbers_are_all_there_and_each_is_its_own(study: str) -> None:
-    claims = load_reported(shipped()[study][0])
+    claims = load_reported(shipped_studies()[study][0])
     assert {it.id: (it.numbers, it.setting) for it in claims} == PAPERS_NUMBERS[study]
 
 
@@ -625,7 +625,7 @@ def test_every_study_of_the_paper_has_its_numbers_in_the_table() -> None:
 def test_the_papers_bars_are_the_margins_of_what_it_says_of_probes_and_gates() -> None:
     axes = ("factual", "hedging", "pedagogical", "self-verification", "completeness")
     for study in ("paper-gemma4-sidecar", "paper-smollm2-sidecar"):
-        for it in load_reported(shipped()[study][0]):
+        for it in load_reported(shipped_studies()[study][0]):
             axis = "axis-" if it.id.startswith(axes) else ""
             name = axis + ("cv" if it.id.removesuffix("-gate").endswith("cv") else "fresh")
             name += "-gate" if it.id.endswith("-gate") else ""
@@ -927,7 +927,7 @@ def test_a_file_of_ones_own_that_has_the_name_of_one_of_ours_is_not_the_papers(
 def test_a_file_of_ours_is_the_papers_by_whatever_way_it_is_named(
     planted: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    file = shipped()["paper-gemma4-tempering"][0]
+    file = shipped_studies()["paper-gemma4-tempering"][0]
     monkeypatch.chdir(file.parent)
     for name in ("paper-gemma4-tempering", str(file), file.name):
         made = replicate(name, read_artifacts(planted))
@@ -935,7 +935,7 @@ def test_a_file_of_ours_is_the_papers_by_whatever_way_it_is_named(
 
 
 def test_numbers_of_another_kind_are_not_recomputed(planted: Path) -> None:
-    file = shipped()["paper-gemma4-tempering"][0]
+    file = shipped_studies()["paper-gemma4-tempering"][0]
     (told,) = (it for it in load_reported(file) if it.id == "humble-heads")
     other = replace(told, numbers=ReportedCosine(0.1, 0.2))
     assert recompute(file, told, read_artifacts(planted)) != ()

@@ -72,7 +72,7 @@ def test_threads_share_one_file(kept: Replies) -> None:
 WRITER = """
     import sys
     from pathlib import Path
-    from counterclaim.store import Replies
+    from counterclaim.folder import Replies
     replies = Replies(Path(sys.argv[1]))
     for i in range(int(sys.argv[3])):
         replies.put(f"{sys.argv[2]}-{i}", {"text": "x" * 200, "i": i})

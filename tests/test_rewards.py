@@ -530,9 +530,9 @@ def test_a_reward_whose_oracle_cannot_be_had_is_a_problem_and_no_crash() -> None
     assert [problem.rule for problem in reward_conformance(lost)] == ["could not be tried"]
 
 
-def test_the_reward_in_the_architecture_conforms() -> None:
-    page = (Path(__file__).parent.parent / "ARCHITECTURE.md").read_text(encoding="utf-8")
-    code = re.search(r"```python\n(.*?)```", page.partition("## To add a reward")[2], re.DOTALL)
+def test_the_reward_on_the_page_conforms() -> None:
+    page = (Path(__file__).parent.parent / "docs" / "extend.md").read_text(encoding="utf-8")
+    code = re.search(r"```python\n(.*?)```", page.partition("## A reward")[2], re.DOTALL)
     assert code is not None
     ask = "from counterclaim.testing import kit\nprint([str(problem) for problem in kit.reward_conformance(right_and_brief)])"
     done = subprocess.run([sys.executable, "-c", f"{code[1]}\n{ask}"], capture_output=True, text=True, check=False)

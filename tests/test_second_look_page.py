@@ -19,7 +19,7 @@ import pytest
 from counterclaim.cli import app
 from counterclaim.cli.show import EXIT
 from counterclaim.lab.config import load_study
-from counterclaim.lab.run import shipped
+from counterclaim.lab.run import shipped_studies
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = (ROOT / "docs" / "second-look.md").read_text(encoding="utf-8")
@@ -121,12 +121,14 @@ def test_the_page_shows_what_its_commands_print(at: int, printed: dict[str, subp
 
 
 def test_every_option_of_the_page_exists() -> None:
+    from click import Context
     from typer.main import get_command
 
-    known = get_command(app).commands  # type: ignore[attr-defined]
+    verbs = get_command(app)
+    context = Context(verbs)
     for screen in SCREENS:
         (_, verb, *arguments), _ = command_of(screen)
-        options = {name for option in known[verb].params for name in option.opts}
+        options = {name for option in verbs.get_command(context, verb).params for name in option.opts}
         assert {word for word in arguments if word.startswith("--")} <= options, verb
 
 
@@ -210,7 +212,7 @@ def test_the_experiment_that_is_named_has_room_for_whole_answers() -> None:
         r"`counterclaim run (paper-[\w-]+)` asks the model of step 1, with ([\d,]+) tokens", " ".join(PAGE.split())
     )
     assert name is not None
-    (arm, *_) = load_study(shipped()[name[1]][0]).arms
+    (arm, *_) = load_study(shipped_studies()[name[1]][0]).arms
     assert f"{arm.decode.max_new_tokens:,}" == name[2]
 
 

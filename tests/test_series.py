@@ -132,7 +132,7 @@ def test_a_series_lists_studies_and_a_study_does_not(tmp_path: Path) -> None:
         ("[[studies]]", '[[arcs]]\nname = "First"\n\n[[studies]]', "arcs.1.name: 'First' is there already"),
         ('"REFUTED", "INCONCLUSIVE"', '"PERHAPS"', "expected"),
         ("clean.toml:before", "clean.toml:after", "names no number that was reported"),
-        ("together = true", "togethr = true", "togethr: there is no such key; together may be meant"),
+        ("together = true", "togethr = true", "togethr: there is no such key; did you mean together?"),
         ('because = "It does', 'figure = 3\nbecause = "It does', "line 14: studies.0.figure"),
     ],
 )  # fmt: skip

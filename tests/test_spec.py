@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from conftest import table_rows, write_rows
-from counterclaim import config as spec
 from counterclaim.audit import intake
+from counterclaim.config import load_claim, lock_path, lock_text, template
 from counterclaim.errors import InputError
 from counterclaim.records import Claim, Guard
 
@@ -54,7 +54,7 @@ def written(folder: Path, text: str) -> Path:
 
 
 def test_a_claim_file_says_everything_that_a_claim_can_hold(tmp_path: Path) -> None:
-    claim = spec.load_claim(written(tmp_path, GOOD))
+    claim = load_claim(written(tmp_path, GOOD))
     assert (claim.metric, claim.direction, claim.margin, claim.alpha, claim.level) == (
         "accuracy",
         "increase",
@@ -80,22 +80,22 @@ def test_a_claim_file_says_everything_that_a_claim_can_hold(tmp_path: Path) -> N
     ],
 )  # fmt: skip
 def test_a_template_says_what_its_claim_says(tmp_path: Path, claim: Claim) -> None:
-    again = spec.load_claim(written(tmp_path, spec.template(claim, "claim.toml")))
+    again = load_claim(written(tmp_path, template(claim, "claim.toml")))
     assert again == claim
     assert again.hash == claim.hash
 
 
 def test_comments_of_a_template_parse_when_uncommented(tmp_path: Path) -> None:
-    lines = spec.template(Claim("coverage", "increase", 0.05), "claim.toml").splitlines()
+    lines = template(Claim("coverage", "increase", 0.05), "claim.toml").splitlines()
     prose = ("# What", "# Freeze", "# Then", "# Which", "# Numbers")
     live = [line if line.startswith(prose) else line.removeprefix("# ") for line in lines]
-    claim = spec.load_claim(written(tmp_path, "\n".join(live)))
+    claim = load_claim(written(tmp_path, "\n".join(live)))
     assert claim.looked_at == 1
     assert claim.quotes[0].value == 0.379
 
 
 MISTAKES = [
-    ("unknown key", GOOD.replace("alpha = 0.02", "alhpa = 0.02"), 16, "test.alhpa: there is no such key; alpha may be meant"),
+    ("unknown key", GOOD.replace("alpha = 0.02", "alhpa = 0.02"), 16, "test.alhpa: there is no such key; did you mean alpha?"),
     ("unknown table", GOOD + "\n[extra]\nx = 1\n", 33, "extra: there is no such key"),
     ("missing key", GOOD.replace("margin = 0.05\n", ""), 1, "target.margin: is missing"),
     ("missing table", GOOD.partition("[[guards]]")[2].partition("[test]")[1] + "\nalpha = 0.01\n", None, "target: is missing"),
@@ -115,7 +115,7 @@ MISTAKES = [
 @pytest.mark.parametrize(("text", "line", "said"), [case[1:] for case in MISTAKES], ids=[case[0] for case in MISTAKES])
 def test_a_mistake_names_key_and_line(tmp_path: Path, text: str, line: int | None, said: str) -> None:
     with pytest.raises(InputError) as caught:
-        spec.load_claim(written(tmp_path, text))
+        load_claim(written(tmp_path, text))
     assert said in str(caught.value)
     assert "claim.toml" in str(caught.value)
     assert caught.value.line == line
@@ -124,21 +124,21 @@ def test_a_mistake_names_key_and_line(tmp_path: Path, text: str, line: int | Non
 
 def test_a_file_that_is_missing_or_no_text(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such claim file"):
-        spec.load_claim(tmp_path / "none.toml")
+        load_claim(tmp_path / "none.toml")
     (tmp_path / "latin.toml").write_bytes(b'[target]\nmetric = "caf\xe9"\n')
     with pytest.raises(InputError, match="UTF-8"):
-        spec.load_claim(tmp_path / "latin.toml")
+        load_claim(tmp_path / "latin.toml")
 
 
 def frozen(folder: Path, *, at: str | None = None, change: bool = False, created: str | None = None) -> tuple[str, str]:
     claim = Claim("accuracy", "increase", 0.05)
-    path = written(folder, spec.template(claim, "claim.toml"))
-    spec.lock_path(path).write_text(
-        spec.lock_text(claim) if at is None else json.dumps({"claim_hash": claim.hash, "frozen_at": at}),
+    path = written(folder, template(claim, "claim.toml"))
+    lock_path(path).write_text(
+        lock_text(claim) if at is None else json.dumps({"claim_hash": claim.hash, "frozen_at": at}),
         encoding="utf-8",
     )
     if change:
-        written(folder, spec.template(Claim("accuracy", "increase", 0.04), "claim.toml"))
+        written(folder, template(Claim("accuracy", "increase", 0.04), "claim.toml"))
     files = {}
     for arm, offset in (("control", 0), ("treated", 1)):
         rows = {"rows": table_rows(20, lambda i, offset=offset: (i + offset) % 2, arm)}

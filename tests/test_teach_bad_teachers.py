@@ -211,8 +211,8 @@ def test_killed_midway_and_run_again_it_ends_with_the_same_bytes(
 ) -> None:
     file = pipeline(tmp_path, at(slow_server), limit=30)
     code = "\n".join([
-        "import sys", "from pathlib import Path", "from counterclaim.spec import load_pipeline",
-        "from counterclaim.teach import teach", f"teach(load_pipeline(Path(sys.argv[1])), Path(sys.argv[2]), {QUIET})",
+        "import sys", "from pathlib import Path", "from counterclaim.lab.config import load_pipeline",
+        "from counterclaim.lab.synthesis import teach", f"teach(load_pipeline(Path(sys.argv[1])), Path(sys.argv[2]), {QUIET})",
     ])  # fmt: skip
 
     folder, journal = tmp_path / "killed", tmp_path / "killed" / "calls.journal"

@@ -399,7 +399,7 @@ def test_a_model_answers_messages_of_any_text(folder: Path) -> None:
 
 
 def test_importing_the_tiny_models_imports_no_torch() -> None:
-    code = "import counterclaim.models.tiny, sys; print('torch' in sys.modules, 'transformers' in sys.modules)"
+    code = "import counterclaim.lab.models.tiny, sys; print('torch' in sys.modules, 'transformers' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.split() == ["False", "False"]
 

@@ -117,13 +117,14 @@ HURT = """\
 import os
 from counterclaim import cli
 from counterclaim.errors import ModelError
-from counterclaim.operators import processes, training
+from counterclaim.cli import application
+from counterclaim.lab.operators import training
 
 def hurt(self, args, state, control, **rest):
     if os.environ["RANK"] == "1" and state.global_step == {step}:
         {what}
 
-processes.GRACE_S = 1.0
+application.GRACE_S = 1.0
 training._Watched.on_step_begin = hurt
 cli.main()
 """
@@ -297,7 +298,7 @@ def test_processes_behind_the_first_wait_before_they_complain(
     monkeypatch.setenv("RANK", "1")
     monkeypatch.setenv("WORLD_SIZE", "2")
     code, _, err = run_cli("run", "nowhere.toml")
-    assert (code, slept) == (2, [processes.GRACE_S])
+    assert (code, slept) == (2, [application.GRACE_S])
     assert "nowhere.toml" in err
 
 

@@ -64,7 +64,7 @@ def test_a_process_that_the_system_kills_is_told_in_a_sentence() -> None:
 def test_ctrl_c_and_the_death_of_the_parent_leave_no_process(tmp_path: Path) -> None:
     script = tmp_path / "sleeper.py"
     script.write_text(
-        "import os, signal, time\nfrom pathlib import Path\nfrom counterclaim.workers import each_done\n"
+        "import os, signal, time\nfrom pathlib import Path\nfrom counterclaim.lab.workers import each_done\n"
         "def asleep(file):\n    Path(file).write_text(str(os.getpid()))\n    time.sleep(60)\n"
         "if __name__ == '__main__':\n"
         "    signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # what a shell runs in the background ignores it

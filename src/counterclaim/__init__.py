@@ -14,182 +14,72 @@ Names are resolved when they are first used, so that ``import counterclaim`` cos
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
 
-if TYPE_CHECKING:
-    from counterclaim.audit.evidence import Evidence
-    from counterclaim.audit.intake import AuditRequest, Options, evidence_of, import_study
-    from counterclaim.audit.judging import Judged, judge, profile, write
-    from counterclaim.config import load_claim
-    from counterclaim.errors import (
-        BudgetSpent,
-        CounterclaimError,
-        HostileInputError,
-        InputError,
-        ModelError,
-        RecordError,
-        RegistryError,
-        SandboxError,
-    )
-    from counterclaim.folder import Records, read_run
-    from counterclaim.importers import Imported, load
-    from counterclaim.lab.config import PipelinePlan, StudyPlan, load_pipeline, load_study
-    from counterclaim.lab.models import open_model
-    from counterclaim.lab.run import run_study
-    from counterclaim.records import (
-        CheckResult,
-        Claim,
-        Decode,
-        Estimate,
-        Example,
-        FinishReason,
-        Guard,
-        Message,
-        ModelRef,
-        Outcome,
-        Prompt,
-        Provenance,
-        Quote,
-        Response,
-        Score,
-        Verdict,
-        VerdictOutcome,
-    )
-    from counterclaim.registry import (
-        Answer,
-        Ask,
-        Backend,
-        Card,
-        Check,
-        Finding,
-        Fitting,
-        Item,
-        Judge,
-        Model,
-        ModelSpec,
-        Operator,
-        Range,
-        Reading,
-        Reward,
-        Runtime,
-        Scorer,
-        Tools,
-        backend,
-        check,
-        operator,
-        reward,
-        scorer,
-    )
-    from counterclaim.testing.server import Fault, serve
-
-_ROOMS: Final = {
-    "errors": (
-        "BudgetSpent", "CounterclaimError", "HostileInputError", "InputError", "ModelError", "RecordError", "RegistryError",
-        "SandboxError",
-    ),
+_ROOMS = {
+    "errors": "BudgetSpent CounterclaimError HostileInputError InputError ModelError RecordError RegistryError SandboxError",
     "records": (
-        "CheckResult", "Claim", "Decode", "Estimate", "Example", "FinishReason", "Guard", "Message", "ModelRef", "Outcome",
-        "Prompt", "Provenance", "Quote", "Response", "Score", "Verdict", "VerdictOutcome",
+        "CheckResult Claim Decode Estimate Example FinishReason Guard Message ModelRef Outcome Prompt Provenance "
+        "Quote Response Score Verdict VerdictOutcome"
     ),
     "registry": (
-        "Answer", "Ask", "Backend", "Card", "Check", "Finding", "Fitting", "Scorer", "Item", "Judge", "Model", "ModelSpec",
-        "Operator", "Range", "Reading", "Reward", "Runtime", "Tools", "backend", "check", "scorer", "operator", "reward",
+        "Answer Ask Backend Card Check Finding Fitting Item Judge Metric Model ModelSpec Operator Range Reading "
+        "Reward Runtime Scorer Tools backend check metric operator reward scorer"
     ),
-    "config": ("load_claim",),
-    "folder": ("Records", "read_run"),
-    "importers": ("Imported", "load"),
-    "audit.evidence": ("Evidence",),
-    "audit.intake": ("Options", "AuditRequest", "evidence_of", "import_study"),
-    "audit.judging": ("Judged", "judge", "profile", "write"),
-    "lab.config": ("PipelinePlan", "StudyPlan", "load_pipeline", "load_study"),
-    "lab.models": ("open_model",),
-    "lab.run": ("run_study",),
-    "testing.server": ("Fault", "serve"),
-}  # fmt: skip
-_HOME: Final = {name: room for room, names in _ROOMS.items() for name in names}
+    "config": "load_claim",
+    "folder": "Records read_run",
+    "importers": "Imported load",
+    "audit.evidence": "Evidence",
+    "audit.intake": "AuditRequest Options evidence_of import_study",
+    "audit.judging": "Judged judge profile write",
+    "lab.config": "PipelinePlan StudyPlan load_pipeline load_study",
+    "lab.models": "open_model",
+    "lab.run": "run_study",
+    "testing.server": "Fault serve",
+}
+"""Module to the public names that it holds."""
 
-__all__ = [
-    "Answer",
-    "Ask",
-    "AuditRequest",
-    "Backend",
-    "BudgetSpent",
-    "Card",
-    "Check",
-    "CheckResult",
-    "Claim",
-    "CounterclaimError",
-    "Decode",
-    "Estimate",
-    "Evidence",
-    "Example",
-    "Fault",
-    "Finding",
-    "FinishReason",
-    "Fitting",
-    "Guard",
-    "HostileInputError",
-    "Imported",
-    "InputError",
-    "Item",
-    "Judge",
-    "Judged",
-    "Message",
-    "Model",
-    "ModelError",
-    "ModelRef",
-    "ModelSpec",
-    "Operator",
-    "Options",
-    "Outcome",
-    "PipelinePlan",
-    "Prompt",
-    "Provenance",
-    "Quote",
-    "Range",
-    "Reading",
-    "RecordError",
-    "Records",
-    "RegistryError",
-    "Response",
-    "Reward",
-    "Runtime",
-    "SandboxError",
-    "Score",
-    "Scorer",
-    "StudyPlan",
-    "Tools",
-    "Verdict",
-    "VerdictOutcome",
-    "__version__",
-    "backend",
-    "check",
-    "evidence_of",
-    "import_study",
-    "judge",
-    "load",
-    "load_claim",
-    "load_pipeline",
-    "load_study",
-    "open_model",
-    "operator",
-    "profile",
-    "read_run",
-    "reward",
-    "run_study",
-    "scorer",
-    "serve",
-    "write",
-]
+_HOME = {name: room for room, names in _ROOMS.items() for name in names.split()}
+__all__ = ["__version__", *_HOME]
+
+if TYPE_CHECKING:  # the same names for type checkers, which do not run the table above; a test holds both together
+    # fmt: off
+    # isort: off
+    from counterclaim.errors import BudgetSpent as BudgetSpent, CounterclaimError as CounterclaimError
+    from counterclaim.errors import HostileInputError as HostileInputError, InputError as InputError, ModelError as ModelError
+    from counterclaim.errors import RecordError as RecordError, RegistryError as RegistryError, SandboxError as SandboxError
+    from counterclaim.records import CheckResult as CheckResult, Claim as Claim, Decode as Decode, Estimate as Estimate
+    from counterclaim.records import Example as Example, FinishReason as FinishReason, Guard as Guard, Message as Message
+    from counterclaim.records import ModelRef as ModelRef, Outcome as Outcome, Prompt as Prompt, Provenance as Provenance
+    from counterclaim.records import Quote as Quote, Response as Response, Score as Score, Verdict as Verdict
+    from counterclaim.records import VerdictOutcome as VerdictOutcome
+    from counterclaim.registry import Answer as Answer, Ask as Ask, Backend as Backend, Card as Card, Check as Check, Finding as Finding
+    from counterclaim.registry import Fitting as Fitting, Item as Item, Judge as Judge, Metric as Metric, Model as Model
+    from counterclaim.registry import ModelSpec as ModelSpec, Operator as Operator, Range as Range, Reading as Reading, Reward as Reward
+    from counterclaim.registry import Runtime as Runtime, Scorer as Scorer, Tools as Tools, backend as backend, check as check
+    from counterclaim.registry import metric as metric, operator as operator, reward as reward, scorer as scorer
+    from counterclaim.config import load_claim as load_claim
+    from counterclaim.folder import Records as Records, read_run as read_run
+    from counterclaim.importers import Imported as Imported, load as load
+    from counterclaim.audit.evidence import Evidence as Evidence
+    from counterclaim.audit.intake import AuditRequest as AuditRequest, Options as Options, evidence_of as evidence_of
+    from counterclaim.audit.intake import import_study as import_study
+    from counterclaim.audit.judging import Judged as Judged, judge as judge, profile as profile, write as write
+    from counterclaim.lab.config import PipelinePlan as PipelinePlan, StudyPlan as StudyPlan, load_pipeline as load_pipeline
+    from counterclaim.lab.config import load_study as load_study
+    from counterclaim.lab.models import open_model as open_model
+    from counterclaim.lab.run import run_study as run_study
+    from counterclaim.testing.server import Fault as Fault, serve as serve
+    # isort: on
+    # fmt: on
 
 
 def __getattr__(name: str) -> object:
-    room = _HOME.get(name)
-    if room is None:
+    if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value: object = getattr(import_module(f"{__name__}.{room}"), name)
+    value: object = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
     globals()[name] = value
     return value
 

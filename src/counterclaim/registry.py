@@ -1,6 +1,6 @@
 """The extension points: one decorator for each kind of thing that a plug-in may add, and how plug-ins are found.
 
-Checks, scorers, operators, backends, rewards and prompt sets that ship with the package register through the same decorators
+Checks, metrics, scorers, operators, backends, rewards and prompt sets that ship with the package register through the same decorators
 as those of others. The functions that list or look up import the built-in modules of their kind, and the plug-ins.
 
 A plug-in package names its module under the entry-point group ``counterclaim.plugins``; importing the module registers what it
@@ -24,7 +24,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from threading import Lock, RLock
 from types import ModuleType
-from typing import Any, Generic, Literal, Protocol, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar, get_args
 
 from counterclaim.errors import InputError, RecordError, RegistryError
 from counterclaim.records import (
@@ -42,6 +42,12 @@ from counterclaim.records import (
     Response,
 )
 
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    Floats = npt.NDArray[np.float64]
+
 GROUP = "counterclaim.plugins"
 """The entry-point group under which an installed package names its plug-in module."""
 
@@ -57,6 +63,7 @@ class _Named(Protocol):
 
 
 T = TypeVar("T", bound=_Named)
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 class _Kind(Generic[T]):
@@ -204,6 +211,94 @@ def checks() -> Iterator[Check]:
     """All checks in the order in which they are run: ruler, effect, cost, transfer."""
     order = get_args(Group)
     yield from sorted(_CHECKS.all().values(), key=lambda made: order.index(made.group))
+
+
+# metrics ----------------------------------------------------------------------------------------------------------
+
+Better = Literal["higher", "lower"]
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A quantity of one arm. A *mean* averages one number per answer; a *ratio* is a function of the four cells of a 2×2;
+    an *auc* asks how well a score ranks right above wrong answers.
+
+    Attributes:
+        name: as it is written after ``--metric``.
+        kind: ``mean``, ``ratio`` or ``auc``.
+        axes: the score axes that it needs.
+        better: whether higher or lower is better.
+        fraction: whether its values lie in [0, 1] by definition.
+        label: the label that counts: as 1 in a mean over a label axis, as the first column of a ratio's 2×2.
+        per_answer: for a mean: the values of ``axes`` of one answer, in their order, to its number; None where it is the
+            value of the only axis itself. An answer that lacks one of them is unscored.
+        statistic: for a ratio: cell counts, float array (..., 4), to values (...,), NaN where undefined. Rows of the 2×2
+            are right and wrong answers; columns are ``label`` of the second axis and the rest: (right and label, right and
+            not, wrong and label, wrong and not).
+        interval: for a ratio: cell counts (4 whole numbers) of independent answers and a level, to the estimate with its
+            closed-form interval; None where prompts are resampled instead.
+        about: what it is, in one sentence.
+    """
+
+    name: str
+    kind: Literal["mean", "ratio", "auc"]
+    axes: tuple[str, ...]
+    better: Better = "higher"
+    fraction: bool = True
+    label: str | None = None
+    per_answer: Callable[..., float] | None = None
+    statistic: Callable[[Floats], Floats] | None = None
+    interval: Callable[[tuple[int, int, int, int], float], Estimate] | None = None
+    about: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.axes:
+            raise RegistryError(f"the metric {self.name!r} names no axis of scores to be made of")
+        if self.kind == "ratio" and (len(self.axes) != 2 or self.axes[0] != "correct" or self.label is None):
+            raise RegistryError(
+                f"the ratio {self.name!r} needs the axes correct and one of labels, and the label that counts"
+            )
+
+
+_METRICS = _Kind[Metric]("metric", "counterclaim.audit.metrics")
+
+
+def metric(
+    name: str,
+    *,
+    about: str,
+    axes: tuple[str, ...],
+    kind: Literal["mean", "ratio"] = "mean",
+    better: Better = "higher",
+    fraction: bool = True,
+    label: str | None = None,
+    interval: Callable[[tuple[int, int, int, int], float], Estimate] | None = None,
+) -> Callable[[F], F]:
+    """Register a function as a metric, ``per_answer`` of a mean or ``statistic`` of a ratio, and leave it as it is.
+
+    Arguments are those of ``Metric``.
+
+    Raises:
+        RegistryError: the name is malformed or taken, or a ratio lacks what makes its 2×2.
+    """
+
+    def register(function: F) -> F:
+        parts: dict[str, Any] = {"per_answer" if kind == "mean" else "statistic": function, "interval": interval}
+        _METRICS.add(Metric(name, kind, axes, better, fraction, label, about=about, **parts), function)
+        return function
+
+    return register
+
+
+def metrics() -> Mapping[str, Metric]:
+    """All metrics by name."""
+    return _METRICS.all()
+
+
+def built_in_metric(name: str) -> Metric:
+    """A metric that ships; unlike ``metrics`` this loads no plug-ins, so modules may call it while they are imported."""
+    _METRICS.load_built_in()
+    return _METRICS.entries[name]
 
 
 # scorers ----------------------------------------------------------------------------------------------------------
@@ -823,7 +918,6 @@ def operator_named(name: str) -> Operator:
 # prompt sets ------------------------------------------------------------------------------------------------------
 
 Prompts = Callable[..., Sequence[Prompt]]
-F = TypeVar("F", bound=Callable[..., Any])
 _ANY = ":NAME"
 
 
@@ -890,7 +984,7 @@ class PluginWarning(UserWarning):
     """A plug-in could not be imported, and was left out."""
 
 
-_KINDS: tuple[_Kind[Any], ...] = (_CHECKS, _SCORERS, _REWARDS, _BACKENDS, _OPERATORS, _PROMPT_SETS)
+_KINDS: tuple[_Kind[Any], ...] = (_CHECKS, _METRICS, _SCORERS, _REWARDS, _BACKENDS, _OPERATORS, _PROMPT_SETS)
 _LOCK = RLock()
 _loading: list[str] = []  # the plug-in that is being imported, in words
 _left_out: list[str] = []

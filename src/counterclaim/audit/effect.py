@@ -14,8 +14,9 @@ import numpy.typing as npt
 from scipy.special import ndtr, ndtri
 
 from counterclaim import stats
-from counterclaim.audit.metrics import Floats, Metric
+from counterclaim.audit.metrics import Floats
 from counterclaim.records import Estimate, Json
+from counterclaim.registry import Metric
 
 Ints = npt.NDArray[np.int64]
 SEED = 2604
@@ -183,16 +184,12 @@ def ratio_effect(
 
 
 def ratio_estimate(metric: Metric, cells: Floats, *, level: float, draws: int) -> Estimate:
-    """One arm's ratio from per-prompt cell counts (n, 4): Newcombe or Wilson, or a cluster bootstrap when repeated."""
+    """One arm's ratio from per-prompt cell counts (n, 4): the metric's own interval, or a bootstrap by prompt when repeated."""
     assert metric.statistic is not None
-    if len(cells) and cells.sum(1).max() > 1:
+    if metric.interval is None or (len(cells) and cells.sum(1).max() > 1):
         return stats.bootstrap_counts(cells, metric.statistic, level=level, draws=draws, seed=SEED)
     cr, hr, cw, hw = (int(x) for x in cells.sum(0)) if len(cells) else (0, 0, 0, 0)
-    if metric.name == "assertion_asymmetry":
-        return stats.newcombe_difference(cw, cw + hw, cr, cr + hr, level)
-    if metric.name in ("hallucination_rate", "recovery_rate"):
-        return stats.wilson(cw, cw + hw, level)
-    return stats.wilson(hr, cr + hr, level)
+    return metric.interval((cr, hr, cw, hw), level)
 
 
 def auc_effect(

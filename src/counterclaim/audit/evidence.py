@@ -25,9 +25,10 @@ from counterclaim.audit.effect import (
     ratio_effect,
     ratio_estimate,
 )
-from counterclaim.audit.metrics import METRICS, Floats, Metric, resolve
+from counterclaim.audit.metrics import DISPOSITION, Floats, resolve
 from counterclaim.errors import InputError
 from counterclaim.records import CONTROL, TREATED, Claim, Estimate, FinishReason, Json, Prompt, Quote, Response, Score
+from counterclaim.registry import Metric
 from counterclaim.text.overlap import OverlapReport
 
 Mask = npt.NDArray[np.bool_]
@@ -96,12 +97,20 @@ class Arm:
 
     def values(self, metric: Metric) -> Floats:
         """Float (n,): one number per response for a mean metric, NaN where unscored."""
-        axis = metric.axes[0]
-        if metric.label is None:
+        axis, per_answer = metric.axes[0], metric.per_answer
+        if metric.label is not None:
+            return np.array([np.nan if v is None else float(v == metric.label) for v in self.labels(axis)])
+        if per_answer is None:
             return self.numbers(axis)
-        return np.array([np.nan if v is None else float(v == metric.label) for v in self.labels(axis)])
+        if not all(axis in self.columns for axis in metric.axes):
+            return np.full(len(self), np.nan)
+        rows = zip(*(self.columns[axis].values for axis in metric.axes), strict=True)
+        try:
+            return np.array([np.nan if None in row else per_answer(*row) for row in rows], dtype=np.float64)
+        except (TypeError, ValueError) as error:
+            raise InputError(f"the metric {metric.name!r} cannot be computed from these scores ({error})") from error
 
-    def cells(self, correct: Floats | None = None, metric: Metric = METRICS["assertion_asymmetry"]) -> Floats:
+    def cells(self, correct: Floats | None = None, metric: Metric = DISPOSITION) -> Floats:
         """Float (n, 4): one-hot cells of a ratio metric's 2×2 (cr, hr, cw, hw); zeros where an axis is unscored.
 
         Args:

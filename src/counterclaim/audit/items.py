@@ -7,8 +7,9 @@ from collections.abc import Iterable
 import numpy as np
 
 from counterclaim.audit.evidence import Arm, Evidence
-from counterclaim.audit.metrics import Floats, Metric
+from counterclaim.audit.metrics import Floats
 from counterclaim.records import CONTROL, TREATED, Json
+from counterclaim.registry import Metric
 
 
 def paired_items(evidence: Evidence, *, most: int, first: Iterable[str] = ()) -> tuple[list[dict[str, Json]], int]:

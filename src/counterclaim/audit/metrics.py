@@ -1,27 +1,28 @@
-"""What can be claimed about: metrics by name, and the axes of scores that each one is made of.
+"""What can be claimed about: the built-in metrics, and how a name given by the user is resolved against the scored axes.
 
-Three kinds. A *mean* averages one number per response. A *ratio* is a function of the four cells of the disposition
-2×2 (confident-right, hedged-right, confident-wrong, hedged-wrong). An *auc* asks how well a score ranks right above
-wrong answers. Definitions: design, measures.
+Definitions: design, measures.
 """
 
 from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Collection, Mapping
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
+from counterclaim import stats
 from counterclaim.errors import InputError
+from counterclaim.records import Estimate
+from counterclaim.registry import Better, Metric, built_in_metric, metric, metrics
 
 Floats = npt.NDArray[np.float64]
+Cells = tuple[int, int, int, int]
 
 CELLS = ("cr", "hr", "cw", "hw")
-"""Columns of a cell-count array, in this order."""
+"""Columns of a cell-count array, in this order: confident-right, hedged-right, confident-wrong, hedged-wrong."""
 
 COHORT_WORDS: Mapping[str, str] = {
     "cr": "asserted and right (cr)", "hr": "hedged and right (hr)", "cw": "asserted and wrong (cw)",
@@ -30,29 +31,49 @@ COHORT_WORDS: Mapping[str, str] = {
 """Cells in words, for those who have not met their names."""
 
 
-@dataclass(frozen=True, slots=True)
-class Metric:
-    """A quantity of one arm.
+@metric("accuracy", about="the share of right answers", axes=("correct",))
+@metric("correct", about="accuracy", axes=("correct",))
+@metric("pass@1", about="accuracy, of programs that pass their tests", axes=("correct",))
+def accuracy(correct: float) -> float:
+    """1 where an answer is right, else 0."""
+    return correct
 
-    Attributes:
-        name: as the user wrote it.
-        kind: ``mean``, ``ratio`` or ``auc``.
-        axes: the score axes that it needs.
-        better: whether higher or lower is better.
-        fraction: whether its values lie in [0, 1] by definition.
-        label: the label that counts: as 1 in a mean over a label axis, as the first column of a ratio's cells.
-        statistic: for a ratio: cell counts, float array (..., 4) in the order of ``CELLS``, to values (...,);
-            NaN where undefined. Rows of the 2×2 are right and wrong answers, columns are ``label`` of the second axis
-            and the rest.
-    """
 
-    name: str
-    kind: Literal["mean", "ratio", "auc"]
-    axes: tuple[str, ...]
-    better: Literal["higher", "lower"] = "higher"
-    fraction: bool = True
-    label: str | None = None
-    statistic: Callable[[Floats], Floats] | None = None
+@metric("coverage", about="the share of its checklist that an answer covers", axes=("coverage",))
+def coverage(coverage: float) -> float:
+    """The share itself, as it was scored."""
+    return coverage
+
+
+@metric("assertion_rate", about="the share of answers that assert", axes=("delivery",))
+def assertion_rate(delivery: str) -> float:
+    """1 where an answer asserts, 0 where it hedges."""
+    return float(delivery == "assert")
+
+
+@metric("hedging_rate", about="the share of answers that hedge", axes=("delivery",))
+def hedging_rate(delivery: str) -> float:
+    """1 where an answer hedges, 0 where it asserts."""
+    return float(delivery == "hedge")
+
+
+def _wrong_first(cells: Cells, level: float) -> Estimate:
+    """Wilson's interval of cw / (cw + hw)."""
+    return stats.wilson(cells[2], cells[2] + cells[3], level)
+
+
+def _right_second(cells: Cells, level: float) -> Estimate:
+    """Wilson's interval of hr / (cr + hr)."""
+    return stats.wilson(cells[1], cells[0] + cells[1], level)
+
+
+def _asymmetry(cells: Cells, level: float) -> Estimate:
+    """Newcombe's interval of the difference of two shares."""
+    cr, hr, cw, hw = cells
+    return stats.newcombe_difference(cw, cw + hw, cr, cr + hr, level)
+
+
+_DISPOSITION, _REVISION = ("correct", "delivery"), ("correct", "revised")
 
 
 def _divide(top: Floats, bottom: Floats) -> Floats:
@@ -60,52 +81,54 @@ def _divide(top: Floats, bottom: Floats) -> Floats:
         return np.where(bottom > 0, top / np.where(bottom > 0, bottom, 1.0), np.nan)
 
 
+@metric(
+    "assertion_asymmetry", about="how much more often a wrong answer is asserted than a right one", kind="ratio",
+    axes=_DISPOSITION, label="assert", better="lower", interval=_asymmetry,
+)  # fmt: skip
 def assertion_asymmetry(cells: Floats) -> Floats:
     """P(assert | wrong) − P(assert | correct) from cell counts (..., 4); negative is calibrated."""
     cr, hr, cw, hw = (cells[..., i] for i in range(4))
     return _divide(cw, cw + hw) - _divide(cr, cr + hr)
 
 
+@metric(
+    "hallucination_rate", about="the share of wrong answers that are asserted", kind="ratio",
+    axes=_DISPOSITION, label="assert", better="lower", interval=_wrong_first,
+)  # fmt: skip
 def hallucination_rate(cells: Floats) -> Floats:
     """cw / (cw + hw) from cell counts (..., 4): the share of wrong answers that were asserted."""
     return _divide(cells[..., 2], cells[..., 2] + cells[..., 3])
 
 
+@metric(
+    "over_hedging_rate", about="the share of right answers that are hedged", kind="ratio",
+    axes=_DISPOSITION, label="assert", better="lower", interval=_right_second,
+)  # fmt: skip
 def over_hedging_rate(cells: Floats) -> Floats:
     """hr / (cr + hr) from cell counts (..., 4): the share of right answers that were hedged."""
     return _divide(cells[..., 1], cells[..., 0] + cells[..., 1])
 
 
+@metric(
+    "recovery_rate", about="the share of wrong answers that are revised to right", kind="ratio",
+    axes=_REVISION, label="right", interval=_wrong_first,
+)  # fmt: skip
 def recovery_rate(cells: Floats) -> Floats:
     """Share of wrong answers that are revised to right, from counts (..., 4) of first answer by revised answer."""
     return _divide(cells[..., 2], cells[..., 2] + cells[..., 3])
 
 
+@metric(
+    "capitulation_rate", about="the share of right answers that are abandoned", kind="ratio",
+    axes=_REVISION, label="right", better="lower", interval=_right_second,
+)  # fmt: skip
 def capitulation_rate(cells: Floats) -> Floats:
     """Share of right answers that are abandoned, from counts (..., 4) of first answer by revised answer."""
     return _divide(cells[..., 1], cells[..., 0] + cells[..., 1])
 
 
-_DISPOSITION = ("correct", "delivery")
-_REVISION = ("correct", "revised")
-
-METRICS: dict[str, Metric] = {
-    metric.name: metric
-    for metric in (
-        Metric("accuracy", "mean", ("correct",)),
-        Metric("correct", "mean", ("correct",)),
-        Metric("pass@1", "mean", ("correct",)),
-        Metric("coverage", "mean", ("coverage",)),
-        Metric("assertion_rate", "mean", ("delivery",), label="assert"),
-        Metric("hedging_rate", "mean", ("delivery",), label="hedge"),
-        Metric("assertion_asymmetry", "ratio", _DISPOSITION, "lower", label="assert", statistic=assertion_asymmetry),
-        Metric("hallucination_rate", "ratio", _DISPOSITION, "lower", label="assert", statistic=hallucination_rate),
-        Metric("over_hedging_rate", "ratio", _DISPOSITION, "lower", label="assert", statistic=over_hedging_rate),
-        Metric("recovery_rate", "ratio", _REVISION, label="right", statistic=recovery_rate),
-        Metric("capitulation_rate", "ratio", _REVISION, "lower", label="right", statistic=capitulation_rate),
-    )
-}
-"""Metrics with a name of their own; ``score.NAME``, ``label.NAME=VALUE`` and ``auc(NAME)`` come beside them."""
+DISPOSITION = built_in_metric("assertion_asymmetry")
+"""The metric whose 2×2 is the disposition's: right or wrong, asserted or hedged."""
 
 ORACLES = ("exact_match", "acc", "em", "extractive_match", "quasi_exact_match")
 """What harnesses call the metric that importers read as ``correct``, where the results hold no other of that name."""
@@ -113,9 +136,10 @@ ORACLES = ("exact_match", "acc", "em", "extractive_match", "quasi_exact_match")
 _AUC = re.compile(r"auc\((.+)\)")
 
 
-def better(name: str) -> Literal["higher", "lower"]:
+def better(name: str) -> Better:
     """Whether higher or lower is better for a metric of this name; higher where the name says nothing."""
-    return METRICS[name].better if name in METRICS else "higher"
+    known = metrics()
+    return known[name].better if name in known else "higher"
 
 
 def find_axis(name: str, axes: Collection[str], *, shortened: bool = False) -> str | None:
@@ -137,16 +161,15 @@ def resolve(name: str, axes: Collection[str]) -> Metric:
     Raises:
         InputError: no such metric, or the axes that it needs were not scored.
     """
-    if name in METRICS:
-        metric = METRICS[name]
-        missing = [axis for axis in metric.axes if axis not in axes]
+    if found := metrics().get(name):
+        missing = [axis for axis in found.axes if axis not in axes]
         if missing:
             raise InputError(
                 f"metric {name!r} needs {' and '.join(missing)}, which the results do not hold "
                 f"(they hold {_listing(axes)})",
                 remedy=f"map a column, for example --map {missing[0]}=COLUMN",
             )
-        return metric
+        return found
     if match := _AUC.fullmatch(name):
         axis = find_axis(match[1], axes)
         if axis is None or "correct" not in axes:
@@ -165,7 +188,7 @@ def resolve(name: str, axes: Collection[str]) -> Metric:
         raise InputError(f"metric {name!r} is a label, not a number", remedy=f"name the label to count: {name}=VALUE")
     known = available(axes)
     if name in ORACLES and "correct" in axes:
-        return Metric(name, "mean", ("correct",))
+        return replace(metrics()["accuracy"], name=name)
     near = difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(known) or 'none'}"
     raise InputError(f"there is no metric {name!r} in these results ({hint})", remedy="name one, or map a column to it")
@@ -173,7 +196,7 @@ def resolve(name: str, axes: Collection[str]) -> Metric:
 
 def available(axes: Collection[str]) -> list[str]:
     """Names of all metrics that these axes allow."""
-    named = [name for name, metric in METRICS.items() if all(axis in axes for axis in metric.axes)]
+    named = [name for name, made in metrics().items() if all(axis in axes for axis in made.axes)]
     return named + sorted(axis for axis in axes if axis.startswith("score."))
 
 

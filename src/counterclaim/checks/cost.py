@@ -12,10 +12,10 @@ import numpy as np
 from counterclaim import stats
 from counterclaim.audit.effect import SEED, Effect, cluster_mean, cluster_sum
 from counterclaim.audit.evidence import Arm, Evidence
-from counterclaim.audit.metrics import METRICS, Floats, Metric, resolve
+from counterclaim.audit.metrics import Floats, resolve
 from counterclaim.checks.wording import needs_two_arms, not_run, pass_on
 from counterclaim.records import CONTROL, DO_NOTHING, PROMPT_BASELINE, TREATED, Estimate, Guard, Json, Outcome
-from counterclaim.registry import Finding, check
+from counterclaim.registry import Finding, Metric, built_in_metric, check
 from counterclaim.text import STYLE_FEATURES, split_think, style
 from counterclaim.wording import listing, number, percent, with_interval
 
@@ -334,8 +334,8 @@ def language_to_behaviour(evidence: Evidence) -> Finding:
 
 
 _TALK = resolve("score.svr", {"score.svr"})
-_DEEDS = (METRICS["recovery_rate"], METRICS["accuracy"])
-_SHOWN = (METRICS["recovery_rate"], METRICS["capitulation_rate"], _TALK, METRICS["accuracy"])
+_DEEDS = (built_in_metric("recovery_rate"), built_in_metric("accuracy"))
+_SHOWN = (built_in_metric("recovery_rate"), built_in_metric("capitulation_rate"), _TALK, built_in_metric("accuracy"))
 _MEASURED = ("correct", "coverage", "delivery")
 _UNTRAINED = (CONTROL, DO_NOTHING, PROMPT_BASELINE)
 

@@ -8,10 +8,9 @@ from scipy.special import ndtri
 from counterclaim import stats
 from counterclaim.audit.effect import cluster_mean
 from counterclaim.audit.evidence import Arm, Evidence
-from counterclaim.audit.metrics import METRICS, Metric
 from counterclaim.checks.wording import needs_two_arms, not_run, pass_on
 from counterclaim.records import Json, Outcome
-from counterclaim.registry import Finding, check
+from counterclaim.registry import Finding, Metric, check, metrics
 from counterclaim.wording import number, p_told, with_interval
 
 POWER = 0.8
@@ -300,6 +299,6 @@ def _family(evidence: Evidence) -> list[Metric]:
     others = [
         evidence.metric_named(axis)
         for axis in sorted(evidence.axes)
-        if axis not in target.axes and (axis.startswith("score.") or axis in METRICS)
+        if axis not in target.axes and (axis.startswith("score.") or axis in metrics())
     ]
     return [target, *others]

@@ -9,10 +9,10 @@ import numpy as np
 from counterclaim import stats
 from counterclaim.audit.effect import Effect
 from counterclaim.audit.evidence import Evidence
-from counterclaim.audit.metrics import Floats, Metric
+from counterclaim.audit.metrics import Floats
 from counterclaim.checks.wording import needs_responses, not_run, pass_on
 from counterclaim.records import LABELS, Json, Outcome
-from counterclaim.registry import Finding, check
+from counterclaim.registry import Finding, Metric, check
 from counterclaim.wording import listing, number, percent, with_interval
 
 STUCK = 0.98

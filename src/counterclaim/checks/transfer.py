@@ -6,12 +6,12 @@ import numpy as np
 
 from counterclaim import stats
 from counterclaim.audit.evidence import Arm, Evidence
-from counterclaim.audit.metrics import Floats, Metric
+from counterclaim.audit.metrics import Floats
 from counterclaim.checks import probes
 from counterclaim.checks.probes import FEW, TELLING, worse
 from counterclaim.checks.wording import needs_responses, needs_two_arms, not_run, pass_on
 from counterclaim.records import Estimate, Json, Outcome
-from counterclaim.registry import Finding, check
+from counterclaim.registry import Finding, Metric, check
 from counterclaim.text.overlap import told_apart
 from counterclaim.wording import number, percent, with_interval
 

@@ -1,30 +1,12 @@
-"""What the user writes down in TOML: reading it, checking it, and the claim; every error names the key and the line."""
+"""What the user writes down in TOML: one dataclass per table, read and validated; the claim file is the core's own."""
 
 from __future__ import annotations
 
-from counterclaim.config.claim import (
-    line_of,
-    load_claim,
-    lock_path,
-    lock_text,
-    read_lock,
-    read_toml,
-    template,
-    validated,
-)
+from counterclaim.config.claim import ClaimFile, load_claim, lock_path, lock_text, read_lock, template, to_claim
+from counterclaim.config.tables import line_of, read_toml, table, validated
 from counterclaim.config.written import Written, as_told, decimals_of, rounds_to
 
 __all__ = [
-    "Written",
-    "as_told",
-    "decimals_of",
-    "line_of",
-    "load_claim",
-    "lock_path",
-    "lock_text",
-    "read_lock",
-    "read_toml",
-    "rounds_to",
-    "template",
-    "validated",
-]
+    "ClaimFile", "Written", "as_told", "decimals_of", "line_of", "load_claim", "lock_path", "lock_text", "read_lock",
+    "read_toml", "rounds_to", "table", "template", "to_claim", "validated",
+]  # fmt: skip

@@ -59,10 +59,11 @@ def _formats() -> Iterable[tuple[str, str]]:
 
 
 def _metrics() -> Iterable[tuple[str, str]]:
-    from counterclaim.audit.metrics import METRICS
+    import counterclaim.audit.metrics  # noqa: F401  importing it registers the built-ins
+    from counterclaim.registry import metrics
 
-    for metric in METRICS.values():
-        yield metric.name, f"{metric.kind} of {' and '.join(metric.axes)}; {metric.better} is better"
+    for metric in metrics().values():
+        yield metric.name, f"{metric.about} ({metric.kind} of {' and '.join(metric.axes)}; {metric.better} is better)"
     yield "score.NAME", "mean of a numeric score column; the prefix may be left out"
     yield "label.NAME=VALUE", "share of responses with that label"
     yield "auc(NAME)", "how well the score NAME ranks right above wrong answers"

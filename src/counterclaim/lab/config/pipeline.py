@@ -10,7 +10,7 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
-from counterclaim.config.claim import line_of, read_toml, validated
+from counterclaim.config import line_of, read_toml, validated
 from counterclaim.errors import InputError
 from counterclaim.lab.config.models import model_identity, runtime_schema
 from counterclaim.lab.config.prompts import PromptChoice, prompts_schema

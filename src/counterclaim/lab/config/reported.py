@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from counterclaim.config.claim import claim_schema, line_of, read_toml, validated
+from counterclaim.config import line_of, read_toml, validated
+from counterclaim.config.claim import claim_schema
 from counterclaim.config.written import Written, as_told, decimals_of, rounds_to
 from counterclaim.errors import InputError
 

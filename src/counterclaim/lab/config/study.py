@@ -10,7 +10,8 @@ from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from counterclaim.config.claim import claim_schema, read_toml, to_claim, validated
+from counterclaim.config import read_toml, to_claim, validated
+from counterclaim.config.claim import claim_schema
 from counterclaim.errors import InputError
 from counterclaim.lab.config.edits import Edit, FiveSteps, SidecarPlan, edit_schemas, to_edit, to_steps
 from counterclaim.lab.config.models import model_identity, runtime_schema

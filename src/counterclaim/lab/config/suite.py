@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from counterclaim.config.claim import line_of, read_toml, validated
+from counterclaim.config import line_of, read_toml, validated
 from counterclaim.errors import InputError
 from counterclaim.lab.config.reported import Reported, load_reported
 from counterclaim.lab.config.study import StudyPlan, load_study

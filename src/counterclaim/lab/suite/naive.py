@@ -18,9 +18,10 @@ from scipy.special import ndtr, stdtr
 
 from counterclaim import stats
 from counterclaim.audit.evidence import Arm, Evidence, Mask
-from counterclaim.audit.metrics import Floats, Metric
+from counterclaim.audit.metrics import Floats
 from counterclaim.checks.labels import THRESHOLD
 from counterclaim.lab.probing.gates import SWEEP
+from counterclaim.registry import Metric
 
 ALPHA = 0.05
 SAME = 0.95
