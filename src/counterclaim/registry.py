@@ -1019,6 +1019,11 @@ def left_out() -> tuple[str, ...]:
     return tuple(_left_out)
 
 
+def registered() -> Mapping[str, Mapping[str, Any]]:
+    """Everything: what one of a kind is called in messages (``check``, ``prompt set``), to all of that kind by name."""
+    return {kind.noun: kind.all() for kind in _KINDS}
+
+
 def plugin_of(noun: str, name: str) -> str | None:
     """The plug-in that registered a name, in words; None for built-in ones."""
     return next((kind.plugged.get(name) for kind in _KINDS if kind.noun == noun), None)

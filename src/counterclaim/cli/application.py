@@ -49,10 +49,11 @@ class Verbs(TyperGroup):
     def get_command(self, ctx: typer.Context, name: str) -> Any:  # type: ignore[override]
         if name in VERBS and name not in self.commands:
             import_module(VERBS[name])
-            for command in typer.main.get_group(app).commands.values():
-                command.params.append(_plugins_option())
-                self.commands[command.name or ""] = command
-        return super().get_command(ctx, name)
+            self.commands.update(typer.main.get_group(app).commands)
+        command: Any = super().get_command(ctx, name)
+        if command is not None and all(param.name != "plugins" for param in command.params):
+            command.params.append(_plugins_option())
+        return command
 
 
 def _load_plugins(files: list[Path]) -> None:

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import json
 import tempfile
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +57,7 @@ from counterclaim.registry import (
     Fitting,
     Item,
     Labelled,
+    Metric,
     Model,
     ModelSpec,
     Operator,
@@ -66,14 +69,9 @@ from counterclaim.registry import (
     Scorer,
     Tools,
     backend_of,
-    backends,
-    checks,
-    operators,
-    prompt_sets,
     prompts_of_set,
-    rewards,
+    registered,
     scorer_named,
-    scorers,
 )
 from counterclaim.testing.models.judges import KNOWN, PlantedJudge
 from counterclaim.testing.server import serve
@@ -136,15 +134,17 @@ def run(
         told(f"format {name}")
         beside = [path for path in fixture.parent.iterdir() if path.is_file() and path != fixture]
         return importer_conformance(name, lambda path: load(path, arm=CONTROL, format=name), fixture, beside=beside)
-    suites: Mapping[str, tuple[Mapping[str, Any], Callable[[Any], list[Problem]]]] = {
-        "check": ({made.name: made for made in checks()}, partial(check_conformance, draws=draws)),
-        "scorer": (scorers(), _with_tools),
-        "reward": (rewards(), reward_conformance),
-        "operator": (operators(), _with_settings),
-        "backend": (backends(), _with_model),
-        "prompt set": (prompt_sets(), promptset_conformance),
+    suites: Mapping[str, Callable[[Any], list[Problem]]] = {
+        "check": partial(check_conformance, draws=draws),
+        "metric": metric_conformance,
+        "scorer": _with_tools,
+        "reward": reward_conformance,
+        "operator": _with_settings,
+        "backend": _with_model,
+        "prompt set": promptset_conformance,
     }
-    known = [(kind, made, suite) for kind, (entries, suite) in suites.items() for made in entries.values()]
+    kinds = registered()
+    known = [(kind, made, suite) for kind, suite in suites.items() for made in kinds[kind].values()]
     chosen = [(kind, made, suite) for kind, made, suite in known if name in (None, made.name)]
     if not chosen:
         names = dict.fromkeys([*(made.name for _, made, _ in known), *IMPORTERS])
@@ -418,6 +418,71 @@ def _broken_copies(whole: bytes) -> Iterator[tuple[str, bytes]]:
         for place in rng.integers(len(whole), size=1 + i):
             garbled[place] = int(rng.integers(256))
         yield f"the file with {1 + i} random bytes", bytes(garbled)
+
+
+# metrics ---------------------------------------------------------------------------------------------------------
+
+_VALUES: Mapping[str, Sequence[float | str]] = {
+    "correct": (0.0, 1.0), "coverage": (0.0, 0.4, 1.0), "delivery": ("assert", "hedge"), "revised": ("right", "wrong"),
+    "label": ("yes", "no"), "score": (0.0, 0.5, 1.0, 12.0),
+}  # fmt: skip
+"""Axis, or what stands before its dot, to values that answers may have."""
+
+
+def metric_conformance(metric: Metric) -> list[Problem]:
+    """Try a metric on values of its axes, or on counts of the 2×2.
+
+    Its numbers must be finite, the same twice, in [0, 1] where it says that it is a fraction, and not all alike. A ratio takes
+    counts of any shape, does not depend on their scale, is NaN without a warning where it is undefined, and lies in the interval
+    that it gives.
+    """
+    problems = [] if metric.about else [Problem(metric.name, "says who it is", "its sentence about itself is empty")]
+    try:
+        broken = _over_answers(metric) if metric.kind == "mean" else _over_cells(metric)
+        return problems + [Problem(metric.name, rule, detail) for rule, detail in broken]
+    except Exception as error:  # any exception is the finding
+        return [*problems, Problem(metric.name, "never breaks", f"{type(error).__name__}: {error}")]
+
+
+def _over_answers(metric: Metric) -> Iterator[tuple[str, str]]:
+    read = metric.per_answer
+    assert read is not None
+    values = {row: float(read(*row)) for row in product(*(_VALUES[axis.partition(".")[0]] for axis in metric.axes))}
+    for row, value in values.items():
+        if not np.isfinite(value):
+            yield "gives finite numbers", f"{row} gives {value!r}"
+        elif value != read(*row):
+            yield "is deterministic", f"{row} gives two different numbers"
+        elif metric.fraction and not 0 <= value <= 1:
+            yield "keeps its range", f"it is said to be a fraction, and {row} gives {value:g}"
+    if len(set(values.values())) == 1:
+        yield "tells answers apart", f"every answer gives {value:g}"
+
+
+def _over_cells(metric: Metric) -> Iterator[tuple[str, str]]:
+    statistic, whole = metric.statistic, np.random.default_rng(0).integers(1, 30, (3, 2, 4))
+    assert statistic is not None
+    cells = whole.astype(np.float64)
+    with warnings.catch_warnings(action="error"):
+        values, empty = statistic(cells), statistic(np.zeros((2, 4)))
+        scaled = statistic(7 * cells)
+    if values.shape != (3, 2):
+        yield "takes counts of any shape", f"counts of shape (3, 2, 4) give values of shape {values.shape}"
+        return
+    if not np.isnan(empty).all():
+        yield "is NaN where it is undefined", f"without any answers it is {empty[0]}"
+    if not np.isfinite(values).all() or len(np.unique(values)) == 1:
+        yield "tells answers apart", f"six tables of counts give {values.ravel()}"
+    if not np.allclose(values, scaled):
+        yield "does not depend on scale", "seven times the counts give another value"
+    if metric.fraction and (np.abs(values) > 1).any():
+        yield "keeps its range", f"it is said to be a fraction, and reaches {np.abs(values).max():g}"
+    for table in whole.reshape(-1, 4).tolist() if metric.interval is not None else ():
+        found, exact = metric.interval(tuple(table), 0.95), float(statistic(np.array(table, dtype=np.float64)))
+        if found.estimate is None or found.low is None or found.high is None or not np.isclose(found.estimate, exact):
+            yield "gives its own interval", f"of {table} it is {exact:g}, and its interval is that of {found.estimate}"
+        elif not found.low <= exact <= found.high:
+            yield "gives its own interval", f"of {table} it is {exact:g}, outside {found.low:g} to {found.high:g}"
 
 
 # scorers -----------------------------------------------------------------------------------------------------
