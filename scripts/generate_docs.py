@@ -8,13 +8,12 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Iterator
-from importlib import import_module
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 from typer.models import ArgumentInfo
 
-from counterclaim.cli.application import VERBS, app
+from counterclaim.cli.application import VERBS, app, import_verb
 from counterclaim.lab.scorers import dispositions
 from counterclaim.registry import Range, Scorer, checks, scorers
 
@@ -103,12 +102,19 @@ def _cli_lines() -> Iterator[str]:
     yield ""
     yield "Commands that end in a verdict exit with 0 SUPPORTED, 1 REFUTED, 2 bad input or usage, 3 INCONCLUSIVE, 4 INVALID."
     yield "Every command takes `--plugins FILE`, repeatable: a Python file with checks, scorers or other plug-ins of your own."
-    for module in dict.fromkeys(VERBS.values()):
-        import_module(module)
-    for command in app.registered_commands:
+    for name in VERBS:
+        import_verb(name)
+    commands = {
+        command.name or command.callback.__name__: command for command in app.registered_commands if command.callback
+    }
+    panel = ""
+    for name, verb in VERBS.items():
+        command = commands[name]
         assert command.callback is not None
-        name = command.name or command.callback.__name__
-        yield f"\n## counterclaim {name}\n"
+        if verb.panel != panel:
+            panel = verb.panel
+            yield f"\n## {panel}"
+        yield f"\n### counterclaim {name}\n"
         yield f"`counterclaim {name} {_usage(command.callback)}`\n"
         yield inspect.cleandoc(command.callback.__doc__ or "")
         yield ""

@@ -21,7 +21,7 @@ from counterclaim.errors import InputError, RegistryError
 from counterclaim.lab.operators import rewards as built_in
 from counterclaim.lab.operators.rewards import CHALLENGE, ORDERED, OUTCOME, RewardScorer, conversations
 from counterclaim.lab.sandbox import available
-from counterclaim.lab.scorers.recovery import FOLLOW_UP
+from counterclaim.lab.scorers.oracles import FOLLOW_UP
 from counterclaim.records import FinishReason, Message, Prompt
 from counterclaim.registry import (
     _REWARDS,

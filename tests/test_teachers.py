@@ -6,8 +6,8 @@ import pytest
 
 from counterclaim.errors import ModelError
 from counterclaim.lab.models.tiny import boundary_prompts, domain
-from counterclaim.lab.scorers.delivery import delivery_of
 from counterclaim.lab.scorers.oracles import exact
+from counterclaim.lab.scorers.rules import delivery_of
 from counterclaim.lab.synthesis.products import STYLES
 from counterclaim.records import Decode, FinishReason, Message, ModelRef, Prompt, Provenance, Response, Split
 from counterclaim.registry import Answer, Ask, Item, ModelSpec, Runtime, Tools, backend_of, backends

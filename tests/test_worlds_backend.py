@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from counterclaim.errors import ModelError
-from counterclaim.lab.scorers.asking import Choice, Form
+from counterclaim.lab.scorers.judges import Choice, Form
 from counterclaim.records import Decode, FinishReason, Message, ModelRef, Prompt, Provenance, Response
 from counterclaim.registry import Answer, Ask, ModelSpec, Runtime, backend_of, backends, scorers
 from counterclaim.testing.models import prompts_of

@@ -27,7 +27,7 @@ from counterclaim.importers import IMPORTERS, Imported, load
 from counterclaim.lab.config import Lora, OwnAnswers, PromptChoice, Sft, SidecarPlan, SteerPlan, TemperPlan, TunePlan
 from counterclaim.lab.models import open_model, tiny
 from counterclaim.lab.operators.rewards import RewardScorer, answered, conversations
-from counterclaim.lab.scorers.reading import item_of
+from counterclaim.lab.scorers.cards import item_of
 from counterclaim.lab.scorers.validation import PADDING, agrees, orders, run_cards
 from counterclaim.records import (
     CONTROL,

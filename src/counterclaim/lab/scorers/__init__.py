@@ -13,8 +13,8 @@ from counterclaim.records import Json, canonical_json, content_hash
 from counterclaim.registry import Scorer, scorers
 
 if TYPE_CHECKING:
-    from counterclaim.lab.scorers.custom import load_rubric
-    from counterclaim.lab.scorers.reading import oracle_by
+    from counterclaim.lab.scorers.answers import oracle_by
+    from counterclaim.lab.scorers.rubrics import load_rubric
     from counterclaim.lab.scorers.validation import Report, check_to_cards, run_cards, validate
 
 __all__ = [
@@ -33,9 +33,9 @@ __all__ = [
 DISPOSITIONS = ("Eager", "Deliberate", "Adversarial", "Curious", "Self-Improving", "Humble", "Persistent")
 """The seven dispositions (design: measures)."""
 
-_BUILT_IN = ("checklist", "code", "delivery", "form", "function", "mcas", "oracles", "recovery", "rubric")
+_BUILT_IN = ("code", "oracles", "rubrics", "rules")
 _HOME = {
-    "load_rubric": "custom", "oracle_by": "reading", "Report": "validation", "check_to_cards": "validation",
+    "load_rubric": "rubrics", "oracle_by": "answers", "Report": "validation", "check_to_cards": "validation",
     "run_cards": "validation", "validate": "validation",
 }  # fmt: skip
 
