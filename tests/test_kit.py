@@ -236,7 +236,11 @@ def test_suites_run_by_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "file", "said"),
     [
-        ("atlantis", None, "no check, scorer, reward, operator, backend, prompt set or format"),
+        (
+            "trunkation",
+            None,
+            "no check, metric, scorer, .* prompt set or format 'trunkation'; did you mean truncation?",
+        ),
         ("trl", None, "tried on a file"),
         ("power", "x", "not on a file"),
     ],

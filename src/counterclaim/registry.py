@@ -1042,7 +1042,9 @@ def _load_installed() -> None:
         try:
             with _registering(where):
                 entry.load()
-        except (Exception, SystemExit) as error:  # one broken plug-in must not end every command
+        except BaseException as error:  # one broken plug-in must not end every command, whatever it raises
+            if isinstance(error, KeyboardInterrupt):
+                raise
             problem = f"{where} is left out: {type(error).__name__}: {error} ({_place(error, entry.value)})"
             _left_out.append(problem)
             warnings.warn(problem, PluginWarning, stacklevel=2)
@@ -1061,7 +1063,9 @@ def _load_file(file: Path, given: Path) -> None:
     try:
         with _registering(f"the file {given}"):
             SourceFileLoader(name, str(file)).exec_module(module)
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt):
+            raise
         del sys.modules[name], _files[file]
         problem = f"the plug-in cannot be imported: {type(error).__name__}: {error} ({_place(error, str(file))})"
         raise InputError(problem, path=given, remedy="fix it, or leave it out") from error

@@ -7,6 +7,7 @@ that must be caught.
 
 from __future__ import annotations
 
+import difflib
 import json
 import tempfile
 import warnings
@@ -147,10 +148,9 @@ def run(
     known = [(kind, made, suite) for kind, suite in suites.items() for made in kinds[kind].values()]
     chosen = [(kind, made, suite) for kind, made, suite in known if name in (None, made.name)]
     if not chosen:
-        names = dict.fromkeys([*(made.name for _, made, _ in known), *IMPORTERS])
-        raise InputError(
-            f"there is no {', '.join(suites)} or format {name!r}", remedy=f"name one of {', '.join(names)}"
-        )
+        near = difflib.get_close_matches(name or "", [*(made.name for _, made, _ in known), *IMPORTERS], n=1)
+        hint = f"did you mean {near[0]}?" if near else "counterclaim list KIND names what there is"
+        raise InputError(f"there is no {', '.join(suites)} or format {name!r}", remedy=hint)
     if fixture is not None:
         raise InputError(f"{name or 'this'} is tried on planted cases, not on a file", remedy="leave the file out")
     problems = []

@@ -11,13 +11,18 @@ from counterclaim.cli.application import app
 from counterclaim.cli.flags import choice
 from counterclaim.cli.show import plain, table_of, terminal
 
+KINDS = (
+    "formats", "metrics", "checks", "worlds", "scorers", "dispositions", "prompts", "backends", "rewards", "operators", "studies",
+    "recipes",
+)  # fmt: skip
+
 
 @app.command("list", epilog="Example: `counterclaim list checks`")
-def list_(what: Annotated[str, typer.Argument(help="formats, metrics, checks, ...")]) -> None:
-    """List what there is by name: formats, metrics, checks, worlds, scorers, dispositions, prompts, backends, rewards, operators, studies, recipes."""
+def list_(what: Annotated[str, typer.Argument(help=f"{', '.join(KINDS[:-1])} or {KINDS[-1]}.")]) -> None:
+    """List what there is by name: built-in, and from plug-ins."""
     from counterclaim.registry import left_out, plugin_of
 
-    kind = choice("WHAT", what, (*_REGISTERED, *_OTHERS)) or ""
+    kind = choice("WHAT", what, KINDS) or ""
     problems = left_out()
     table = table_of("name", "what it is")
     if kind in _REGISTERED:
