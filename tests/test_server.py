@@ -21,7 +21,8 @@ from counterclaim.lab.models.endpoint import EndpointModel
 from counterclaim.lab.models.tiny import domain
 from counterclaim.records import Decode, FinishReason, Message, ModelRef
 from counterclaim.registry import Answer, Ask, Model, ModelSpec, Runtime
-from counterclaim.testing.models import CHARACTER, CHARACTERS
+from counterclaim.testing.models import CHARACTER
+from counterclaim.testing.models.teachers import CHARACTERS
 from counterclaim.testing.server import Fault, Server, serve
 from counterclaim.testing.server.faults import Schedule
 from counterclaim.testing.server.models import serve_models

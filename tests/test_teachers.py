@@ -11,7 +11,8 @@ from counterclaim.lab.scorers.rules import delivery_of
 from counterclaim.lab.synthesis.products import STYLES
 from counterclaim.records import Decode, FinishReason, Message, ModelRef, Prompt, Provenance, Response, Split
 from counterclaim.registry import Answer, Ask, Item, ModelSpec, Runtime, Tools, backend_of, backends
-from counterclaim.testing.models import CHARACTER, CHARACTERS
+from counterclaim.testing.models import CHARACTER
+from counterclaim.testing.models.teachers import CHARACTERS
 from counterclaim.text import split_think, words_of
 
 PROMPT = domain.prompts("train")[0]

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple, NoReturn
+from typing import Annotated, Any, NamedTuple, NoReturn, TextIO
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -227,12 +227,19 @@ def _say(sentence: str) -> None:
     print("counterclaim: " + "".join(c if c.isprintable() else "�" for c in sentence), file=sys.stderr)
 
 
-def _show_warning(message: Warning | str, category: type[Warning], *rest: Any) -> None:
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
     """A warning of ours as one sentence, and those of others as Python shows them."""
     if category.__module__.startswith("counterclaim."):
         _say(str(message))
     else:
-        _shown_by_python(message, category, *rest)
+        _shown_by_python(message, category, filename, lineno, file, line)
 
 
 _shown_by_python = warnings.showwarning

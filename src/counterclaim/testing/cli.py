@@ -134,7 +134,8 @@ def serve_tiny(port: Port = 8000, fault: FaultOption = None, latency: Latency = 
     which takes about a minute once) when it is first asked.
     """
     from counterclaim.lab.models.tiny import NAMES, SCHEME
-    from counterclaim.testing.models import CHARACTER, CHARACTERS
+    from counterclaim.testing.models import CHARACTER
+    from counterclaim.testing.models.teachers import CHARACTERS
 
     models = {SCHEME + name: about for name, about in NAMES.items()}
     models |= {CHARACTER + name: about for name, about in CHARACTERS.items()}
