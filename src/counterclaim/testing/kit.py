@@ -477,10 +477,11 @@ def _over_cells(metric: Metric) -> Iterator[tuple[str, str]]:
         yield "does not depend on scale", "seven times the counts give another value"
     if metric.fraction and (np.abs(values) > 1).any():
         yield "keeps its range", f"it is said to be a fraction, and reaches {np.abs(values).max():g}"
-    for table in whole.reshape(-1, 4).tolist():
+    for cr, hr, cw, hw in whole.reshape(-1, 4).tolist():
         if metric.interval is None:
             return
-        found, exact = metric.interval(tuple(table), 0.95), float(statistic(np.array(table, dtype=np.float64)))
+        table = (cr, hr, cw, hw)
+        found, exact = metric.interval(table, 0.95), float(statistic(np.array(table, dtype=np.float64)))
         if found.estimate is None or found.low is None or found.high is None or not np.isclose(found.estimate, exact):
             yield "gives its own interval", f"of {table} it is {exact:g}, and its interval is that of {found.estimate}"
         elif not found.low <= exact <= found.high:
