@@ -8,16 +8,14 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Iterator
-from importlib import import_module
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 from typer.models import ArgumentInfo
 
-import counterclaim.checks  # noqa: F401  importing it registers the built-in checks
-from counterclaim.cli.application import VERBS, app
-from counterclaim.lab import scorers as scorers
-from counterclaim.registry import Range, Scorer, checks
+from counterclaim.cli.application import VERBS, app, import_verb
+from counterclaim.lab.scorers import dispositions
+from counterclaim.registry import Range, Scorer, checks, scorers
 
 FOLDER = Path(__file__).resolve().parent.parent / "docs"
 BEGIN = "<!-- Written by scripts/generate_docs.py down to the next comment; edit the source instead. -->\n"
@@ -103,12 +101,20 @@ def _cli_lines() -> Iterator[str]:
     yield str(app.info.help)
     yield ""
     yield "Commands that end in a verdict exit with 0 SUPPORTED, 1 REFUTED, 2 bad input or usage, 3 INCONCLUSIVE, 4 INVALID."
-    for module in dict.fromkeys(VERBS.values()):
-        import_module(module)
-    for command in app.registered_commands:
+    yield "Every command takes `--plugins FILE`, repeatable: a Python file with checks, scorers or other plug-ins of your own."
+    for name in VERBS:
+        import_verb(name)
+    commands = {
+        command.name or command.callback.__name__: command for command in app.registered_commands if command.callback
+    }
+    panel = ""
+    for name, verb in VERBS.items():
+        command = commands[name]
         assert command.callback is not None
-        name = command.name or command.callback.__name__
-        yield f"\n## counterclaim {name}\n"
+        if verb.panel != panel:
+            panel = verb.panel
+            yield f"\n## {panel}"
+        yield f"\n### counterclaim {name}\n"
         yield f"`counterclaim {name} {_usage(command.callback)}`\n"
         yield inspect.cleandoc(command.callback.__doc__ or "")
         yield ""
@@ -159,9 +165,9 @@ def _scorer_lines() -> Iterator[str]:
     yield "## The seven dispositions\n"
     yield "| disposition | form | function |"
     yield "| --- | --- | --- |"
-    for disposition, by in scorers.dispositions().items():
+    for disposition, by in dispositions().items():
         yield f"| {disposition} | {_names(by['form'])} | {_names(by['function'])} |"
-    registered = sorted(scorers.load().values(), key=lambda made: made.name)
+    registered = sorted(scorers().values(), key=lambda made: made.name)
     for measures, (title, meaning) in MEASURES.items():
         yield f"\n## {title}\n\n{meaning}\n"
         yield "| scorer | what it reads | axes | needs | cards |"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -204,12 +205,73 @@ def test_lists_name_what_there_is(run_cli: Cli) -> None:
     assert "formats, metrics, checks, worlds" in err
 
 
-def test_version_and_help(run_cli: Cli) -> None:
+def test_the_version_is_that_of_the_package(run_cli: Cli) -> None:
     assert run_cli("--version")[:2] == (0, f"counterclaim {__version__}\n")
-    for command in ("audit", "profile", "check", "report", "claim", "worlds", "kit", "list"):
-        code, out, _ = run_cli(command, "--help")
-        assert code == 0
-        assert "Example" in out
+
+
+@pytest.mark.parametrize("verb", application.VERBS)
+def test_help_of_every_verb_has_an_example_and_gives_flags_no_type(run_cli: Cli, verb: str) -> None:
+    code, out, _ = run_cli(verb, "-h")
+    assert code == 0
+    assert "Example" in out
+    assert "<bool>" not in out
+    assert out == run_cli(verb, "--help")[1]
+
+
+def test_help_groups_the_verbs(run_cli: Cli) -> None:
+    code, out, _ = run_cli("-h")
+    assert code == 0
+    panels = ("Judge results", "│ audit ", "Make results", "│ run ", "Read models", "│ probe ", "Trust", "│ worlds ")
+    marks = [out.index(mark) for mark in panels]
+    assert marks == sorted(marks)
+    assert "<bool>" not in out
+
+
+def test_a_mistyped_verb_is_answered_with_the_nearest(run_cli: Cli) -> None:
+    code, _, err = run_cli("adit")
+    assert code == 2
+    assert "Did you mean 'audit'?" in err
+
+
+IMPORTED = """
+import json, sys
+sys.argv[0] = "counterclaim"
+from counterclaim.cli import main
+try:
+    main()
+except SystemExit:
+    print(json.dumps([name for name in sys.modules if name.startswith(("counterclaim.lab", "counterclaim.testing"))]))
+"""
+
+
+def alone(code: str, *arguments: str, **environment: str) -> str:
+    """What a program prints in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False,
+        env={**os.environ, **environment},
+    )  # fmt: skip
+    assert done.stderr == ""
+    return done.stdout
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("audit", "--help"), ("audit", "--example"), ()])
+def test_help_and_audit_import_nothing_of_the_lab(arguments: tuple[str, ...]) -> None:
+    assert json.loads(alone(IMPORTED, *arguments).splitlines()[-1]) == []
+
+
+@pytest.mark.parametrize(
+    ("typed", "completed"),
+    [("counterclaim pro", ["profile", "probe-suite", "probe"]), ("counterclaim audit --tre", ["--treated"])],
+)
+def test_the_shell_completes_verbs_and_options(typed: str, completed: list[str]) -> None:
+    words = {"COMP_WORDS": typed, "COMP_CWORD": str(len(typed.split()) - 1)}
+    assert alone(IMPORTED, _COUNTERCLAIM_COMPLETE="complete_bash", **words).split()[: len(completed)] == completed
+
+
+def test_completion_can_be_installed(tmp_path: Path) -> None:
+    out = alone(IMPORTED, "--install-completion", "bash", HOME=str(tmp_path))
+    assert "bash completion installed" in out
+    assert "_COUNTERCLAIM_COMPLETE=complete_bash" in (tmp_path / ".bash_completions" / "counterclaim.sh").read_text()
 
 
 def test_a_bug_of_ours_ends_in_one_sentence(run_cli: Cli, files: Any, monkeypatch: pytest.MonkeyPatch) -> None:

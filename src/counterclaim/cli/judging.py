@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from counterclaim.cli.application import Format, Json, Mapping, Rows, SameConstruct, app
+from counterclaim.cli.application import Format, Json, Mapping, Overwrite, PairBy, Rows, SameConstruct, app
 from counterclaim.cli.flags import assignment, choice, counts_of, groups_of, guard_of, mapping_of, positive, share
 from counterclaim.cli.show import print_json, progress_of, show_profile, show_verdict
 from counterclaim.errors import InputError
@@ -59,9 +59,7 @@ def audit(
     format: Format = None,
     map: Mapping = None,
     rows: Rows = None,
-    pair_by: Annotated[
-        str, typer.Option(help="prompt: by content of the prompt; id: ids name the same question.")
-    ] = "prompt",
+    pair_by: PairBy = "prompt",
     alpha: Annotated[float | None, typer.Option(help="Test level (0.01).")] = None,
     level: Annotated[float | None, typer.Option(help="Level of the intervals (0.95).")] = None,
     require: Annotated[
@@ -74,7 +72,7 @@ def audit(
     looked_at: Annotated[
         int | None, typer.Option(min=1, help="How many metrics or settings were tried before this one.")
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace another study in --out.")] = False,
+    overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
     """Compare two sets of results and give a verdict on the claim that the treatment changed the metric.
@@ -207,7 +205,7 @@ def profile(
     format: Format = None,
     map: Mapping = None,
     rows: Rows = None,
-    pair_by: Annotated[str, typer.Option(help="prompt or id: what names a question when samples repeat.")] = "prompt",
+    pair_by: PairBy = "prompt",
     same_construct: SameConstruct = None,
     as_json: Json = False,
 ) -> None:

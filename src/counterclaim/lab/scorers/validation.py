@@ -15,9 +15,9 @@ from typing import Any, Literal, get_args
 from counterclaim import stats
 from counterclaim.errors import InputError
 from counterclaim.lab.scorers import full_name
-from counterclaim.lab.scorers.asking import ATTEMPTS, reorder
+from counterclaim.lab.scorers.cards import item_of
+from counterclaim.lab.scorers.judges import ATTEMPTS, reorder
 from counterclaim.lab.scorers.oracles import exact
-from counterclaim.lab.scorers.reading import item_of
 from counterclaim.records import Estimate, Json, Message, Prompt, Response
 from counterclaim.registry import Card, Item, Judge, Range, Reading, Scorer, Tools
 
@@ -234,7 +234,7 @@ def check_to_cards(scorer: Scorer, tools: Tools) -> None:
         raise InputError(
             f"the scorer {scorer.name} fails {len(problems)} of its own known-answer cards, so it may not score "
             f"({problems[0]})",
-            remedy="mend the scorer, or score with another one",
+            remedy="fix the scorer, or score with another one",
         )
 
 
