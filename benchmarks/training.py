@@ -69,8 +69,12 @@ def training_duels(quick: bool = False) -> list[dict[str, Json]]:
     """
     steps, turns = (4, 1) if quick else (12, 5)
     common: dict[str, Any] = {"max_steps": steps, "save_steps": steps // 2}
-    sft = Sft(per_device_train_batch_size=4, gradient_accumulation_steps=1, learning_rate=1e-3, max_length=256, **common)
-    dpo = Dpo(per_device_train_batch_size=2, gradient_accumulation_steps=2, learning_rate=1e-4, max_length=256, **common)
+    sft = Sft(
+        per_device_train_batch_size=4, gradient_accumulation_steps=1, learning_rate=1e-3, max_length=256, **common
+    )
+    dpo = Dpo(
+        per_device_train_batch_size=2, gradient_accumulation_steps=2, learning_rate=1e-4, max_length=256, **common
+    )
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         _save_model(folder / "model")

@@ -44,9 +44,7 @@ from counterclaim.stats.heads import InSampleD, LargestD
 
 
 def claim(numbers: Numbers, direction: Direction = "increase", margin: float = 0.05) -> Reported:
-    return Reported(
-        id="it", claim="It is so.", numbers=numbers, metric="accuracy", direction=direction, margin=margin
-    )
+    return Reported(id="it", claim="It is so.", numbers=numbers, metric="accuracy", direction=direction, margin=margin)
 
 
 # counts -----------------------------------------------------------------------------------------------------------------

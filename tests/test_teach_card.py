@@ -6,8 +6,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-from counterclaim.lab.config import PipelinePlan, StagePlan
-from counterclaim.lab.config import TrainingPrompts
+from counterclaim.lab.config import PipelinePlan, StagePlan, TrainingPrompts
 from counterclaim.lab.synthesis.card import SHOWN, data_card
 from counterclaim.lab.synthesis.filters import Dropped, Filtered
 from counterclaim.records import Call, Decode, Example, Json, Message

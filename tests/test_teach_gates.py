@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from counterclaim.errors import InputError
-from counterclaim.lab.config import PipelinePlan, StagePlan
-from counterclaim.lab.config import TrainingPrompts
+from counterclaim.lab.config import PipelinePlan, StagePlan, TrainingPrompts
 from counterclaim.lab.models.tiny import domain, prompts
 from counterclaim.lab.models.tiny.domain import assertion
 from counterclaim.lab.synthesis import gates

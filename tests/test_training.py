@@ -28,9 +28,8 @@ from counterclaim.lab.operators import placebo, trainers, training
 from counterclaim.lab.operators.rewards import RewardScorer, conversations
 from counterclaim.lab.operators.tune import tune
 from counterclaim.records import Decode, Example, FinishReason, Json, Message, Prompt
-from counterclaim.registry import Answer, Ask, Fitting, ModelSpec, Reward, Runtime, reward_named
-from counterclaim.registry import _rewards as reward_registry
-from counterclaim.testing.worlds import WORLDS, backend  # noqa: F401  registers the worlds as models
+from counterclaim.registry import _REWARDS, Answer, Ask, Fitting, ModelSpec, Reward, Runtime, reward_named
+from counterclaim.testing.worlds import WORLDS
 
 CPU = Runtime(device="cpu")
 LORA = Lora(r=4, lora_alpha=8.0, lora_dropout=0.1)
@@ -86,9 +85,9 @@ def _many_words() -> Iterator[None]:
     made = Reward(
         "many-words", "the number of letters", frozenset(), lambda item, tools: float(len(item.response.text or ""))
     )
-    reward_registry._REWARDS[made.name] = made
+    _REWARDS.entries[made.name] = made
     yield
-    del reward_registry._REWARDS[made.name]
+    del _REWARDS.entries[made.name]
 
 
 def fitting(base: Path | str, *stages: Sft | Dpo | Grpo, seed: int = 0, **more: Any) -> Fitting:
@@ -594,7 +593,11 @@ def test_the_better_side_of_a_pair_counts_once(base: Path, tmp_path: Path) -> No
 
 
 def test_logs_hold_a_number_a_step_under_plain_names(base: Path, tmp_path: Path) -> None:
-    stages = (replace(SFT, max_steps=2), replace(DPO, max_steps=2), replace(GRPO, max_steps=2, beta=0.1, reward="ordered-outcome"))
+    stages = (
+        replace(SFT, max_steps=2),
+        replace(DPO, max_steps=2),
+        replace(GRPO, max_steps=2, beta=0.1, reward="ordered-outcome"),
+    )
     card: Any = tune.fit(fitting(base, *stages), tmp_path)
     sft, dpo, grpo = (stage["log"] for stage in card["stages"])
     common = {"step", "loss", "learning_rate", "grad_norm"}

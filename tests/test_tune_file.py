@@ -106,13 +106,25 @@ def test_targets_are_named_modules_or_stand_for_them() -> None:
 
 REFUSED = {
     "unknown recipe": ('recipe = "papper"\ndata = "x"\n', "there is no recipe 'papper'", "paper-sft-dpo"),
-    "nothing": ('data = "x"\n', "nothing is trained", "treatment.tune: nothing is trained; name a recipe, or add a table sft"),
+    "nothing": (
+        'data = "x"\n',
+        "nothing is trained",
+        "treatment.tune: nothing is trained; name a recipe, or add a table sft",
+    ),
     "no data": ("[sft]\n", "sft and dpo learn from examples", "name a training set or a pipeline file"),
     "data for rewards": ('data = "x"\n' + GRPO, "grpo learns from rewards, not from examples", "leave data out"),
-    "no prompts": ("[grpo]\n", "treatment.tune.grpo: no prompts are named to be answered during training", 'set = "tiny"'),
+    "no prompts": (
+        "[grpo]\n",
+        "treatment.tune.grpo: no prompts are named to be answered during training",
+        'set = "tiny"',
+    ),
     "two sources": ('[grpo.prompts]\nset = "tiny"\nfile = "x"\n', "name either a set or a file", 'set = "tiny"'),
     "no source": ('[grpo.prompts]\nsplit = "train"\n', "name either a set or a file", 'set = "tiny"'),
-    "seeds": ('data = "x"\nseeds = [1, 2, 1]\n[sft]\n', "treatment.tune.seeds: 1 is listed twice", "name different seeds"),
+    "seeds": (
+        'data = "x"\nseeds = [1, 2, 1]\n[sft]\n',
+        "treatment.tune.seeds: 1 is listed twice",
+        "name different seeds",
+    ),
 }
 
 
@@ -163,7 +175,10 @@ def test_settings_have_the_names_of_the_libraries_that_take_them() -> None:
 
 def test_a_training_is_described_with_what_it_was_trained_on() -> None:
     own = 'recipe = "sft"\ndata = "taught/own.jsonl"\nlora = { target_modules = ["q_proj"], r = 4 }\n'
-    assert describe_change(spelt(own)) == "1 adapter of rank 4 on 1 kind of modules, trained by SFT (3 epochs) on own.jsonl"
+    assert (
+        describe_change(spelt(own))
+        == "1 adapter of rank 4 on 1 kind of modules, trained by SFT (3 epochs) on own.jsonl"
+    )
     assert describe_change(spelt(own, placebo=True)).endswith("(3 epochs) on own.jsonl, shuffled")
     paid = 'recipe = "outcome"\n' + GRPO
     assert describe_change(spelt(paid, placebo=True)).endswith(" on shuffled data")

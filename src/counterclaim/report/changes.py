@@ -32,7 +32,9 @@ def _describe_training(change: Mapping[str, Any]) -> str:
 
 def _describe_stage(stage: Mapping[str, Any]) -> str:
     method = "GRPO" if "reward" in stage else "SFT" if "loss_on" in stage else "DPO"
-    steps, epochs = (stage.get(new, stage.get(old)) for new, old in (("max_steps", "steps"), ("num_train_epochs", "epochs")))
+    steps, epochs = (
+        stage.get(new, stage.get(old)) for new, old in (("max_steps", "steps"), ("num_train_epochs", "epochs"))
+    )
     size = f"{steps} steps" if steps else f"{epochs:g} epochs"
     return f"{method} ({size}, reward {stage['reward']})" if "reward" in stage else f"{method} ({size})"
 

@@ -4,12 +4,33 @@ from __future__ import annotations
 
 from counterclaim.lab.config.common import PromptChoice, TrainingPrompts, model_identity, model_json
 from counterclaim.lab.config.edits import (
-    Bars, CustomPlan, Edit, FiveSteps, Layer, OwnAnswers, Position, ProbePlan, SidecarPlan, SteerPlan, TemperPlan,
+    Bars,
+    CustomPlan,
+    Edit,
+    FiveSteps,
+    Layer,
+    OwnAnswers,
+    Position,
+    ProbePlan,
+    SidecarPlan,
+    SteerPlan,
+    TemperPlan,
 )  # fmt: skip
 from counterclaim.lab.config.pipeline import ALLOWED_LICENCES, FilterPlan, PipelinePlan, StagePlan, load_pipeline
 from counterclaim.lab.config.reported import (
-    Direction, Numbers, Reported, ReportedAsymmetry, ReportedAuc, ReportedCells, ReportedCosine, ReportedCounts,
-    ReportedDirection, ReportedFiltering, ReportedLargestD, ReportedMeans, load_reported,
+    Direction,
+    Numbers,
+    Reported,
+    ReportedAsymmetry,
+    ReportedAuc,
+    ReportedCells,
+    ReportedCosine,
+    ReportedCounts,
+    ReportedDirection,
+    ReportedFiltering,
+    ReportedLargestD,
+    ReportedMeans,
+    load_reported,
 )  # fmt: skip
 from counterclaim.lab.config.study import ArmPlan, Change, StudyPlan, arms_hash, change_hash, change_json, load_study
 from counterclaim.lab.config.suite import Chapter, Series, is_series, load_series

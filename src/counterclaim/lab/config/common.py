@@ -24,7 +24,9 @@ Share = Annotated[float, Ge(0), Le(1)]
 
 def _distinct(seeds: Sequence[int]) -> Sequence[int]:
     if repeated := [seed for seed in seeds if seeds.count(seed) > 1]:
-        raise TableError(f"{repeated[0]} is listed twice, and each seed is one replicate", remedy="name different seeds")
+        raise TableError(
+            f"{repeated[0]} is listed twice, and each seed is one replicate", remedy="name different seeds"
+        )
     return seeds
 
 
@@ -155,7 +157,13 @@ class PromptChoice:
 
     def to_json(self) -> dict[str, Json]:
         """What cards say of it: the source's name and not its folders."""
-        return {"source": self.name, "split": self.split, "tags": self.tags, "limit": self.limit, "without": self.without}
+        return {
+            "source": self.name,
+            "split": self.split,
+            "tags": self.tags,
+            "limit": self.limit,
+            "without": self.without,
+        }
 
 
 @table(kw_only=False)

@@ -95,7 +95,9 @@ class FilterPlan:
     def __post_init__(self) -> None:
         if self.least_words > self.most_words:
             raise TableError(
-                f"{self.least_words} is more than most_words, {self.most_words}", key=("least_words",), remedy="lower it"
+                f"{self.least_words} is more than most_words, {self.most_words}",
+                key=("least_words",),
+                remedy="lower it",
             )
 
 
@@ -139,7 +141,7 @@ class PipelinePlan:
     judge: str | None = None
     products: tuple[Product, ...] = ("gold",)
     variants: Mapping[str, int] = field(default_factory=dict)
-    filters: FilterPlan = FilterPlan()
+    filters: FilterPlan = field(default_factory=FilterPlan)
     licences: tuple[str, ...] = ALLOWED_LICENCES
     forbidden: tuple[PromptChoice, ...] = ()
     roles: Mapping[str, str] = field(default_factory=dict)
@@ -341,9 +343,7 @@ class PipelineFile:
 
     def _check_stage(self, name: str, key: tuple[str, ...]) -> None:
         if name not in self.stages:
-            raise TableError(
-                f"there is no stage {name!r}", key=key, remedy=f"the stages are {', '.join(self.stages)}"
-            )
+            raise TableError(f"there is no stage {name!r}", key=key, remedy=f"the stages are {', '.join(self.stages)}")
 
     def last_stages(self) -> list[str]:
         """Stages that no other sees."""

@@ -11,7 +11,7 @@ from annotated_types import Ge, Gt, Le, MinLen
 
 from counterclaim.config import TableError, Written, as_told, decimals_of, read_toml, rounds_to, table, validated
 from counterclaim.config.claim import TargetTable, TestTable
-from counterclaim.lab.config.common import Count, Share
+from counterclaim.lab.config.common import Count
 
 Direction = Literal["increase", "decrease", "none", "no-increase", "no-decrease"]
 """What was concluded of treated minus control: a change, none either way, or none of that sign, as large as the margin."""

@@ -113,7 +113,9 @@ class SeriesFile:
         for at, name in enumerate(arcs):
             if name in arcs[:at]:
                 raise TableError(
-                    f"{name!r} is there already", key=("arcs", at, "name"), remedy="choose another name, or join the two"
+                    f"{name!r} is there already",
+                    key=("arcs", at, "name"),
+                    remedy="choose another name, or join the two",
                 )
         for at, entry in enumerate(self.studies):
             if entry.arc not in arcs:

@@ -192,7 +192,8 @@ class TunePlan:
     @classmethod
     def of(cls, *stages: Sft | Dpo | Grpo, **more: Any) -> TunePlan:
         """A plan of stages, with what ``more`` says."""
-        return cls(**{type(stage).__name__.lower(): stage for stage in stages}, **more)
+        more |= {type(stage).__name__.lower(): stage for stage in stages}
+        return cls(**more)
 
     @property
     def stages(self) -> tuple[Sft | Dpo | Grpo, ...]:

@@ -341,7 +341,9 @@ def _check_optimiser(plan: TunePlan, device: str) -> None:
             remedy='set optim = "adamw_torch_fused", or "apollo-mini", whose states are smaller still',
         )
     if importlib.util.find_spec("bitsandbytes") is None:
-        raise ModelError("adamw_bnb_8bit needs bitsandbytes", remedy='pip install bitsandbytes, or set optim = "adamw_torch_fused"')
+        raise ModelError(
+            "adamw_bnb_8bit needs bitsandbytes", remedy='pip install bitsandbytes, or set optim = "adamw_torch_fused"'
+        )
 
 
 def _check_model(fitting: Fitting) -> None:
