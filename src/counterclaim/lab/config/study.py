@@ -39,7 +39,7 @@ from counterclaim.records import (
     content_hash,
     to_json,
 )
-from counterclaim.registry import ModelSpec, Runtime
+from counterclaim.registry import ModelSpec, Runtime, load_plugins
 
 Change = TunePlan | Edit
 """What an operator does to the model of an arm."""
@@ -395,6 +395,7 @@ def load_study(path: Path) -> StudyPlan:
         InputError: the file is missing, is not TOML, or a key is unknown, missing or malformed (names key and line).
     """
     file = read_study(path)
+    load_plugins(file.plugins)
     arms, score = file.plans(), file.score
     return StudyPlan(
         path=path,
