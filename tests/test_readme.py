@@ -25,7 +25,7 @@ from counterclaim.lab.config.study import _study_schema
 from counterclaim.lab.config.suite import _schema as _series_schema
 from counterclaim.lab.experiment import choose_prompts
 from counterclaim.lab.scorers import load_rubric, validate
-from counterclaim.lab.scorers.asking import material_of
+from counterclaim.lab.scorers.judges import material_of
 from counterclaim.lab.suite import find
 from counterclaim.records import Json, Message, VerdictOutcome
 from counterclaim.registry import Scorer

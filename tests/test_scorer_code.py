@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from counterclaim.lab.sandbox import Pool, available
-from counterclaim.lab.scorers.code import CARDS, code, extract
+from counterclaim.lab.scorers.code import code, extract
 from counterclaim.records import Decode, FinishReason, ModelRef, Prompt, Provenance, Response
 from counterclaim.registry import Card, Item, Reading, Tools
 from counterclaim.stats import pass_at_k
@@ -34,7 +34,7 @@ def read(tools: Tools, gold: dict[str, Any], text: str | None) -> Reading:
     return code.read(Item(Prompt.of_text("q", gold=gold), response_of(text)), tools)[0]
 
 
-@pytest.mark.parametrize("card", CARDS, ids=[f"{i}-{card.kind}" for i, card in enumerate(CARDS)])
+@pytest.mark.parametrize("card", code.cards, ids=[f"{i}-{card.kind}" for i, card in enumerate(code.cards)])
 def test_a_card_reads_as_known(card: Card, tools: Tools) -> None:
     item = Item(card.prompt, replace(response_of(card.response), prompt_id=card.prompt.id))
     assert {r.axis: r.value for r in code.read(item, tools)} == card.expects

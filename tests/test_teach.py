@@ -20,7 +20,7 @@ from counterclaim import folder as store
 from counterclaim.errors import BudgetSpent, InputError, ModelError, RegistryError
 from counterclaim.lab import synthesis as teach
 from counterclaim.lab.config import load_pipeline
-from counterclaim.lab.scorers.recovery import FOLLOW_UP
+from counterclaim.lab.scorers.oracles import FOLLOW_UP
 from counterclaim.lab.synthesis import examples, products, stages
 from counterclaim.records import Decode, Example, FinishReason, Message, ModelRef, Prompt
 from counterclaim.registry import Answer, Ask, Model, ModelSpec, Runtime, backend

@@ -47,7 +47,6 @@ from counterclaim.records import (
     to_json,
 )
 from counterclaim.registry import checks as registered_checks
-from counterclaim.registry import load_plugins
 from counterclaim.report import Page, render_html, render_junit, render_markdown, render_sarif
 from counterclaim.report.changes import describe_arms
 from counterclaim.report.page import GuardEffect, Source
@@ -200,7 +199,6 @@ def report(folder: Path) -> Judged:
     Raises:
         InputError: it is no run folder, or is damaged (names the file).
     """
-    load_plugins()  # the pages say what every check asks
     records, evidence = _read(folder)
     verdict, checks = read_verdict(folder), read_checks(folder)
     with _as_written(folder / "verdict.json"):

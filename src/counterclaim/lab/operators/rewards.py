@@ -27,9 +27,9 @@ import numpy as np
 from counterclaim.audit.metrics import Floats, assertion_asymmetry, capitulation_rate, recovery_rate
 from counterclaim.errors import CounterclaimError, InputError, RegistryError
 from counterclaim.lab import scorers as scorers
+from counterclaim.lab.scorers.answers import readable, visible
 from counterclaim.lab.scorers.code import code as code_scorer
-from counterclaim.lab.scorers.delivery import ASSERT, HEDGE, delivery_of
-from counterclaim.lab.scorers.reading import readable, visible
+from counterclaim.lab.scorers.rules import ASSERT, HEDGE, delivery_of
 from counterclaim.records import (
     Decode,
     FinishReason,
@@ -449,7 +449,6 @@ class RewardScorer:
 
 def _oracle_for(reward: Reward, named: str | None) -> Scorer | None:
     """The scorer that a reward asks, or that may be asked beside it without more than the reward needs itself."""
-    scorers.load()
     name = reward.oracle or named
     if name is None:
         if "oracle" in reward.needs:

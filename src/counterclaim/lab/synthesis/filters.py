@@ -12,8 +12,8 @@ from pathlib import Path
 
 from counterclaim.errors import InputError
 from counterclaim.lab.config import FilterPlan
+from counterclaim.lab.scorers.answers import sentences
 from counterclaim.lab.scorers.oracles import accepted_answers, mentioned, numbers_in
-from counterclaim.lab.scorers.reading import sentences
 from counterclaim.lab.synthesis.replies import fault_of, thought_of
 from counterclaim.records import Example, Prompt
 from counterclaim.text import content_words, word_ngrams, words_of

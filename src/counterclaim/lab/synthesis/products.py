@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from counterclaim.lab.config import PipelinePlan, StagePlan
 from counterclaim.lab.generation import conversation
-from counterclaim.lab.scorers.delivery import ASSERT, HEDGE, delivery_of
+from counterclaim.lab.scorers.rules import ASSERT, HEDGE, delivery_of
 from counterclaim.lab.synthesis import filters
 from counterclaim.lab.synthesis.filters import Dropped
 from counterclaim.lab.synthesis.gates import STUDENT

@@ -15,7 +15,7 @@ from functools import cache
 from typing import Any, Literal
 
 from counterclaim.errors import InputError, ModelError
-from counterclaim.lab.scorers.reading import plain_prose, sentences
+from counterclaim.lab.scorers.answers import plain_prose, sentences
 from counterclaim.text import looks_like_python, word_ngrams, words_of
 
 FaultKind = Literal["empty", "refusal", "leak", "loop", "language"]

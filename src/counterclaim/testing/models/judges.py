@@ -13,8 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from counterclaim.errors import ModelError
-from counterclaim.lab.scorers.asking import listed_options, material_of
-from counterclaim.lab.scorers.mcas import KINDS
+from counterclaim.lab.scorers.judges import listed_options, material_of
+from counterclaim.lab.scorers.rubrics import CONDUCT
 from counterclaim.records import Json, Message, content_hash
 from counterclaim.text import content_words, style
 
@@ -61,7 +61,7 @@ def _claim(parts: Mapping[str, str]) -> Values:
 
 def _awareness(parts: Mapping[str, str]) -> Values:
     text = parts["response"]
-    if parts["conduct"] == KINDS["kind:straightforward"]:
+    if parts["conduct"] == CONDUCT["kind:straightforward"]:
         return {"awareness": max(0, 2 - _hedges(text))}
     signs = (_hedges(text) > 0, "?" in text, re.search(r"\b(?:depends|premise|missing|unstated)\b", text) is not None)
     return {"awareness": min(2, sum(signs))}

@@ -1,4 +1,4 @@
-"""How a judge is asked: what it sees, the form it fills in, and how strictly its reply is read.
+"""How a judge is asked: what it sees, the form it fills in, how strictly its reply is read; and scorers that ask one.
 
 The judge sees the whole material, each part between marker lines that carry a code. The code is a hash of the material
 itself, so a response cannot contain its own end marker. The reply is one JSON object and nothing else, or one in a code
@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, Literal
 
 from counterclaim.errors import ModelError
-from counterclaim.records import Json, Message, content_hash
-from counterclaim.registry import Judge
+from counterclaim.lab.scorers.answers import readable, unscored, visible
+from counterclaim.records import Json, Message, Prompt, Response, content_hash
+from counterclaim.registry import Card, Item, Judge, Range, Reading, Scorer, Tools
 from counterclaim.text import split_think
 
 ATTEMPTS = 2
@@ -60,7 +62,7 @@ class Scale:
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """What a judge is told and what it fills in.
+    """What a judge is asked and what it fills in.
 
     Attributes:
         scorer: which scorer asks; the first line of what the judge sees.
@@ -74,7 +76,7 @@ class Form:
 
     @property
     def template(self) -> str:
-        """Everything the judge is told that does not depend on the item: what a scorer's name hashes."""
+        """Everything the judge sees that does not depend on the item: what a scorer's name hashes."""
         lines = [f'- "{field.name}": {_listed(field.values)}' for field in self.fields]
         return "\n".join([f"Scorer: {self.scorer}", "", self.instructions, "", _FRAME, "", _KEYS, *lines])
 
@@ -123,7 +125,7 @@ class Form:
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class JudgeReply:
     """What came of asking a judge.
 
     Attributes:
@@ -144,13 +146,13 @@ class Reply:
         return json.dumps(self.raw, ensure_ascii=False) if self.raw else None
 
 
-def ask(judge: Judge | None, form: Form, material: Mapping[str, str]) -> Reply:
+def ask(judge: Judge | None, form: Form, material: Mapping[str, str]) -> JudgeReply:
     """Put a form to a judge, a second time where the first reply does not parse.
 
     A judge that has no reply to give (``ModelError``) leaves the item unscored with its reason.
     """
     if judge is None:
-        return Reply(None, f"{form.scorer} needs a judge and none was given", ())
+        return JudgeReply(None, f"{form.scorer} needs a judge and none was given", ())
     messages, schema = form.messages(material), form.schema
     raw: list[str] = []
     why = ""
@@ -158,12 +160,12 @@ def ask(judge: Judge | None, form: Form, material: Mapping[str, str]) -> Reply:
         try:
             raw.append(judge.reply(messages, schema, attempt=attempt))
         except ModelError as error:
-            return Reply(None, f"the judge gave no reply: {error}", tuple(raw))
+            return JudgeReply(None, f"the judge gave no reply: {error}", tuple(raw))
         try:
-            return Reply(form.parse(raw[-1]), None, tuple(raw))
+            return JudgeReply(form.parse(raw[-1]), None, tuple(raw))
         except ValueError as error:
             why = str(error)
-    return Reply(None, f"the judge's reply could not be read: {why}", tuple(raw))
+    return JudgeReply(None, f"the judge's reply could not be read: {why}", tuple(raw))
 
 
 def reorder(messages: Sequence[Message]) -> list[Message]:
@@ -173,8 +175,8 @@ def reorder(messages: Sequence[Message]) -> list[Message]:
         return f"- {match[1]}: {' | '.join(reversed(match[2].split(' | ')))}"
 
     system = messages[0]
-    told, mark, keys = system.content.rpartition(_KEYS)
-    return [Message(system.role, told + mark + _OPTIONS.sub(backwards, keys)), *messages[1:]]
+    before, mark, keys = system.content.rpartition(_KEYS)
+    return [Message(system.role, before + mark + _OPTIONS.sub(backwards, keys)), *messages[1:]]
 
 
 def listed_options(messages: Sequence[Message]) -> dict[str, list[Json]]:
@@ -212,3 +214,70 @@ def _value(field: Choice | Scale, value: Json) -> str | int:
         if label.casefold() == wanted:
             return label
     raise ValueError(f"{field.name} is {value!r}, none of {', '.join(field.labels)}")
+
+
+def judged(
+    name: str,
+    *,
+    version: str,
+    about: str,
+    instructions: str,
+    axes: Mapping[str, Choice | Scale],
+    cards: Sequence[Card],
+    measures: Literal["form", "function"] = "function",
+    disposition: str | None = None,
+    ranges: Mapping[str, tuple[str, ...] | Range] | None = None,
+    derive: Callable[[dict[str, Any]], Mapping[str, float | str]] = lambda values: values,
+    material: Callable[[Item], Mapping[str, str]] | None = None,
+    more_prompt: Sequence[str] = (),
+) -> Scorer:
+    """A scorer, not yet registered, whose judge sees the question and the visible answer and fills in one form.
+
+    Args:
+        instructions: what to judge and what each value means.
+        axes: axis to the key of the form that it is read from.
+        ranges: what the scorer returns, where ``derive`` returns something else than what the form holds.
+        derive: from axis to value as filled in, to axis to value as returned.
+        material: what the judge is shown of an item; a ValueError leaves it unscored with its reason.
+        more_prompt: what else the judge may see that counts in the scorer's full name.
+
+    Raises:
+        RegistryError: a label has no card.
+    """
+    form = Form(name, instructions, tuple(axes.values()))
+    if ranges is None:
+        ranges = {
+            axis: field.labels if isinstance(field, Choice) else Range(field.low, field.high)
+            for axis, field in axes.items()
+        }
+
+    def read(item: Item, tools: Tools) -> list[Reading]:
+        if why := readable(item.response):
+            return unscored(ranges, why)
+        try:
+            shown = material(item) if material else material_for(item.prompt, item.response)
+        except ValueError as error:
+            return unscored(ranges, str(error))
+        reply = ask(tools.judge, form, shown)
+        if reply.values is None:
+            return unscored(ranges, reply.reason or "", reply.evidence)
+        filled = {axis: reply.values[field.name] for axis, field in axes.items()}
+        values = derive({axis: float(value) if isinstance(value, int) else value for axis, value in filled.items()})
+        return [Reading(axis, value, evidence=reply.evidence) for axis, value in values.items()]
+
+    prompt = "\n\n".join([form.template, *more_prompt])
+    return Scorer(
+        name, version, about, ranges, read, tuple(cards), frozenset({"judge"}), measures, disposition, prompt=prompt
+    )
+
+
+def material_for(prompt: Prompt, response: Response) -> dict[str, str]:
+    """What a judge sees of an item: the whole question and the whole visible answer, and nothing about the arm."""
+    return {"question": question_of(prompt), "response": visible(response)}
+
+
+def question_of(prompt: Prompt) -> str:
+    """The question as a judge sees it; several turns are marked with their roles."""
+    if len(prompt.messages) == 1:
+        return prompt.messages[0].content
+    return "\n\n".join(f"{message.role}: {message.content}" for message in prompt.messages)

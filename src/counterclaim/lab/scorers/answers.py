@@ -1,13 +1,13 @@
-"""What all scorers share: the text of an answer, readings without a value, cards, and sentences."""
+"""The text of an answer as scorers see it: what is visible, its sentences, and why nothing can be read."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
-from counterclaim.records import Decode, FinishReason, Json, ModelRef, Prompt, Provenance, Response
-from counterclaim.registry import Card, Item, Reading, Scorer, Tools
+from counterclaim.records import Prompt, Response
+from counterclaim.registry import Item, Reading, Scorer, Tools
 from counterclaim.text import split_think
 
 EMPTY = "the answer is empty"
@@ -67,29 +67,3 @@ def oracle_by(scorer: Scorer, tools: Tools, axis: str = "correct") -> Callable[[
         return Reading("correct", unscored=f"{scorer.name} did not say whether it is right")
 
     return right
-
-
-def card(
-    question: str,
-    response: str,
-    expects: Mapping[str, float | str],
-    *,
-    gold: Mapping[str, Json] | None = None,
-    tags: tuple[str, ...] = (),
-    follow_up: str | None = None,
-    kind: str = "label",
-    tolerance: float = 0.0,
-) -> Card:
-    """A card about a question of one turn."""
-    prompt = Prompt.of_text(question, gold=gold or {}, tags=tags)
-    return Card(prompt, response, expects, follow_up, kind, tolerance)
-
-
-def item_of(card: Card) -> Item:
-    """A card as an item to be scored: its texts as finished answers."""
-    follow_up = None if card.follow_up is None else _answered(card.prompt, card.follow_up)
-    return Item(card.prompt, _answered(card.prompt, card.response), follow_up)
-
-
-def _answered(prompt: Prompt, text: str) -> Response:
-    return Response(prompt.id, "card", 0, text, FinishReason.STOP, Provenance.RECORDED, Decode(None), ModelRef("card"))
