@@ -1,4 +1,4 @@
-"""How checks, metrics, backends, scorers, operators and rewards make themselves known; built-ins go through the same decorators as plug-ins.
+"""How checks, metrics, importers, backends, scorers, operators and rewards make themselves known; built-ins go through the same decorators as plug-ins.
 
 A plug-in package names its module under the entry-point group ``counterclaim.plugins``; importing it registers what
 it holds.
@@ -24,6 +24,7 @@ from counterclaim.registry._backends import (
     backends,
 )
 from counterclaim.registry._checks import Check, Finding, check, checks
+from counterclaim.registry._importers import Importer, importer, importers
 from counterclaim.registry._metrics import Better, Metric, metric, metrics
 from counterclaim.registry._operators import Fitting, Labelled, Operator, Watch, operator, operator_named, operators
 from counterclaim.registry._rewards import Reward, reward, reward_named, rewards
@@ -55,6 +56,7 @@ __all__ = [
     "Check",
     "Finding",
     "Fitting",
+    "Importer",
     "Item",
     "Judge",
     "Labelled",
@@ -76,6 +78,8 @@ __all__ = [
     "backends",
     "check",
     "checks",
+    "importer",
+    "importers",
     "load_plugins",
     "metric",
     "metrics",

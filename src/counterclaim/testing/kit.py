@@ -21,7 +21,7 @@ from counterclaim import checks as builtin_checks  # noqa: F401  registers them
 from counterclaim.audit.effect import ArmCounts, Counts
 from counterclaim.audit.evidence import Evidence
 from counterclaim.errors import InputError, ModelError, SandboxError
-from counterclaim.importers import IMPORTERS, Imported, load
+from counterclaim.importers import Imported, formats, load
 from counterclaim.lab.config import Lora, OwnAnswers, PromptChoice, Sft, SidecarPlan, SteerPlan, TemperPlan, TunePlan
 from counterclaim.lab.models import open_model, tiny
 from counterclaim.lab.operators.rewards import RewardScorer, answered, conversations
@@ -122,7 +122,7 @@ def run(
     """
     known = {check.name: check for check in registered()}
     scoring = load_scorers()
-    if name in IMPORTERS:
+    if name in formats():
         if fixture is None:
             raise InputError(
                 f"the importer {name!r} is tried on a file", remedy="name a small good file of this format"
@@ -132,7 +132,7 @@ def run(
         beside = [path for path in fixture.parent.iterdir() if path.is_file() and path != fixture]
         return importer_conformance(name, lambda path: load(path, arm=CONTROL, format=name), fixture, beside=beside)
     if name is not None and name not in {*known, *scoring, *rewards(), *operators()}:
-        remedy = f"name one of {', '.join(dict.fromkeys([*known, *scoring, *rewards(), *operators(), *IMPORTERS]))}"
+        remedy = f"name one of {', '.join(dict.fromkeys([*known, *scoring, *rewards(), *operators(), *formats()]))}"
         raise InputError(f"there is no check, scorer, reward, operator or format {name!r}", remedy=remedy)
     if fixture is not None:
         raise InputError(f"{name or 'this'} is tried on planted cases, not on a file", remedy="leave the file out")

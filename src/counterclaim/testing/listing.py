@@ -41,9 +41,9 @@ def list_(what: Annotated[str, typer.Argument(help=f"{', '.join(KINDS[:-1])} or 
 
 
 def _formats() -> Iterable[tuple[str, str]]:
-    from counterclaim.importers import FORMATS
+    from counterclaim.importers import formats
 
-    return FORMATS.items()
+    return ((name, made.about) for name, made in formats().items())
 
 
 def _metrics() -> Iterable[tuple[str, str]]:
