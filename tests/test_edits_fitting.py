@@ -26,7 +26,6 @@ from counterclaim.lab.operators.reading import told
 from counterclaim.records import Decode, FinishReason, Message, ModelRef, Prompt, Provenance, Response
 from counterclaim.registry import Ask, Fitting, Labelled, ModelSpec, Runtime, operators
 from counterclaim.testing.worlds import WORLDS
-from counterclaim.testing.worlds import backend as worlds_as_models  # noqa: F401  registers them
 
 OWN = OwnAnswers(PromptChoice("somewhere", "train"))
 CPU = Runtime(device="cpu")

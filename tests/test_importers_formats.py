@@ -246,11 +246,11 @@ def test_a_system_prompt_is_a_setting_and_not_part_of_the_question(tmp_path: Pat
 
 
 READ_WITH_A_PLUG_IN = """
-import runpy, sys
-runpy.run_path(sys.argv[1])
+import sys
 from pathlib import Path
 from counterclaim.importers import detect, formats, load
-from counterclaim.registry import importers
+from counterclaim.registry import importers, load_plugins
+load_plugins([Path(sys.argv[1])])
 path = Path(sys.argv[2])
 got = load(path, arm="control")
 print(detect(path), list(formats())[-2:], list(importers())[-1])

@@ -15,7 +15,7 @@ Finding FinishReason Fitting Guard AnswerRow Collector Importer InputFile import
 ModelError ModelRef ModelSpec Operator Options Outcome PipelinePlan Prompt Provenance Quote Range Reading RecordError
 Records RegistryError Response Reward Runtime SandboxError Score StudyPlan Tools Verdict VerdictOutcome AuditRequest
 __version__ Metric metric backend check evidence_of import_study scorer judge load load_claim load_pipeline load_study
-open_model operator profile read_run reward run_study serve write
+open_model operator profile promptset PromptSet load_plugins read_run reward run_study serve write
 """.split()
 
 

@@ -25,8 +25,8 @@ _ROOMS = {
         "Quote Response Score Verdict VerdictOutcome"
     ),
     "registry": (
-        "Answer Ask Backend Card Check Finding Fitting Importer Item Judge Metric Model ModelSpec Operator Range Reading "
-        "Reward Runtime Scorer Tools backend check importer metric operator reward scorer"
+        "Answer Ask Backend Card Check Finding Fitting Importer Item Judge Metric Model ModelSpec Operator PromptSet Range "
+        "Reading Reward Runtime Scorer Tools backend check importer load_plugins metric operator promptset reward scorer"
     ),
     "config": "load_claim",
     "folder": "Records read_run",
@@ -60,7 +60,8 @@ if TYPE_CHECKING:  # the same names for type checkers, which do not run the tabl
     from counterclaim.registry import ModelSpec as ModelSpec, Operator as Operator, Range as Range, Reading as Reading, Reward as Reward
     from counterclaim.registry import Runtime as Runtime, Scorer as Scorer, Tools as Tools, backend as backend, check as check
     from counterclaim.registry import Importer as Importer, importer as importer
-    from counterclaim.registry import metric as metric, operator as operator, reward as reward, scorer as scorer
+    from counterclaim.registry import PromptSet as PromptSet, load_plugins as load_plugins, metric as metric, operator as operator
+    from counterclaim.registry import promptset as promptset, reward as reward, scorer as scorer
     from counterclaim.config import load_claim as load_claim
     from counterclaim.folder import Records as Records, read_run as read_run
     from counterclaim.importers import AnswerRow as AnswerRow, Collector as Collector, Imported as Imported

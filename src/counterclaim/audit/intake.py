@@ -26,7 +26,6 @@ from counterclaim.folder import Records
 from counterclaim.importers.endings import infer_finish
 from counterclaim.records import CONTROL, TREATED, Claim, Guard, Json, Quote, claim_from_json, content_hash, to_json
 from counterclaim.registry import checks as registered_checks
-from counterclaim.registry import load_plugins
 from counterclaim.text.overlap import OverlapReport, scan
 
 DEFAULT_MARGIN = 0.05
@@ -422,7 +421,6 @@ def evidence_of(records: Records) -> Evidence:
 
 def known_names(claim: Claim) -> None:
     """Raise InputError where the claim names a check or a setting that does not exist: a typo must not pass for one."""
-    load_plugins()
     known = {check.name for check in registered_checks()}
     unknown = sorted(set(claim.required) - known)
     if unknown:

@@ -24,7 +24,6 @@ from counterclaim.folder import Records
 from counterclaim.importers.endings import infer_finish
 from counterclaim.records import CONTROL, TREATED, CheckResult, Claim, Json, Verdict, to_json
 from counterclaim.registry import checks as registered_checks
-from counterclaim.registry import load_plugins
 from counterclaim.report import Page, render_html, render_junit, render_markdown, render_sarif
 from counterclaim.report.changes import describe_change
 from counterclaim.verdict import decide
@@ -202,7 +201,6 @@ def report(folder: Path) -> Judged:
     Raises:
         InputError: it is no run folder, or is damaged (names the file).
     """
-    load_plugins()  # the pages tell what every check asks
     records, evidence = _read(folder)
     verdict, checks = store.read_verdict(folder), store.read_checks(folder)
     _require(folder / "verdict.json", verdict, _OF_A_VERDICT)

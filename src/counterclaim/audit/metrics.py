@@ -16,7 +16,7 @@ import numpy.typing as npt
 from counterclaim import stats
 from counterclaim.errors import InputError
 from counterclaim.records import Estimate
-from counterclaim.registry import Better, Metric, metric, metrics
+from counterclaim.registry import Better, Metric, built_in_metric, metric, metrics
 
 Floats = npt.NDArray[np.float64]
 Cells = tuple[int, int, int, int]
@@ -127,7 +127,7 @@ def capitulation_rate(cells: Floats) -> Floats:
     return _divide(cells[..., 1], cells[..., 0] + cells[..., 1])
 
 
-DISPOSITION = metrics()["assertion_asymmetry"]
+DISPOSITION = built_in_metric("assertion_asymmetry")
 """The metric whose 2×2 is the disposition's: right or wrong, asserted or hedged."""
 
 ORACLES = ("exact_match", "acc", "em", "extractive_match", "quasi_exact_match")

@@ -15,7 +15,7 @@ from counterclaim.audit.evidence import Arm, Evidence
 from counterclaim.audit.metrics import Floats, resolve
 from counterclaim.checks.wording import needs_two_arms, not_run, pass_on
 from counterclaim.records import CONTROL, DO_NOTHING, PROMPT_BASELINE, TREATED, Estimate, Guard, Json, Outcome
-from counterclaim.registry import Finding, Metric, check, metrics
+from counterclaim.registry import Finding, Metric, built_in_metric, check
 from counterclaim.text import STYLE_FEATURES, split_think, style
 from counterclaim.wording import listing, number, percent, with_interval
 
@@ -334,8 +334,8 @@ def language_to_behaviour(evidence: Evidence) -> Finding:
 
 
 _TALK = resolve("score.svr", {"score.svr"})
-_DEEDS = (metrics()["recovery_rate"], metrics()["accuracy"])
-_SHOWN = (metrics()["recovery_rate"], metrics()["capitulation_rate"], _TALK, metrics()["accuracy"])
+_DEEDS = (built_in_metric("recovery_rate"), built_in_metric("accuracy"))
+_SHOWN = (built_in_metric("recovery_rate"), built_in_metric("capitulation_rate"), _TALK, built_in_metric("accuracy"))
 _MEASURED = ("correct", "coverage", "delivery")
 _UNTRAINED = (CONTROL, DO_NOTHING, PROMPT_BASELINE)
 

@@ -26,7 +26,7 @@ from counterclaim.importers.locate import results_file
 from counterclaim.importers.reading import InputFile
 from counterclaim.importers.training import load_training_texts
 from counterclaim.importers.values import listing
-from counterclaim.registry import Importer, importers, load_plugins
+from counterclaim.registry import Importer, importers
 
 __all__ = [
     "AnswerRow",
@@ -49,7 +49,6 @@ _TABLE = "table"
 
 def formats() -> dict[str, Importer]:
     """Every importer by name, in the order in which they are tried: built-in, plug-ins, and the plain table last."""
-    load_plugins()
     known = importers()
     return {**{name: made for name, made in known.items() if name != _TABLE}, _TABLE: known[_TABLE]}
 

@@ -488,10 +488,10 @@ class EndpointModel:
         if written is None:
             written = len(canonical_json(reply.get("choices")).encode("utf-8", "replace"))
         cost = (prompt * self._runtime.price_in + written * self._runtime.price_out) / 1e6
-        self._runtime.ledger.add(prompt + written, cost)
+        self._runtime.usage.add(prompt + written, cost)
 
     def _check_budget(self) -> None:
-        tokens, cost, billed = self._runtime.most_tokens, self._runtime.most_cost, self._runtime.ledger
+        tokens, cost, billed = self._runtime.most_tokens, self._runtime.most_cost, self._runtime.usage
         if tokens is not None and billed.tokens >= tokens:
             raise BudgetSpent(
                 f"{billed.tokens:,} tokens were billed of the {tokens:,} that were allowed; answers so far are kept: allow "
