@@ -306,7 +306,7 @@ def built_in_metric(name: str) -> Metric:
 # importers --------------------------------------------------------------------------------------------------------
 
 Sniff = Callable[["InputFile"], bool]
-Read = Callable[["InputFile", "Collector"], None]
+Parse = Callable[["InputFile", "Collector"], None]
 Ids = Literal["row", "question", "shared"]
 
 
@@ -328,14 +328,14 @@ class Importer:
     name: str
     about: str
     sniff: Sniff
-    read: Read
+    read: Parse
     ids: Ids = "question"
 
 
 _IMPORTERS = _Kind[Importer]("importer", "counterclaim.importers")
 
 
-def importer(name: str, *, about: str, sniff: Sniff, ids: Ids = "question") -> Callable[[Read], Importer]:
+def importer(name: str, *, about: str, sniff: Sniff, ids: Ids = "question") -> Callable[[Parse], Importer]:
     """Register a function that reads files of one format as an importer; arguments are those of ``Importer``.
 
     Raises:

@@ -129,7 +129,7 @@ def run(
     told = progress or (lambda what: None)
     kinds = registered()
     formats = kinds["importer"]
-    if name in formats:
+    if name is not None and name in formats:
         if fixture is None:
             raise InputError(
                 f"the importer {name!r} is tried on a file", remedy="name a small good file of this format"
