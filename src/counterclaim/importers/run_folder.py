@@ -30,7 +30,8 @@ def read(file: InputFile, out: Collector) -> None:
     """
     records = read_run(file.path.parent)
     request = out.request
-    for row in (*records.responses, *records.scores):
+    rows: list[Response | Score] = [*records.responses, *records.scores]
+    for row in rows:
         if not (isinstance(row.arm, str) and isinstance(row.prompt_id, str)):
             raise out.fail(
                 f"a record has the arm {shown(row.arm)} and the prompt {shown(row.prompt_id)}, which are not text"
