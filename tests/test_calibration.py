@@ -19,8 +19,8 @@ from counterclaim.registry import checks as registered
 from counterclaim.stats import wilson
 from counterclaim.testing.calibration import Judged, check_rates, judge, promises, tally
 from counterclaim.testing.worlds import WORLDS, draw
-from counterclaim.testing.worlds.builder import Knobs, Study
-from counterclaim.testing.worlds.fair import use_seeds
+from counterclaim.testing.worlds.sound import use_seeds
+from counterclaim.testing.worlds.study import Knobs, Study
 from counterclaim.verdict import decide
 
 
