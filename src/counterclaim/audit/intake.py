@@ -20,6 +20,7 @@ from counterclaim import folder as store
 from counterclaim.audit.effect import Counts, as_counts
 from counterclaim.audit.evidence import Evidence
 from counterclaim.audit.metrics import available, better, resolve
+from counterclaim.audit.probing import ProbeResult
 from counterclaim.checks.parity import SETTINGS
 from counterclaim.errors import InputError
 from counterclaim.folder import Records
@@ -401,7 +402,7 @@ def _time(text: Json) -> datetime | None:
 def evidence_of(records: Records) -> Evidence:
     """A run folder's records as checks read them."""
     study, extras = records.study, records.extras
-    overlap = extras.get("overlap")
+    overlap, probing = extras.get("overlap"), extras.get("probing")
     return Evidence(
         claim_from_json(study["claim"]),
         records.prompts,
@@ -413,7 +414,7 @@ def evidence_of(records: Records) -> Evidence:
         train_sample=extras.get("train_sample", ()),
         train_words=extras.get("train_words"),
         cards=extras.get("cards", ()),
-        probing=extras.get("probing"),
+        probing=None if probing is None else ProbeResult.from_json(probing),
         counts=None if study["counts"] is None else as_counts(study["counts"]),
         notes=study["notes"],
     )

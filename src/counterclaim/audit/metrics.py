@@ -235,6 +235,19 @@ def in_cohort(values: Mapping[str, float | str], name: str) -> bool | None:
     return value >= float(wanted) if mark == ">=" else value < float(wanted)
 
 
+def threshold_of(name: str) -> float | None:
+    """The number that scores are compared with to belong to a cohort; None where labels are, or a cell is named."""
+    match = _COHORT.fullmatch(name)
+    return None if match is None or match[2] == "=" else float(match[3])
+
+
+def is_tied(values: Mapping[str, float | str], name: str) -> bool:
+    """Whether the score that decides on a cohort sits exactly on its threshold."""
+    threshold, match = threshold_of(name), _COHORT.fullmatch(name)
+    axis = None if match is None else find_axis(match[1], values.keys())
+    return threshold is not None and axis is not None and values[axis] == threshold
+
+
 _COHORT = re.compile(r"([^<>=]+)(>=|<|=)([^<>=]+)")
 
 
