@@ -98,7 +98,7 @@ def test_every_command_and_option_that_a_page_names_exists(generator: ModuleType
     used = {words.split()[0] for words in commands}
     assert used <= known
     for words in commands:
-        section = reference.partition(f"\n## counterclaim {words.split()[0]}\n")[2].partition("\n## ")[0]
+        section = reference.partition(f"\n### counterclaim {words.split()[0]}\n")[2].partition("\n### ")[0]
         for option in re.findall(r"(?<![\w-])--[a-z][a-z-]+", words):
             assert f"`{option}" in section, words
     ours = "\n".join(
