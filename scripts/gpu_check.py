@@ -83,13 +83,13 @@ def pairs(n: int, tokens: int) -> list[Example]:
     """Preference pairs whose two sides have about ``tokens`` tokens each, a quarter of them thoughts."""
     chance = random.Random(0)
 
-    def said(share: float) -> str:
+    def text_of(share: float) -> str:
         return " ".join(chance.choices(WORDS, k=max(1, int(share * tokens))))
 
     def answer() -> str:
-        return f"<think>\n{said(0.25)}\n</think>\n\n{said(0.5)}"
+        return f"<think>\n{text_of(0.25)}\n</think>\n\n{text_of(0.5)}"
 
-    return [Example((Message("user", said(0.25)),), answer(), answer()) for _ in range(n)]
+    return [Example((Message("user", text_of(0.25)),), answer(), answer()) for _ in range(n)]
 
 
 def plan_of(recipe: str, steps: int) -> TunePlan:
@@ -134,14 +134,14 @@ def answers(n: int, tokens: int) -> list[Labelled]:
     """Made-up answers of about ``tokens`` tokens with their prompts, every other one right."""
     chance = random.Random(1)
 
-    def said(share: float) -> str:
+    def text_of(share: float) -> str:
         return " ".join(chance.choices(WORDS, k=max(1, int(share * tokens))))
 
     out = []
     for number in range(n):
-        prompt = Prompt.of_text(said(0.25))
+        prompt = Prompt.of_text(text_of(0.25))
         made = Response(
-            prompt.id, "control", 0, said(chance.uniform(0.4, 0.7)), FinishReason.STOP, Provenance.RECORDED, Decode(tokens),
+            prompt.id, "control", 0, text_of(chance.uniform(0.4, 0.7)), FinishReason.STOP, Provenance.RECORDED, Decode(tokens),
             ModelRef(),
         )  # fmt: skip
         out.append(Labelled(prompt, made, {"correct": float(number % 2), "delivery": "assert"}))
@@ -196,11 +196,11 @@ def measure_sweep(model: Path, tokens: int, device: torch.device) -> list[dict[s
             one, each = (
                 {"s": took, "peak_gib": peak}
                 for took, peak in (
-                    timed(lambda sweep=sweep: said(hf, sweep, decode), device),  # type: ignore[misc]
-                    timed(lambda runs=runs: [said(hf, asks, decode) for asks in runs], device),  # type: ignore[misc]
+                    timed(lambda sweep=sweep: text_of(hf, sweep, decode), device),  # type: ignore[misc]
+                    timed(lambda runs=runs: [text_of(hf, asks, decode) for asks in runs], device),  # type: ignore[misc]
                 )
             )
-            together, apart = said(hf, sweep, decode), [text for asks in runs for text in said(hf, asks, decode)]
+            together, apart = text_of(hf, sweep, decode), [text for asks in runs for text in text_of(hf, asks, decode)]
             differ = sum(here != there for here, there in zip(together, apart, strict=True))
             out.append(
                 {
@@ -214,7 +214,7 @@ def measure_sweep(model: Path, tokens: int, device: torch.device) -> list[dict[s
     return out
 
 
-def said(model: HfModel, asks: list[Ask], decode: Decode) -> list[str | None]:
+def text_of(model: HfModel, asks: list[Ask], decode: Decode) -> list[str | None]:
     """The texts of all answers."""
     got = dict(pair for batch in model.answer(asks, decode) for pair in batch)
     return [got[at].text for at in range(len(asks))]
