@@ -180,7 +180,7 @@ def _files(out: Path) -> list[Path]:
 
 def _write_attribution(told: dict[str, Any], run: Path, out: Path | None, overwrite: bool) -> list[Path]:
     from counterclaim.folder import dump, write_new
-    from counterclaim.lab.operators.page import render_attribution
+    from counterclaim.lab.operators.attribution import render_attribution
 
     files = [] if out is None else _files(out)
     for path in files:
