@@ -27,7 +27,19 @@ from counterclaim.audit.effect import (
 )
 from counterclaim.audit.metrics import DISPOSITION, Floats, resolve
 from counterclaim.errors import InputError
-from counterclaim.records import CONTROL, TREATED, Claim, Estimate, FinishReason, Json, Prompt, Quote, Response, Score
+from counterclaim.records import (
+    CONTROL,
+    TREATED,
+    ArmId,
+    Claim,
+    Estimate,
+    FinishReason,
+    Json,
+    Prompt,
+    Quote,
+    Response,
+    Score,
+)
 from counterclaim.registry import Metric
 from counterclaim.text.overlap import OverlapReport
 
@@ -57,9 +69,10 @@ class Arm:
     """The answers of one arm, ordered by prompt, replicate and sample, with their scores as aligned columns."""
 
     def __init__(
-        self, name: str, responses: Iterable[Response], scores: Iterable[Score], position: Mapping[str, int]
+        self, id: ArmId, responses: Iterable[Response], scores: Iterable[Score], position: Mapping[str, int]
     ) -> None:
-        self.name = name
+        self.id = id
+        self.name = str(id)
         self.responses = sorted(responses, key=lambda r: (r.prompt_id, r.replicate, r.sample))
         self.index: Ints = np.array([position[r.prompt_id] for r in self.responses], dtype=np.int64)
         row = {(r.prompt_id, r.sample): i for i, r in enumerate(self.responses)}
@@ -216,12 +229,12 @@ class Evidence:
         self.notes = tuple(notes)
         self.draws = draws
         position = {prompt: i for i, prompt in enumerate(self.prompt_ids)}
-        by_arm: dict[str, tuple[list[Response], list[Score]]] = {}
+        by_arm: dict[ArmId, tuple[list[Response], list[Score]]] = {}
         for response in responses:
             by_arm.setdefault(response.arm, ([], []))[0].append(response)
         for score in scores:
             by_arm.setdefault(score.arm, ([], []))[1].append(score)
-        self.arms = {name: Arm(name, *rows, position) for name, rows in sorted(by_arm.items())}
+        self.arms = {arm: Arm(arm, *by_arm[arm], position) for arm in sorted(by_arm, key=str)}
         self._effects: dict[object, Effect] = {}
 
     # arms and metrics -------------------------------------------------------------------------------------------
@@ -269,8 +282,8 @@ class Evidence:
         self,
         metric: Metric,
         *,
-        control: str = CONTROL,
-        treated: str = TREATED,
+        control: ArmId = CONTROL,
+        treated: ArmId = TREATED,
         keep: tuple[Mask, Mask] | None = None,
         values: tuple[Floats, Floats] | None = None,
     ) -> Effect:
@@ -278,8 +291,8 @@ class Evidence:
 
         Args:
             metric: what to compare.
-            control: name of the first arm.
-            treated: name of the second arm.
+            control: the first arm.
+            treated: the second arm.
             keep: for each arm a bool (n,): use only these answers.
             values: for each arm, float (n,) to use in place of the scores of a mean metric, or of ``correct`` in a
                 ratio or auc metric.

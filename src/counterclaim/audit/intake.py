@@ -24,7 +24,19 @@ from counterclaim.checks.parity import SETTINGS
 from counterclaim.errors import InputError
 from counterclaim.folder import Records
 from counterclaim.importers.endings import infer_finish
-from counterclaim.records import CONTROL, TREATED, Claim, Guard, Json, Quote, claim_from_json, content_hash, to_json
+from counterclaim.records import (
+    CONTROL,
+    TREATED,
+    ArmId,
+    Claim,
+    Guard,
+    Json,
+    Quote,
+    claim_from_json,
+    content_hash,
+    quote_from_json,
+    to_json,
+)
 from counterclaim.registry import checks as registered_checks
 from counterclaim.registry import load_plugins
 from counterclaim.text.overlap import OverlapReport, scan
@@ -158,7 +170,7 @@ def _add_file(
     )  # fmt: skip
     responses = infer_finish(imported.responses, no_generation=imported.no_generation)
     # several files of one arm are its seeds: their samples of one prompt must not collide
-    shift = 1 + max((r.sample for r in records.responses if r.arm == arm), default=-1)
+    shift = 1 + max((r.sample for r in records.responses if r.arm == ArmId.parse(arm)), default=-1)
     if shift:
         responses = [replace(r, sample=r.sample + shift) for r in responses]
         imported.scores = [replace(s, sample=s.sample + shift) for s in imported.scores]
@@ -177,7 +189,7 @@ def _add_file(
 
 
 def _shared_axes(records: Records, arms: Mapping[str, Sequence[Path]]) -> frozenset[str]:
-    held: dict[str, set[str]] = {arm: set() for arm in arms if arm in (CONTROL, TREATED)}
+    held: dict[ArmId, set[str]] = {arm: set() for arm in map(ArmId.parse, arms) if arm in (CONTROL, TREATED)}
     for score in records.scores:
         if score.arm in held:
             held[score.arm].add(score.axis)
@@ -409,7 +421,7 @@ def evidence_of(records: Records) -> Evidence:
         records.responses,
         records.scores,
         sources=study["sources"],
-        quotes=[Quote(**quote) for quote in study["quotes"]],
+        quotes=[quote_from_json(quote) for quote in study["quotes"]],
         overlap=None if overlap is None else OverlapReport.from_json(overlap),
         train_sample=extras.get("train_sample", ()),
         train_words=extras.get("train_words"),

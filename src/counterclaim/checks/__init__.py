@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 
 from counterclaim.audit.evidence import Evidence
 from counterclaim.checks import arms, cost, effect, endings, joins, judging, labels, parity, probes, transfer
-from counterclaim.records import DO_NOTHING, PLACEBO, PROMPT_BASELINE, CheckResult
+from counterclaim.records import DO_NOTHING, DOSE_PREFIX, PLACEBO, PROMPT_BASELINE, CheckResult
 from counterclaim.registry import checks
 
 __all__ = [
@@ -61,7 +61,7 @@ def required(evidence: Evidence) -> frozenset[str]:
         "identity": DO_NOTHING in evidence.arms,
         "placebo": PLACEBO in evidence.arms,
         "prompt-baseline": PROMPT_BASELINE in evidence.arms,
-        "dose-response": any(name.startswith("dose:") for name in evidence.arms),
+        "dose-response": any(arm.dose is not None or arm.name.startswith(DOSE_PREFIX) for arm in evidence.arms),
     }
     return frozenset(names | {name for name, is_given in given.items() if is_given})
 

@@ -15,9 +15,11 @@ from counterclaim.checks.wording import needs_two_arms, not_run, pass_on
 from counterclaim.records import (
     CONTROL,
     DO_NOTHING,
+    DOSE_PREFIX,
     PLACEBO,
     PROMPT_BASELINE,
     TREATED,
+    ArmId,
     Estimate,
     Json,
     Outcome,
@@ -39,7 +41,8 @@ def identity(evidence: Evidence) -> Finding:
     if missing := needs_two_arms(evidence):
         return missing
     hashes = {
-        arm: {s["sha256"] for s in evidence.sources if s["arm"] == arm and "sha256" in s} for arm in (CONTROL, TREATED)
+        arm: {s["sha256"] for s in evidence.sources if s["arm"] == arm.name and "sha256" in s}
+        for arm in (CONTROL, TREATED)
     }
     if hashes[CONTROL] and hashes[CONTROL] & hashes[TREATED]:
         because = "The same file was given for both arms, byte for byte."
@@ -87,13 +90,16 @@ def identity(evidence: Evidence) -> Finding:
     return Finding(Outcome.INCONCLUSIVE, f"{text}; that is not yet shown to be within the margin.", remedy, **common)
 
 
-def _pass_arm(evidence: Evidence, name: str) -> str:
+_HALF = ArmId("dose", 0.5)
+
+
+def _pass_arm(evidence: Evidence, arm: ArmId) -> str:
     """How to hand in an arm; a study whose treatment is an operator makes some of them without being given one."""
-    brought = {DO_NOTHING: "doses = [0]", PLACEBO: "placebo = true", "dose:0.5": "doses = [0.5]"}.get(name)
-    table = f'[arms."{name}"]' + (
+    brought = {DO_NOTHING: "doses = [0]", PLACEBO: "placebo = true", _HALF: "doses = [0.5]"}.get(arm)
+    table = f'[arms."{arm}"]' + (
         f", or {brought} in the operator's own table ([treatment.tune], …)," if brought else ""
     )
-    return pass_on(evidence, f"--arm {name}=FILE", table)
+    return pass_on(evidence, f"--arm {arm}=FILE", table)
 
 
 def _second_answers(evidence: Evidence) -> Finding | None:
@@ -111,7 +117,7 @@ def _second_answers(evidence: Evidence) -> Finding | None:
     )
 
 
-def _identical(evidence: Evidence, name: str, least: int = 20) -> tuple[int, int]:
+def _identical(evidence: Evidence, name: ArmId, least: int = 20) -> tuple[int, int]:
     """How many answers of an arm equal the control's answer to the same prompt and sample, and how many pairs.
 
     Of several fits of one arm, each is held against the control: their samples are numbered one after the other.
@@ -166,7 +172,7 @@ def prompt_baseline(evidence: Evidence) -> Finding:
     )
 
 
-def _against(evidence: Evidence, name: str, what: str, how: str) -> Finding:
+def _against(evidence: Evidence, name: ArmId, what: str, how: str) -> Finding:
     if missing := needs_two_arms(evidence):
         return missing
     if name not in evidence.arms:
@@ -191,12 +197,12 @@ def _against(evidence: Evidence, name: str, what: str, how: str) -> Finding:
     return Finding(Outcome.INCONCLUSIVE, f"{text}, which is too uncertain to tell them apart.", remedy, **common)
 
 
-def _forest(evidence: Evidence, effects: dict[str, Effect]) -> dict[str, Json]:
+def _forest(evidence: Evidence, effects: dict[ArmId, Effect]) -> dict[str, Json]:
     rows = []
     for name, effect in effects.items():
         d = effect.difference
         if d.estimate is not None:
-            rows.append({"name": name, "estimate": d.estimate, "low": d.low, "high": d.high})
+            rows.append({"name": str(name), "estimate": d.estimate, "low": d.low, "high": d.high})
     margin = evidence.claim.sign * evidence.claim.margin
     return {
         "kind": "forest",
@@ -221,27 +227,24 @@ def dose_response(evidence: Evidence) -> Finding:
     """
     if missing := needs_two_arms(evidence):
         return missing
-    doses: dict[float, str] = {}
-    for name in evidence.arms:
-        tag, _, value = name.partition(":")
-        if tag == "dose" and not {"@", "/"} & set(name):  # not what was derived from a dose arm
-            try:
-                dose = float(value)
-            except ValueError:
-                dose = np.nan
-            if not np.isfinite(dose):
-                return not_run(f"The arm {name} does not name a number.", "Name dose arms like dose:0.5.")
-            doses[dose] = name
+    doses: dict[float, ArmId] = {}
+    for arm in evidence.arms:
+        if not arm.is_base:
+            continue  # what was derived from a dose arm
+        if arm.name.startswith(DOSE_PREFIX):
+            return not_run(f"The arm {arm} does not name a number.", "Name dose arms like dose:0.5.")
+        if arm.dose is not None:
+            doses[arm.dose] = arm
     models = {response.model for response in evidence.treated.responses}
     whole = {model.adapter_dose if model.operator is None else model.operator_dose for model in models}
     if doses and len(whole) == 1 and (own := whole.pop()) is not None:
         doses.setdefault(own, TREATED)
     if sum(dose != 0 for dose in doses) < 2:
         return not_run(
-            "There are fewer than two doses.", f"Generate two doses or more, and {_pass_arm(evidence, 'dose:0.5')}."
+            "There are fewer than two doses.", f"Generate two doses or more, and {_pass_arm(evidence, _HALF)}."
         )
     metric, claim = evidence.metric, evidence.claim
-    steps = sorted({0.0: CONTROL, **doses}.items())
+    steps = sorted({0.0: CONTROL, **doses}.items(), key=lambda step: step[0])
     reach = steps[-1][0] - steps[0][0]
     common: dict[str, Json] = {"n": len(steps), "figure": _dose_figure(evidence, steps)}
     remedy = "Add doses and seeds; an effect that comes and goes with the dose is likely noise."
@@ -267,7 +270,7 @@ def dose_response(evidence: Evidence) -> Finding:
     return Finding(Outcome.INCONCLUSIVE, f"{text}, which does not exclude zero.", remedy, estimate=slope, **common)
 
 
-def _slope(evidence: Evidence, steps: list[tuple[float, str]]) -> Estimate:
+def _slope(evidence: Evidence, steps: list[tuple[float, ArmId]]) -> Estimate:
     """Least-squares slope of the metric over doses, on the prompts that every dose answered.
 
     A mean has one slope for each prompt, and a t interval over them; a ratio is taken over all prompts at each dose, and
@@ -297,7 +300,7 @@ def _slope(evidence: Evidence, steps: list[tuple[float, str]]) -> Estimate:
     return replace(ends, estimate=ends.estimate / float(np.ptp(dose)), low=low, high=high)
 
 
-def _dose_figure(evidence: Evidence, steps: list[tuple[float, str]]) -> dict[str, Json] | None:
+def _dose_figure(evidence: Evidence, steps: list[tuple[float, ArmId]]) -> dict[str, Json] | None:
     """The change from control by dose; at dose 0 that of the do-nothing arm, where there is one."""
     points = []
     for dose, name in steps:

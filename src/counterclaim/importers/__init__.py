@@ -27,6 +27,7 @@ __all__ = [
     "load_training_texts",
     "parse_mapping",
 ]
+from counterclaim.records import ArmId
 
 T = TypeVar("T")
 
@@ -43,7 +44,7 @@ def detect(path: Path) -> str:
 def load(
     path: Path,
     *,
-    arm: str,
+    arm: ArmId | str,
     format: str | None = None,
     mapping: Mapping[str, str] | None = None,
     rows: str | None = None,
@@ -84,7 +85,7 @@ def load(
                 remedy="leave them out, or read it as a plain table with --format table",
             )
         request = Request(
-            path=file.path, arm=arm, mapping=mapping, rows=rows, pair_by=pair_by, replicate=replicate,
+            path=file.path, arm=ArmId.parse(arm) if isinstance(arm, str) else arm, mapping=mapping, rows=rows, pair_by=pair_by, replicate=replicate,
             need_pairs=need_pairs, limits=limits,
         )  # fmt: skip
         return IMPORTERS[name].read(file, request)

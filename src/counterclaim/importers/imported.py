@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from counterclaim.records import Json, Prompt, Quote, Response, Score
+from counterclaim.records import ArmId, Json, Prompt, Quote, Response, Score
 
 MIB = 1 << 20
 GIB = 1 << 30
@@ -43,7 +43,7 @@ class Request:
     """What the user asked of one file; the arguments of ``load``."""
 
     path: Path
-    arm: str
+    arm: ArmId
     mapping: Mapping[str, str] = field(default_factory=dict)
     rows: str | None = None
     pair_by: Literal["prompt", "id"] = "prompt"

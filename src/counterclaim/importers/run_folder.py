@@ -9,7 +9,7 @@ from counterclaim.folder import read_run
 from counterclaim.importers.imported import Imported, Request, Source
 from counterclaim.importers.reading import InputFile
 from counterclaim.importers.values import listing
-from counterclaim.records import Provenance, Response, Score
+from counterclaim.records import ArmId, Provenance, Response, Score
 
 _KEYS = frozenset({"prompt_id", "arm", "sample", "finish_reason", "decode", "model"})
 
@@ -25,24 +25,24 @@ def read(file: InputFile, request: Request) -> Imported:
     What was derived from it (answers cut to a budget, answers to a scripted next turn) comes along.
     """
     records = read_run(file.path.parent)
-    arms = list(dict.fromkeys(_base(response.arm) for response in records.responses))
+    arms = list(dict.fromkeys(response.arm.base for response in records.responses))
     if not arms:
         raise InputError(
             "the run folder holds no answers", path=file.path, remedy="finish it with counterclaim generate"
         )
     if request.arm not in arms and len(arms) > 1:
         raise InputError(
-            f"the run folder holds the arms {listing(arms)}, and none is called {request.arm}",
+            f"the run folder holds the arms {listing(map(str, arms))}, and none is called {request.arm}",
             path=file.path.parent,
             remedy="name a folder that holds one arm, or judge this one with counterclaim check",
         )
     old = request.arm if request.arm in arms else arms[0]
 
     def mine(row: Response | Score) -> bool:
-        return _base(row.arm) == old
+        return row.arm.base == old
 
-    def renamed(arm: str) -> str:
-        return request.arm + arm.removeprefix(old)
+    def renamed(arm: ArmId) -> ArmId:
+        return replace(request.arm, budget=arm.budget, turn=arm.turn)
 
     responses = [
         replace(row, arm=renamed(row.arm), replicate=request.replicate or row.replicate)
@@ -70,8 +70,3 @@ def read(file: InputFile, request: Request) -> Imported:
         scores=[replace(row, arm=renamed(row.arm)) for row in records.scores if mine(row)],
         cards=list(records.extras.get("cards", ())),
     )  # fmt: skip
-
-
-def _base(arm: str) -> str:
-    """The arm that this one was derived from: ``control`` of ``control@512`` and of ``control/recovery``."""
-    return arm.partition("@")[0].partition("/")[0]

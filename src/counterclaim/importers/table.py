@@ -29,7 +29,7 @@ from counterclaim.importers.values import (
     shallow,
     shown,
 )
-from counterclaim.records import Json, Split
+from counterclaim.records import ArmId, Json, Split
 
 ROW_KEYS = ("rows", "items", "samples", "results", "data", "responses", "records", "examples")
 """Where a JSON document usually keeps its rows, the most usual first."""
@@ -167,13 +167,13 @@ class _Table:
             self._row(line, row)
         if self._arms and not self._rows_read:
             raise self._out.fail(
-                f"no row has the arm {self._request.arm!r}; the arms are {listing(self._arms)}",
+                f"no row has the arm {str(self._request.arm)!r}; the arms are {listing(self._arms)}",
                 remedy="rename the arms in the column arm to control and treated, or give each arm a file of its own",
             )
         if len(self._arms) > 1:
             self._out.note(
-                f"only the {len(self._rows_read):,} rows of arm {self._request.arm!r} are read; "
-                f"the file also holds {listing(arm for arm in self._arms if arm != self._request.arm)}"
+                f"only the {len(self._rows_read):,} rows of arm {str(self._request.arm)!r} are read; "
+                f"the file also holds {listing(arm for arm in self._arms if arm != str(self._request.arm))}"
             )
         self._emit_extras()
         self._quote_summary()
@@ -196,7 +196,7 @@ class _Table:
         if "arm" in self._columns.column_of:
             arm = arm or "(none)"
             self._arms[arm] = self._arms.get(arm, 0) + 1
-            if arm != self._request.arm:
+            if ArmId.parse(arm) != self._request.arm:
                 return
         key = self._out.add(self._item(line, row))
         self._rows_read.append(key)

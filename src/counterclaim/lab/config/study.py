@@ -25,6 +25,7 @@ from counterclaim.records import (
     PLACEBO,
     PROMPT_BASELINE,
     TREATED,
+    ArmId,
     Claim,
     Decode,
     Json,
@@ -52,7 +53,7 @@ class ArmPlan:
         change: what an operator does to the model; None where nothing is to be done, or not any more.
         dose: by how much that is done.
         lessons: hash of what the operator learns from; ``""`` until that is known.
-        replicate: seed of the operator's fit, where the arm has several.
+        fit_seed: seed of the operator's fit, once that is made.
         first_sample: by how much its samples are shifted, so that those of several fits do not collide.
 
     Raises:
@@ -65,8 +66,13 @@ class ArmPlan:
     change: Change | None = None
     dose: float = 1.0
     lessons: str = ""
-    replicate: str = ""
+    fit_seed: int | None = None
     first_sample: int = 0
+
+    @property
+    def id(self) -> ArmId:
+        """The arm under which its answers are filed."""
+        return ArmId.parse(self.name)
 
     def __post_init__(self) -> None:
         if not self.name.strip() or {"@", "/"} & set(self.name):
@@ -125,8 +131,8 @@ def load_study(path: Path) -> StudyPlan:
     """
     data, text = read_toml(path, "study file", "copy one from counterclaim run --new study.toml")
     tables: Any = validated(_study_schema(), data, text, path, "see the file that counterclaim run --new writes")
-    arms = [_arm(CONTROL, tables.control, tables, path), _arm(TREATED, tables.treatment, tables, path)]
-    if taken := sorted({CONTROL, TREATED} & set(tables.arms)):
+    arms = [_arm(CONTROL.name, tables.control, tables, path), _arm(TREATED.name, tables.treatment, tables, path)]
+    if taken := sorted({CONTROL.name, TREATED.name} & set(tables.arms)):
         raise InputError(
             f"arms.{taken[0]}: there is an arm of this name already",
             path=path,
@@ -214,11 +220,11 @@ def _brought_along(arms: Sequence[ArmPlan], table: Any, path: Path) -> list[ArmP
     for dose in doses.others:
         if dose == _dose(treated):
             continue  # the treated arm itself
-        name = DO_NOTHING if dose == 0 else f"dose:{dose:g}"
+        name = DO_NOTHING.name if dose == 0 else f"dose:{dose:g}"
         change = replace(treated.change, seeds=treated.change.seeds[:1]) if dose == 0 else treated.change
         made.append(replace(_with_dose(treated, dose), name=name, change=change))
     if doses.placebo:
-        made.append(replace(treated, name=PLACEBO, change=replace(treated.change, placebo=True)))
+        made.append(replace(treated, name=PLACEBO.name, change=replace(treated.change, placebo=True)))
     if taken := [arm.name for arm in made if arm.name in {other.name for other in arms}]:
         raise InputError(
             f"arms.{taken[0]}: treatment.{operator} brings an arm of this name along",
@@ -257,7 +263,7 @@ OPERATOR_TABLES = ("tune", "temper", "steer", "sidecar", "operator")
 """Tables of operators that an arm can have; ``operator`` is for those of plug-ins."""
 
 
-SPECIAL_ARMS = (DO_NOTHING, PLACEBO, PROMPT_BASELINE)
+SPECIAL_ARMS = (DO_NOTHING.name, PLACEBO.name, PROMPT_BASELINE.name)
 
 
 def _special_name(name: str, path: Path) -> None:
@@ -324,7 +330,7 @@ def _arm(name: str, table: Any, tables: Any, path: Path) -> ArmPlan:
     change, doses = None, Doses()
     if any(getattr(table, operator) is not None for operator in OPERATOR_TABLES):
         operator, change, doses = _changed(table, path, _where(name))
-        if (doses.others or doses.placebo) and name != TREATED:
+        if (doses.others or doses.placebo) and name != TREATED.name:
             raise InputError(
                 f"{_where(name)}.{operator}: doses and placebo are those of the treatment, and this is another arm",
                 path=path,
@@ -360,7 +366,7 @@ def _arm(name: str, table: Any, tables: Any, path: Path) -> ArmPlan:
 
 def _where(arm: str) -> str:
     """The table of an arm in the study file."""
-    return {CONTROL: "control", TREATED: "treatment"}.get(arm, f"arms.{arm}")
+    return {CONTROL.name: "control", TREATED.name: "treatment"}.get(arm, f"arms.{arm}")
 
 
 def _varied(stated: tuple[str, ...], control: ArmPlan, treated: ArmPlan) -> tuple[str, ...]:

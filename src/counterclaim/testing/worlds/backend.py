@@ -15,7 +15,7 @@ from itertools import pairwise
 
 from counterclaim.audit.evidence import Evidence
 from counterclaim.errors import ModelError
-from counterclaim.records import Decode, FinishReason, ModelRef, Prompt, Response, prompt_id
+from counterclaim.records import ArmId, Decode, FinishReason, ModelRef, Prompt, Response, prompt_id
 from counterclaim.registry import Answer, Ask, Model, ModelSpec, Runtime, backend
 from counterclaim.testing.worlds import teachers  # noqa: F401  importing it registers the characters
 from counterclaim.testing.worlds.judges import JUDGES, PlantedJudge
@@ -46,12 +46,12 @@ def world(spec: ModelSpec, runtime: Runtime) -> Model:
     world_name, _, rest = name.partition("/")
     arm, _, seed = rest.partition("/")
     evidence = _drawn(world_name, _seed(seed or "0", spec.name))
-    if arm not in evidence.arms:
+    if ArmId.parse(arm) not in evidence.arms:
         raise ModelError(
             f"{spec.name}: the world {world_name!r} has no arm {arm!r}",
-            remedy=f"write world:{world_name}/ARM with one of {', '.join(evidence.arms)}",
+            remedy=f"write world:{world_name}/ARM with one of {', '.join(map(str, evidence.arms))}",
         )
-    planted = {(r.prompt_id, r.sample): r for r in evidence.arms[arm].responses}
+    planted = {(r.prompt_id, r.sample): r for r in evidence.arms[ArmId.parse(arm)].responses}
     return _ArmModel(ModelRef(spec.name), planted)
 
 
