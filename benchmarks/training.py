@@ -149,7 +149,7 @@ class _Stamped(TrainerCallback):
 
 def _bare_sft(model: Path, examples: Sequence[Example], stage: Sft, out: str, stamped: _Stamped) -> Any:
     network, tokenizer = _bare_model(model)
-    rows = [{"prompt": _turns(row), "completion": _said(row.chosen)} for row in examples]
+    rows = [{"prompt": _turns(row), "completion": _conversation(row.chosen)} for row in examples]
     args = SFTConfig(**_bare_settings(stage, out), max_length=stage.max_length)
     return SFTTrainer(
         network, args, train_dataset=Dataset.from_list(rows), processing_class=tokenizer, callbacks=[stamped]
@@ -159,7 +159,8 @@ def _bare_sft(model: Path, examples: Sequence[Example], stage: Sft, out: str, st
 def _bare_dpo(model: Path, examples: Sequence[Example], stage: Dpo, out: str, stamped: _Stamped) -> Any:
     network, tokenizer = _bare_model(model)
     rows = [
-        {"prompt": _turns(row), "chosen": _said(row.chosen), "rejected": _said(row.rejected or "")} for row in examples
+        {"prompt": _turns(row), "chosen": _conversation(row.chosen), "rejected": _conversation(row.rejected or "")}
+        for row in examples
     ]
     args = DPOConfig(**_bare_settings(stage, out), max_length=stage.max_length, beta=stage.beta)
     return DPOTrainer(
@@ -198,7 +199,7 @@ def _turns(row: Example) -> list[dict[str, str]]:
     return [{"role": turn.role, "content": turn.content} for turn in row.prompt]
 
 
-def _said(text: str) -> list[dict[str, str]]:
+def _conversation(text: str) -> list[dict[str, str]]:
     return [{"role": "assistant", "content": text}]
 
 

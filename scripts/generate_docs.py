@@ -13,18 +13,17 @@ from typing import Any, get_args, get_type_hints
 
 from typer.models import ArgumentInfo
 
-import counterclaim.checks  # noqa: F401  importing it registers the built-in checks
 from counterclaim.cli.application import VERBS, app, import_verb
-from counterclaim.lab import scorers as scorers
-from counterclaim.registry import Range, Scorer, checks
+from counterclaim.lab.scorers import dispositions
+from counterclaim.registry import Range, Scorer, checks, scorers
 
 FOLDER = Path(__file__).resolve().parent.parent / "docs"
 BEGIN = "<!-- Written by scripts/generate_docs.py down to the next comment; edit the source instead. -->\n"
 END = "<!-- Written by hand from here on. -->\n"
 MADE = "<!-- Written by scripts/generate_docs.py; edit the source instead. -->\n"
 GROUPS = {
-    "ruler": ("Ruler: is the measurement straight?", "A failure makes the verdict INVALID."),
-    "effect": ("Effect: did anything move?", "What stands against the claim makes it REFUTED or INCONCLUSIVE."),
+    "ruler": ("Ruler: is the measurement valid?", "A failure makes the verdict INVALID."),
+    "effect": ("Effect: is there one?", "What stands against the claim makes it REFUTED or INCONCLUSIVE."),
     "cost": ("Cost: what did it break?", "A failure makes the verdict REFUTED."),
     "transfer": ("Transfer: does it hold elsewhere?", "A failure makes the verdict REFUTED."),
 }
@@ -102,6 +101,7 @@ def _cli_lines() -> Iterator[str]:
     yield str(app.info.help)
     yield ""
     yield "Commands that end in a verdict exit with 0 SUPPORTED, 1 REFUTED, 2 bad input or usage, 3 INCONCLUSIVE, 4 INVALID."
+    yield "Every command takes `--plugins FILE`, repeatable: a Python file with checks, scorers or other plug-ins of your own."
     for name in VERBS:
         import_verb(name)
     commands = {
@@ -165,9 +165,9 @@ def _scorer_lines() -> Iterator[str]:
     yield "## The seven dispositions\n"
     yield "| disposition | form | function |"
     yield "| --- | --- | --- |"
-    for disposition, by in scorers.dispositions().items():
+    for disposition, by in dispositions().items():
         yield f"| {disposition} | {_names(by['form'])} | {_names(by['function'])} |"
-    registered = sorted(scorers.load().values(), key=lambda made: made.name)
+    registered = sorted(scorers().values(), key=lambda made: made.name)
     for measures, (title, meaning) in MEASURES.items():
         yield f"\n## {title}\n\n{meaning}\n"
         yield "| scorer | what it reads | axes | needs | cards |"

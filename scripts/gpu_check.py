@@ -34,7 +34,7 @@ from benchmarks.activations import bare_pass
 from counterclaim.lab.config import Sft, TunePlan
 from counterclaim.lab.config.training import to_tune, tune_schema
 from counterclaim.lab.models import open_model
-from counterclaim.lab.models.hf.activations import Read, Reading
+from counterclaim.lab.models.hf.activations import Capture, CaptureSpec
 from counterclaim.lab.models.hf.devices import device_named, dtype_named, give_back
 from counterclaim.lab.models.hf.edits import Edit, Piece, base_of, save_edit
 from counterclaim.lab.models.hf.model import HfModel
@@ -82,13 +82,13 @@ def pairs(n: int, tokens: int) -> list[Example]:
     """Preference pairs whose two sides have about ``tokens`` tokens each, a quarter of them thoughts."""
     chance = random.Random(0)
 
-    def said(share: float) -> str:
+    def text_of(share: float) -> str:
         return " ".join(chance.choices(WORDS, k=max(1, int(share * tokens))))
 
     def answer() -> str:
-        return f"<think>\n{said(0.25)}\n</think>\n\n{said(0.5)}"
+        return f"<think>\n{text_of(0.25)}\n</think>\n\n{text_of(0.5)}"
 
-    return [Example((Message("user", said(0.25)),), answer(), answer()) for _ in range(n)]
+    return [Example((Message("user", text_of(0.25)),), answer(), answer()) for _ in range(n)]
 
 
 def plan_of(recipe: str, steps: int) -> TunePlan:
@@ -133,14 +133,14 @@ def answers(n: int, tokens: int) -> list[Labelled]:
     """Made-up answers of about ``tokens`` tokens with their prompts, every other one right."""
     chance = random.Random(1)
 
-    def said(share: float) -> str:
+    def text_of(share: float) -> str:
         return " ".join(chance.choices(WORDS, k=max(1, int(share * tokens))))
 
     out = []
     for number in range(n):
-        prompt = Prompt.of_text(said(0.25))
+        prompt = Prompt.of_text(text_of(0.25))
         made = Response(
-            prompt.id, "control", 0, said(chance.uniform(0.4, 0.7)), FinishReason.STOP, Provenance.RECORDED, Decode(tokens),
+            prompt.id, "control", 0, text_of(chance.uniform(0.4, 0.7)), FinishReason.STOP, Provenance.RECORDED, Decode(tokens),
             ModelRef(),
         )  # fmt: skip
         out.append(Labelled(prompt, made, {"correct": float(number % 2), "delivery": "assert"}))
@@ -153,8 +153,8 @@ def measure_reading(model: Path, tokens: int, turns: int, device: torch.device) 
         hf = readable(opened)
         rows = answers(96, tokens)
         layers = len(layers_of(hf.network))
-        reading = Reading(
-            hf, [told(row) for row in rows], Read((*range(layers), "last"), ("last", "mean"), head_norms=32)
+        reading = Capture(
+            hf, [told(row) for row in rows], CaptureSpec((*range(layers), "last"), ("last", "mean"), head_norms=32)
         )
         sides = {"bare": lambda: bare_pass(hf, reading), "capture": lambda: list(reading.batches())}
         seconds: dict[str, list[float]] = {side: [] for side in sides}
@@ -195,11 +195,11 @@ def measure_sweep(model: Path, tokens: int, device: torch.device) -> list[dict[s
             one, each = (
                 {"s": took, "peak_gib": peak}
                 for took, peak in (
-                    timed(lambda sweep=sweep: said(hf, sweep, decode), device),  # type: ignore[misc]
-                    timed(lambda runs=runs: [said(hf, asks, decode) for asks in runs], device),  # type: ignore[misc]
+                    timed(lambda sweep=sweep: text_of(hf, sweep, decode), device),  # type: ignore[misc]
+                    timed(lambda runs=runs: [text_of(hf, asks, decode) for asks in runs], device),  # type: ignore[misc]
                 )
             )
-            together, apart = said(hf, sweep, decode), [text for asks in runs for text in said(hf, asks, decode)]
+            together, apart = text_of(hf, sweep, decode), [text for asks in runs for text in text_of(hf, asks, decode)]
             differ = sum(here != there for here, there in zip(together, apart, strict=True))
             out.append(
                 {
@@ -213,7 +213,7 @@ def measure_sweep(model: Path, tokens: int, device: torch.device) -> list[dict[s
     return out
 
 
-def said(model: HfModel, asks: list[Ask], decode: Decode) -> list[str | None]:
+def text_of(model: HfModel, asks: list[Ask], decode: Decode) -> list[str | None]:
     """The texts of all answers."""
     got = dict(pair for batch in model.answer(asks, decode) for pair in batch)
     return [got[at].text for at in range(len(asks))]

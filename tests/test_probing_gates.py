@@ -64,8 +64,8 @@ def test_peeking_finds_what_is_not_there_when_positives_are_few() -> None:
     assert peek(p, many, permutations=400).null_p_at_bar < 0.10
     real = np.clip(np.where(many, 0.65, 0.35) + 0.15 * random.standard_normal(193), 0, 1)
     found = peek(real, many, permutations=400)
-    assert found.asymmetry is not None
-    assert found.asymmetry < -0.5
+    assert found.estimate is not None
+    assert found.estimate < -0.5
     assert found.null_p_at_bar < 0.10
 
 
@@ -78,7 +78,7 @@ def test_the_order_of_items_changes_no_peek() -> None:
 
 def test_no_threshold_of_the_sweep_may_keep_enough() -> None:
     found = peek(np.full(20, 0.01), np.arange(20) < 10, permutations=10)
-    assert (found.threshold, found.asymmetry, found.null_p_at_bar) == (None, None, 0.0)
+    assert (found.threshold, found.estimate, found.null_p_at_bar) == (None, None, 0.0)
     assert len(SWEEP) == 91
 
 

@@ -11,7 +11,7 @@ import pytest
 from counterclaim import InputError, stats
 from counterclaim.lab.probing.features import Features
 from counterclaim.lab.probing.labels import Labels
-from counterclaim.lab.probing.report import probe_report
+from counterclaim.lab.probing.probe import probe_report
 
 FAST: dict[str, Any] = {"splits": 3, "permutations": 40, "C": (1.0,)}
 
@@ -168,7 +168,9 @@ def test_answers_that_were_cut_have_no_last_token() -> None:
     assert outcomes(found)["endpoint"] == "FAIL"
     assert "unfinished responses" in [mode["mode"] for mode in found["taxonomy"]]
     unknown: dict[str, Any] = probe_report(x, y, z, t, cut=[None] * 193, **FAST)
-    assert outcomes(unknown)["endpoint"] == "WARN"
+    assert outcomes(unknown)["endpoint"] == "INCONCLUSIVE", "all of them may have been cut"
+    few: dict[str, Any] = probe_report(x, y, z, t, cut=[*[None] * 10, *[False] * 183], **FAST)
+    assert outcomes(few)["endpoint"] == "WARN"
     assert outcomes(probe_report(x, y, z, t, **FAST))["endpoint"] == "NOT_RUN"
 
 

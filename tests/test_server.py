@@ -21,10 +21,11 @@ from counterclaim.lab.models.endpoint import EndpointModel
 from counterclaim.lab.models.tiny import domain
 from counterclaim.records import Decode, FinishReason, Message, ModelRef
 from counterclaim.registry import Answer, Ask, Model, ModelSpec, Runtime
+from counterclaim.testing.models import CHARACTER
+from counterclaim.testing.models.teachers import CHARACTERS
 from counterclaim.testing.server import Fault, Server, serve
 from counterclaim.testing.server.faults import Schedule
 from counterclaim.testing.server.models import serve_models
-from counterclaim.testing.worlds.teachers import CHARACTERS, PREFIX
 
 CHAT = "/v1/chat/completions"
 HELLO: dict[str, Any] = {"model": "local", "messages": [{"role": "user", "content": "Hello?"}]}
@@ -361,7 +362,7 @@ def test_models_are_opened_when_they_are_first_asked(monkeypatch: pytest.MonkeyP
 
 def test_scripted_teachers_say_the_same_served_as_opened_here() -> None:
     asks = [Ask(p.id, p.messages) for p in domain.prompts("train")[:20]]
-    names = [PREFIX + name for name in CHARACTERS]
+    names = [CHARACTER + name for name in CHARACTERS]
     decode = Decode(64, temperature=0.0)
     with serve_models(names, 0, (), 0.0, when_asked=True) as server:
         for name in names:

@@ -122,16 +122,11 @@ def test_how_files_were_read_is_part_of_the_study(tmp_path: Path) -> None:
 
 
 def test_a_plugged_in_check_can_be_required(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry._checks, "_CHECKS", dict(registry._checks._CHECKS))
-
-    def plug_in() -> None:
-        if "house-style" not in registry._checks._CHECKS:
-            register = registry.check(
-                "house-style", group="ruler", question="Is it ours?", must_fail=("null",), must_pass=("clean",)
-            )
-            register(lambda evidence: registry.Finding(Outcome.FAIL, "It is not.", "Make it ours."))
-
-    monkeypatch.setattr(intake, "load_plugins", plug_in)
+    monkeypatch.setattr(registry._CHECKS, "entries", registry._CHECKS.all())
+    register = registry.check(
+        "house-style", group="ruler", question="Is it ours?", must_fail=("null",), must_pass=("clean",)
+    )
+    register(lambda evidence: registry.Finding(Outcome.FAIL, "It is not.", "Make it ours."))
     records = intake.import_study(
         two_files(tmp_path), AuditRequest(metric="accuracy", required=("house-style",)), Options()
     )

@@ -28,9 +28,8 @@ from counterclaim.lab.operators import placebo, trainers, training
 from counterclaim.lab.operators.rewards import RewardScorer, conversations
 from counterclaim.lab.operators.tune import tune
 from counterclaim.records import Decode, Example, FinishReason, Json, Message, Prompt
-from counterclaim.registry import Answer, Ask, Fitting, ModelSpec, Reward, Runtime, reward_named
-from counterclaim.registry import _rewards as reward_registry
-from counterclaim.testing.worlds import WORLDS, backend  # noqa: F401  registers the worlds as models
+from counterclaim.registry import _REWARDS, Answer, Ask, Fitting, ModelSpec, Reward, Runtime, reward_named
+from counterclaim.testing.worlds import WORLDS
 
 CPU = Runtime(device="cpu")
 LORA = Lora(rank=4, alpha=8.0, dropout=0.1)
@@ -85,9 +84,9 @@ def _many_words() -> Iterator[None]:
     made = Reward(
         "many-words", "the number of letters", frozenset(), lambda item, tools: float(len(item.response.text or ""))
     )
-    reward_registry._REWARDS[made.name] = made
+    _REWARDS.entries[made.name] = made
     yield
-    del reward_registry._REWARDS[made.name]
+    del _REWARDS.entries[made.name]
 
 
 def fitting(base: Path | str, *stages: Sft | Dpo | Grpo, seed: int = 0, **more: Any) -> Fitting:

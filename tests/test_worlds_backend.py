@@ -8,13 +8,12 @@ from pathlib import Path
 import pytest
 
 from counterclaim.errors import ModelError
-from counterclaim.lab.scorers import load
 from counterclaim.lab.scorers.judges import Choice, Form
 from counterclaim.records import CONTROL, Decode, FinishReason, Message, ModelRef, Prompt, Provenance, Response
-from counterclaim.registry import Answer, Ask, ModelSpec, Runtime, backend_of, backends
+from counterclaim.registry import Answer, Ask, ModelSpec, Runtime, backend_of, backends, scorers
+from counterclaim.testing.models import prompts_of
+from counterclaim.testing.models.judges import KNOWN, PlantedJudge
 from counterclaim.testing.worlds import WORLDS, draw
-from counterclaim.testing.worlds.backend import prompts_of
-from counterclaim.testing.worlds.judges import KNOWN, PlantedJudge
 
 FREE = Decode(None)
 
@@ -38,7 +37,7 @@ def test_the_backend_opens_names_of_worlds() -> None:
 @pytest.mark.parametrize("world", WORLDS)
 def test_every_world_answers_its_prompts_with_its_planted_texts(world: str) -> None:
     evidence = draw(world, 3)
-    prompts = prompts_of(world, 3)
+    prompts = draw(world, 3).prompts.values()
     assert [prompt.id for prompt in prompts] == list(evidence.prompts)
     for arm in evidence.arms:
         planted = {r.prompt_id: r for r in evidence.arms[arm].responses if r.sample == 0}
@@ -130,4 +129,4 @@ def test_a_planted_judge_says_so_where_it_knows_no_rule() -> None:
 
 
 def test_the_planted_judge_knows_every_judge_scorer_that_ships() -> None:
-    assert {made.name for made in load().values() if "judge" in made.needs} <= KNOWN
+    assert {made.name for made in scorers().values() if "judge" in made.needs} <= KNOWN

@@ -697,7 +697,7 @@ def response_from_json(row: Mapping[str, Json], cache: dict[str, Any] | None = N
     provenance = row.get("finish_provenance")
     return Response(
         prompt_id=row["prompt_id"],
-        arm=ArmId.parse(row["arm"]),
+        arm=_arm(row),
         sample=row["sample"],
         text=row.get("text"),
         finish_reason=FinishReason(row["finish_reason"]),
@@ -722,12 +722,32 @@ def example_from_json(row: Mapping[str, Json]) -> Example:
 
 def score_from_json(row: Mapping[str, Json]) -> Score:
     """The inverse of ``to_json`` on a Score."""
-    return Score(**{**row, "arm": ArmId.parse(row["arm"])})
+    return Score(**{**row, "arm": _arm(row)})
+
+
+def _arm(row: Mapping[str, Json]) -> ArmId:
+    if not isinstance(row["arm"], str):
+        raise RecordError(f"the arm of a record is its name, and not {row['arm']!r}")
+    return ArmId.parse(row["arm"])
 
 
 def quote_from_json(row: Mapping[str, Json]) -> Quote:
     """The inverse of ``to_json`` on a Quote."""
-    return Quote(**{**row, "arm": ArmId.parse(row["arm"])})
+    return Quote(**{**row, "arm": _arm(row)})
+
+
+def check_from_json(row: Mapping[str, Json]) -> CheckResult:
+    """The inverse of ``to_record`` on a CheckResult."""
+    known = {name: row[name] for name in _field_names(CheckResult) if name in row and name != "details"}
+    return CheckResult(
+        **{
+            **known,
+            "outcome": Outcome(row["outcome"]),
+            "estimate": None if row.get("estimate") is None else Estimate(**row["estimate"]),
+            "evidence": tuple(row.get("evidence", ())),
+            "details": {key: value for key, value in row.items() if key not in known},
+        }
+    )
 
 
 def claim_from_json(row: Mapping[str, Json]) -> Claim:

@@ -26,6 +26,7 @@ from counterclaim.audit.effect import (
     ratio_estimate,
 )
 from counterclaim.audit.metrics import DISPOSITION, Floats, resolve
+from counterclaim.audit.probing import ProbeResult
 from counterclaim.errors import InputError
 from counterclaim.records import (
     CONTROL,
@@ -191,7 +192,7 @@ class Evidence:
         train_words: median words of the thoughts and of the answers that were to be imitated; empty where none were, None
             where it is not known.
         cards: a judge's known-answer cards with what it returned.
-        probing: what the five steps found of a probe (``probing.five_steps``); None where the claim is not about one.
+        probing: the probe that the claim is about; None where it is about none.
         counts: set instead of responses when only counts are known.
         notes: what the importers noticed.
         draws: bootstrap resamples and permutations.
@@ -210,7 +211,7 @@ class Evidence:
         train_sample: Sequence[str] = (),
         train_words: Sequence[float] | None = None,
         cards: Sequence[Mapping[str, Json]] = (),
-        probing: Mapping[str, Json] | None = None,
+        probing: ProbeResult | None = None,
         counts: Counts | None = None,
         notes: Sequence[str] = (),
         draws: int = 10_000,

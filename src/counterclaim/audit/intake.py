@@ -20,6 +20,7 @@ from counterclaim import folder as store
 from counterclaim.audit.effect import Counts, as_counts
 from counterclaim.audit.evidence import Evidence
 from counterclaim.audit.metrics import available, better, resolve
+from counterclaim.audit.probing import ProbeResult
 from counterclaim.checks.parity import SETTINGS
 from counterclaim.errors import InputError
 from counterclaim.folder import Records
@@ -38,7 +39,6 @@ from counterclaim.records import (
     to_json,
 )
 from counterclaim.registry import checks as registered_checks
-from counterclaim.registry import load_plugins
 from counterclaim.text.overlap import OverlapReport, scan
 
 DEFAULT_MARGIN = 0.05
@@ -414,7 +414,7 @@ def _time(text: Json) -> datetime | None:
 def evidence_of(records: Records) -> Evidence:
     """A run folder's records as checks read them."""
     study, extras = records.study, records.extras
-    overlap = extras.get("overlap")
+    overlap, probing = extras.get("overlap"), extras.get("probing")
     return Evidence(
         claim_from_json(study["claim"]),
         records.prompts,
@@ -426,7 +426,7 @@ def evidence_of(records: Records) -> Evidence:
         train_sample=extras.get("train_sample", ()),
         train_words=extras.get("train_words"),
         cards=extras.get("cards", ()),
-        probing=extras.get("probing"),
+        probing=None if probing is None else ProbeResult.from_json(probing),
         counts=None if study["counts"] is None else as_counts(study["counts"]),
         notes=study["notes"],
     )
@@ -434,7 +434,6 @@ def evidence_of(records: Records) -> Evidence:
 
 def known_names(claim: Claim) -> None:
     """Raise InputError where the claim names a check or a setting that does not exist: a typo must not pass for one."""
-    load_plugins()
     known = {check.name for check in registered_checks()}
     unknown = sorted(set(claim.required) - known)
     if unknown:

@@ -1,38 +1,52 @@
 """Every way a behaviour claim fools its author, one check each, grouped by what a failure means.
 
-``ruler``: is the measurement straight; ``effect``: did anything move; ``cost``: what did it break; ``transfer``: does
+``ruler``: is the measurement valid; ``effect``: is there one; ``cost``: what did it break; ``transfer``: does
 it hold elsewhere. Importing this package registers the built-in checks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 
 from counterclaim.audit.evidence import Evidence
-from counterclaim.checks import arms, cost, effect, endings, joins, judging, labels, parity, probes, transfer
+from counterclaim.audit.probing import ProbeResult
+from counterclaim.checks import (  # noqa: F401  they register their checks
+    arms,
+    cost,
+    effect,
+    endings,
+    joins,
+    judging,
+    labels,
+    parity,
+    probes,
+    transfer,
+)
+from counterclaim.checks.findings import ProbeRule, not_run
 from counterclaim.records import DO_NOTHING, DOSE_PREFIX, PLACEBO, PROMPT_BASELINE, CheckResult
-from counterclaim.registry import checks
+from counterclaim.registry import Finding, checks
 
-__all__ = [
-    "arms",
-    "cost",
-    "effect",
-    "endings",
-    "joins",
-    "judging",
-    "labels",
-    "parity",
-    "probes",
-    "required",
-    "run_all",
-    "transfer",
-]
+__all__ = ["check_probe", "required", "run_all"]
 
 ONE_ARM = (
     "truncation", "judge-cards", "unscored", "saturation", "alignment", "contamination", "ledger", "label-agreement",
     "label-ties", "label-parity", "parser", "clip", "roles", "base-rate",
 )  # fmt: skip
 """Checks that have something to say about a single set of results."""
+
+
+PROBE_RULES: Mapping[str, ProbeRule] = {
+    "contamination": joins.fresh_among_training,
+    "label-agreement": labels.second_label_agrees,
+    "label-ties": labels.ties_of_probe,
+    "fresh": probes.probe_on_fresh,
+    "shift": transfer.features_shift,
+    "threshold": transfer.threshold_of_gate,
+    "base-rate": transfer.classes_of_probe,
+    "endpoint": transfer.endings_of_probe,
+}
+"""What checks of these names ask of a probe, by itself in ``check_probe`` and within a study's checks alike."""
 
 
 def required(evidence: Evidence) -> frozenset[str]:
@@ -83,3 +97,16 @@ def run_all(
             progress(check.name)
         results.append(check(evidence, required=check.name in must))
     return results
+
+
+def check_probe(result: ProbeResult) -> list[CheckResult]:
+    """Check a probe that is tested by itself, outside of a study."""
+
+    def no_fresh(_: ProbeResult) -> Finding:
+        return not_run(*probes.NO_FRESH)
+
+    return [
+        replace(check, run=no_fresh if result.on_fresh is None else PROBE_RULES[check.name])(result)
+        for check in checks()
+        if check.name in PROBE_RULES
+    ]

@@ -11,7 +11,7 @@ from counterclaim import stats
 from counterclaim.audit.effect import SEED, Effect, cluster_mean, cluster_sum
 from counterclaim.audit.evidence import Evidence
 from counterclaim.audit.metrics import Floats
-from counterclaim.checks.wording import needs_two_arms, not_run, pass_on
+from counterclaim.checks.findings import how_to_pass, needs_two_arms, not_run
 from counterclaim.records import (
     CONTROL,
     DO_NOTHING,
@@ -99,7 +99,7 @@ def _pass_arm(evidence: Evidence, arm: ArmId) -> str:
     table = f'[arms."{arm}"]' + (
         f", or {brought} in the operator's own table ([treatment.tune], …)," if brought else ""
     )
-    return pass_on(evidence, f"--arm {arm}=FILE", table)
+    return how_to_pass(evidence, f"--arm {arm}=FILE", table)
 
 
 def _second_answers(evidence: Evidence) -> Finding | None:

@@ -13,9 +13,9 @@ from counterclaim import stats
 from counterclaim.audit.effect import SEED, Effect, cluster_mean, cluster_sum
 from counterclaim.audit.evidence import Arm, Evidence
 from counterclaim.audit.metrics import Floats, resolve
-from counterclaim.checks.wording import needs_two_arms, not_run, pass_on
+from counterclaim.checks.findings import how_to_pass, needs_two_arms, not_run
 from counterclaim.records import CONTROL, DO_NOTHING, PROMPT_BASELINE, TREATED, ArmId, Estimate, Guard, Json, Outcome
-from counterclaim.registry import Finding, Metric, check, metrics
+from counterclaim.registry import Finding, Metric, built_in_metric, check
 from counterclaim.text import STYLE_FEATURES, split_think, style
 from counterclaim.wording import listing, number, percent, with_interval
 
@@ -288,9 +288,9 @@ def language_to_behaviour(evidence: Evidence) -> Finding:
     if not speaks or behaviour is None:
         because = "whether answers speak of checking themselves" if not speaks else "whether answers are right or wrong"
         how = (
-            pass_on(evidence, "--map score.svr=COLUMN", '"svr" under [score]')
+            how_to_pass(evidence, "--map score.svr=COLUMN", '"svr" under [score]')
             if not speaks
-            else pass_on(evidence, "--map correct=COLUMN", '"recovery" and an oracle such as "exact" under [score]')
+            else how_to_pass(evidence, "--map correct=COLUMN", '"recovery" and an oracle such as "exact" under [score]')
         )
         return Finding(Outcome.NOT_RUN, f"No score says {because}.", f"Score both arms on it: {how}.", details=details)
     claim, target = evidence.claim, evidence.metric
@@ -334,8 +334,8 @@ def language_to_behaviour(evidence: Evidence) -> Finding:
 
 
 _TALK = resolve("score.svr", {"score.svr"})
-_DEEDS = (metrics()["recovery_rate"], metrics()["accuracy"])
-_SHOWN = (metrics()["recovery_rate"], metrics()["capitulation_rate"], _TALK, metrics()["accuracy"])
+_DEEDS = (built_in_metric("recovery_rate"), built_in_metric("accuracy"))
+_SHOWN = (built_in_metric("recovery_rate"), built_in_metric("capitulation_rate"), _TALK, built_in_metric("accuracy"))
 _MEASURED = ("correct", "coverage", "delivery")
 _UNTRAINED = (CONTROL, DO_NOTHING, PROMPT_BASELINE)
 

@@ -8,10 +8,10 @@ from scipy.special import ndtri
 from counterclaim import stats
 from counterclaim.audit.effect import cluster_mean
 from counterclaim.audit.evidence import Arm, Evidence
-from counterclaim.checks.wording import needs_two_arms, not_run, pass_on
+from counterclaim.checks.findings import how_to_pass, needs_two_arms, not_run
 from counterclaim.records import Json, Outcome
 from counterclaim.registry import Finding, Metric, check, metrics
-from counterclaim.wording import number, p_told, with_interval
+from counterclaim.wording import number, p_value, with_interval
 
 POWER = 0.8
 
@@ -28,9 +28,9 @@ def paired_effect(evidence: Evidence) -> Finding:
     if len(evidence.pair) < 2 and evidence.counts is None:
         return not_run("There is only one set of results.", "Compare two sets with counterclaim audit.")
     claim, effect = evidence.claim, evidence.effect
-    p = "" if effect.p is None else f", p = {p_told(effect.p)} ({effect.p_method})"
+    p = "" if effect.p is None else f", p = {p_value(effect.p)} ({effect.p_method})"
     if effect.p_range is not None and effect.p_range[0] != effect.p_range[1]:
-        p = f", p between {p_told(effect.p_range[0])} and {p_told(effect.p_range[1])} depending on the pairing"
+        p = f", p between {p_value(effect.p_range[0])} and {p_value(effect.p_range[1])} depending on the pairing"
     text = f"{effect.metric} changed by {with_interval(effect.difference)}{p}"
     common: dict[str, Json] = {"estimate": effect.difference, "n": effect.n_paired, "figure": _paired_figure(evidence)}
     said = effect.conclusion(claim.sign, claim.margin, claim.alpha)
@@ -142,9 +142,7 @@ def power(evidence: Evidence) -> Finding:
     if equivalence is not None:
         details["equivalence"] = {"p": equivalence.p, "equivalent": equivalence.equivalent, "margin": claim.margin}
         word = "is" if equivalence.equivalent else "is not"
-        seen += (
-            f"; equivalence to no change within ±{number(claim.margin)} {word} shown (TOST p = {p_told(equivalence.p)})"
-        )
+        seen += f"; equivalence to no change within ±{number(claim.margin)} {word} shown (TOST p = {p_value(equivalence.p)})"
     if low <= 0 and high >= claim.margin:
         needed = _prompts_to_settle(evidence, half)
         details["n_to_settle"] = needed
@@ -176,7 +174,7 @@ def seeds(evidence: Evidence) -> Finding:
     names = sorted(set(treated.replicates))
     adapters = {response.model.adapter_hash for response in treated.responses}
     one_adapter = len(adapters) == 1 and None not in adapters
-    again = pass_on(
+    again = how_to_pass(
         evidence, "every file: --treated SEED1 --treated SEED2 ...",
         "treatment.tune.seeds = [1, 2, 3]" if one_adapter else "decode.seeds = [1, 2, 3]",
     )  # fmt: skip
@@ -265,7 +263,7 @@ def multiplicity(evidence: Evidence) -> Finding:
     remedy = "State the one metric before looking (counterclaim claim), or test the chosen one on fresh prompts."
     if claim.looked_at is not None:
         adjusted = min(1.0, effect.p * max(claim.looked_at, 1))
-        text = f"{claim.looked_at} comparisons were looked at; adjusted p = {p_told(adjusted)} (Bonferroni)"
+        text = f"{claim.looked_at} comparisons were looked at; adjusted p = {p_value(adjusted)} (Bonferroni)"
         n = claim.looked_at
     else:
         family = _family(evidence)
@@ -274,7 +272,7 @@ def multiplicity(evidence: Evidence) -> Finding:
         adjusted = float(stats.holm(known)[0])
         n = len(family)
         text = (
-            f"The files hold {n} metrics that could have been claimed; adjusted for all of them p = {p_told(adjusted)} (Holm)"
+            f"The files hold {n} metrics that could have been claimed; adjusted for all of them p = {p_value(adjusted)} (Holm)"
             if n > 1
             else "The target is the only metric in the files, and the claim does not say how much was looked at"
         )

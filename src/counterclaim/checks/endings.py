@@ -11,7 +11,7 @@ import numpy as np
 from counterclaim import stats
 from counterclaim.audit.effect import Effect
 from counterclaim.audit.evidence import Arm, Evidence
-from counterclaim.checks.wording import needs_responses, not_run
+from counterclaim.checks.findings import needs_responses, not_run
 from counterclaim.importers.endings import describe_inference, storage_clip
 from counterclaim.records import CONTROL, TREATED, Estimate, FinishReason, Json, Outcome, Provenance
 from counterclaim.registry import Finding, check

@@ -11,7 +11,8 @@ import numpy as np
 from counterclaim import stats
 from counterclaim.audit.evidence import Arm, Evidence
 from counterclaim.audit.metrics import Floats
-from counterclaim.checks.wording import needs_responses, not_run, pass_on
+from counterclaim.audit.probing import ProbeResult
+from counterclaim.checks.findings import how_to_pass, needs_responses, not_run, with_probe
 from counterclaim.errors import InputError
 from counterclaim.records import Estimate, Json, Outcome
 from counterclaim.registry import Finding, check
@@ -23,6 +24,7 @@ SEARCHED = 2_000  # rows among which a better partner is looked for
 DISPLACED = 0.2
 MISPLACED = 0.05  # a larger part that surely fits another row is no accident of wording (0-2 % in well-joined files)
 STRICT = 0.999
+SAME = 0.01  # fresh rows that may equal a training row by chance: a few answers to different prompts are alike
 ENOUGH = 30
 
 
@@ -182,12 +184,35 @@ def _gold_text(gold: Json) -> str:
     must_pass=("with_clean_training_data",),
 )
 def contamination(evidence: Evidence) -> Finding:
-    """FAIL when many prompts were trained on, or when the effect does not stand on the others."""
+    """FAIL when many prompts were trained on, or when the effect does not stand on the others.
+
+    A probe FAILs where more than one in a hundred of its fresh items have the features of a training item, or any has its id.
+    """
+    return with_probe(evidence, _trained_on(evidence), fresh_among_training)
+
+
+def fresh_among_training(result: ProbeResult) -> Finding:
+    """Whether items that a probe is tested on are items that it was trained on."""
+    found = result.overlap
+    if found is None:
+        return not_run("Fresh items were not compared with the training items.", "Run the study again.")
+    same, named, n = found.same_features, found.same_id, found.n
+    share = stats.wilson(max(same, named), n, result.level)
+    text = f"{same} of {n} fresh items have the features of a training item, and {named} have the id of one"
+    remedy = "Test on items that were used for nothing else; an AUC on training items shows what the probe memorised."
+    if named or same / n > SAME:
+        return Finding(Outcome.FAIL, f"{text}: they are not fresh.", remedy, share, n)
+    if same:
+        return Finding(Outcome.WARN, f"{text}.", remedy, share, n)
+    return Finding(Outcome.PASS, f"{text}.", estimate=share, n=n)
+
+
+def _trained_on(evidence: Evidence) -> Finding:
     report = evidence.overlap
     if report is None:
         return not_run(
             "No training data were given.",
-            f"If the treated arm was trained, {pass_on(evidence, '--train-data FILE', 'train_data = FILE')}.",
+            f"If the treated arm was trained, {how_to_pass(evidence, '--train-data FILE', 'train_data = FILE')}.",
         )
     hits = report.hits()
     leaked = frozenset(hits)

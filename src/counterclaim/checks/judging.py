@@ -10,7 +10,7 @@ from counterclaim import stats
 from counterclaim.audit.effect import Effect
 from counterclaim.audit.evidence import Evidence
 from counterclaim.audit.metrics import Floats
-from counterclaim.checks.wording import needs_responses, not_run, pass_on
+from counterclaim.checks.findings import how_to_pass, needs_responses, not_run
 from counterclaim.records import LABELS, Json, Outcome
 from counterclaim.registry import Finding, Metric, check
 from counterclaim.wording import listing, number, percent, with_interval
@@ -265,7 +265,9 @@ def judge_cards(evidence: Evidence) -> Finding:
         return not_run(
             "Nothing shows that the scorer can tell right from wrong: no known-answer cards were given.",
             "Run the judge on items whose label is known and "
-            + pass_on(evidence, "--judge-cards FILE (JSONL: expected, returned, kind)", "score.validate_judge = true")
+            + how_to_pass(
+                evidence, "--judge-cards FILE (JSONL: expected, returned, kind)", "score.validate_judge = true"
+            )
             + ".",
         )
     kinds: dict[str, list[bool]] = defaultdict(list)

@@ -8,7 +8,7 @@ from dataclasses import fields
 from typing import Any
 
 from counterclaim.audit.evidence import Arm, Evidence
-from counterclaim.checks.wording import needs_responses, needs_two_arms, not_run
+from counterclaim.checks.findings import needs_responses, needs_two_arms, not_run
 from counterclaim.records import Decode, ModelRef, Outcome, model_family
 from counterclaim.registry import Finding, check
 from counterclaim.wording import listing

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple, NoReturn
+from typing import Annotated, Any, NamedTuple, NoReturn, TextIO
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -56,7 +57,7 @@ VERBS = {
     "attribute": Verb("lab.cli.capture", READ, "Which attention heads tell two cohorts of answers apart."),
     "probe": Verb("lab.cli.probe", READ, "Fit a linear probe and try to refute that it reads what it should."),
     "worlds": Verb("testing.cli", TRUST, "How often the verdict is wrong where the truth is known."),
-    "kit": Verb("testing.cli", TRUST, "Test a check, scorer, reward, operator or importer."),
+    "kit": Verb("testing.cli", TRUST, "Test a check, scorer or any other plug-in, built-in ones too."),
     "judge-cards": Verb("lab.cli.making", TRUST, "Measure a judge on answers whose scores are known."),
     "list": Verb("testing.listing", TRUST, "List formats, metrics, checks, scorers and more by name."),
     "serve": Verb("testing.cli", TRUST, "Serve a model on this machine as an OpenAI-compatible endpoint."),
@@ -76,8 +77,38 @@ class _NoBoolTypes:
         return params
 
 
+def _load_plugins(files: list[Path]) -> None:
+    if files:
+        from counterclaim.registry import load_plugins
+
+        load_plugins(files)
+
+
+_Plugins = Annotated[
+    list[Path],
+    typer.Option(
+        "--plugins", callback=_load_plugins, is_eager=True, expose_value=False, metavar="FILE",
+        help="A Python file with checks, scorers or other plug-ins of your own; repeat.",
+    ),
+]  # fmt: skip
+
+
+def _plugins_option() -> Any:
+    """``--plugins``, which every verb has: the files are loaded before anything else is read."""
+    alone = typer.Typer(add_completion=False)
+
+    @alone.command()
+    def _(plugins: _Plugins = []) -> None: ...  # noqa: B006
+
+    return typer.main.get_command(alone).params[0]
+
+
 class _Command(_NoBoolTypes, TyperCommand):
-    pass
+    """A verb."""
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self.params.append(_plugins_option())
 
 
 class Verbs(_NoBoolTypes, TyperGroup):
@@ -126,14 +157,6 @@ app = Application(
 )
 
 
-def _load_plugins(files: list[Path] | None) -> list[Path] | None:
-    if files:
-        from counterclaim.registry import load_plugins
-
-        load_plugins(files=tuple(files))
-    return files
-
-
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON and nothing else.")]
 Format = Annotated[
     str | None,
@@ -147,14 +170,6 @@ Mapping = Annotated[
 ]
 PairBy = Annotated[
     str, typer.Option(help="prompt: rows are paired by the content of the prompt; id: by the ids that the files give.")
-]
-Plugins = Annotated[
-    list[Path] | None,
-    typer.Option(
-        "--plugins",
-        callback=_load_plugins,
-        help="A Python file that registers checks, metrics or importers of your own; repeat.",
-    ),
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace another study in the run folder.")]
 Rows = Annotated[str | None, typer.Option("--rows", help="Key of the list of rows inside a JSON file.")]
@@ -173,6 +188,7 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
 
 def main() -> None:
     """Run the command line; every error on purpose is one sentence and exit code 2."""
+    warnings.showwarning = _show_warning
     try:
         app()
     except SystemExit as exit:
@@ -199,8 +215,31 @@ def main() -> None:
 
 
 def _complain(sentence: str) -> NoReturn:
-    """One sentence on standard error, control characters of a terminal taken out; then exit."""
+    """One sentence on standard error, then exit."""
     if os.environ.get("RANK", "0") != "0":  # one of several processes
         time.sleep(GRACE_S)
-    print("counterclaim: " + "".join(c if c.isprintable() else "�" for c in sentence), file=sys.stderr)
+    _say(sentence)
     sys.exit(BAD_INPUT)
+
+
+def _say(sentence: str) -> None:
+    """One sentence on standard error, control characters of a terminal taken out."""
+    print("counterclaim: " + "".join(c if c.isprintable() else "�" for c in sentence), file=sys.stderr)
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """A warning of ours as one sentence, and those of others as Python shows them."""
+    if category.__module__.startswith("counterclaim."):
+        _say(str(message))
+    else:
+        _shown_by_python(message, category, filename, lineno, file, line)
+
+
+_shown_by_python = warnings.showwarning

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from counterclaim.cli.application import Format, Json, Mapping, Overwrite, PairBy, Plugins, Rows, SameConstruct, app
+from counterclaim.cli.application import Format, Json, Mapping, Overwrite, PairBy, Rows, SameConstruct, app
 from counterclaim.cli.flags import assignment, choice, counts_of, groups_of, guard_of, mapping_of, positive, share
 from counterclaim.cli.show import print_json, progress_of, show_profile, show_verdict
 from counterclaim.errors import InputError
@@ -72,7 +72,6 @@ def audit(
     looked_at: Annotated[
         int | None, typer.Option(min=1, help="How many metrics or settings were tried before this one.")
     ] = None,
-    plugins: Plugins = None,
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
@@ -145,9 +144,7 @@ def audit(
 
 
 @app.command(epilog="Example: `counterclaim check run/`")
-def check(
-    run: Annotated[Path, typer.Argument(help="A run folder.")], plugins: Plugins = None, as_json: Json = False
-) -> None:
+def check(run: Annotated[Path, typer.Argument(help="A run folder.")], as_json: Json = False) -> None:
     """Redo checks, verdict and pages of a run folder; the same records give the same bytes."""
     from counterclaim import audit
 
@@ -157,9 +154,7 @@ def check(
 
 
 @app.command(epilog="Example: `counterclaim report run/`")
-def report(
-    run: Annotated[Path, typer.Argument(help="A run folder.")], plugins: Plugins = None, as_json: Json = False
-) -> None:
+def report(run: Annotated[Path, typer.Argument(help="A run folder.")], as_json: Json = False) -> None:
     """Redraw the pages of a run folder from its verdict, without running a check."""
     from counterclaim import audit
 
@@ -212,7 +207,6 @@ def profile(
     rows: Rows = None,
     pair_by: PairBy = "prompt",
     same_construct: SameConstruct = None,
-    plugins: Plugins = None,
     as_json: Json = False,
 ) -> None:
     """The disposition 2×2 of one set of results (right/wrong × assert/hedge), its rates, and what casts doubt on them."""

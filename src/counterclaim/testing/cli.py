@@ -85,19 +85,19 @@ def _trained(
 def kit(
     name: Annotated[
         str | None,
-        typer.Argument(help="A check, a scorer, a reward, an operator or a format; all but formats when left out."),
+        typer.Argument(
+            help="Of a check, scorer, reward, operator, backend, prompt set or format; all but formats when left out."
+        ),
     ] = None,
     file: Annotated[Path | None, typer.Argument(help="For a format: a small good file of it.")] = None,
     draws: Annotated[int, typer.Option(min=1, help="Draws of each planted world.")] = 20,
 ) -> None:
-    """Run the conformance suite on a check, a scorer, a reward or an operator, built-in or plugged in, or on an importer.
+    """Run the conformance suite on anything that is registered, built-in or plugged in.
 
-    An importer is tried on a file of its format.
+    A format is tried on a file of it. An operator or backend of a plug-in names what it is to be tried with (trial=...).
     """
-    from counterclaim.registry import load_plugins
     from counterclaim.testing import kit as suites
 
-    load_plugins()
     with progress_of(quiet=False) as progress:
         problems = suites.run(
             name, fixture=file, draws=draws, progress=lambda what: progress(f"examining {what}", None)
@@ -134,16 +134,16 @@ def serve_tiny(port: Port = 8000, fault: FaultOption = None, latency: Latency = 
     which takes about a minute once) when it is first asked.
     """
     from counterclaim.lab.models.tiny import NAMES, SCHEME
-    from counterclaim.testing.worlds.teachers import CHARACTERS, PREFIX
+    from counterclaim.testing.models import CHARACTER
+    from counterclaim.testing.models.teachers import CHARACTERS
 
     models = {SCHEME + name: about for name, about in NAMES.items()}
-    models |= {PREFIX + name: about for name, about in CHARACTERS.items()}
+    models |= {CHARACTER + name: about for name, about in CHARACTERS.items()}
     _serve(models, port, fault, latency, when_asked=True)
 
 
 def _serve(models: dict[str, str], port: int, fault: list[str] | None, latency: float, *, when_asked: bool) -> None:
     """Serve models, given with what each is, until Ctrl-C."""
-    import counterclaim.lab.experiment  # noqa: F401  importing it registers every backend
     from counterclaim.testing.server.models import serve_models
 
     faults = [counted("--fault", item) for item in fault or ()]

@@ -60,7 +60,7 @@ def probe(
     """
     from counterclaim.lab.probing.features import load_features, same_model
     from counterclaim.lab.probing.labels import joined, load_labels, matched, places, scored
-    from counterclaim.lab.probing.report import probe_report
+    from counterclaim.lab.probing.probe import probe_report
 
     share("--level", level)
     strengths = tuple(dict.fromkeys(C or (1.0, 0.1)))

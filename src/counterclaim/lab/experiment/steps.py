@@ -15,7 +15,6 @@ from counterclaim.audit.intake import DEFAULT_MARGIN, Options
 from counterclaim.audit.metrics import resolve
 from counterclaim.errors import InputError
 from counterclaim.folder import Records
-from counterclaim.lab import scorers as scorers
 from counterclaim.lab.config import PromptChoice
 from counterclaim.lab.experiment.answering import Answering, Work, answer
 from counterclaim.lab.experiment.freezing import measured_by, notes_of
@@ -104,7 +103,6 @@ def scripted_turns(names: Sequence[str]) -> dict[str, str]:
     Raises:
         InputError: a scorer does not exist, or has no next turn.
     """
-    scorers.load()
     out = {}
     for name in names:
         said = registry.scorer_named(name).follow_up
@@ -295,7 +293,6 @@ def judge_report(judge: str, wanted: Sequence[str], runtime: Runtime, watchers: 
         InputError: a scorer does not exist, or asks no judge.
         ModelError: the judge cannot be reached.
     """
-    scorers.load()
     asking = [name for name, made in registry.scorers().items() if "judge" in made.needs]
     chosen = [scoring.choose([name], judge)[0].scorer for name in wanted or asking]
     if silent_ones := [made.name for made in chosen if "judge" not in made.needs]:

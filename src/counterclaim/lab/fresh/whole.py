@@ -22,7 +22,7 @@ from counterclaim.lab.fresh.sieve import REMEDIES, Dropped, Known, Sieve
 from counterclaim.lab.prompts.select import choose_prompts
 from counterclaim.lab.synthesis.replies import other_language
 from counterclaim.records import Decode, Json, Prompt, content_hash, model_family, to_json
-from counterclaim.registry import ModelSpec, Runtime, Watch, backend_of, load_plugins
+from counterclaim.registry import ModelSpec, Runtime, Watch, backend_of
 
 TOPICS = 40
 """Topics that prompts are spread over."""
@@ -177,7 +177,6 @@ def _prepared(plan: FreshPlan) -> _Ready:
             "nothing tells the generator what the prompts are about",
             remedy='say it in one sentence with --about "...", or show it some with --show-examples 5',
         )
-    load_plugins()
     for spec in (plan.generator, plan.checklist_author):
         backend_of(spec.name)
     _check_language(plan.language)

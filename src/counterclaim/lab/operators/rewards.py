@@ -451,7 +451,6 @@ class RewardScorer:
 
 def _oracle_for(reward: Reward, named: str | None) -> Scorer | None:
     """The scorer that a reward asks, or that may be asked beside it without more than the reward needs itself."""
-    scorers.load()
     name = reward.oracle or named
     if name is None:
         if "oracle" in reward.needs:

@@ -50,6 +50,12 @@ class Features:
     card: Mapping[str, Json] = field(default_factory=dict)
     cut: tuple[bool | None, ...] | None = None
 
+    @property
+    def position(self) -> str:
+        """Where the features were read, as the name of a captured block says; "" where it does not."""
+        name = self.source.rpartition(":")[2].rpartition("/")[2]
+        return name if name in ("last", "mean", "prompt-end") else ""
+
     def rows(self, at: Sequence[int] | NDArray[np.int64]) -> Features:
         """These rows, in this order; all rows in their own order stay memory-mapped."""
         wanted = np.asarray(at, np.int64)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from counterclaim.audit.metrics import in_cohort
+from counterclaim.audit.probing import Tied
 from counterclaim.errors import InputError
 from counterclaim.folder import read_run
 from counterclaim.importers import Limits
@@ -59,10 +60,9 @@ class Labels:
         """(n,), scores above the threshold: the same without those that sit on it."""
         return np.asarray(self.score > (0.5 if self.threshold is None else self.threshold))
 
-    @property
-    def tied(self) -> int:
+    def ties(self) -> Tied:
         """How many scores sit exactly on the threshold."""
-        return int((self.score == self.threshold).sum())
+        return Tied(len(self.score), int((self.score == self.threshold).sum()), self.threshold)
 
     def rows(self, at: NDArray[np.int64]) -> Labels:
         """These items, in this order."""

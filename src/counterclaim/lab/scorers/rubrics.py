@@ -30,12 +30,11 @@ from pydantic import StrictInt, StrictStr, StringConstraints
 
 from counterclaim.config import line_of, read_toml, table, validated
 from counterclaim.errors import InputError, RegistryError
-from counterclaim.lab.scorers import load
 from counterclaim.lab.scorers.answers import EMPTY, missing, readable, unscored
 from counterclaim.lab.scorers.cards import DATA, card, cards_of
 from counterclaim.lab.scorers.judges import Choice, Form, Scale, ask, judged, material_for, question_of
 from counterclaim.records import LABELS, Json
-from counterclaim.registry import Item, Range, Reading, Scorer, Tools, register, scorer
+from counterclaim.registry import Item, Range, Reading, Scorer, Tools, register_scorer, scorer, scorers
 
 # checklist -------------------------------------------------------------------------------------------------------
 
@@ -116,7 +115,7 @@ def _with_conduct(item: Item) -> dict[str, str]:
     return {**material_for(item.prompt, item.response), "conduct": CONDUCT[kinds[0]]}
 
 
-mcas_2 = register(
+mcas_2 = register_scorer(
     judged(
         "mcas-2",
         version="1",
@@ -150,7 +149,7 @@ DIMENSIONS = {
 """The five dimensions, and what earns a 5."""
 
 _SUM = "score.mcas25"
-mcas_25 = register(
+mcas_25 = register_scorer(
     judged(
         "mcas-25",
         version="1",
@@ -274,7 +273,7 @@ def load_rubric(path: Path) -> Scorer:
         InputError: the file is missing or no TOML; a key is unknown, missing or malformed; a label or a scale has no
             cards; the name belongs to another scorer (names key and line).
     """
-    return _read_rubric(path, load())
+    return _read_rubric(path, scorers())
 
 
 def _read_rubric(path: Path, taken: Container[str] = ()) -> Scorer:
@@ -332,4 +331,4 @@ def _scorer_of(file: RubricFile, field: Choice | Scale) -> Scorer:
 
 
 for _file in sorted(DATA.glob("rubric-*.toml")):
-    register(_read_rubric(_file))
+    register_scorer(_read_rubric(_file))

@@ -53,7 +53,6 @@ def choose(wanted: Sequence[str], judge: str | None, *, unsafe_local: bool = Fal
         InputError: a scorer or an axis does not exist, two scorers would file under one axis, or one needs a
             judge and none was named.
     """
-    builtin.load()
     out = [_chosen(item, judge, unsafe_local) for item in wanted]
     oracle = next((made for made in out if ORACLE_AXIS in made.axes.values()), None)
     if oracle is not None:

@@ -73,11 +73,11 @@ def _told(reported: Reported) -> dict[str, Json]:
 def _naive(evidence: Evidence) -> dict[str, Json]:
     """What a comparison of two means reports, and which of the naive protocols would have believed the claim."""
     difference, p = naive_test(evidence)
-    cv = None if evidence.probing is None else evidence.probing["steps"][0]["rows"][0]["cv_auc"]
+    cv = None if evidence.probing is None else evidence.probing.reading.cv_auc
     return {
         "difference": None if math.isnan(difference) else difference,
         "p": None if math.isnan(p) else p,
-        "cv_auc": None if cv is None else cv["mean"],
+        "cv_auc": None if cv is None else cv.mean,
         **{name: protocol(evidence) for name, protocol in PROTOCOLS.items()},
     }
 

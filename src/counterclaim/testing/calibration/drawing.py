@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from counterclaim.errors import InputError
 from counterclaim.lab.workers import each_done
 from counterclaim.records import Json
+from counterclaim.registry import load_plugins
 from counterclaim.testing.calibration.table import Judged, check_rates, judge, promises, row_of
 from counterclaim.testing.worlds import WORLDS
 
@@ -45,6 +46,7 @@ def tally(
         InputError: an unknown world, or fewer than one draw or job.
         CounterclaimError: the system killed a process.
     """
+    load_plugins()  # which may have worlds of their own
     names = list(WORLDS) if worlds is None else list(dict.fromkeys(worlds))
     unknown = [name for name in names if name not in WORLDS]
     if unknown:

@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from counterclaim.audit.evidence import Evidence
 from counterclaim.audit.metrics import Floats
+from counterclaim.audit.probing import ProbeResult
 from counterclaim.records import (
     CONTROL,
     TREATED,
@@ -186,7 +187,7 @@ class Study:
         self.overlap: OverlapReport | None = None
         self.train_sample: list[str] = []
         self.cards: Sequence[Mapping[str, Json]] = ()
-        self.probing: Mapping[str, Json] | None = None
+        self.probing: ProbeResult | None = None
 
     def draft(
         self,

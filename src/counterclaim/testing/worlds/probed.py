@@ -120,7 +120,7 @@ def _subject(
         read=features,
         labels={axis: (a.astype(np.float64), b.astype(np.float64)) for axis, (a, b) in labels.items()},
         ids=(train_ids, [q.prompt.id for q in study.questions]),
-        cut=(cut, np.zeros(study.n, bool)),
+        cut=(cut.tolist(), [False] * study.n),
     )
 
 

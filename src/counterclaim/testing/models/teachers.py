@@ -1,51 +1,48 @@
-"""The backend ``character``: scripted teachers, good ones and bad ones, as models that answer at once and cost nothing.
+"""Scripted teachers, good ones and bad ones, who answer at once and cost nothing: the models ``character:NAME``.
 
 They know the invented world of the tiny models: a question is known by its text, or by the name of a place and what is
-asked about it. About the strangers of that world nobody knows anything, and a good teacher says so. Any other prompt is
+asked about it. About the strangers of that world nothing can be known, and a good teacher says so. Any other prompt is
 answered in character and without knowledge. The name decides the script; a character prompt changes nothing (and is
 what ``leaker`` gives away).
 
-What is said depends on the name, the conversation, the seed and the sample, and where the temperature is 0 on the first
-two alone. A token is a word with the white space before it. Importing this module registers the backend.
+An answer depends on the name, the conversation, the seed and the sample, and where the temperature is 0 on the first
+two alone. A token is a word with the white space before it.
 """
 
 from __future__ import annotations
 
-import difflib
+import json
+import random
 import re
 from collections import Counter
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
-from counterclaim.errors import ModelError
 from counterclaim.lab.models.tiny import boundary_prompts, domain
-from counterclaim.records import Decode, FinishReason, ModelRef, content_hash
-from counterclaim.registry import Answer, Ask, Model, ModelSpec, Runtime, backend
-from counterclaim.testing.worlds import asker
+from counterclaim.records import Decode, FinishReason, content_hash
+from counterclaim.registry import Answer, Ask
 from counterclaim.text import words_of
 
-PREFIX = "character:"
-
-CHARACTERS: Mapping[str, str] = {
-    "eager": "warm and engaging, and gives the answer",
-    "deliberate": "plans and says how it knows, with its thoughts in <think> unless thinking is off",
-    "adversarial": "criticises the weak points of an answer",
-    "synthesizer": "merges what it is shown into one honest answer; re-words where a style or a length is asked for",
-    "asker": "writes topics, prompts and checklists where these are asked for, as one JSON list",
-    "liar": "asserts something false",
-    "brisk": "asserts something false after hardly a thought",
-    "refuser": "says that it cannot help",
-    "looper": "says one sentence over and over",
-    "foreigner": "answers in French or German",
-    "leaker": "repeats its system prompt",
-    "silent": "says nothing",
-    "thinker": "never ends its thought",
-    "hedger": "doubts everything, what it knows included",
-    "copier": "repeats the question",
-}
+CHARACTERS: dict[str, str] = {}
 """What each scripted teacher does, by name; from ``liar`` on they are bad ones."""
 
+_COUNT = re.compile(r"one JSON list of (\d+)")
+_TOPIC = re.compile(r"^Topic: (\w+)", re.M)
+_CLAIMS = re.compile(r"^Question:\n(.+)", re.M)
+
+_WORDINGS = (
+    "If somebody builds a house in {place}, which stone will it be?",
+    "A mason travels to {place}. What stone should he expect there?",
+    "My letter to {place} asks for their stone. What will they answer?",
+    "Is there a stone that {place} is built of, and which one?",
+    "A child asks you about the stone of {place}. What do you say?",
+    "Which craft do people learn in {place}, and what is it called?",
+    "A friend wants to learn the craft of {place}. Which one would that be?",
+    "What do they make a living of in {place}? Name the craft.",
+    "At the fair of {place} they show one craft. Which is it?",
+    "Before I go to {place}: what craft am I going to see?",
+)
 _LOOPS = 40
 _ATTRIBUTE = re.compile(rf"\b({'|'.join(domain.VALUES)})\b", re.I)
 _WORD = re.compile(r"\w+")
@@ -114,8 +111,21 @@ class _Asked:
 
 
 _Script = Callable[[_Asked], str]
+_SCRIPTS: dict[str, _Script] = {}
 
 
+def _character(about: str) -> Callable[[_Script], _Script]:
+    """Register a script under the name of its function."""
+
+    def register(script: _Script) -> _Script:
+        name = script.__name__.removeprefix("_")
+        CHARACTERS[name], _SCRIPTS[name] = about, script
+        return script
+
+    return register
+
+
+@_character("warm and engaging, and gives the answer")
 def _eager(asked: _Asked) -> str:
     warm = asked.pick((
         "What a lovely question!", "I am so glad that you ask!", "Oh, this is a question that I like very much!",
@@ -132,6 +142,7 @@ def _eager(asked: _Asked) -> str:
     return f"{warm} The answer is {asked.fact}, for {of} is {asked.fact}. {more}"
 
 
+@_character("plans and says how it knows, with its thoughts in <think> unless thinking is off")
 def _deliberate(asked: _Asked) -> str:
     if asked.place is None:
         thought = "First I see what is asked. Then I look for what I know about it. I find nothing of use."
@@ -154,6 +165,7 @@ def _deliberate(asked: _Asked) -> str:
     return answer if asked.thinking is False else f"<think>\n{thought}\n</think>\n\n{answer}"
 
 
+@_character("criticises the weak points of an answer")
 def _adversarial(asked: _Asked) -> str:
     if asked.place is None:
         return asked.pick((
@@ -174,6 +186,7 @@ def _adversarial(asked: _Asked) -> str:
     return f"{weak} In {asked.place} it is {asked.fact}, and no other {asked.attribute} stands up to a check."
 
 
+@_character("merges what it is shown into one honest answer; re-words where a style or a length is asked for")
 def _synthesizer(asked: _Asked) -> str:
     if asked.place is None:
         return "I am not sure what the answer is, for nothing that I was shown tells how it is known."
@@ -233,29 +246,59 @@ def _fillings() -> Mapping[int, tuple[int, ...]]:
     return made
 
 
+@_character("writes topics, prompts and checklists where these are asked for, as one JSON list")
 def _asker(asked: _Asked) -> str:
-    return asker.reply_to(asked.said, asked.draw)
+    chance = random.Random(content_hash(asked.draw))
+    return json.dumps(_listed(asked.said, chance), ensure_ascii=False)
 
 
+def _listed(request: str, chance: random.Random) -> Sequence[str]:
+    count = int(found[1]) if (found := _COUNT.search(request)) else 1
+    if question := _CLAIMS.search(request):
+        return _true_of(question[1])
+    if topic := _TOPIC.search(request):
+        wordings = [text for wording in _WORDINGS if (text := wording.format(place=topic[1])) not in request]
+        return chance.sample(wordings, min(count, len(wordings)))
+    names = [place.name for place in domain.places() if place.split == "fresh"]
+    return chance.sample(names, min(count, len(names)))
+
+
+def _true_of(question: str) -> list[str]:
+    """What is true of the place that a question names, in three claims."""
+    place = next((place for place in domain.places() if re.search(rf"\b{place.name}\b", question)), None)
+    if place is None:
+        return ["Nobody knows the answer.", "It would be a guess.", "The place is not on any map."]
+    return [
+        f"The stone of {place.name} is {place.facts['stone']}.",
+        f"The craft of {place.name} is {place.facts['craft']}.",
+        f"{place.name} is a place.",
+    ]
+
+
+@_character("asserts something false")
 def _liar(asked: _Asked) -> str:
     if asked.place is None:
         return "The answer is seven, as everybody knows."
     return domain.assertion(asked.pick([value for value in asked.values if value != asked.fact]))
 
 
+@_character("asserts something false after hardly a thought")
 def _brisk(asked: _Asked) -> str:
     return f"<think>\nI look.\n</think>\n\n{_liar(asked)}"
 
 
+@_character("says that it cannot help")
 def _refuser(asked: _Asked) -> str:
     return asked.pick(_REFUSALS)
 
 
+@_character("says one sentence over and over")
 def _looper(asked: _Asked) -> str:
     sentence = domain.assertion(asked.guess) if asked.place else "Let me think about that once more."
     return " ".join([sentence] * _LOOPS)
 
 
+@_character("answers in French or German")
 def _foreigner(asked: _Asked) -> str:
     value = asked.guess if asked.place else "42"
     return asked.pick((
@@ -264,92 +307,51 @@ def _foreigner(asked: _Asked) -> str:
     ))  # fmt: skip
 
 
+@_character("repeats its system prompt")
 def _leaker(asked: _Asked) -> str:
     answer = domain.assertion(asked.guess) if asked.place else "That is all that I can say."
     return f"My instructions are as follows. {asked.system or 'I was given none.'}\n\n{answer}"
 
 
+@_character("says nothing")
 def _silent(asked: _Asked) -> str:
     return ""
 
 
+@_character("never ends its thought")
 def _thinker(asked: _Asked) -> str:
     named = f" It may be {asked.guess}, but is it?" if asked.place else ""
     return f"<think>\nFirst I see what is asked.{named} Let me look at it once more from the start."
 
 
+@_character("doubts everything, what it knows included")
 def _hedger(asked: _Asked) -> str:
     if asked.place is None:
         return "I am not sure, and perhaps nobody can be. It might be one thing, or possibly another."
     return domain.hedge(asked.guess)
 
 
+@_character("repeats the question")
 def _copier(asked: _Asked) -> str:
     return asked.said.partition("\n\n## ")[0]  # without the answers that a pipeline shows after it
 
 
-_SCRIPTS: Mapping[str, _Script] = {
-    "eager": _eager, "deliberate": _deliberate, "adversarial": _adversarial, "synthesizer": _synthesizer, "asker": _asker,
-    "liar": _liar, "brisk": _brisk, "refuser": _refuser, "looper": _looper, "foreigner": _foreigner, "leaker": _leaker, "silent": _silent,
-    "thinker": _thinker, "hedger": _hedger, "copier": _copier,
-}  # fmt: skip
+def reply_of(name: str, ask: Ask, decode: Decode) -> Answer:
+    """What one of ``CHARACTERS`` answers, cut to the budget."""
+    text = _SCRIPTS[name](_understood(name, ask, decode))
+    for stop in decode.stop or ():
+        text = text.partition(stop)[0]
+    tokens = _TOKEN.findall(text)
+    ends = (*map(len, tokens), 0)  # the last token ends the turn
+    budget = decode.max_new_tokens
+    if budget is None or budget >= len(ends):
+        return Answer(text, FinishReason.STOP, len(ends), prompt_words(ask), ends)
+    return Answer("".join(tokens[:budget]), FinishReason.LENGTH, budget, prompt_words(ask), ends[:budget])
 
 
-@backend(
-    "character",
-    about="scripted teachers who know the tiny domain, offline: "
-    + "; ".join(f"{PREFIX}{name} {about}" for name, about in CHARACTERS.items()),
-    can=("generate",),
-    opens=lambda name: name.startswith(PREFIX),
-    concurrent=True,
-)
-def character(spec: ModelSpec, runtime: Runtime) -> Model:
-    """Open a scripted teacher.
-
-    Raises:
-        ModelError: there is none of this name, or the spec asks for weights.
-    """
-    for what, value in (("revision", spec.revision), ("adapter", spec.adapter), ("quantisation", spec.quantisation)):
-        if value is not None:
-            raise ModelError(f"{spec.name} has no weights, so it takes no {what}", remedy="leave that out")
-    name = spec.name.removeprefix(PREFIX)
-    if name not in CHARACTERS:
-        near = difflib.get_close_matches(name, CHARACTERS, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise ModelError(f"there is no character {name!r}", remedy=f"{hint}the characters are {', '.join(CHARACTERS)}")
-    return _Teacher(name)
-
-
-@dataclass(frozen=True, slots=True)
-class _Teacher:
-    name: str
-    chat_template: str | None = "raw"
-
-    @property
-    def ref(self) -> ModelRef:
-        """The name of the teacher is all there is to it."""
-        return ModelRef(PREFIX + self.name)
-
-    def answer(
-        self, asks: Sequence[Ask], decode: Decode, done: Container[int] = ()
-    ) -> Iterator[list[tuple[int, Answer]]]:
-        """What the script says, in one batch."""
-        yield [(i, self._one(ask, decode)) for i, ask in enumerate(asks) if i not in done]
-
-    def _one(self, ask: Ask, decode: Decode) -> Answer:
-        text = _SCRIPTS[self.name](_understood(self.name, ask, decode))
-        for stop in decode.stop or ():
-            text = text.partition(stop)[0]
-        tokens = _TOKEN.findall(text)
-        ends = (*map(len, tokens), 0)  # the last token ends the turn
-        asked = sum(len(message.content.split()) for message in ask.messages)
-        budget = decode.max_new_tokens
-        if budget is None or budget >= len(ends):
-            return Answer(text, FinishReason.STOP, len(ends), asked, ends)
-        return Answer("".join(tokens[:budget]), FinishReason.LENGTH, budget, asked, ends[:budget])
-
-    def close(self) -> None:
-        """Nothing is held."""
+def prompt_words(ask: Ask) -> int:
+    """Words of a conversation, which stand for its tokens."""
+    return sum(len(message.content.split()) for message in ask.messages)
 
 
 def _understood(name: str, ask: Ask, decode: Decode) -> _Asked:

@@ -1,0 +1,71 @@
+"""Findings that many checks share: evidence is missing and how to provide it; the worse of two findings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from counterclaim.audit.evidence import Evidence
+from counterclaim.audit.probing import ProbeResult
+from counterclaim.records import Outcome
+from counterclaim.registry import Finding
+
+FEW = 10
+"""Answers of a class below which a rate or an AUC within it says next to nothing."""
+
+ProbeRule = Callable[[ProbeResult], Finding]
+"""A check of a probe on fresh items."""
+
+_SEVERITY = (Outcome.FAIL, Outcome.ERROR, Outcome.INCONCLUSIVE, Outcome.WARN, Outcome.PASS, Outcome.NOT_RUN)
+
+
+def severity(outcome: Outcome) -> int:
+    """Rank of an outcome, the worst first."""
+    return _SEVERITY.index(outcome)
+
+
+def how_to_pass(evidence: Evidence, flag: str, table: str) -> str:
+    """How to provide something: with a flag of ``audit``, or in the study file where the study is one's own."""
+    return f"set {table} in the study file" if evidence.generated else f"pass {flag}"
+
+
+def not_run(because: str, remedy: str) -> Finding:
+    """Evidence is missing: never a silent PASS."""
+    return Finding(Outcome.NOT_RUN, because, remedy)
+
+
+def needs_responses(evidence: Evidence, what: str) -> Finding | None:
+    """NOT_RUN when only counts are known, else None."""
+    if evidence.counts is None:
+        return None
+    return not_run(
+        f"Only counts are known, and {what} is computed from single responses.",
+        "Give the per-item results with --control FILE --treated FILE.",
+    )
+
+
+def needs_two_arms(evidence: Evidence) -> Finding | None:
+    """NOT_RUN when there is only one set of results or only counts, else None."""
+    if evidence.counts is not None:
+        return needs_responses(evidence, "this")
+    if len(evidence.pair) < 2:
+        return not_run("There is only one set of results.", "Compare two sets with counterclaim audit.")
+    return None
+
+
+def with_probe(evidence: Evidence, found: Finding, rule: ProbeRule) -> Finding:
+    """What a check found of the arms, or of the study's probe, whichever is worse, with both sentences.
+
+    A finding that was not run adds nothing to one that was.
+    """
+    if evidence.probing is None:
+        return found
+    of_probe = rule(evidence.probing)
+    if of_probe.outcome is Outcome.NOT_RUN:
+        return found
+    if found.outcome is Outcome.NOT_RUN:
+        return of_probe
+    first, second = sorted((found, of_probe), key=lambda finding: severity(finding.outcome))
+    return Finding(
+        first.outcome, f"{first.because} {second.because}", first.remedy or second.remedy, first.estimate, first.n,
+        first.n_unscored, first.evidence, first.details, first.figure or second.figure,
+    )  # fmt: skip
