@@ -2,7 +2,7 @@
 
 One model with random weights, one set of conversations, and the last token of every layer with the norms of all heads to be
 read. Sides take turns on one thread, and medians of processor time are compared, so that other work on the machine counts
-little; of both, the largest memory that tensors held at once is told, weights left out.
+little; of both, the largest memory that tensors held at once is exchanges, weights left out.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
-from counterclaim.lab.models.hf.activations import Read, Reading, Told
+from counterclaim.lab.models.hf.activations import Capture, CaptureSpec, Exchange
 from counterclaim.lab.models.hf.devices import threads_for
 from counterclaim.lab.models.hf.loading import Loaded
 from counterclaim.lab.models.hf.model import HfModel
@@ -64,12 +64,12 @@ def capture_duels(quick: bool = False) -> list[dict[str, Any]]:
         Rows of ``name`` (which also tells peak memory of both sides), ``ours`` and ``peer_s`` (seconds of the processor, medians), ``peer``,
         ``ratio`` and ``agreement`` (largest absolute difference of what both have read).
     """
-    model, told = _made(_QUICK if quick else _WHOLE)
+    model, exchanges = _made(_QUICK if quick else _WHOLE)
     turns = (_QUICK if quick else _WHOLE).turns
     layers = len(layers_of(model.network))
-    wanted = Read((*range(layers - 1), "last"), ("last",), head_norms=_LAST_TOKENS)
-    reading = Reading(model, told, wanted)
-    what = f"last token of {layers} layers and all head norms of {len(told)} answers"
+    wanted = CaptureSpec((*range(layers - 1), "last"), ("last",), head_norms=_LAST_TOKENS)
+    reading = Capture(model, exchanges, wanted)
+    what = f"last token of {layers} layers and all head norms of {len(exchanges)} answers"
     return [
         _duel(f"{what} (price)", lambda: _ours(reading), "the bare forward pass", lambda: bare_pass(model, reading), turns),
         _duel(
@@ -80,15 +80,15 @@ def capture_duels(quick: bool = False) -> list[dict[str, Any]]:
 
 def nnsight_duels(quick: bool = False) -> list[dict[str, Any]]:
     """The same against nnsight, which must be importable; rows as of ``capture_duels``."""
-    model, told = _made(_QUICK if quick else _WHOLE)
+    model, exchanges = _made(_QUICK if quick else _WHOLE)
     turns = (_QUICK if quick else _WHOLE).turns
     layers = len(layers_of(model.network))
-    reading = Reading(model, told, Read((*range(layers - 1), "last"), ("last",), head_norms=_LAST_TOKENS))
-    what = f"last token of {layers} layers and all head norms of {len(told)} answers"
+    reading = Capture(model, exchanges, CaptureSpec((*range(layers - 1), "last"), ("last",), head_norms=_LAST_TOKENS))
+    what = f"last token of {layers} layers and all head norms of {len(exchanges)} answers"
     return [_duel(what, lambda: _ours(reading), "nnsight", _nnsight(model, reading), turns)]
 
 
-def _ours(reading: Reading) -> _Features:
+def _ours(reading: Capture) -> _Features:
     rows: list[int] = []
     parts: list[_Features] = []
     for indices, blocks in reading.batches():
@@ -99,7 +99,7 @@ def _ours(reading: Reading) -> _Features:
 
 
 @torch.inference_mode()
-def bare_pass(model: HfModel, reading: Reading) -> _Features:
+def bare_pass(model: HfModel, reading: Capture) -> _Features:
     """The decoder over the very batches of a reading, and nothing taken out but the last token of what it returns."""
     core = core_of(model.network)
     last = np.empty((len(reading.rows), model.network.config.hidden_size), np.float32)
@@ -118,7 +118,7 @@ def bare_pass(model: HfModel, reading: Reading) -> _Features:
 
 
 @torch.no_grad()
-def _typed(model: HfModel, reading: Reading) -> _Features:
+def _typed(model: HfModel, reading: Capture) -> _Features:
     """As people type it: slices of the rows as they come, the causal model, every hidden state returned."""
     parts: list[list[Tensor]] = []
     rows = [reading.rows[index][0] for index in sorted(reading.rows)]
@@ -135,7 +135,7 @@ def _typed(model: HfModel, reading: Reading) -> _Features:
     return dict(zip(names, stacked, strict=True))
 
 
-def _nnsight(model: HfModel, reading: Reading) -> Callable[[], _Features]:
+def _nnsight(model: HfModel, reading: Capture) -> Callable[[], _Features]:
     """The last token of every layer by nnsight's own tracing, over the same batches as ``_typed``."""
     import importlib
 
@@ -236,7 +236,7 @@ def _most_held(run: Callable[[], Any]) -> int:
     return held.most
 
 
-def _made(size: _Size) -> tuple[HfModel, list[Told]]:
+def _made(size: _Size) -> tuple[HfModel, list[Exchange]]:
     """A Qwen3 with random weights behind a tokenizer of one token per word, and conversations of mixed length."""
     marks = ("<pad>", "<end>", "<turn>")
     words = {word: at for at, word in enumerate([*marks, *(f"w{i}" for i in range(_WORDS))])}
@@ -259,8 +259,8 @@ def _made(size: _Size) -> tuple[HfModel, list[Told]]:
     def said(n: int) -> str:
         return " ".join(f"w{chance.randrange(_WORDS)}" for _ in range(n))
 
-    told = [
-        Told((Message("user", said(size.longest // 3)),), said(chance.randint(size.longest // 4, size.longest)))
+    exchanges = [
+        Exchange((Message("user", said(size.longest // 3)),), said(chance.randint(size.longest // 4, size.longest)))
         for _ in range(size.rows)
     ]
-    return HfModel(loaded, Runtime(device="cpu", batch_size=_ROWS_PER_BATCH)), told
+    return HfModel(loaded, Runtime(device="cpu", batch_size=_ROWS_PER_BATCH)), exchanges

@@ -22,8 +22,8 @@ BEGIN = "<!-- Written by scripts/generate_docs.py down to the next comment; edit
 END = "<!-- Written by hand from here on. -->\n"
 MADE = "<!-- Written by scripts/generate_docs.py; edit the source instead. -->\n"
 GROUPS = {
-    "ruler": ("Ruler: is the measurement straight?", "A failure makes the verdict INVALID."),
-    "effect": ("Effect: did anything move?", "What stands against the claim makes it REFUTED or INCONCLUSIVE."),
+    "ruler": ("Ruler: is the measurement valid?", "A failure makes the verdict INVALID."),
+    "effect": ("Effect: is there one?", "What stands against the claim makes it REFUTED or INCONCLUSIVE."),
     "cost": ("Cost: what did it break?", "A failure makes the verdict REFUTED."),
     "transfer": ("Transfer: does it hold elsewhere?", "A failure makes the verdict REFUTED."),
 }

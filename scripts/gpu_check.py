@@ -34,7 +34,7 @@ from benchmarks.activations import bare_pass
 from counterclaim.lab.config import Sft, TunePlan
 from counterclaim.lab.config.training import to_tune, tune_schema
 from counterclaim.lab.models import open_model
-from counterclaim.lab.models.hf.activations import Read, Reading
+from counterclaim.lab.models.hf.activations import Capture, CaptureSpec
 from counterclaim.lab.models.hf.devices import device_named, dtype_named, give_back
 from counterclaim.lab.models.hf.edits import Edit, Piece, base_of, save_edit
 from counterclaim.lab.models.hf.model import HfModel
@@ -153,8 +153,8 @@ def measure_reading(model: Path, tokens: int, turns: int, device: torch.device) 
         hf = readable(opened)
         rows = answers(96, tokens)
         layers = len(layers_of(hf.network))
-        reading = Reading(
-            hf, [told(row) for row in rows], Read((*range(layers), "last"), ("last", "mean"), head_norms=32)
+        reading = Capture(
+            hf, [told(row) for row in rows], CaptureSpec((*range(layers), "last"), ("last", "mean"), head_norms=32)
         )
         sides = {"bare": lambda: bare_pass(hf, reading), "capture": lambda: list(reading.batches())}
         seconds: dict[str, list[float]] = {side: [] for side in sides}

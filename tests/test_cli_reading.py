@@ -22,7 +22,7 @@ from counterclaim.folder import Records, read_run
 from counterclaim.folder import write_run as write_run_folder
 from counterclaim.lab.experiment.reading import Which, answers_of, opened
 from counterclaim.lab.models import open_model
-from counterclaim.lab.models.hf.activations import Read, Reading, read
+from counterclaim.lab.models.hf.activations import Capture, CaptureSpec, read
 from counterclaim.lab.models.hf.edits import Edit, Piece, base_of, save_edit
 from counterclaim.lab.models.hf.fingerprint import edit_hash
 from counterclaim.lab.operators.reading import capture, layers_named, readable, told
@@ -31,7 +31,7 @@ from counterclaim.records import Decode, FinishReason, ModelRef, Prompt, Provena
 from counterclaim.registry import Labelled, ModelSpec, Runtime
 
 WORDS = "the mill by river turns seed into oil and is sold in town der Müller heißt kommt aus Köln am Rhein".split()
-ALL = Read((0, "last"), ("last", "mean"), head_norms=8, tokens=3)
+ALL = CaptureSpec((0, "last"), ("last", "mean"), head_norms=8, tokens=3)
 
 
 @pytest.fixture(scope="module")
@@ -122,15 +122,15 @@ def test_a_capture_that_was_killed_reads_only_the_rest_and_ends_with_the_same_by
 ) -> None:
     answers = answers_of(run, Which())
     passes: list[int] = []
-    whole = Reading._read
+    whole = Capture._read
 
-    def counted(self: Reading, part: list[int]) -> Any:
+    def counted(self: Capture, part: list[int]) -> Any:
         if len(passes) == killed_after:
             raise KeyboardInterrupt
         passes.append(len(part))
         return whole(self, part)
 
-    monkeypatch.setattr(Reading, "_read", counted)
+    monkeypatch.setattr(Capture, "_read", counted)
     with opened(run, Which(), Runtime(device="cpu", batch_size=3)) as (reader, _):
         killed_after = -1
         capture(reader, answers, ALL, tmp_path / "once")
@@ -225,9 +225,9 @@ def test_what_an_operator_had_laid_over_the_model_is_laid_over_it_again(model: P
         save_edit(Edit("temper", (Piece(3, "o_proj", "temper", (0, 1)),), "all", base_of(hf.ref, hf.network), fit))
         write_run(run, model, operator="temper", operator_hash=edit_hash(fit), operator_dose=0.5)
         answers = answers_of(run, Which())
-        bare = read(hf, [told(answer) for answer in answers], Read()).blocks["h_last/last"]
+        bare = read(hf, [told(answer) for answer in answers], CaptureSpec()).blocks["h_last/last"]
         with hf.edited(fit, 0.5):
-            edited = read(hf, [told(answer) for answer in answers], Read()).blocks["h_last/last"]
+            edited = read(hf, [told(answer) for answer in answers], CaptureSpec()).blocks["h_last/last"]
     with pytest.raises(InputError, match=r"what temper has fitted, .* is not in the run folder"):
         called("capture", run, "--device", "cpu", "--out", tmp_path / "f")
     fit.rename(run / "fit")
@@ -249,11 +249,11 @@ def test_an_answer_without_text_is_left_out_by_name(run: Path, tmp_path: Path) -
         answers[3].prompt.id, "control", 0, "", FinishReason.STOP, Provenance.RECORDED, Decode(16), ModelRef(),
     ), {})  # fmt: skip
     with opened(run, Which(), Runtime(device="cpu")) as (reader, _):
-        card = capture(reader, [*answers[:3], blank, *answers[4:]], Read(), tmp_path / "f")
+        card = capture(reader, [*answers[:3], blank, *answers[4:]], CaptureSpec(), tmp_path / "f")
         with pytest.raises(ModelError, match="none of the 1 answers can be read"):
-            capture(reader, [blank], Read(), tmp_path / "g")
+            capture(reader, [blank], CaptureSpec(), tmp_path / "g")
         with pytest.raises(InputError, match="is there twice"):
-            capture(reader, [answers[0], answers[0]], Read(), tmp_path / "g")
+            capture(reader, [answers[0], answers[0]], CaptureSpec(), tmp_path / "g")
         assert layers_named(reader, ["last", "0", "last"]) == ("last", 0)
     assert card["unread"] == {f"{blank.prompt.id}/0": "the answer has no text"}
     assert len(card["ids"]) == 19

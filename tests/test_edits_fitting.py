@@ -17,7 +17,7 @@ import hf_models
 from counterclaim.errors import InputError, ModelError
 from counterclaim.lab.config import OwnAnswers, PromptChoice, SteerPlan, TemperPlan
 from counterclaim.lab.models import open_model
-from counterclaim.lab.models.hf.activations import Read, read
+from counterclaim.lab.models.hf.activations import CaptureSpec, read
 from counterclaim.lab.models.hf.edits import load_edit
 from counterclaim.lab.models.hf.model import HfModel
 from counterclaim.lab.operators.attribution import attribute
@@ -141,7 +141,7 @@ def test_what_is_added_is_the_difference_of_the_cohorts_means(
     layer = 3 if family == "qwen3_5" else 1
     card = fit_steer(_fitting(base, replace(STEER, site=site, layers=(layer,)), answers), _made(tmp_path))
     (piece,) = load_edit(tmp_path / "edit").pieces
-    found = read(_opened(base), [told(answer) for answer in answers], Read((layer,), ("mean",), site))
+    found = read(_opened(base), [told(answer) for answer in answers], CaptureSpec((layer,), ("mean",), site))
     (block,) = found.blocks.values()
     means = block[12:].mean(axis=0), block[:12].mean(axis=0)
     assert piece.vectors is not None
@@ -159,7 +159,7 @@ def test_steering_moves_activations_towards_the_cohort(folders: Callable[[str], 
     (piece,) = load_edit(tmp_path / "edit").pieces
     assert piece.vectors is not None
     direction = piece.vectors[0].numpy()
-    model, wanted = _opened(base), Read((0,), ("mean",))
+    model, wanted = _opened(base), CaptureSpec((0,), ("mean",))
     before = read(model, [told(answer) for answer in answers], wanted).blocks["layer.0/mean"] @ direction
     with model.edited(tmp_path / "edit", 0.5):
         after = read(model, [told(answer) for answer in answers], wanted).blocks["layer.0/mean"] @ direction
@@ -171,14 +171,16 @@ def test_a_subspace_is_the_leading_one_of_the_differences(folders: Callable[[str
     card = fit_steer(_fitting(base, replace(STEER, kind="ablate", rank=3), answers), _made(tmp_path))
     (piece,) = load_edit(tmp_path / "edit").pieces
     assert piece.vectors is not None
-    block = read(_opened(base), [told(answer) for answer in answers], Read((1,), ("mean",))).blocks["layer.1/mean"]
+    block = read(_opened(base), [told(answer) for answer in answers], CaptureSpec((1,), ("mean",))).blocks[
+        "layer.1/mean"
+    ]
     apart = block[12:] - block[:12].mean(axis=0)
     total, kept = (apart**2).sum(), ((apart @ piece.vectors.numpy().T) ** 2).sum()
     (said,) = card["layers"]  # type: ignore[misc]
     assert kept / total == pytest.approx(said["explained"], rel=1e-4)  # type: ignore[index, call-overload]
     draws = [np.linalg.qr(np.random.default_rng(seed).standard_normal((32, 3)))[0] for seed in range(20)]
     assert kept > max(((apart @ draw) ** 2).sum() for draw in draws)
-    model, wanted = _opened(base), Read((1,), ("mean",))
+    model, wanted = _opened(base), CaptureSpec((1,), ("mean",))
     with model.edited(tmp_path / "edit"):
         left = read(model, [told(answer) for answer in answers], wanted).blocks["layer.1/mean"]
     assert np.abs(left @ piece.vectors.numpy().T).max() < 1e-3 * np.abs(block).max()

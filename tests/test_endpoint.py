@@ -219,9 +219,9 @@ def test_a_url_where_nothing_listens_is_named(opened: Open) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{free.getsockname()[1]}/v1"
-    with pytest.raises(ModelError, match=f"no server answers at {url} .*refused.*start it, or mend the URL"):
+    with pytest.raises(ModelError, match=f"no server answers at {url} .*refused.*start it, or fix the URL"):
         answers(opened(f"{url}#x"), asks(20))
-    with pytest.raises(ModelError, match=r"does not list its models .*start the server, or mend the URL"):
+    with pytest.raises(ModelError, match=r"does not list its models .*start the server, or fix the URL"):
         opened(url)
 
 

@@ -336,7 +336,7 @@ def test_a_prompt_that_does_not_fit_the_context_is_an_error_record(opened: Calla
 @pytest.mark.parametrize(
     ("decode", "said"),
     [
-        (Decode(None), "nobody said how many tokens an answer may have; give max_new_tokens"),
+        (Decode(None), "the number of tokens that an answer may have is not set; give max_new_tokens"),
         (Decode(0), "max_new_tokens is 0"),
         (Decode(4, temperature=-1), "temperature is -1"),
         (Decode(4, temperature=1, top_p=1.5), "top_p is 1.5"),

@@ -11,7 +11,7 @@ import pytest
 
 from counterclaim.audit.evidence import Evidence
 from counterclaim.errors import InputError, SandboxError
-from counterclaim.importers import FORMATS, Imported, load
+from counterclaim.importers import Imported, formats, load
 from counterclaim.records import FinishReason, Outcome, Provenance
 from counterclaim.registry import Check, Finding, Item, Reading, Scorer, Tools, checks, scorers
 from counterclaim.testing.kit import Problem, check_conformance, importer_conformance, run, scorer_conformance
@@ -132,7 +132,7 @@ def test_every_built_in_importer_conforms(name: str, tmp_path: Path) -> None:
 
 
 def test_every_format_has_a_fixture() -> None:
-    assert {name.split("/")[0] for name in make.MAKERS} == set(FORMATS)
+    assert {name.split("/")[0] for name in make.MAKERS} == set(formats())
 
 
 def unscored_table(folder: Path) -> Path:

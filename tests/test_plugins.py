@@ -20,6 +20,7 @@ PLUGINS = Path(__file__).parent / "plugins"
 EXAMPLES = {
     "check.py": ("check", "checks", "cost/self-mention"),
     "scorer.py": ("scorer", "scorers", "shouting"),
+    "importer.py": ("importer", "formats", "exchanges"),
     "metric.py": ("metric", "metrics", "tens_of_words"),
     "reward.py": ("reward", "rewards", "right-and-brief"),
     "backend.py": ("backend", "backends", "parrot"),
@@ -61,14 +62,17 @@ def test_every_kind_has_an_example() -> None:
 @pytest.mark.usefixtures("forgotten")
 @pytest.mark.parametrize("file", EXAMPLES)
 def test_every_example_is_listed_with_its_file_and_conforms(
-    file: str, run_cli: Callable[..., tuple[int, str, str]]
+    file: str, run_cli: Callable[..., tuple[int, str, str]], tmp_path: Path
 ) -> None:
     _, listed, name = EXAMPLES[file]
     code, out, err = run_cli("list", listed, "--plugins", str(PLUGINS / file))
     assert (code, err) == (0, "")
     assert f"(the file {PLUGINS / file})".replace(" ", "") in "".join(out.split())
     assert name in out
-    code, out, _ = run_cli("kit", name.rpartition("/")[2], "--plugins", str(PLUGINS / file), "--draws", "5")
+    results = tmp_path / "exchanges.jsonl"
+    write_rows(results, [{"asked": f"Bell {i}?", "answered": "Tom", "ended": "stop", "mark": i} for i in range(5)])
+    tried_on = [str(results)] if file == "importer.py" else []
+    code, out, _ = run_cli("kit", name.rpartition("/")[2], *tried_on, "--plugins", str(PLUGINS / file), "--draws", "5")
     assert (code, out) == (0, "No problem was found.\n")
 
 

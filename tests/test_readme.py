@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import subprocess
@@ -11,7 +12,7 @@ from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import Any, get_args, get_origin
+from typing import Any, get_args, get_origin, get_type_hints
 
 import pytest
 from pydantic import BaseModel
@@ -98,7 +99,7 @@ def test_every_command_and_option_that_a_page_names_exists(generator: ModuleType
     used = {words.split()[0] for words in commands}
     assert used <= known
     for words in commands:
-        section = reference.partition(f"\n## counterclaim {words.split()[0]}\n")[2].partition("\n## ")[0]
+        section = reference.partition(f"\n### counterclaim {words.split()[0]}\n")[2].partition("\n##")[0]
         for option in re.findall(r"(?<![\w-])--[a-z][a-z-]+", words):
             assert f"`{option}" in section, words
     ours = "\n".join(
@@ -151,22 +152,34 @@ def test_the_page_says_what_the_starting_study_file_does() -> None:
     assert plan.arms[0].model.name in section
 
 
-def keys_of(schema: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str]]:
+def fields_of(schema: type) -> Iterator[tuple[str, Any, bool, Any]]:
+    """(name, annotation, whether it is required, default) of every field of a pydantic model or of a dataclass."""
+    if issubclass(schema, BaseModel):
+        for name, info in schema.model_fields.items():
+            yield name, info.annotation, info.is_required(), info.get_default(call_default_factory=True)
+        return
+    hints = get_type_hints(schema)
+    for item in dataclasses.fields(schema):
+        is_required = item.default is item.default_factory is dataclasses.MISSING
+        default = item.default if item.default_factory is dataclasses.MISSING else item.default_factory()
+        yield item.name, hints[item.name], is_required, default
+
+
+def keys_of(schema: type, prefix: str = "") -> Iterator[tuple[str, str]]:
     """(key, default as TOML spells it) of every key of a study file; the arms once, as ``treatment``."""
-    for name, info in schema.model_fields.items():
+    for name, annotation, is_required, default in fields_of(schema):
         key = f"{prefix}{name}"
         inner = [
             kind
-            for kind in (info.annotation, *get_args(info.annotation))
-            if isinstance(kind, type) and issubclass(kind, BaseModel)
+            for kind in (annotation, *get_args(annotation))
+            if isinstance(kind, type) and (issubclass(kind, BaseModel) or dataclasses.is_dataclass(kind))
         ]
         if key in ("control", "arms"):
             continue
         if inner:
-            yield from keys_of(inner[0], f"{key}[]." if get_origin(info.annotation) is list else f"{key}.")
+            yield from keys_of(inner[0], f"{key}[]." if get_origin(annotation) in (list, tuple) else f"{key}.")
             continue
-        default: Any = info.get_default(call_default_factory=True)
-        yield key, "required" if info.is_required() else "—" if default is None else f"`{json.dumps(default)}`"
+        yield key, "required" if is_required else "—" if default is None else f"`{json.dumps(default)}`"
 
 
 def test_the_page_on_study_files_has_every_key_with_its_default() -> None:

@@ -69,7 +69,7 @@ def test_a_failed_card_is_told_in_words() -> None:
     problems = run_cards(deaf, Tools())
     assert problems[0] == "card 2 (label): delivery is 'hedge', and 'assert' was read"
     silent = replace(ALL["delivery"], read=lambda item, tools: [])
-    assert "nothing (the scorer said nothing of this axis)" in run_cards(silent, Tools())[0]
+    assert "nothing (the scorer returned nothing for this axis)" in run_cards(silent, Tools())[0]
 
 
 def test_cards_of_recovery_do_not_hang_on_the_oracle_of_the_study() -> None:

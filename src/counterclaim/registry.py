@@ -1,6 +1,6 @@
 """The extension points: one decorator for each kind of thing that a plug-in may add, and how plug-ins are found.
 
-Checks, metrics, scorers, operators, backends, rewards and prompt sets that ship with the package register through the same decorators
+Checks, metrics, importers, scorers, operators, backends, rewards and prompt sets that ship with the package register through the same decorators
 as those of others. The functions that list or look up import the built-in modules of their kind, and the plug-ins.
 
 A plug-in package names its module under the entry-point group ``counterclaim.plugins``; importing the module registers what it
@@ -45,6 +45,8 @@ from counterclaim.records import (
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
+
+    from counterclaim.importers import Collector, InputFile
 
     Floats = npt.NDArray[np.float64]
 
@@ -299,6 +301,52 @@ def built_in_metric(name: str) -> Metric:
     """A metric that ships; unlike ``metrics`` this loads no plug-ins, so modules may call it while they are imported."""
     _METRICS.load_built_in()
     return _METRICS.entries[name]
+
+
+# importers --------------------------------------------------------------------------------------------------------
+
+Sniff = Callable[["InputFile"], bool]
+Parse = Callable[["InputFile", "Collector"], None]
+Ids = Literal["row", "question", "shared"]
+
+
+@dataclass(frozen=True, slots=True)
+class Importer:
+    """A registered importer.
+
+    Attributes:
+        name: what ``--format`` calls the format.
+        about: which files it reads, in one line.
+        sniff: whether a file is of this format, from its kind and first rows; raises nothing but InputError.
+        read: hands every answer and score of the file to the collector; raises nothing but InputError, which
+            ``Collector.fail`` makes.
+        ids: what an id names. ``row``: one row, so that a second row with the same id is refused. ``question``: a
+            question, so that rows with one id are samples of it. ``shared``: the same, and the whole field knows the
+            question by this name (``HumanEval/3``), so that rows may be paired by it where the file gives no prompt.
+    """
+
+    name: str
+    about: str
+    sniff: Sniff
+    read: Parse
+    ids: Ids = "question"
+
+
+_IMPORTERS = _Kind[Importer]("importer", "counterclaim.importers")
+
+
+def importer(name: str, *, about: str, sniff: Sniff, ids: Ids = "question") -> Callable[[Parse], Importer]:
+    """Register a function that reads files of one format as an importer; arguments are those of ``Importer``.
+
+    Raises:
+        RegistryError: the name is malformed or taken.
+    """
+    return lambda read: _IMPORTERS.add(Importer(name, about, sniff, read, ids), read)
+
+
+def importers() -> Mapping[str, Importer]:
+    """All importers by name."""
+    return _IMPORTERS.all()
 
 
 # scorers ----------------------------------------------------------------------------------------------------------
@@ -984,7 +1032,16 @@ class PluginWarning(UserWarning):
     """A plug-in could not be imported, and was left out."""
 
 
-_KINDS: tuple[_Kind[Any], ...] = (_CHECKS, _METRICS, _SCORERS, _REWARDS, _BACKENDS, _OPERATORS, _PROMPT_SETS)
+_KINDS: tuple[_Kind[Any], ...] = (
+    _CHECKS,
+    _METRICS,
+    _IMPORTERS,
+    _SCORERS,
+    _REWARDS,
+    _BACKENDS,
+    _OPERATORS,
+    _PROMPT_SETS,
+)
 _LOCK = RLock()
 _loading: list[str] = []  # the plug-in that is being imported, in words
 _left_out: list[str] = []

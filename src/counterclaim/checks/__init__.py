@@ -1,6 +1,6 @@
 """Every way a behaviour claim fools its author, one check each, grouped by what a failure means.
 
-``ruler``: is the measurement straight; ``effect``: did anything move; ``cost``: what did it break; ``transfer``: does
+``ruler``: is the measurement valid; ``effect``: is there one; ``cost``: what did it break; ``transfer``: does
 it hold elsewhere. Importing this package registers the built-in checks.
 """
 

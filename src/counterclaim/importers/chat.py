@@ -9,9 +9,8 @@ from typing import Any
 
 from counterclaim.errors import InputError
 from counterclaim.importers.axes import score_cell
-from counterclaim.importers.collect import Collector, Item
+from counterclaim.importers.collect import AnswerRow, Collector
 from counterclaim.importers.columns import FAMILIES
-from counterclaim.importers.imported import Imported, Request
 from counterclaim.importers.reading import InputFile, Row
 from counterclaim.importers.values import (
     as_float,
@@ -24,6 +23,7 @@ from counterclaim.importers.values import (
     shown,
 )
 from counterclaim.records import Json, Message
+from counterclaim.registry import importer
 
 _AXES = ("correct", "delivery", "coverage")
 _LLAMA_STOPS = {"eos": "stop", "word": "stop", "limit": "length", "none": None}
@@ -57,9 +57,14 @@ def recognises_llama(file: InputFile) -> bool:
     return "content" in first and bool({"stop_type", "generation_settings", "stopped_limit"} & set(first))
 
 
-def read_openai(file: InputFile, request: Request) -> Imported:
+@importer(
+    "openai",
+    about="OpenAI-style chat completions or batch output .jsonl (and requests beside it)",
+    sniff=recognises_openai,
+)
+def read_openai(file: InputFile, out: Collector) -> None:
     """Read completions; the prompts come from the lines themselves or from a file of batch requests beside them."""
-    out = _collector(file, request, "openai")
+    _check_kind(file, out)
     requests: dict[str, Asked] | None = None
     for line, row in file.rows():
         name = as_name(row.get("custom_id"))
@@ -69,12 +74,12 @@ def read_openai(file: InputFile, request: Request) -> Imported:
                 requests = _requests_beside(file, out)
             asked = requests.get(name, asked)
         _completion_row(out, line, row, name, asked)
-    return out.finished()
 
 
-def read_vllm(file: InputFile, request: Request) -> Imported:
+@importer("vllm", about="vLLM request outputs .jsonl", sniff=recognises_vllm)
+def read_vllm(file: InputFile, out: Collector) -> None:
     """Read vLLM's request outputs; every output of a request is a sample."""
-    out = _collector(file, request, "vllm")
+    _check_kind(file, out)
     for line, row in file.rows():
         turns = messages_of(row.get("messages")) or messages_of(row.get("prompt"))
         outputs = row.get("outputs")
@@ -84,17 +89,17 @@ def read_vllm(file: InputFile, request: Request) -> Imported:
             if not isinstance(answer, dict):
                 raise out.fail(f"an output is {shown(answer)} and not an object", line)
             tokens = answer.get("token_ids")
-            _emit(out, row, Item(
+            _emit(out, row, AnswerRow(
                 line=line, text=as_text(answer.get("text")), turns=turns, source_id=as_name(row.get("id")),
                 finish=answer.get("finish_reason"), n_tokens=len(tokens) if isinstance(tokens, list) else None,
                 decode=_settings(_mapping(row.get("sampling_params"))), model=_repo(row.get("model")),
             ))  # fmt: skip
-    return out.finished()
 
 
-def read_llama(file: InputFile, request: Request) -> Imported:
+@importer("llama.cpp", about="llama.cpp server completions .jsonl", sniff=recognises_llama)
+def read_llama(file: InputFile, out: Collector) -> None:
     """Read llama.cpp completions. ``truncated`` speaks of the context only, so the stop type alone is used."""
-    out = _collector(file, request, "llama.cpp")
+    _check_kind(file, out)
     for line, row in file.rows():
         settings = _mapping(row.get("generation_settings"))
         if "stop_type" in row:
@@ -105,23 +110,21 @@ def read_llama(file: InputFile, request: Request) -> Imported:
             finish = "length" if row.get("stopped_limit") is True else "stop" if ended else None
         if row.get("truncated") is True:
             out.count("{n} prompts were cut to fit llama.cpp's context")
-        _emit(out, row, Item(
+        _emit(out, row, AnswerRow(
             line=line, text=as_text(row.get("content")), turns=messages_of(row.get("messages")) or messages_of(row.get("prompt")),
             source_id=as_name(row.get("id")), finish=finish, n_tokens=as_int(row.get("tokens_predicted")),
             decode=_settings(settings), model=_repo(row.get("model") or settings.get("model")),
         ))  # fmt: skip
-    return out.finished()
 
 
-def _collector(file: InputFile, request: Request, name: str) -> Collector:
+def _check_kind(file: InputFile, out: Collector) -> None:
     if file.kind != "jsonl":
-        raise InputError(f"{name} responses are read as JSONL, one response a line", path=file.path)
-    return Collector(request, file, name, ids_repeat=True)
+        raise out.fail(f"{out.format} responses are read as JSONL, one response a line")
 
 
 def _completion_row(out: Collector, line: int, row: Row, name: str | None, asked: Asked) -> None:
     turns, settings = asked
-    item = Item(line=line, text=None, turns=turns, source_id=name, decode=settings)
+    item = AnswerRow(line=line, text=None, turns=turns, source_id=name, decode=settings)
     error = _error(row)
     body = _completion(row)
     if error is None and body is None:
@@ -144,7 +147,7 @@ def _completion_row(out: Collector, line: int, row: Row, name: str | None, asked
         ))  # fmt: skip
 
 
-def _emit(out: Collector, row: Row, item: Item) -> None:
+def _emit(out: Collector, row: Row, item: AnswerRow) -> None:
     if item.turns is None and out.request.pair_by == "prompt" and out.request.need_pairs:
         raise out.fail(
             "the line has no prompt, and rows are paired by the content of the prompt", item.line, _NO_PROMPT

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from counterclaim.errors import InputError
 from counterclaim.importers.axes import score_cell
-from counterclaim.importers.collect import Collector, Item, Key
-from counterclaim.importers.imported import Imported, Request
+from counterclaim.importers.collect import AnswerRow, Collector, Key
 from counterclaim.importers.reading import InputFile, Row
 from counterclaim.importers.values import as_name, as_text, iso_time, messages_of
 from counterclaim.records import Json
+from counterclaim.registry import importer
 
 _EVALPLUS, _HUMAN_EVAL = "evalplus@unversioned", "human-eval@unversioned"
 _NO_ENDING = "the file keeps neither finish reasons, token counts nor the token budget"
@@ -34,32 +34,33 @@ def _has_task(file: InputFile) -> bool:
     return "task_id" in file.columns and bool({"solution", "completion"} & set(file.columns))
 
 
-def read_human_eval(file: InputFile, request: Request) -> Imported:
+@importer("human-eval", about="human-eval *_results.jsonl", sniff=recognises_human_eval, ids="shared")
+def read_human_eval(file: InputFile, out: Collector) -> None:
     """Read ``*_results.jsonl``; ``passed`` is correct, ``result`` its evidence."""
     if file.kind != "jsonl":
         raise InputError("human-eval results are JSONL", path=file.path, remedy="name the *_results.jsonl")
-    out = Collector(request, file, "human-eval", named_ids=True, ids_repeat=True)
     out.note(_NO_ENDING)
     for line, row in file.rows():
         key = out.add(_item(line, row))
         score_cell(out, key, "correct", "passed", row.get("passed"), line=line, scorer=_HUMAN_EVAL,
                    evidence=as_text(row.get("result")))  # fmt: skip
-    return out.finished()
 
 
-def read_evalplus(file: InputFile, request: Request) -> Imported:
+@importer(
+    "evalplus", about="EvalPlus samples .jsonl, or its eval_results.json", sniff=recognises_evalplus, ids="shared"
+)
+def read_evalplus(file: InputFile, out: Collector) -> None:
     """Read EvalPlus samples with the results beside them, or the results alone (they hold the solutions too).
 
     ``correct`` asks for the base tests and, where they were run, the extra ones; ``score.base`` for the base tests.
     """
-    out = Collector(request, file, "evalplus", named_ids=True, ids_repeat=True)
     out.note(_NO_ENDING)
     if file.kind == "json":
         results = _results(file)
         for number, (task, verdict) in enumerate(_verdicts(results), start=1):
             _score(out, out.add(_item(number, {"task_id": task, **verdict})), verdict)
         _about(out, results)
-        return out.finished()
+        return
     if file.kind != "jsonl":
         raise InputError("EvalPlus samples are JSONL", path=file.path, remedy="name the samples or eval_results.json")
     beside = _results_beside(file)
@@ -81,12 +82,11 @@ def read_evalplus(file: InputFile, request: Request) -> Imported:
     if beside is not None:
         out.note(f"results are those of {beside.path.name}")
         _about(out, results)
-    return out.finished()
 
 
-def _item(line: int, row: Row) -> Item:
+def _item(line: int, row: Row) -> AnswerRow:
     text = as_text(row.get("solution"))
-    return Item(
+    return AnswerRow(
         line=line,
         text=text if text is not None else as_text(row.get("completion")),
         turns=messages_of(row.get("prompt")),

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from counterclaim.errors import InputError
-from counterclaim.importers.imported import Imported, Request, Source
+from counterclaim.importers.imported import Imported, ImportRequest, Source
 from counterclaim.importers.reading import InputFile
 from counterclaim.importers.values import MISSING, as_float, finish_reason, is_number, shown, split_system
 from counterclaim.records import (
@@ -30,6 +30,7 @@ from counterclaim.records import (
     Split,
     prompt_id,
 )
+from counterclaim.registry import Importer
 
 Key = tuple[str, int]
 """(prompt id, sample): one response of the arm that is being read."""
@@ -39,7 +40,7 @@ CORRECT_NAMES = ("exact_match", "acc", "pass@1", "pass_at_1", "accuracy", "em", 
 
 
 @dataclass
-class Item:
+class AnswerRow:
     """One answer as an importer found it; everything a format may leave out has a default."""
 
     line: int
@@ -61,28 +62,25 @@ class Collector:
     """Builds the records of one file and one arm.
 
     Args:
-        request: what the user asked.
         file: the file that is read.
-        format: name of the importer.
-        named_ids: the format's ids are names that the whole field shares (``HumanEval/3``), so they identify a
-            question even where its text is not given.
-        ids_repeat: one id on several rows means several samples; otherwise it is an error.
+        importer: what reads it; it says what ids name.
+        request: what the user asked.
     """
 
-    def __init__(
-        self, request: Request, file: InputFile, format: str, *, named_ids: bool = False, ids_repeat: bool = False
-    ) -> None:
-        self.request = request
+    def __init__(self, file: InputFile, importer: Importer, request: ImportRequest) -> None:
         self.file = file
-        self.format = format
+        self.format = importer.name
+        self.request = request
         self.prompts: dict[str, Prompt] = {}
         self.responses: list[Response] = []
         self.scores: list[Score] = []
         self.quotes: list[Quote] = []
         self.created: str | None = None
+        self.cards: list[Json] = []
+        self.second_answers: tuple[int, int] | None = None
         self.no_generation = False
-        self._named_ids = named_ids
-        self._ids_repeat = ids_repeat
+        self._named_ids = importer.ids == "shared"
+        self._ids_repeat = importer.ids != "row"
         self._notes: dict[str, None] = {}
         self._counts: Counter[str] = Counter()
         self._lines: dict[tuple[str, str, int], int] = {}
@@ -107,7 +105,7 @@ class Collector:
         """An InputError that points into this file."""
         return InputError(problem, path=self.file.path, line=line, remedy=remedy)
 
-    def add(self, item: Item) -> Key:
+    def add(self, item: AnswerRow) -> Key:
         """Record one answer; returns what its scores are joined by.
 
         Raises:
@@ -230,9 +228,10 @@ class Collector:
         self._settle_seeds()
         for sentence, n in self._counts.items():
             self.note(sentence.format(n=f"{n:,}"))
-        unscored = len({(s.prompt_id, s.sample) for s in self.scores if s.unscored})
+        rows = sum(response.arm == self.request.arm for response in self.responses)
+        unscored = {(s.prompt_id, s.sample) for s in self.scores if s.unscored and s.arm == self.request.arm}
         if unscored:
-            self.note(f"{unscored:,} of {len(self.responses):,} rows have at least one axis without a score")
+            self.note(f"{len(unscored):,} of {rows:,} rows have at least one axis without a score")
         if not self.scores:
             self.note("the file holds no scores, only answers")
         return Imported(
@@ -241,18 +240,20 @@ class Collector:
                 format=self.format,
                 sha256=self.file.sha256,
                 bytes=self.file.size,
-                rows=len(self.responses),
+                rows=rows,
                 created=self.created,
+                second_answers=self.second_answers,
             ),
             prompts=self.prompts,
             responses=self.responses,
             scores=self.scores,
             quotes=self.quotes,
             notes=list(self._notes),
+            cards=self.cards,
             no_generation=self.no_generation,
         )
 
-    def _identity(self, item: Item, turns: tuple[Message, ...]) -> str:
+    def _identity(self, item: AnswerRow, turns: tuple[Message, ...]) -> str:
         if self.request.pair_by == "id" or (not turns and self._named_ids):
             if item.source_id is not None:
                 return f"id:{item.source_id}"
@@ -272,7 +273,7 @@ class Collector:
             "map it with --map prompt=COLUMN, or say with --pair-by id that ids name the same question in both files",
         )
 
-    def _sample(self, item: Item, pid: str, seed: str) -> int:
+    def _sample(self, item: AnswerRow, pid: str, seed: str) -> int:
         if item.sample is None:
             if item.source_id is not None and not self._ids_repeat:
                 before = self._id_lines.setdefault((item.source_id, seed), item.line)
@@ -303,7 +304,7 @@ class Collector:
             )
         return sample
 
-    def _keep_prompt(self, item: Item, pid: str, turns: tuple[Message, ...]) -> None:
+    def _keep_prompt(self, item: AnswerRow, pid: str, turns: tuple[Message, ...]) -> None:
         known = self.prompts.get(pid)
         if known is None:
             tags = () if item.source_id is None else (f"source-id:{item.source_id}",)
@@ -317,7 +318,7 @@ class Collector:
         if turns and known.messages and prompt_id(known.messages) != prompt_id(turns):
             self.count("{n} rows give another prompt text than an earlier row with the same id; the first is kept")
 
-    def _ending(self, item: Item) -> tuple[FinishReason, Provenance | None, str | None]:
+    def _ending(self, item: AnswerRow) -> tuple[FinishReason, Provenance | None, str | None]:
         if item.error is not None:
             return FinishReason.ERROR, Provenance.RECORDED, item.error
         reason = finish_reason(item.finish)

@@ -39,7 +39,7 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Request:
+class ImportRequest:
     """What the user asked of one file; the arguments of ``load``."""
 
     path: Path

@@ -9,8 +9,8 @@ from typing import Any
 
 from counterclaim.errors import InputError
 from counterclaim.importers.archive import Archive, open_archive
-from counterclaim.importers.collect import Collector, Item, Key
-from counterclaim.importers.imported import Imported, Request
+from counterclaim.importers.collect import AnswerRow, Collector, Key
+from counterclaim.importers.imported import Limits
 from counterclaim.importers.reading import InputFile
 from counterclaim.importers.scorers import scorer
 from counterclaim.importers.values import (
@@ -26,6 +26,7 @@ from counterclaim.importers.values import (
     shallow,
 )
 from counterclaim.records import Json, Message
+from counterclaim.registry import importer
 
 _LETTERS = {"C": 1.0, "I": 0.0, "P": 0.5, "N": 0.0}
 _ATTACHMENT = "attachment://"
@@ -43,15 +44,17 @@ def recognises(file: InputFile) -> bool:
     return isinstance(file.document.get("eval"), dict) and "plan" in file.document
 
 
-def read(file: InputFile, request: Request) -> Imported:
+@importer("inspect", about="Inspect logs: .eval, or .json with samples", sniff=recognises)
+def read(file: InputFile, out: Collector) -> None:
     """Read every sample of a log.
 
     Scorers that grade with letters (C, I, P, N as 1, 0, .5, 0) say right or wrong: the first one that never gives
     a part mark is ``correct``. Other values become ``score.SCORER`` or ``label.SCORER``.
     """
     if file.kind == "zip":
-        with open_archive(file.path, request.limits) as archive:
-            return _Log(file, request, _header(archive)).read(_archived(archive, request))
+        with open_archive(file.path, file.limits) as archive:
+            _Log(out, _header(archive)).read(_archived(archive, file.limits))
+        return
     if file.kind != "json" or not isinstance(file.document, dict):
         raise InputError("this is not an Inspect log", path=file.path, remedy="name a .eval file or a .json log")
     samples = file.document.get("samples")
@@ -59,7 +62,7 @@ def read(file: InputFile, request: Request) -> Imported:
         raise InputError(
             "the log holds no samples", path=file.path, remedy="it may be a header only; export the full log"
         )
-    return _Log(file, request, file.document).read(enumerate(samples, start=1))
+    _Log(out, file.document).read(enumerate(samples, start=1))
 
 
 def _header(archive: Archive) -> Mapping[str, Json]:
@@ -70,10 +73,10 @@ def _header(archive: Archive) -> Mapping[str, Json]:
     raise InputError("the archive is not an Inspect log (it has no header)", path=archive.path)
 
 
-def _archived(archive: Archive, request: Request) -> Iterator[tuple[int, Json]]:
+def _archived(archive: Archive, limits: Limits) -> Iterator[tuple[int, Json]]:
     names = [name for name in archive.names if name.startswith("samples/") and name.endswith(".json")]
-    if len(names) > request.limits.max_rows:
-        raise InputError(f"the log holds more than {request.limits.max_rows:,} samples", path=archive.path)
+    if len(names) > limits.max_rows:
+        raise InputError(f"the log holds more than {limits.max_rows:,} samples", path=archive.path)
     for number, name in enumerate(names, start=1):
         yield number, _entry(archive, name)
 
@@ -88,8 +91,8 @@ def _entry(archive: Archive, name: str) -> Json:
 class _Log:
     """One log while it is read."""
 
-    def __init__(self, file: InputFile, request: Request, header: Mapping[str, Json]) -> None:
-        self._out = Collector(request, file, "inspect", ids_repeat=True)
+    def __init__(self, out: Collector, header: Mapping[str, Json]) -> None:
+        self._out = out
         self._header = header
         self._eval = _mapping(header.get("eval"))
         plan = _mapping(header.get("plan"))
@@ -101,7 +104,7 @@ class _Log:
         self._ids: dict[tuple[Message, ...] | None, dict[str | None, int]] = {}
         self._out.created = iso_time(self._eval.get("created"))
 
-    def read(self, samples: Iterator[tuple[int, Json]]) -> Imported:
+    def read(self, samples: Iterator[tuple[int, Json]]) -> None:
         status = self._header.get("status")
         if status != "success":
             self._out.note(f"the log's status is {as_name(status) or 'not given'!r}: samples may be missing")
@@ -116,7 +119,6 @@ class _Log:
         order = [name for name in self._scorers if name in self._lettered]
         axes = self._out.settle(right_or_wrong=(*order, *self._lettered))
         self._quote(axes)
-        return self._out.finished()
 
     def _model_ref(self) -> dict[str, str | None]:
         arguments = _mapping(self._eval.get("model_args"))
@@ -148,7 +150,7 @@ class _Log:
             decode["system_prompt"] = "\n\n".join(turn.content for turn in system)
         epoch = as_int(sample.get("epoch"))
         key = self._out.add(
-            Item(
+            AnswerRow(
                 line=number,
                 text=text,
                 turns=turns,

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from counterclaim.importers.axes import finite
-from counterclaim.importers.collect import Collector, Item
-from counterclaim.importers.imported import Imported, Request
+from counterclaim.importers.collect import AnswerRow, Collector
 from counterclaim.importers.reading import InputFile, Row
 from counterclaim.importers.values import as_int, as_name, as_text, is_number, listing, messages_of, shallow
 from counterclaim.records import Json
+from counterclaim.registry import importer
 
 _SPELLINGS = {
     "doc": ("doc", "__doc__"),
@@ -25,9 +25,9 @@ def recognises(file: InputFile) -> bool:
     return file.kind == "parquet" and all(any(name in file.columns for name in names) for names in _SPELLINGS.values())
 
 
-def read(file: InputFile, request: Request) -> Imported:
+@importer("lighteval", about="lighteval details_*.parquet", sniff=recognises)
+def read(file: InputFile, out: Collector) -> None:
     """Read the details of one task; several answers to a document become its samples."""
-    out = Collector(request, file, "lighteval", ids_repeat=True)
     out.note("lighteval keeps no finish reason; its truncated_tokens_count is about the prompt and is not used")
     generated = 0
     for line, row in file.rows():
@@ -43,7 +43,7 @@ def read(file: InputFile, request: Request) -> Imported:
                 n_tokens = len(tokens[index]) if texts else None
             keys.append(
                 out.add(
-                    Item(
+                    AnswerRow(
                         line=line, text=text, turns=messages_of(doc.get("query")), source_id=as_name(doc.get("id")),
                         sample=None, n_tokens=n_tokens, decode=_decode(doc), gold=_gold(doc),
                     )
@@ -63,7 +63,6 @@ def read(file: InputFile, request: Request) -> Imported:
         out.note("nothing was generated: the answers are log-likelihoods, so nothing can have been cut")
     axes = out.settle(right_or_wrong=("extractive_match", "exact_match", "acc", "em", "pass@1", "quasi_exact_match"))
     out.note(f"metrics: {listing(f'{name} as {axis}' for name, axis in axes.items())}")
-    return out.finished()
 
 
 def _part(row: Row, name: str) -> Mapping[str, Json]:

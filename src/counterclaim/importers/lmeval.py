@@ -10,8 +10,8 @@ from typing import Any
 
 from counterclaim.errors import InputError
 from counterclaim.importers.axes import finite
-from counterclaim.importers.collect import Collector, Item, Key
-from counterclaim.importers.imported import Imported, Limits, Request
+from counterclaim.importers.collect import AnswerRow, Collector, Key
+from counterclaim.importers.imported import Limits
 from counterclaim.importers.reading import InputFile, Row
 from counterclaim.importers.scorers import scorer
 from counterclaim.importers.values import (
@@ -26,6 +26,7 @@ from counterclaim.importers.values import (
     shallow,
 )
 from counterclaim.records import Json
+from counterclaim.registry import importer
 
 _OWN = frozenset(
     {"doc_id", "doc", "target", "arguments", "resps", "filtered_resps", "filter", "metrics", "doc_hash",
@@ -54,15 +55,15 @@ class Beside:
     name: str = ""
 
 
-def read(file: InputFile, request: Request) -> Imported:
+@importer("lm-eval", about="lm-evaluation-harness samples_*.jsonl (and results_*.json beside it)", sniff=recognises)
+def read(file: InputFile, out: Collector) -> None:
     """Read the samples of one task.
 
     lm-eval writes one row per document and filter. The strictest filter gives the scores, the others are kept as
     ``score.METRIC@FILTER``. Prompts are paired by content; with ``pair_by="id"`` by ``doc_hash``, never ``doc_id``.
     """
-    out = Collector(request, file, "lm-eval", ids_repeat=True)
     task, time = _name_parts(file.path)
-    beside = _beside(file, task, time, out, request.limits)
+    beside = _beside(file, task, time, out, file.limits)
     out.created = beside.created
     keys: dict[str, list[Key]] = {}
     seen: dict[tuple[str, str], int] = {}
@@ -100,7 +101,6 @@ def read(file: InputFile, request: Request) -> Imported:
         axis = axes.get(metric if (filter_name or "none") == chosen else f"{metric}@{filter_name}")
         if axis is not None:
             out.quote(axis, value, beside.n, f"{beside.name} {name}")
-    return out.finished()
 
 
 def _score(
@@ -140,7 +140,7 @@ def _responses(out: Collector, row: Row, line: int, beside: Beside) -> tuple[lis
     is_generation = isinstance(settings, Mapping) and bool(texts)
     decode = {**beside.decode, **(_decode(settings) if isinstance(settings, Mapping) else {})}
     reasons = row.get("finish_reason", row.get("stop_reason"))
-    item = Item(
+    item = AnswerRow(
         line=line,
         text=None,
         turns=messages_of(context),

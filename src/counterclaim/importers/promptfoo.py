@@ -7,11 +7,11 @@ from collections.abc import Mapping
 
 from counterclaim.errors import InputError
 from counterclaim.importers.axes import score_cell
-from counterclaim.importers.collect import Collector, Item, Key
-from counterclaim.importers.imported import Imported, Request
+from counterclaim.importers.collect import AnswerRow, Collector, Key
 from counterclaim.importers.reading import InputFile
 from counterclaim.importers.values import as_float, as_int, as_name, as_text, iso_time, listing, messages_of, shallow
 from counterclaim.records import Json
+from counterclaim.registry import importer
 
 _SCORER = "promptfoo:assertions@unversioned"
 _ERRORED = 2  # promptfoo's failureReason: 0 none, 1 an assertion, 2 an error
@@ -22,12 +22,12 @@ def recognises(file: InputFile) -> bool:
     return file.kind == "json" and _results(file) is not None
 
 
-def read(file: InputFile, request: Request) -> Imported:
+@importer("promptfoo", about="promptfoo eval output .json", sniff=recognises)
+def read(file: InputFile, out: Collector) -> None:
     """Read the answers of one provider: ``success`` is correct, ``score`` and ``namedScores`` are kept as scores."""
     rows = _results(file) if file.kind == "json" else None
     if rows is None:
         raise InputError("this is not promptfoo output (no results.results)", path=file.path)
-    out = Collector(request, file, "promptfoo", ids_repeat=True)
     document = file.document
     out.created = iso_time(document["results"].get("timestamp")) or iso_time(document.get("createdAt"))
     providers = dict.fromkeys(_provider(row) or "(unnamed)" for row in rows)
@@ -38,7 +38,6 @@ def read(file: InputFile, request: Request) -> Imported:
         )
     for number, row in enumerate(rows, start=1):
         _row(out, number, row)
-    return out.finished()
 
 
 def _row(out: Collector, number: int, row: Mapping[str, Json]) -> None:
@@ -54,7 +53,7 @@ def _row(out: Collector, number: int, row: Mapping[str, Json]) -> None:
         ("temperature", as_float(config.get("temperature"))),
     )
     key = out.add(
-        Item(
+        AnswerRow(
             line=number,
             text=_output(response.get("output")),
             turns=messages_of(raw),

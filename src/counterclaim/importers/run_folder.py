@@ -6,10 +6,11 @@ from dataclasses import replace
 
 from counterclaim.errors import InputError
 from counterclaim.folder import read_run
-from counterclaim.importers.imported import Imported, Request, Source
+from counterclaim.importers.collect import Collector
 from counterclaim.importers.reading import InputFile
-from counterclaim.importers.values import listing
+from counterclaim.importers.values import listing, shown
 from counterclaim.records import Provenance, Response, Score
+from counterclaim.registry import importer
 
 _KEYS = frozenset({"prompt_id", "arm", "sample", "finish_reason", "decode", "model"})
 
@@ -19,12 +20,22 @@ def recognises(file: InputFile) -> bool:
     return file.kind == "jsonl" and set(file.columns) >= _KEYS
 
 
-def read(file: InputFile, request: Request) -> Imported:
+@importer(
+    "counterclaim", about="a run folder of our own with the answers of an arm, or its responses.jsonl", sniff=recognises
+)
+def read(file: InputFile, out: Collector) -> None:
     """Read one arm of a run folder: the one that is asked for, or the only one there is.
 
     What was derived from it (answers cut to a budget, answers to a scripted next turn) comes along.
     """
     records = read_run(file.path.parent)
+    request = out.request
+    rows: list[Response | Score] = [*records.responses, *records.scores]
+    for row in rows:
+        if not (isinstance(row.arm, str) and isinstance(row.prompt_id, str)):
+            raise out.fail(
+                f"a record has the arm {shown(row.arm)} and the prompt {shown(row.prompt_id)}, which are not text"
+            )
     arms = list(dict.fromkeys(_base(response.arm) for response in records.responses))
     if not arms:
         raise InputError(
@@ -60,16 +71,11 @@ def read(file: InputFile, request: Request) -> Imported:
     if strange := sorted(known - set(records.prompts)):
         raise InputError(f"prompt {strange[0]} is answered and is not in prompts.jsonl", path=file.path)
     began = records.study.get("began")
-    return Imported(
-        source=Source(
-            path=str(file.path), format="counterclaim", sha256=file.sha256, bytes=file.size,
-            rows=sum(row.arm == request.arm for row in responses), created=began if isinstance(began, str) else None,
-        ),
-        prompts={key: prompt for key, prompt in records.prompts.items() if key in known},
-        responses=responses,
-        scores=[replace(row, arm=renamed(row.arm)) for row in records.scores if mine(row)],
-        cards=list(records.extras.get("cards", ())),
-    )  # fmt: skip
+    out.created = began if isinstance(began, str) else None
+    out.prompts = {key: prompt for key, prompt in records.prompts.items() if key in known}
+    out.responses = responses
+    out.scores = [replace(row, arm=renamed(row.arm)) for row in records.scores if mine(row)]
+    out.cards = list(records.extras.get("cards", ()))
 
 
 def _base(arm: str) -> str:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, get_args
 
 from counterclaim.errors import InputError
 from counterclaim.importers.axes import finite, score_cell
-from counterclaim.importers.collect import Collector, Item, Key
+from counterclaim.importers.collect import AnswerRow, Collector, Key
 from counterclaim.importers.columns import Columns, is_bookkeeping
-from counterclaim.importers.imported import Imported, Request
 from counterclaim.importers.reading import InputFile, Row
 from counterclaim.importers.repeats import second_answers
 from counterclaim.importers.scorers import from_parameters, scorer
@@ -30,6 +29,7 @@ from counterclaim.importers.values import (
     shown,
 )
 from counterclaim.records import Json, Split
+from counterclaim.registry import importer
 
 ROW_KEYS = ("rows", "items", "samples", "results", "data", "responses", "records", "examples")
 """Where a JSON document usually keeps its rows, the most usual first."""
@@ -113,28 +113,34 @@ def find_rows(file: InputFile, wanted: str | None) -> Wrapped:
     )  # fmt: skip
 
 
-def read(file: InputFile, request: Request) -> Imported:
+@importer(
+    "table",
+    about="JSONL, JSON, CSV or parquet with one answer a row; columns by name or --map",
+    sniff=lambda file: file.kind != "zip",
+    ids="row",
+)
+def read(file: InputFile, out: Collector) -> None:
     """Read a plain table (the importer ``table``)."""
     wrapped: Wrapped | None = None
     if file.kind == "json":
-        wrapped = find_rows(file, request.rows)
+        wrapped = find_rows(file, out.request.rows)
         rows: Iterator[tuple[int, Row]] = enumerate(wrapped.rows, start=1)
     elif file.kind == "zip":
         raise InputError("a zip archive is not a table", path=file.path, remedy="unpack it first")
-    elif request.rows is not None:
+    elif out.request.rows is not None:
         raise InputError("--rows names a list inside a JSON document, and this file has one row a line", path=file.path)
     else:
         rows = file.rows()
-    return _Table(file, request, wrapped).read(rows)
+    _Table(out, wrapped).read(rows)
 
 
 class _Table:
     """One table while it is read."""
 
-    def __init__(self, file: InputFile, request: Request, wrapped: Wrapped | None) -> None:
-        self._out = Collector(request, file, "table")
-        self._request = request
-        self._from_text = file.kind == "csv"
+    def __init__(self, out: Collector, wrapped: Wrapped | None) -> None:
+        self._out = out
+        self._request = out.request
+        self._from_text = out.file.kind == "csv"
         self._beside = wrapped.beside if wrapped is not None else {}
         self._rows_key = wrapped.key if wrapped is not None else None
         if wrapped is not None and wrapped.key is not None:
@@ -152,7 +158,7 @@ class _Table:
         self._scorer_of: list[str] = []
         self._arms: dict[str, int] = {}
 
-    def read(self, rows: Iterator[tuple[int, Row]]) -> Imported:
+    def read(self, rows: Iterator[tuple[int, Row]]) -> None:
         head = list(islice(rows, _HEAD))
         try:
             self._columns = Columns((row for _, row in head), self._request.mapping)
@@ -179,16 +185,11 @@ class _Table:
         self._quote_summary()
         for key in ("created", "date", "timestamp"):
             self._out.created = self._out.created or iso_time(self._beside.get(key))
-        imported = self._out.finished()
         elsewhere = {key: value for key, value in self._beside.items() if key != self._rows_key}
-        repeated = second_answers(elsewhere, imported.prompts, imported.responses)
-        return imported if repeated is None else self._with_repeats(imported, repeated)
-
-    def _with_repeats(self, imported: Imported, repeated: tuple[int, int]) -> Imported:
-        again, differ = repeated
-        imported.source = replace(imported.source, second_answers=repeated)
-        imported.notes.append(f"the file answers {again} of its prompts once more beside the rows; {differ} differ")
-        return imported
+        repeated = self._out.second_answers = second_answers(elsewhere, self._out.prompts, self._out.responses)
+        if repeated is not None:
+            again, differ = repeated
+            self._out.note(f"the file answers {again} of its prompts once more beside the rows; {differ} differ")
 
     def _row(self, line: int, row: Row) -> None:
         get = self._columns.get
@@ -220,7 +221,7 @@ class _Table:
             line=line, scorer=scorer_here, from_text=self._from_text, evidence=reply,
         )  # fmt: skip
 
-    def _item(self, line: int, row: Row) -> Item:
+    def _item(self, line: int, row: Row) -> AnswerRow:
         get = self._columns.get
         prompt = get(row, "prompt")
         turns = messages_of(prompt)
@@ -234,7 +235,7 @@ class _Table:
                 f"several columns could be the prompt ({listing(options)})",
                 remedy="say which with --map prompt=COLUMN",
             )
-        return Item(
+        return AnswerRow(
             line=line,
             text=self._response(row, line),
             turns=turns,

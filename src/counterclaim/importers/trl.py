@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 
 from counterclaim.importers.axes import score_cell
-from counterclaim.importers.collect import Collector, Item
-from counterclaim.importers.imported import Imported, Request
+from counterclaim.importers.collect import AnswerRow, Collector
 from counterclaim.importers.reading import InputFile
 from counterclaim.importers.values import as_text, is_number, messages_of
+from counterclaim.registry import importer
 
 _OTHERS = frozenset({"step", "prompt", "completion", "advantage", "images"})
 _NOT_APPLIED = "the reward function did not apply to this row"
@@ -19,9 +19,9 @@ def recognises(file: InputFile) -> bool:
     return file.kind == "parquet" and {"step", "prompt", "completion"} <= set(file.columns)
 
 
-def read(file: InputFile, request: Request) -> Imported:
+@importer("trl", about="TRL completions_*.parquet", sniff=recognises)
+def read(file: InputFile, out: Collector) -> None:
     """Read the completions of one or more steps; each reward becomes ``score.REWARD``."""
-    out = Collector(request, file, "trl", ids_repeat=True)
     out.note("TRL keeps no finish reason per answer, only the aggregate completions/clipped_ratio in its own log")
     steps = set()
     for line, row in file.rows():
@@ -29,7 +29,7 @@ def read(file: InputFile, request: Request) -> Imported:
         completion = row.get("completion")
         turns = messages_of(completion) if isinstance(completion, list) else None
         key = out.add(
-            Item(
+            AnswerRow(
                 line=line,
                 text=turns[-1].content if turns else as_text(completion),
                 turns=messages_of(row.get("prompt")),
@@ -45,4 +45,3 @@ def read(file: InputFile, request: Request) -> Imported:
                 score_cell(out, key, f"score.{name}", name, cell, line=line, scorer=scorer)
     if len(steps) > 1:
         out.note(f"the file holds completions of {len(steps)} training steps; they are read together")
-    return out.finished()

@@ -1,12 +1,47 @@
-"""What was done to an arm, in a phrase, from what its study wrote down."""
+"""What was done in each arm of a study of one's own, in a phrase, from what the study wrote down."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from counterclaim.audit.metrics import COHORT_WORDS
+
+
+def describe_arms(arms: Sequence[Mapping[str, Any]]) -> tuple[tuple[str, str], ...]:
+    """(arm, what was done in it): the control's model and settings, then what differs from them."""
+    if not arms:
+        return ()
+    control = {**arms[0]["decode"], **arms[0]["model"]}
+    treated = next((arm.get("change") for arm in arms if arm["arm"] == "treated"), None)
+    out = [(arms[0]["arm"], ", ".join([control["name"], *_settings(control, {})]))]
+    for arm in arms[1:]:
+        settings = {**arm["decode"], **arm["model"]}
+        changed = _settings(settings, control)
+        if settings["name"] != control["name"]:
+            out.append((arm["arm"], ", ".join([settings["name"], *changed])))
+            continue
+        if change := arm.get("change"):
+            dose = f", dose {arm['dose']:g}" if change["operator"] != "tune" else ""
+            again = dose and arm["arm"] != "treated" and change == treated
+            changed.insert(0, ("what was done to treated" if again else describe_change(change)) + dose)
+        out.append((arm["arm"], f"the same with {', '.join(changed)}"))
+    return tuple(out)
+
+
+def _settings(settings: Mapping[str, Any], control: Mapping[str, Any]) -> list[str]:
+    """What is set otherwise than in the control, and what is not set that the control has."""
+    changed = [
+        f"{key.replace('_', ' ')} {_quoted(value)}"
+        for key, value in settings.items()
+        if key != "name" and control.get(key) != value
+    ]
+    return changed + [f"no {key.replace('_', ' ')}" for key in control if key not in settings]
+
+
+def _quoted(value: Any) -> str:
+    return f"“{value}”" if isinstance(value, str) and " " in value else str(value)
 
 
 def describe_change(change: Mapping[str, Any]) -> str:

@@ -24,7 +24,7 @@ import numpy as np
 from counterclaim.audit.effect import ArmCounts, Counts
 from counterclaim.audit.evidence import Evidence
 from counterclaim.errors import InputError, ModelError, SandboxError
-from counterclaim.importers import IMPORTERS, Imported, load
+from counterclaim.importers import Imported, load
 from counterclaim.lab.config import Lora, OwnAnswers, PromptChoice, Sft, SidecarPlan, SteerPlan, TemperPlan, TunePlan
 from counterclaim.lab.models import open_model, tiny
 from counterclaim.lab.operators.rewards import RewardScorer, answered, conversations
@@ -127,7 +127,9 @@ def run(
         ModelError: what is named opens a model, and a library that it needs is missing.
     """
     told = progress or (lambda what: None)
-    if name in IMPORTERS:
+    kinds = registered()
+    formats = kinds["importer"]
+    if name is not None and name in formats:
         if fixture is None:
             raise InputError(
                 f"the importer {name!r} is tried on a file", remedy="name a small good file of this format"
@@ -144,11 +146,10 @@ def run(
         "backend": _with_model,
         "prompt set": promptset_conformance,
     }
-    kinds = registered()
     known = [(kind, made, suite) for kind, suite in suites.items() for made in kinds[kind].values()]
     chosen = [(kind, made, suite) for kind, made, suite in known if name in (None, made.name)]
     if not chosen:
-        near = difflib.get_close_matches(name or "", [*(made.name for _, made, _ in known), *IMPORTERS], n=1)
+        near = difflib.get_close_matches(name or "", [*(made.name for _, made, _ in known), *formats], n=1)
         hint = f"did you mean {near[0]}?" if near else "counterclaim list KIND names what there is"
         raise InputError(f"there is no {', '.join(suites)} or format {name!r}", remedy=hint)
     if fixture is not None:

@@ -51,6 +51,7 @@ def _needs(made: Any, before: str) -> str:
 
 
 _REGISTERED: Mapping[str, tuple[str, Callable[[Any], str]]] = {
+    "formats": ("importer", lambda made: made.about),
     "metrics": (
         "metric",
         lambda made: f"{made.about} ({made.kind} of {' and '.join(made.axes)}; {made.better} is better)",
@@ -74,12 +75,6 @@ _FAMILIES = (
     ("auc(NAME)", "how well the score NAME ranks right above wrong answers"),
 )
 """Metrics that are named after a column."""
-
-
-def _formats() -> Iterable[tuple[str, str]]:
-    from counterclaim.importers import FORMATS
-
-    return FORMATS.items()
 
 
 def _worlds() -> Iterable[tuple[str, str]]:
@@ -119,5 +114,5 @@ def _recipes() -> Iterable[tuple[str, str]]:
 
 
 _OTHERS: Mapping[str, Callable[[], Iterable[tuple[str, str]]]] = {
-    "formats": _formats, "worlds": _worlds, "dispositions": _dispositions, "studies": _studies, "recipes": _recipes,
+    "worlds": _worlds, "dispositions": _dispositions, "studies": _studies, "recipes": _recipes,
 }  # fmt: skip

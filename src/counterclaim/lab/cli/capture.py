@@ -75,10 +75,10 @@ def capture(
         watching(quiet=as_json) as watchers,
         opened(run, Which(arm, replicate, model), Runtime(device=device, batch_size=batch_size)) as (reader, answers),
     ):
-        from counterclaim.lab.models.hf.activations import Read
+        from counterclaim.lab.models.hf.activations import CaptureSpec
         from counterclaim.lab.operators import reading
 
-        wanted: Any = Read(
+        wanted: Any = CaptureSpec(
             reading.layers_named(reader, _parts(layers)), at, site, head_norms, head_means, tokens  # type: ignore[arg-type]
         )  # fmt: skip
         card = reading.capture(

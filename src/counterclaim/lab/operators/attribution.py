@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from counterclaim.audit.metrics import in_cohort
 from counterclaim.errors import InputError
-from counterclaim.lab.models.hf.activations import Read, read
+from counterclaim.lab.models.hf.activations import CaptureSpec, read
 from counterclaim.lab.models.hf.sites import layers_of, layers_with
 from counterclaim.lab.operators.reading import readable, told, was_cut
 from counterclaim.records import Json
@@ -142,7 +142,7 @@ def attribute(
     """
     opened = readable(model)
     chosen = _cohorts(answers, cohort, against)
-    wanted = Read((), (), head_norms=last_tokens, head_means=last_tokens)
+    wanted = CaptureSpec((), (), head_norms=last_tokens, head_means=last_tokens)
     found = read(
         opened, [told(answer) for answer, _ in chosen], wanted, lambda done, total: watch("reading heads", done, total)
     )

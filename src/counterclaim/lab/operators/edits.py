@@ -19,7 +19,7 @@ from counterclaim.audit.metrics import in_cohort
 from counterclaim.errors import InputError
 from counterclaim.lab.config import SteerPlan, TemperPlan
 from counterclaim.lab.models import open_model
-from counterclaim.lab.models.hf.activations import Read, read
+from counterclaim.lab.models.hf.activations import CaptureSpec, read
 from counterclaim.lab.models.hf.edits import Edit, Piece, Span, base_of, check_heads, save_edit
 from counterclaim.lab.models.hf.fingerprint import edit_hash
 from counterclaim.lab.models.hf.model import HfModel
@@ -160,7 +160,7 @@ def _read_cohorts(
     chosen = [(answer, side) for answer in fitting.answers if (side := _side(answer, plan)) is not None]
     _check_sizes([side for _, side in chosen], plan, f", of {len(fitting.answers)} answers")
     found = read(
-        model, [told(answer) for answer, _ in chosen], Read(tuple(layers), (plan.read,), plan.site),
+        model, [told(answer) for answer, _ in chosen], CaptureSpec(tuple(layers), (plan.read,), plan.site),
         lambda done, total: fitting.watch("reading activations", done, total),
     )  # fmt: skip
     kept = [chosen[row] for row in found.rows]

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from counterclaim.errors import InputError
 from counterclaim.lab.config import Layer, Position, ProbePlan
-from counterclaim.lab.models.hf.activations import COUNT, Activations, Read, Told, read
+from counterclaim.lab.models.hf.activations import COUNT, Activations, CaptureSpec, Exchange, read
 from counterclaim.lab.models.hf.model import HfModel
 from counterclaim.lab.models.hf.sites import layers_of
 
@@ -20,7 +20,10 @@ TOKENS = 64
 
 
 def read_for(
-    model: HfModel, told: Sequence[Told], probes: Sequence[ProbePlan], watch: Callable[[int, int], None] | None = None
+    model: HfModel,
+    told: Sequence[Exchange],
+    probes: Sequence[ProbePlan],
+    watch: Callable[[int, int], None] | None = None,
 ) -> Activations:
     """Everything that some probes read of the answers, in one pass.
 
@@ -33,7 +36,7 @@ def read_for(
     tokens = TOKENS if any(probe.reads_tokens for probe in probes) else 0
     ordered = sorted(layers, key=lambda layer: n if layer == "last" else layer)
     positions = tuple(dict.fromkeys(probe.position for probe in probes))
-    return read(model, told, Read(tuple(ordered), positions, tokens=tokens), watch)
+    return read(model, told, CaptureSpec(tuple(ordered), positions, tokens=tokens), watch)
 
 
 def rows_of(

@@ -20,7 +20,7 @@ from counterclaim.errors import InputError, ModelError
 from counterclaim.folder import dump, write_new
 from counterclaim.lab.config import ProbePlan, SidecarPlan
 from counterclaim.lab.models import open_model
-from counterclaim.lab.models.hf.activations import Told
+from counterclaim.lab.models.hf.activations import Exchange
 from counterclaim.lab.models.hf.detokenize import decoder_of, detokenized
 from counterclaim.lab.models.hf.fingerprint import hash_of_files
 from counterclaim.lab.models.hf.sites import layers_of
@@ -161,7 +161,7 @@ class Gated:
         self._model.close()
 
     def _gate(self, batch: list[tuple[int, Answer]], asks: Sequence[Ask], decode: Decode) -> list[tuple[int, Answer]]:
-        said = [Told(asks[i].messages, answer.text, decode.thinking) for i, answer in batch]
+        said = [Exchange(asks[i].messages, answer.text, decode.thinking) for i, answer in batch]
         if self._threshold <= 0 or not any(each.answer for each in said):
             return batch
         found = read_for(self._model, said, [self._probe])

@@ -10,7 +10,7 @@ from typing import Literal
 from counterclaim import __version__
 from counterclaim.errors import InputError, ModelError
 from counterclaim.lab.generation import conversation
-from counterclaim.lab.models.hf.activations import H_LAST, Read, Reading, Told
+from counterclaim.lab.models.hf.activations import H_LAST, Capture, CaptureSpec, Exchange
 from counterclaim.lab.models.hf.model import HfModel
 from counterclaim.lab.models.hf.sites import layers_of
 from counterclaim.lab.probing.folder import FeatureFolder
@@ -37,10 +37,10 @@ def readable(model: Model) -> HfModel:
     return model
 
 
-def told(answer: Labelled) -> Told:
+def told(answer: Labelled) -> Exchange:
     """An answer as its model is to read it: with the system prompt and the thinking switch with which it was asked for."""
     decode = answer.response.decode
-    return Told(conversation(answer.prompt, decode), answer.response.text, decode.thinking)
+    return Exchange(conversation(answer.prompt, decode), answer.response.text, decode.thinking)
 
 
 def was_cut(answer: Labelled) -> bool | None:
@@ -70,7 +70,7 @@ def layers_named(model: Model, names: Sequence[str]) -> tuple[int | Literal["las
 def capture(
     model: Model,
     answers: Sequence[Labelled],
-    wanted: Read,
+    wanted: CaptureSpec,
     folder: Path,
     watch: Watch = lambda doing, done, total: None,
     *,
@@ -106,7 +106,7 @@ def capture(
     if len(set(ids)) < len(ids):
         twice = next(name for name in ids if ids.count(name) > 1)
         raise InputError(f"answer {twice} is there twice", remedy="read the answers of one arm and one replicate")
-    reading = Reading(opened, [told(answer) for answer in answers], wanted)
+    reading = Capture(opened, [told(answer) for answer in answers], wanted)
     if len(reading.refused) == len(answers):
         raise ModelError(f"none of the {len(answers)} answers can be read; the first: {reading.refused[0]}")
     what: dict[str, Json] = {

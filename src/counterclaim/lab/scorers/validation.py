@@ -257,7 +257,7 @@ def validate(
         scorers: those that need no judge are left out.
         sandbox: for scorers that need one beside the judge.
         oracle: for scorers that need one; ``exact`` when None.
-        progress: told (readings done, readings in all).
+        progress: called with (readings done, readings in all).
         workers: readings under way at once.
     """
     asking = [made for made in scorers if "judge" in made.needs]
@@ -292,7 +292,7 @@ def _trials(scorer: Scorer, number: int, card: Card, kind: Kind, tools: Tools) -
     read = {reading.axis: reading for reading in scorer.read(item_of(card), tools)}
     out = []
     for axis, expected in card.expects.items():
-        reading = read.get(axis) or Reading(axis, unscored="the scorer said nothing of this axis")
+        reading = read.get(axis) or Reading(axis, unscored="the scorer returned nothing for this axis")
         right = agrees(expected, reading.value, card.tolerance)
         out.append(Trial(scorer.name, axis, kind, number, expected, reading.value, reading.unscored, right))
     return out

@@ -110,7 +110,7 @@ def ensure(name: str, progress: OnStage | None = None, again: bool = False) -> P
 
     Args:
         name: one of ``NAMES``.
-        progress: told what is being done (``preparing``, ``training (loss 0.52)``, ``measuring``, ``writing``), how many
+        progress: called with what is being done (``preparing``, ``training (loss 0.52)``, ``measuring``, ``writing``), how many
             parts of it are done, and how many there are.
         again: train it even if it is there, and put the new one in its place.
 
