@@ -146,7 +146,7 @@ def threshold_of_gate(result: ProbeResult) -> Finding:
     bar, keep = result.bars["fresh_asymmetry"], result.bars["keep"]
     if peeked.estimate is None:
         because = f"{text}; no threshold keeps P(assert | correct) at {keep:g} there."
-        return Finding(Outcome.PASS, because, estimate=honest, n=honest.n)
+        return Finding(Outcome.PASS, because, estimate=honest.asymmetry, n=honest.n)
     text += f"; the best threshold chosen on them gives {number(peeked.estimate)}"
     if peeked.permutations:
         text += (
@@ -157,8 +157,8 @@ def threshold_of_gate(result: ProbeResult) -> Finding:
     if peeked.estimate <= bar and not reaches:
         because = f"{text}: only the threshold chosen on the test items reaches the bars."
         remedy = "Report the threshold from training; the other one is an upper bound and supports nothing."
-        return Finding(Outcome.WARN, because, remedy, honest, honest.n)
-    return Finding(Outcome.PASS, f"{text}.", estimate=honest, n=honest.n)
+        return Finding(Outcome.WARN, because, remedy, honest.asymmetry, honest.n)
+    return Finding(Outcome.PASS, f"{text}.", estimate=honest.asymmetry, n=honest.n)
 
 
 def _stated_threshold(evidence: Evidence) -> Finding:
