@@ -17,7 +17,7 @@ from counterclaim.checks.labels import label_agreement, label_ties
 from counterclaim.checks.parity import decode_parity, judge_parity, label_parity, roles
 from counterclaim.records import Claim, Decode, Guard, ModelRef, Outcome, Quote
 from counterclaim.stats import wilson
-from counterclaim.testing.worlds.builder import Knobs, Study
+from counterclaim.testing.worlds.study import Knobs, Study
 from counterclaim.text.overlap import scan
 
 RNG = np.random.default_rng(17)
