@@ -9,7 +9,7 @@ from statistics import median
 from counterclaim.lab.models.endpoint import EndpointModel
 from counterclaim.records import Decode, FinishReason, Json, Message
 from counterclaim.registry import Answer, Ask, ModelSpec, Runtime
-from counterclaim.testing.server.serving import serve
+from counterclaim.testing.server import serve
 
 LATENCY_S = 0.2
 CONCURRENCY = 16
