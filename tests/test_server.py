@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from benchmarks.endpoint import endpoint_duel
+from benchmarks.endpoint import endpoint_duels
 from counterclaim.errors import InputError, ModelError
 from counterclaim.lab.models import open_model
 from counterclaim.lab.models.endpoint import EndpointModel
@@ -379,7 +379,7 @@ def test_a_port_that_is_taken_is_named() -> None:
 
 
 def test_the_client_comes_near_the_ideal() -> None:
-    row = endpoint_duel(quick=True)
+    (row,) = endpoint_duels(quick=True)
     assert set(row) == {"name", "ours", "peer", "peer_s", "ratio", "agreement"}
     assert row["agreement"] == 0
     assert row["peer_s"] == pytest.approx(0.8)
