@@ -31,7 +31,7 @@ class Group:
     """Some rows that are measured together.
 
     Attributes:
-        measure: measures them; takes whether one repetition is enough, and is told what is timed now.
+        measure: measures them; takes whether one repetition is enough, and is called with what is timed now.
         missing: what it lacks here and how to get it; None where it can run.
     """
 
@@ -44,7 +44,7 @@ def run_bench(quick: bool = False, progress: OnStep | None = None, only: Collect
 
     Args:
         quick: one repetition, smaller sizes: for a smoke test, not for numbers to quote.
-        progress: told what is measured before it is.
+        progress: called with what is measured next.
         only: names of groups; all of them when empty.
 
     Returns:
@@ -62,7 +62,7 @@ def run_bench(quick: bool = False, progress: OnStep | None = None, only: Collect
     for name in only:
         if name not in GROUPS:
             raise InputError(f"no benchmark is called {name!r}", remedy=f"choose of {', '.join(GROUPS)}")
-    told = progress or (lambda _: None)
+    report = progress or (lambda _: None)
     machine = _machine()
     measured: dict[str, Rows] = {}
     skipped: Rows = []
@@ -72,7 +72,7 @@ def run_bench(quick: bool = False, progress: OnStep | None = None, only: Collect
         if (why := group.missing()) is not None:
             skipped.append({"name": name, "why": why})
             continue
-        measured[name] = group.measure(quick, told)
+        measured[name] = group.measure(quick, report)
     audits = measured.pop("audits", [])
     rows = [{"group": name, **row} for name, found in measured.items() for row in found]
     return {"machine": machine, "rows": rows, "audits": audits, "skipped": skipped}

@@ -38,11 +38,11 @@ def bench(
         print_json(result)
         return
     table = table_of("ratio", "ours", "peer's", "apart", "what, and beside what")
-    told = ""
+    shown = ""
     for row in result["rows"]:
-        if row["group"] != told:
-            told = row["group"]
-            table.add_row(f"[bold]{told}[/]")
+        if row["group"] != shown:
+            shown = row["group"]
+            table.add_row(f"[bold]{shown}[/]")
         table.add_row(
             f"{row['ratio']:,.{2 if row['ratio'] < 100 else 0}f}×", f"{row['ours']:.4g} s", f"{row['peer_s']:.4g} s",
             "" if row["agreement"] is None else f"{row['agreement']:.2g}", plain(f"{row['name']} | {row['peer']}"),

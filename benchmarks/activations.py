@@ -256,11 +256,13 @@ def _made(size: _Size) -> tuple[HfModel, list[Exchange]]:
     loaded = Loaded(network, wrapped, torch.device("cpu"), ModelRef(repo="random"), _TEMPLATE, frozenset({1}), 0)
     chance = random.Random(0)
 
-    def said(n: int) -> str:
+    def text_of(n: int) -> str:
         return " ".join(f"w{chance.randrange(_WORDS)}" for _ in range(n))
 
     exchanges = [
-        Exchange((Message("user", said(size.longest // 3)),), said(chance.randint(size.longest // 4, size.longest)))
+        Exchange(
+            (Message("user", text_of(size.longest // 3)),), text_of(chance.randint(size.longest // 4, size.longest))
+        )
         for _ in range(size.rows)
     ]
     return HfModel(loaded, Runtime(device="cpu", batch_size=_ROWS_PER_BATCH)), exchanges

@@ -77,19 +77,21 @@ def _sweeps(model: HfModel, turns: int, budget: int) -> list[dict[str, Json]]:
 
 
 def _duel(name: str, sides: dict[str, Callable[[], _Texts]], turns: int) -> list[dict[str, Json]]:
-    said = {side: run() for side, run in sides.items()}  # the first calls also set things up
+    answers = {side: run() for side, run in sides.items()}  # the first calls also set things up
     seconds: dict[str, list[float]] = {side: [] for side in sides}
     for _ in range(turns):
         for side, run in sides.items():
             start = time.process_time()
-            said[side] = run()
+            answers[side] = run()
             seconds[side].append(time.process_time() - start)
     ours = median(seconds["ours"])
     rows: list[dict[str, Json]] = []
     for side in sides:
         if side != "ours":
             peer_s = median(seconds[side])
-            apart = sum(one != two for one, two in zip(said["ours"], said[side], strict=True)) / len(said[side])
+            apart = sum(one != two for one, two in zip(answers["ours"], answers[side], strict=True)) / len(
+                answers[side]
+            )
             rows.append(
                 {"name": name, "ours": ours, "peer": side, "peer_s": peer_s, "ratio": peer_s / ours, "agreement": apart}
             )

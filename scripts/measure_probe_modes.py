@@ -96,11 +96,11 @@ def main() -> None:
     asked = argparse.ArgumentParser(description=__doc__)
     asked.add_argument("--draws", type=int, default=400)
     asked.add_argument("--only")
-    told = asked.parse_args()
+    arguments = asked.parse_args()
     print("| mode | planted | named | not planted | named |\n| --- | --- | --- | --- | --- |")
     for case in CASES:
-        if told.only in (None, case.mode):
-            caught, alarmed = rates(case, told.draws)
+        if arguments.only in (None, case.mode):
+            caught, alarmed = rates(case, arguments.draws)
             print(f"| {case.mode} | {case.planted} | {caught:.1%} | {case.clean} | {alarmed:.1%} |", flush=True)
 
 

@@ -644,6 +644,20 @@ def score_from_json(row: Mapping[str, Json]) -> Score:
     return Score(**row)
 
 
+def check_from_json(row: Mapping[str, Json]) -> CheckResult:
+    """The inverse of ``to_record`` on a CheckResult."""
+    known = {name: row[name] for name in _field_names(CheckResult) if name in row and name != "details"}
+    return CheckResult(
+        **{
+            **known,
+            "outcome": Outcome(row["outcome"]),
+            "estimate": None if row.get("estimate") is None else Estimate(**row["estimate"]),
+            "evidence": tuple(row.get("evidence", ())),
+            "details": {key: value for key, value in row.items() if key not in known},
+        }
+    )
+
+
 def claim_from_json(row: Mapping[str, Json]) -> Claim:
     """The inverse of ``to_json`` on a Claim."""
     return Claim(

@@ -219,7 +219,7 @@ def prompts(split: Split | None = None) -> tuple[Prompt, ...]:
             f"the domain of the tiny models has no split {split!r}", remedy=f"choose one of {', '.join(_PLACES)}"
         )
     write = _WRITERS[split]
-    prompts = [
+    found = [
         Prompt.of_text(
             write(place.name, attribute),
             split=split,
@@ -230,7 +230,7 @@ def prompts(split: Split | None = None) -> tuple[Prompt, ...]:
         if place.split == split
         for attribute, value in place.facts.items()
     ]
-    return tuple(sorted(prompts, key=lambda prompt: prompt.id))
+    return tuple(sorted(found, key=lambda prompt: prompt.id))
 
 
 def truth(prompt: Prompt) -> Taught:
