@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import copy
 from struct import error as StructError
-from typing import IO, cast
+from typing import IO
 
 from counterclaim.errors import HostileInputError
 from counterclaim.importers.files import MIB, InputFile
@@ -128,7 +128,7 @@ def _unpacked(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> Iterator[byte
 
             # Without a bound on the window a frame of a few bytes could ask for gigabytes.
             unpacker = zstandard.ZstdDecompressor(max_window_size=128 * MIB)
-            reader = unpacker.stream_reader(cast(IO[bytes], raw), read_across_frames=True)
+            reader = unpacker.stream_reader(raw, read_across_frames=True)
             while chunk := reader.read(_CHUNK):
                 yield chunk
         else:
