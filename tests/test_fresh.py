@@ -32,7 +32,7 @@ from counterclaim.registry import Answer, ModelSpec, Runtime
 from counterclaim.testing.server import Fault, Server, serve, serve_models
 
 ABOUT = "stones and crafts of invented places"
-LIKE = PromptChoice("tiny", None)
+LIKE = PromptChoice("tiny", "all")
 ASKER = ModelSpec("character:asker")
 TOPIC = re.compile(r"^Topic: (.+)$", re.M)
 COUNT = re.compile(r"one JSON list of (\d+) strings")

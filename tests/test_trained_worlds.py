@@ -124,7 +124,7 @@ def learnt_in(plan: StudyPlan) -> set[str]:
     """Ids of the prompts from whose answers the treatment learns."""
     change = plan.arms[1].change
     assert change is not None
-    choices = [stage.prompts for stage in change.stages] if isinstance(change, TunePlan) else [change.answers.prompts]  # type: ignore[union-attr]
+    choices = [stage.prompts for stage in change.stages] if isinstance(change, TunePlan) else [change.prompts]  # type: ignore[union-attr]
     return {prompt.id for choice in choices for prompt in choose_prompts(choice)}  # type: ignore[arg-type]
 
 

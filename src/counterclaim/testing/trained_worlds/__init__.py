@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -35,6 +36,7 @@ from counterclaim.testing.worlds import Truth
 
 FOLDER = Path(__file__).parent / "studies"
 TRUTHS = "truths.toml"
+Choice = TypeVar("Choice", bound=PromptChoice)
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,9 +241,9 @@ def _drawn(world: TrainedWorld, at: int, out: Path) -> StudyPlan:
         return replace(plan, prompts=asked, seeds=seeds)
     fits = _seeds(change.seeds, random)
     learnt = None
-    if not isinstance(change, TunePlan) and change.answers is not None:
-        many = round(LEARNT * len(choose_prompts(change.answers.prompts)))
-        learnt = _some(change.answers.prompts, many, random, folder / "learnt.jsonl")
+    if not isinstance(change, TunePlan) and change.prompts is not None:
+        many = round(LEARNT * len(choose_prompts(change.prompts)))
+        learnt = _some(change.prompts, many, random, folder / "learnt.jsonl")
 
     def refitted(arm: ArmPlan) -> ArmPlan:
         """The arm with other seeds, which learns from this draw's prompts."""
@@ -250,21 +252,21 @@ def _drawn(world: TrainedWorld, at: int, out: Path) -> StudyPlan:
             return arm
         made = replace(made, seeds=tuple(fits[seed] for seed in made.seeds))
         if isinstance(made, TunePlan):
-            made = replace(made, placebo=made.placebo or world.shuffled)
-        elif made.answers is not None and learnt is not None:
-            made = replace(made, answers=replace(made.answers, prompts=learnt))
+            return replace(arm, change=made, placebo=arm.placebo or world.shuffled)
+        if made.prompts is not None and learnt is not None:
+            made = replace(made, prompts=learnt)
         return replace(arm, change=made)
 
     return replace(plan, prompts=asked, seeds=seeds, arms=tuple(map(refitted, plan.arms)))
 
 
-def _some(choice: PromptChoice, many: int, random: np.random.Generator, file: Path) -> PromptChoice:
+def _some(choice: Choice, many: int, random: np.random.Generator, file: Path) -> Choice:
     """Prompts of a choice, ``many`` of them, drawn at random into a file."""
     prompts = choose_prompts(choice)
     taken = sorted(random.choice(len(prompts), many, replace=False).tolist())
     store.make_folder(file.parent)
     store.write_new(file, store.dump_lines(promptsets.save(prompts[at] for at in taken)), overwrite=True)
-    return PromptChoice(str(file), choice.split)
+    return replace(choice, set=str(file), file=None, tags=(), limit=None, without=())
 
 
 def _seeds(named: Sequence[int], random: np.random.Generator) -> dict[int, int]:
