@@ -50,7 +50,7 @@ _TEMPLATE = (
     "{% for message in messages %}<turn> {{ message['role'] }} {{ message['content'] }} <end> {% endfor %}"
     "{% if add_generation_prompt %}<turn> assistant {% endif %}"
 )
-_LORA = Lora(rank=16, alpha=32.0)
+_LORA = Lora(r=16, lora_alpha=32.0)
 _SEED = 0
 
 Stamps = list[float]
@@ -68,16 +68,20 @@ def training_duels(quick: bool = False) -> list[dict[str, Json]]:
         (peer_s / ours) and ``agreement`` (absolute difference of the two losses, means over all steps).
     """
     steps, turns = (4, 1) if quick else (12, 5)
-    common: dict[str, Any] = {"steps": steps, "effective_batch": 4, "checkpoint_every": steps // 2, "warmup": 0.1}
-    sft = Sft(batch_size=4, learning_rate=1e-3, max_length=256, **common)
-    dpo = Dpo(batch_size=2, learning_rate=1e-4, max_length=256, **common)
+    common: dict[str, Any] = {"max_steps": steps, "save_steps": steps // 2}
+    sft = Sft(
+        per_device_train_batch_size=4, gradient_accumulation_steps=1, learning_rate=1e-3, max_length=256, **common
+    )
+    dpo = Dpo(
+        per_device_train_batch_size=2, gradient_accumulation_steps=2, learning_rate=1e-4, max_length=256, **common
+    )
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         _save_model(folder / "model")
         examples = _examples(4 * steps)
         return [
             _duel(
-                f"a step of SFT, {sft.effective_batch} rows of about 50 tokens, processor time",
+                f"a step of SFT, {sft.rows_per_step} rows of about 50 tokens, processor time",
                 folder,
                 examples,
                 sft,
@@ -85,7 +89,7 @@ def training_duels(quick: bool = False) -> list[dict[str, Json]]:
                 turns,
             ),
             _duel(
-                f"a step of DPO, {dpo.effective_batch} pairs of about 50 tokens, processor time",
+                f"a step of DPO, {dpo.rows_per_step} pairs of about 50 tokens, processor time",
                 folder,
                 examples,
                 dpo,
@@ -100,7 +104,7 @@ def _duel(
 ) -> dict[str, Json]:
     def ours() -> tuple[Stamps, float]:
         stamps: Stamps = []
-        plan = TunePlan((stage,), _LORA)
+        plan = TunePlan.of(stage, data=folder, lora=_LORA)
 
         def watch(doing: str, done: int, total: int) -> None:
             if done:
@@ -175,9 +179,9 @@ def _bare_model(folder: Path) -> tuple[Any, Any]:
     torch.manual_seed(_SEED)
     config: Any = LoraConfig
     lora = config(
-        r=_LORA.rank,
-        lora_alpha=_LORA.alpha,
-        target_modules=list(_LORA.targets),
+        r=_LORA.r,
+        lora_alpha=_LORA.lora_alpha,
+        target_modules=list(_LORA.target_modules),
         lora_dropout=0.0,
         task_type="CAUSAL_LM",
     )
@@ -186,10 +190,10 @@ def _bare_model(folder: Path) -> tuple[Any, Any]:
 
 def _bare_settings(stage: Sft | Dpo, out: str) -> dict[str, Any]:
     return {
-        "output_dir": out, "max_steps": stage.steps, "learning_rate": stage.learning_rate, "seed": _SEED,
-        "data_seed": _SEED, "per_device_train_batch_size": stage.batch_size,
-        "gradient_accumulation_steps": stage.effective_batch // stage.batch_size, "lr_scheduler_type": stage.schedule,
-        "warmup_steps": stage.warmup, "max_grad_norm": stage.clip, "save_steps": stage.checkpoint_every,
+        "output_dir": out, "max_steps": stage.max_steps, "learning_rate": stage.learning_rate, "seed": _SEED,
+        "data_seed": _SEED, "per_device_train_batch_size": stage.per_device_train_batch_size,
+        "gradient_accumulation_steps": stage.gradient_accumulation_steps, "lr_scheduler_type": stage.lr_scheduler_type,
+        "warmup_steps": stage.warmup_steps, "max_grad_norm": stage.max_grad_norm, "save_steps": stage.save_steps,
         "save_total_limit": 2, "use_cpu": True, "bf16": False, "gradient_checkpointing": False, "report_to": "none",
         "disable_tqdm": True, "dataloader_pin_memory": False,
     }  # fmt: skip

@@ -136,7 +136,7 @@ ONE_SAMPLE: Changes = {"seeds = [1, 2] ": "seeds = [1] "}
 SCALES: Changes = {"scales = [1.0, 0.9, 0.8]": "scales = [1.0, 0.8]"}
 STEPS: Changes = {"splits = 10": "splits = 2", "permutations = 200": "permutations = 39"}
 REWARDED: Changes = {
-    "\nsteps = 100": "\nsteps = 12", "batch_size = 64": "batch_size = 32", "effective_batch = 64": "effective_batch = 32",
+    "\nmax_steps = 100": "\nmax_steps = 12", "per_device_train_batch_size = 64": "per_device_train_batch_size = 32",
 }  # fmt: skip
 HEDGING: dict[str, Changes] = {"hedging-pipeline.toml": {"[[prompts]]": "[[prompts]]\nlimit = 24"}}
 

@@ -28,11 +28,12 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
+from pydantic import TypeAdapter
 from transformers import PreTrainedTokenizerBase, Qwen3Config, Qwen3ForCausalLM
 
 from benchmarks.activations import bare_pass
 from counterclaim.lab.config import Sft, TunePlan
-from counterclaim.lab.config.training import to_tune, tune_schema
+from counterclaim.lab.config.training import with_recipe
 from counterclaim.lab.models import open_model
 from counterclaim.lab.models.hf.activations import Capture, CaptureSpec
 from counterclaim.lab.models.hf.devices import device_named, dtype_named, give_back
@@ -93,8 +94,8 @@ def pairs(n: int, tokens: int) -> list[Example]:
 
 def plan_of(recipe: str, steps: int) -> TunePlan:
     """The recipe with nothing changed but how many steps it takes."""
-    plan, _ = to_tune(tune_schema()(recipe=recipe, data="made-up"), Path("gpu_check"), "tune")
-    return replace(plan, data=None, stages=tuple(replace(stage, steps=steps) for stage in plan.stages))
+    plan = TypeAdapter(TunePlan).validate_python(with_recipe({"recipe": recipe, "data": "made-up"}))
+    return replace(plan, **{type(stage).__name__.lower(): replace(stage, max_steps=steps) for stage in plan.stages})
 
 
 def length(example: Example, tokenizer: Any, *, both: bool) -> int:
@@ -119,7 +120,7 @@ def measure(recipe: str, model: Path, tokenizer: Any, steps: int, tokens: int, d
     stages = []
     for stage, entry in zip(plan.stages, card["stages"], strict=True):
         per_row = sum(length(row, tokenizer, both=not isinstance(stage, Sft)) for row in examples) / len(examples)
-        done = entry["steps"] * stage.effective_batch * per_row
+        done = entry["steps"] * stage.rows_per_step * per_row
         loss = entry["log"]["loss"]
         stages.append({
             "method": entry["method"], "steps": entry["steps"], "seconds": entry["seconds"],

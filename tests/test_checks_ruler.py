@@ -17,7 +17,7 @@ from counterclaim.checks.labels import label_agreement, label_ties
 from counterclaim.checks.parity import decode_parity, judge_parity, label_parity, roles
 from counterclaim.records import Claim, Decode, Guard, ModelRef, Outcome, Quote
 from counterclaim.stats import wilson
-from counterclaim.testing.worlds.builder import Knobs, Study
+from counterclaim.testing.worlds.study import Knobs, Study
 from counterclaim.text.overlap import scan
 
 RNG = np.random.default_rng(17)
@@ -67,7 +67,7 @@ def test_truncation_fails_when_one_arm_is_cut_more_often() -> None:
 def test_truncation_warns_when_the_finished_answers_say_the_same() -> None:
     finding = truncation.run(ending(control=range(96, 100), treated=range(95, 100)))
     assert finding.outcome is WARN
-    assert "which says the same" in finding.because
+    assert "which leads to the same conclusion" in finding.because
 
 
 def test_truncation_is_not_known_where_nobody_recorded_it() -> None:
@@ -141,7 +141,7 @@ def test_arms_must_be_sampled_alike() -> None:
     assert with_decode(DECODE, replace(DECODE, temperature=0.7), varies=("temperature",)).outcome is PASS
     one_sided = with_decode(DECODE, replace(DECODE, thinking=True))
     assert one_sided.outcome is INCONCLUSIVE
-    assert "thinking (only treated says True)" in one_sided.because
+    assert "thinking (only treated records True)" in one_sided.because
     assert with_decode(replace(DECODE, temperature=None), replace(DECODE, temperature=None)).outcome is INCONCLUSIVE
     coarse = with_decode(DECODE, DECODE, models=(MODEL, replace(MODEL, dtype="int4")))
     assert coarse.outcome is FAIL

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 import hf_models
 from counterclaim.errors import InputError, ModelError
-from counterclaim.lab.config import OwnAnswers, PromptChoice, SteerPlan, TemperPlan
+from counterclaim.lab.config import SteerPlan, TemperPlan, TrainingPrompts
 from counterclaim.lab.models import open_model
 from counterclaim.lab.models.hf.activations import CaptureSpec, read
 from counterclaim.lab.models.hf.edits import load_edit
@@ -27,9 +27,9 @@ from counterclaim.records import Decode, FinishReason, Message, ModelRef, Prompt
 from counterclaim.registry import Ask, Fitting, Labelled, ModelSpec, Runtime, operators
 from counterclaim.testing.worlds import WORLDS
 
-OWN = OwnAnswers(PromptChoice("somewhere", "train"))
+OWN = TrainingPrompts("somewhere")
 CPU = Runtime(device="cpu")
-STEER = SteerPlan(OWN, toward="cr", away="cw", layers=(1,))
+STEER = SteerPlan(prompts=OWN, toward="cr", away="cw", layers=(1,))
 
 
 @pytest.fixture(scope="session")
@@ -85,7 +85,9 @@ def test_the_heads_are_the_first_of_the_attribution(
     rank_by: Any, folders: Callable[[str], Path], tmp_path: Path
 ) -> None:
     base, answers = folders("qwen3"), _answers()
-    card = fit_temper(_fitting(base, TemperPlan(OWN, rank_by=rank_by, top=3, last_tokens=4), answers), _made(tmp_path))
+    card = fit_temper(
+        _fitting(base, TemperPlan(prompts=OWN, rank_by=rank_by, top=3, last_tokens=4), answers), _made(tmp_path)
+    )
     found = attribute(_opened(base), answers, last_tokens=4)
     best = found.heads(rank_by)[:3]
     assert card["heads"] == [[layer, head] for layer, head, _ in best]
@@ -99,7 +101,7 @@ def test_the_heads_are_the_first_of_the_attribution(
 
 
 def test_heads_chosen_by_hand_need_no_answers(folders: Callable[[str], Path], tmp_path: Path) -> None:
-    plan = TemperPlan(None, heads=((1, 0), (0, 2), (1, 3)))
+    plan = TemperPlan(heads=((1, 0), (0, 2), (1, 3)))
     card = fit_temper(_fitting(folders("llama"), plan), _made(tmp_path))
     assert [(piece.layer, piece.heads) for piece in load_edit(tmp_path / "edit").pieces] == [(0, (2,)), (1, (0, 3))]
     assert card["chosen"] == "by hand"
@@ -110,7 +112,7 @@ def test_heads_chosen_by_hand_need_no_answers(folders: Callable[[str], Path], tm
 
 
 def test_a_placebo_tempers_as_many_other_heads(folders: Callable[[str], Path], tmp_path: Path) -> None:
-    plan, drawn = TemperPlan(None, heads=((0, 0), (1, 1))), []
+    plan, drawn = TemperPlan(heads=((0, 0), (1, 1))), []
     for seed in range(4):
         card = fit_temper(_fitting(folders("llama"), plan, placebo=True, seed=seed), _made(tmp_path, str(seed)))
         drawn.append([tuple(head) for head in card["heads"]])  # type: ignore[union-attr, arg-type]
@@ -119,14 +121,14 @@ def test_a_placebo_tempers_as_many_other_heads(folders: Callable[[str], Path], t
     assert len({tuple(heads) for heads in drawn}) > 1
     again = fit_temper(_fitting(folders("llama"), plan, placebo=True, seed=0), _made(tmp_path, "again"))
     assert [tuple(head) for head in again["heads"]] == drawn[0]  # type: ignore[union-attr, arg-type]
-    many = TemperPlan(None, heads=tuple((layer, head) for layer in (0, 1) for head in (0, 1, 2)))
+    many = TemperPlan(heads=tuple((layer, head) for layer in (0, 1) for head in (0, 1, 2)))
     with pytest.raises(InputError, match="6 heads beside as many chosen ones, and 2 are left"):
         fit_temper(_fitting(folders("llama"), many, placebo=True), _made(tmp_path, "many"))
 
 
 def test_more_heads_than_there_are(folders: Callable[[str], Path], tmp_path: Path) -> None:
     with pytest.raises(InputError, match="5 heads are to be tempered, and the model has 4"):
-        fit_temper(_fitting(folders("qwen3_5"), TemperPlan(OWN, top=5), _answers()), _made(tmp_path))
+        fit_temper(_fitting(folders("qwen3_5"), TemperPlan(prompts=OWN, top=5), _answers()), _made(tmp_path))
 
 
 # steer -----------------------------------------------------------------------------------------------------------
@@ -225,7 +227,7 @@ def test_cohorts_that_tell_nothing(folders: Callable[[str], Path], tmp_path: Pat
         fit_steer(_fitting(base, STEER, alike), folder)
     with pytest.raises(InputError, match="rank 13 cannot be told from 12 answers"):
         fit_steer(_fitting(base, replace(STEER, kind="ablate", rank=13), _answers()), folder)
-    with pytest.raises(InputError, match="one direction is added, not 2"):
+    with pytest.raises(InputError, match="one direction is added, and its rank is 1"):
         fit_steer(_fitting(base, replace(STEER, rank=2), _answers()), folder)
     assert list(folder.iterdir()) == []
 

@@ -33,7 +33,7 @@ from counterclaim.testing.server import Fault, Server, serve
 from counterclaim.testing.server.models import serve_models
 
 ABOUT = "stones and crafts of invented places"
-LIKE = PromptChoice("tiny", None)
+LIKE = PromptChoice("tiny", "all")
 ASKER = ModelSpec("character:asker")
 TOPIC = re.compile(r"^Topic: (.+)$", re.M)
 COUNT = re.compile(r"one JSON list of (\d+) strings")

@@ -119,7 +119,7 @@ def test_a_series_lists_studies_and_a_study_does_not(tmp_path: Path) -> None:
     assert [chapter.name for chapter in read.chapters] == ["clean", "null"]
     assert read.chapters[0].expected == {VerdictOutcome.SUPPORTED}
     assert read.chapters[0].plan == load_study(tmp_path / "clean.toml")
-    assert [number.id for number in read.chapters[0].reported] == ["before"]
+    assert [number.id for number in read.chapters[0].numbers] == ["before"]
     assert read.out == Path("runs/mine")
 
 

@@ -34,14 +34,14 @@ data = "train.jsonl"
 seeds = [1, 2]
 doses = [0, 0.5]
 placebo = true
-lora = { targets = "attention", rank = 4, alpha = 16 }
+lora = { target_modules = "attention", r = 4, lora_alpha = 16 }
 
 [treatment.tune.sft]
-steps = 4
-batch_size = 4
-effective_batch = 4
+max_steps = 4
+per_device_train_batch_size = 4
+gradient_accumulation_steps = 1
 learning_rate = 5e-2
-checkpoint_every = 2
+save_steps = 2
 
 [score]
 scorers = ["length"]

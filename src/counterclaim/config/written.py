@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from typing import Any
 
 
 class Written(float):
@@ -20,6 +21,18 @@ class Written(float):
         exponent = Decimal(str(literal)).as_tuple().exponent
         made.decimals = max(0, -exponent) if isinstance(exponent, int) else 0
         return made
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
+        """A finite number, which stays as it was written."""
+        from pydantic_core.core_schema import float_schema, no_info_wrap_validator_function
+
+        return no_info_wrap_validator_function(cls._kept, float_schema(allow_inf_nan=False))
+
+    @classmethod
+    def _kept(cls, value: Any, valid: Any) -> Written:
+        checked = valid(value)
+        return value if isinstance(value, cls) else cls(value if type(value) is int else checked)
 
 
 def decimals_of(told: float) -> int:

@@ -51,10 +51,14 @@ def describe_change(change: Mapping[str, Any]) -> str:
 
 def _describe_training(change: Mapping[str, Any]) -> str:
     """How an arm is trained, in a phrase, from what ``tune_json`` spelt."""
-    seeds, targets = len(change["seeds"]), len(change["lora"]["targets"])
-    adapters = f"{seeds} adapter{'s' if seeds > 1 else ''} of rank {change['lora']['rank']}"
-    modules = f"{targets} kind{'s' if targets > 1 else ''} of modules"
-    stages = [_describe_stage(stage) for stage in change["stages"]]
+    lora = change["lora"]
+    rank, targets = (lora["r"], lora["target_modules"]) if "r" in lora else (lora["rank"], lora["targets"])
+    seeds, kinds = len(change["seeds"]), len(targets)
+    adapters = f"{seeds} adapter{'s' if seeds > 1 else ''} of rank {rank}"
+    modules = f"{kinds} kind{'s' if kinds > 1 else ''} of modules"
+    # folders of earlier versions list the stages, and have other names for some settings
+    found = change.get("stages") or [change[method] for method in ("sft", "dpo", "grpo") if change.get(method)]
+    stages = [_describe_stage(stage) for stage in found]
     data = f" on {Path(change['data']).name}" if change.get("data") else ""
     if change.get("placebo"):
         data = f"{data}, shuffled" if data else " on shuffled data"
@@ -63,7 +67,10 @@ def _describe_training(change: Mapping[str, Any]) -> str:
 
 def _describe_stage(stage: Mapping[str, Any]) -> str:
     method = "GRPO" if "reward" in stage else "SFT" if "loss_on" in stage else "DPO"
-    size = f"{stage['steps']} steps" if stage.get("steps") else f"{stage['epochs']:g} epochs"
+    steps, epochs = (
+        stage.get(new, stage.get(old)) for new, old in (("max_steps", "steps"), ("num_train_epochs", "epochs"))
+    )
+    size = f"{steps} steps" if steps else f"{epochs:g} epochs"
     return f"{method} ({size}, reward {stage['reward']})" if "reward" in stage else f"{method} ({size})"
 
 

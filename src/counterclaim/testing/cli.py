@@ -171,7 +171,7 @@ NAIVE = {
 }
 """Headings of the naive protocols."""
 
-SAID = {"SUPPORTED": "supp.", "REFUTED": "ref.", "INCONCLUSIVE": "inc.", "INVALID": "inv."}
+SHORT = {"SUPPORTED": "supp.", "REFUTED": "ref.", "INCONCLUSIVE": "inc.", "INVALID": "inv."}
 """Headings of the verdicts in a table with many columns."""
 
 
@@ -180,16 +180,16 @@ def show_worlds(table: dict[str, Any]) -> None:
     from counterclaim.stats import wilson
 
     console = terminal()
-    shown = table_of("world", "n", *SAID.values(), *NAIVE.values(), "checks that fired")
+    shown = table_of("world", "n", *SHORT.values(), *NAIVE.values(), "checks that fired")
     truth = ""
     for row in sorted(table["worlds"], key=lambda row: row["truth"]):
         if row["truth"] != truth:
             truth = row["truth"]
             shown.add_row(f"[bold]{truth}[/]")
         fired = [f"{name} {f['FAIL']:.0%}" for name, f in row["checks"].items() if f.get("FAIL", 0) >= 0.05]
-        shares = [*(row["verdicts"][word] for word in SAID), *(row["naive"][name] for name in NAIVE)]
-        told = ["" if share is None else f"{100 * share:.3g}" for share in shares]
-        shown.add_row(row["world"], str(row["n"]), *told, ", ".join(fired))
+        shares = [*(row["verdicts"][word] for word in SHORT), *(row["naive"][name] for name in NAIVE)]
+        cells = ["" if share is None else f"{100 * share:.3g}" for share in shares]
+        shown.add_row(row["world"], str(row["n"]), *cells, ", ".join(fired))
     console.print(shown)
     room = wilson(0, table["draws"]).high or 0.0
     print(
@@ -200,8 +200,8 @@ def show_worlds(table: dict[str, Any]) -> None:
     for promise in table["promises"]:
         low, high = promise["interval"]
         print(
-            f"{promise['told']:11} {promise['name']}: {promise['measured']:.1%}, {low:.1%} to {high:.1%} "
+            f"{promise['status']:11} {promise['name']}: {promise['measured']:.1%}, {low:.1%} to {high:.1%} "
             f"({promise['rule']} {promise['bound']:.0%})"
         )
-    if any(promise["told"] == "kept so far" for promise in table["promises"]):
+    if any(promise["status"] == "kept so far" for promise in table["promises"]):
         print("Kept so far: in these draws, which are too few to be sure of it.")

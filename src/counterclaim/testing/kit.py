@@ -25,7 +25,7 @@ from counterclaim.audit.effect import ArmCounts, Counts
 from counterclaim.audit.evidence import Evidence
 from counterclaim.errors import InputError, ModelError, SandboxError
 from counterclaim.importers import Imported, load
-from counterclaim.lab.config import Lora, OwnAnswers, PromptChoice, Sft, SidecarPlan, SteerPlan, TemperPlan, TunePlan
+from counterclaim.lab.config import Lora, Sft, SidecarPlan, SteerPlan, TemperPlan, TrainingPrompts, TunePlan
 from counterclaim.lab.models import open_model, tiny
 from counterclaim.lab.operators.rewards import RewardScorer, answered, conversations
 from counterclaim.lab.scorers.cards import item_of
@@ -840,15 +840,23 @@ def promptset_conformance(made: PromptSet) -> list[Problem]:
 
 # operators -------------------------------------------------------------------------------------------------------
 
-_OWN = OwnAnswers(PromptChoice("kit"))  # the answers are made by _own_answers
+_OWN = TrainingPrompts("kit")  # the answers are made by _own_answers
 _PLANS: Mapping[str, Any] = {
     "tune": TunePlan(
-        (Sft(learning_rate=0.05, steps=4, batch_size=4, effective_batch=4, schedule="constant", warmup=0.0),),
-        Lora(rank=4, alpha=16.0),
+        data=Path("kit"),
+        sft=Sft(
+            learning_rate=0.05,
+            max_steps=4,
+            per_device_train_batch_size=4,
+            gradient_accumulation_steps=1,
+            lr_scheduler_type="constant",
+            warmup_steps=0.0,
+        ),
+        lora=Lora(r=4, lora_alpha=16.0),
     ),
-    "temper": TemperPlan(_OWN, top=4, last_tokens=4),
-    "steer": SteerPlan(_OWN, "cr", "cw", layers=(0, 1), read="last"),
-    "sidecar": SidecarPlan(_OWN, keep=0.0, on_cut="read"),
+    "temper": TemperPlan(prompts=_OWN, top=4, last_tokens=4),
+    "steer": SteerPlan(prompts=_OWN, toward="cr", away="cw", layers=(0, 1), read="last"),
+    "sidecar": SidecarPlan(prompts=_OWN, keep=0.0, on_cut="read"),
 }
 """Settings with which built-in operators are tried: enough to change every answer in seconds."""
 

@@ -153,7 +153,7 @@ def _arms_json(arms: Sequence[ArmPlan]) -> list[Json]:
     return [
         {
             "arm": arm.name, "model": model_json(arm.model), "decode": to_json(arm.decode),
-            **({} if arm.change is None else {"change": change_json(arm.change), "dose": arm.dose, "lessons": arm.lessons}),
+            **({} if arm.change is None else {"change": change_json(arm), "dose": arm.dose, "lessons": arm.lessons}),
         }
         for arm in arms
     ]  # fmt: skip

@@ -165,7 +165,7 @@ def gather(
         if arm.change is None:
             out.append(arm)
             continue
-        source = replace(arm.model, dose=1.0), repr(replace(arm.change, placebo=False, seeds=()))
+        source = replace(arm.model, dose=1.0), repr(replace(arm.change, seeds=arm.change.seeds[:1]))
         if source not in known:
             known[source] = _lessons(arm, watchers, tested, asking)
         _check_lessons(arm.change, known[source])
@@ -426,7 +426,7 @@ def _fit(job: _Job, lessons: Lessons, own: Sequence[Labelled], runtime: Runtime,
     work = job.folder.with_name(f".{job.folder.name}-{job.identity[:12]}")
     fitting = Fitting(
         replace(job.arm.model, dose=1.0) if is_training else job.arm.model, plan, job.seed, lessons.examples,
-        lessons.prompts, own, plan.placebo, runtime,
+        lessons.prompts, own, job.arm.placebo, runtime,
         lambda doing, done, total: watchers.part(f"{what}: {doing}", done, total), job.arm.decode.thinking,
     )  # fmt: skip
     store.make_folder(work)

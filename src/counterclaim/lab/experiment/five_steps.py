@@ -69,14 +69,13 @@ def five_steps(
     control, treated, steps = plan.arms[0], plan.arms[1], plan.steps
     sidecar = treated.change
     assert isinstance(sidecar, SidecarPlan)
+    assert sidecar.prompts is not None
     assert steps is not None
-    learnt = choose_prompts(sidecar.answers.prompts)
-    chosen = asking.chosen(sidecar.answers.scorers)
+    learnt = choose_prompts(sidecar.prompts)
+    chosen = asking.chosen(sidecar.scorers)
 
     def own(model: ModelSpec, asked: Sequence[Prompt]) -> list[Labelled]:
-        return own_answers(
-            model, treated.decode, asked, sidecar.answers.samples, chosen, folder, runtime, watchers, asking
-        )
+        return own_answers(model, treated.decode, asked, sidecar.samples, chosen, folder, runtime, watchers, asking)
 
     as_control = (control.model, control.decode) == (treated.model, treated.decode)
     other = None

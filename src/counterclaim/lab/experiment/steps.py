@@ -230,7 +230,7 @@ def _with_golds(prompts: Mapping[str, Prompt], source: str | None) -> dict[str, 
     """The prompts with golds taken from a file or a set."""
     if source is None:
         return dict(prompts)
-    given = {prompt.id: prompt for prompt in choose_prompts(PromptChoice(source, None))}
+    given = {prompt.id: prompt for prompt in choose_prompts(PromptChoice(source, "all"))}
     if not set(given) & set(prompts):
         raise InputError(
             f"no prompt of {source} was answered in this run folder",

@@ -96,7 +96,7 @@ def outline(plan: StudyPlan) -> dict[str, Json]:
             "arm": arm.name, "model": model_json(arm.model), "decode": to_json(arm.decode),
             **(
                 {} if arm.change is None
-                else {"change": change_json(arm.change), "dose": arm.dose, **outline_fits(arm, plan.prompts, _asking(plan))}
+                else {"change": change_json(arm), "dose": arm.dose, **outline_fits(arm, plan.prompts, _asking(plan))}
             ),
         })  # fmt: skip
     return {

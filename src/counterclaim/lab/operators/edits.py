@@ -123,10 +123,6 @@ def fit_steer(fitting: Fitting, folder: Path) -> dict[str, Json]:
         ModelError: the model has no such layer or site, or cannot be read.
     """
     plan: SteerPlan = fitting.plan
-    if plan.kind == "add" and plan.rank != 1:
-        raise InputError(
-            f"one direction is added, not {plan.rank}", remedy="set steer.rank = 1, or steer.kind to ablate or project"
-        )
     started = time.monotonic()
     with closing(open_model(fitting.model, fitting.runtime)) as opened:
         model = readable(opened)
@@ -169,7 +165,7 @@ def _read_cohorts(
     name = "" if plan.site == "residual" else f"{plan.site}/"
     blocks = {layer: found.blocks[f"layer.{layer}/{name}{plan.read}"].astype(np.float64) for layer in layers}
     card: dict[str, Json] = {
-        "toward": {"name": plan.toward, "n": int(sides.sum())}, "away": {"name": plan.away, "n": int((~sides).sum())},
+        "toward": {"name": plan.sides[0], "n": int(sides.sum())}, "away": {"name": plan.sides[1], "n": int((~sides).sum())},
         "read": plan.read, "unread": len(found.refused), "cut": sum(was_cut(answer) is True for answer, _ in kept),
     }  # fmt: skip
     return _Cohorts({at: x[sides] for at, x in blocks.items()}, {at: x[~sides] for at, x in blocks.items()}), card
@@ -177,10 +173,10 @@ def _read_cohorts(
 
 def _side(answer: Labelled, plan: SteerPlan) -> bool | None:
     """Whether an answer is one to steer towards; None where it is of neither cohort."""
-    toward, away = in_cohort(answer.values, plan.toward), in_cohort(answer.values, plan.away)
+    toward, away = (in_cohort(answer.values, name) for name in plan.sides)
     if toward and away:
         raise InputError(
-            f"answer {answer.response.prompt_id}/{answer.response.sample} is both {plan.toward} and {plan.away}",
+            f"answer {answer.response.prompt_id}/{answer.response.sample} is both {plan.sides[0]} and {plan.sides[1]}",
             remedy="steer between two cohorts that have no answer in common",
         )
     return bool(toward) if toward or away else None
@@ -190,7 +186,7 @@ def _check_sizes(sides: Sequence[bool], plan: SteerPlan, of: str) -> None:
     n = sum(sides)
     if min(n, len(sides) - n) < SMALLEST_COHORT:
         raise InputError(
-            f"{n} answers are {plan.toward} and {len(sides) - n} are {plan.away}{of}; each cohort needs {SMALLEST_COHORT}",
+            f"{n} answers are {plan.sides[0]} and {len(sides) - n} are {plan.sides[1]}{of}; each cohort needs {SMALLEST_COHORT}",
             remedy="ask more prompts, compare other cohorts, or see whether the answers are scored on the axes that decide it",
         )
 
@@ -203,7 +199,7 @@ def _vectors(toward: Floats, away: Floats, plan: SteerPlan) -> tuple[Floats, dic
     lengths = [float(np.linalg.norm(mean)) for mean in means]
     if norm <= 1e-6 * max(*lengths, 1e-30):
         raise InputError(
-            f"answers that are {plan.toward} and those that are {plan.away} have the same mean activations, so there is no direction",
+            f"answers that are {plan.sides[0]} and those that are {plan.sides[1]} have the same mean activations, so there is no direction",
             remedy="read another position or site",
         )
     told: dict[str, Json] = {"norm": norm, "cosine": float(means[0] @ means[1] / max(lengths[0] * lengths[1], 1e-30))}

@@ -63,7 +63,7 @@ def fit(fitting: Fitting, folder: Path) -> Mapping[str, Json]:
     inner = probability(out_of_fold(plan.probe, x, y, folds, fitting.seed))
     chosen = choose_threshold(inner, y, plan.keep)
     gate: dict[str, Json] = {
-        "version": _VERSION, "probe": asdict(plan.probe), "action": plan.action, "says": plan.says, "threshold": chosen.value,
+        "version": _VERSION, "probe": asdict(plan.probe), "action": plan.action, "says": plan.text, "threshold": chosen.value,
         "seed": fitting.seed, "base": _base_of(base),
     }  # fmt: skip
     arrays: dict[str, NDArray[Any]] = {"labels": y.astype(np.uint8)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -52,23 +53,19 @@ class Job(Protocol):
     notes: list[str]
 
 
-def _arguments(job: Job, stage: Stage, work: Path, **more: Any) -> dict[str, Any]:
-    """What the three trainers take alike."""
+OURS = ("loss_on", "mask_think", "reward", "oracle", "prompts", "system_prompt")
+"""Settings that TRL does not know; all others are handed to it as they are."""
+
+
+def _arguments(job: Job, stage: Stage, work: Path) -> dict[str, Any]:
+    """The arguments of TRL's trainers: the settings of the stage, and what depends on the machine."""
     on_gpu = torch.device(job.device).type == "cuda" or processes.computes_on_gpu(job.fitting.runtime.device)
-    per_step = stage.batch_size * processes.count()
-    optimiser = {"adamw": "adamw_torch_fused", "adamw-8bit": "adamw_bnb_8bit", "apollo-mini": "adamw_torch_fused"}
+    stated = {item.name: getattr(stage, item.name) for item in fields(stage)}
     return {
+        **{name: value for name, value in stated.items() if name not in OURS and value is not None},
         "output_dir": str(work),
-        "learning_rate": stage.learning_rate,
-        "num_train_epochs": stage.epochs,
-        "max_steps": -1 if stage.steps is None else stage.steps,
-        "per_device_train_batch_size": stage.batch_size,
-        "gradient_accumulation_steps": stage.effective_batch // per_step,
-        "lr_scheduler_type": stage.schedule,
-        "warmup_steps": stage.warmup,
-        "optim": optimiser[stage.optimiser],
-        "weight_decay": stage.weight_decay,
-        "max_grad_norm": stage.clip,
+        "gradient_accumulation_steps": stage.gradient_accumulation_steps // processes.count(),
+        "optim": "adamw_torch_fused" if stage.optim == "apollo-mini" else stage.optim,
         "seed": job.fitting.seed,
         "data_seed": job.fitting.seed,
         "use_cpu": not on_gpu,
@@ -77,12 +74,10 @@ def _arguments(job: Job, stage: Stage, work: Path, **more: Any) -> dict[str, Any
         "dataloader_pin_memory": on_gpu,
         "logging_steps": 1,
         "logging_nan_inf_filter": False,
-        "save_steps": stage.checkpoint_every,
         "save_total_limit": 2,  # where a loss is no number, the newest is not sound
         "log_level_replica": "error",
         "report_to": "none",
         "disable_tqdm": True,
-        **more,
     }
 
 
@@ -106,7 +101,7 @@ def _sft(job: Job, stage: Sft, work: Path, tools: ExitStack) -> Any:
     data = Dataset.from_dict(
         {"input_ids": [row.input_ids for row in rows.kept], "labels": [row.labels for row in rows.kept]}
     )
-    settings = SFTConfig(**_arguments(job, stage, work, max_length=stage.max_length, packing=stage.packing))
+    settings = SFTConfig(**_arguments(job, stage, work))
     trainer = SFTTrainer(job.model, settings, train_dataset=data, processing_class=job.tokenizer)
     if stage.packing:
         _check_packing(job, trainer.data_collator)
@@ -142,7 +137,7 @@ def _dpo(job: Job, stage: Dpo, work: Path, tools: ExitStack) -> Any:
             for pair in fitting
         ]
     )
-    settings = DPOConfig(**_arguments(job, stage, work, beta=stage.beta, max_length=stage.max_length))
+    settings = DPOConfig(**_arguments(job, stage, work))
     return DPOTrainer(job.model, args=settings, train_dataset=data, processing_class=job.tokenizer)
 
 
@@ -158,13 +153,7 @@ def _grpo(job: Job, stage: Grpo, work: Path, tools: ExitStack) -> Any:
     data = Dataset.from_list(
         [{"prompt": _turns((*_head(stage), *prompt.messages)), "prompt_id": prompt.id} for prompt in prompts]
     )
-    settings = GRPOConfig(
-        **_arguments(
-            job, stage, work, num_generations=stage.generations, temperature=stage.temperature, beta=stage.beta,
-            scale_rewards=stage.scale,
-            max_completion_length=stage.max_new_tokens,
-        )
-    )  # fmt: skip
+    settings = GRPOConfig(**_arguments(job, stage, work))
     scorer = tools.enter_context(RewardScorer(reward_named(stage.reward), stage.oracle, prompts))
     reward: Any = _Rewarded(job, stage, scorer)
     job.tokenizer.padding_side = "left"
@@ -182,19 +171,19 @@ def _head(stage: Grpo) -> tuple[Message, ...]:
 def _answerable(job: Job, stage: Grpo, prompts: Sequence[Prompt]) -> list[Prompt]:
     """The prompts that leave room for an answer in the model's context; enough of them for a step."""
     context = getattr(job.base.config.get_text_config(), "max_position_embeddings", None) or math.inf
-    room = context - stage.max_new_tokens
+    room = context - stage.max_completion_length
     kept = [prompt for prompt in prompts if len(asked((*_head(stage), *prompt.messages), job.tokenizer)) <= room]
     if left_out := len(prompts) - len(kept):
         job.notes.append(
-            f"grpo left out {left_out} of {len(prompts)} prompts: with {stage.max_new_tokens} new tokens they are longer than "
+            f"grpo left out {left_out} of {len(prompts)} prompts: with {stage.max_completion_length} new tokens they are longer than "
             f"the model's context of {context}"
         )
-    per_step = stage.effective_batch // stage.generations
+    per_step = stage.rows_per_step // stage.num_generations
     if len(kept) < per_step:
         raise InputError(
-            f"a step of grpo takes {per_step} prompts ({stage.effective_batch} rows in groups of {stage.generations}), and there "
+            f"a step of grpo takes {per_step} prompts ({stage.rows_per_step} rows in groups of {stage.num_generations}), and there "
             f"are {len(kept)}" + (f", {left_out} being too long" if left_out else ""),
-            remedy="lower tune.grpo.effective_batch, or name more prompts under tune.grpo.prompts",
+            remedy="lower tune.grpo.gradient_accumulation_steps, or name more prompts under tune.grpo.prompts",
         )
     return kept
 
@@ -204,7 +193,7 @@ def _own_answers(job: Job, stage: Grpo, prompts: Sequence[Prompt]) -> list[Answe
     asks = [Ask(prompt.id, (*_head(stage), *prompt.messages)) for prompt in prompts]
     made = [Answer(None, FinishReason.ERROR, error="no answer was given")] * len(asks)
     job.model.eval()  # the trainer turns dropout on again
-    for batch in job.opened.answer(asks, Decode(stage.max_new_tokens)):
+    for batch in job.opened.answer(asks, Decode(stage.max_completion_length)):
         for at, answer in batch:
             made[at] = answer
     return made
@@ -224,7 +213,7 @@ class _Rewarded:
         self.__name__ = stage.reward
         self.ends: frozenset[int] = frozenset()
         self._scorer = scorer
-        self._group = stage.generations
+        self._group = stage.num_generations
         self._seed = job.fitting.seed if job.fitting.placebo else None
 
     def __call__(

@@ -139,7 +139,7 @@ class _Job:
         watched = _Watched(self.fitting.watch, method, len(self.fitting.plan.stages), number)
         trainer.remove_callback(PrinterCallback)
         trainer.add_callback(watched)
-        if stage.optimiser == "apollo-mini":
+        if stage.optim == "apollo-mini":
             # read when training begins; the trainer of GRPO does not take it as an argument
             trainer.optimizer_cls_and_kwargs = (
                 ApolloMini, {"lr": stage.learning_rate, "weight_decay": stage.weight_decay, "seed": self.fitting.seed}
@@ -154,9 +154,9 @@ class _Job:
             if not is_out_of_memory(error):
                 raise
             raise ModelError(
-                f"the memory of {self.device} is too small for {method} with {stage.batch_size} rows at once",
-                remedy=f"lower tune.{method}.batch_size (rows per step stay the same), "
-                f"{'tune.grpo.max_new_tokens' if isinstance(stage, Grpo) else f'tune.{method}.max_length'} or tune.lora.rank, "
+                f"the memory of {self.device} is too small for {method} with {stage.per_device_train_batch_size} rows at once",
+                remedy=f"lower tune.{method}.per_device_train_batch_size (and raise gradient_accumulation_steps by as much), "
+                f"{'tune.grpo.max_completion_length' if isinstance(stage, Grpo) else f'tune.{method}.max_length'} or tune.lora.r, "
                 'set tune.gradient_checkpointing = true, or load the model with quantisation = "4bit"',
             ) from error
         state = trainer.state
@@ -181,7 +181,7 @@ class _Job:
         return ModelError(
             f"{name} broke at step {error.step} of {error.steps}: its {error.what} is no number ({error.value}); {saved}",
             path=work,
-            remedy="lower the learning_rate, raise warmup, lower clip, or load the model in another dtype, and begin anew in "
+            remedy="lower the learning_rate, raise warmup_steps, lower max_grad_norm, or load the model in another dtype, and begin anew in "
             "another --out: with these settings it breaks again",
         )
 
@@ -250,16 +250,13 @@ def _marking_template(tokenizer: Any, plan: TunePlan) -> str | None:
 
 def _lora_config(network: Any, lora: Lora, name: str) -> Any:
     present = {path.rpartition(".")[2] for path, module in network.named_modules() if hasattr(module, "weight")}
-    if missing := [target for target in lora.targets if target not in present]:
+    if missing := [target for target in lora.target_modules if target not in present]:
         raise ModelError(
             f"{name} has no modules {', '.join(missing)}",
-            remedy=f"name others in tune.lora.targets, such as {', '.join(sorted(part for part in present if part.endswith('_proj'))[:8])}",
+            remedy=f"name others in tune.lora.target_modules, such as {', '.join(sorted(part for part in present if part.endswith('_proj'))[:8])}",
         )
     config: Any = LoraConfig  # it scales by any number, and its annotation says whole ones only
-    return config(
-        r=lora.rank, lora_alpha=lora.alpha, use_rslora=lora.rslora, lora_dropout=lora.dropout,
-        target_modules=list(lora.targets), task_type="CAUSAL_LM",
-    )  # fmt: skip
+    return config(**_lora_json(lora), task_type="CAUSAL_LM")
 
 
 class _NoNumber(Exception):
@@ -331,20 +328,22 @@ def _is_whole(file: Path) -> bool:
 
 def _check_optimiser(plan: TunePlan, device: str) -> None:
     """Raise ModelError, before the model is loaded, where an optimiser cannot run here."""
-    if processes.shares_weights() and any(stage.optimiser != "adamw" for stage in plan.stages):
+    if processes.shares_weights() and any(stage.optim != "adamw_torch_fused" for stage in plan.stages):
         raise ModelError(
-            "apollo-mini and adamw-8bit need whole weights, and FSDP and DeepSpeed share them out",
-            remedy='set optimiser = "adamw": of an adapter its states are small, and they are shared out too',
+            "apollo-mini and adamw_bnb_8bit need whole weights, and FSDP and DeepSpeed share them out",
+            remedy='set optim = "adamw_torch_fused": of an adapter its states are small, and they are shared out too',
         )
-    if not any(stage.optimiser == "adamw-8bit" for stage in plan.stages):
+    if not any(stage.optim == "adamw_bnb_8bit" for stage in plan.stages):
         return
     if device_named(device).type != "cuda":
         raise ModelError(
-            f"adamw-8bit needs a CUDA GPU, and training would run on {device_named(device)}",
-            remedy='set optimiser = "adamw", or "apollo-mini", whose states are smaller still',
+            f"adamw_bnb_8bit needs a CUDA GPU, and training would run on {device_named(device)}",
+            remedy='set optim = "adamw_torch_fused", or "apollo-mini", whose states are smaller still',
         )
     if importlib.util.find_spec("bitsandbytes") is None:
-        raise ModelError("adamw-8bit needs bitsandbytes", remedy='pip install bitsandbytes, or set optimiser = "adamw"')
+        raise ModelError(
+            "adamw_bnb_8bit needs bitsandbytes", remedy='pip install bitsandbytes, or set optim = "adamw_torch_fused"'
+        )
 
 
 def _check_model(fitting: Fitting) -> None:
@@ -372,12 +371,12 @@ def _settings(stage: Stage) -> dict[str, Json]:
     out: dict[str, Json] = {}
     for item in fields(stage):
         value = getattr(stage, item.name)
-        out[item.name] = {**asdict(value), "source": value.name} if isinstance(value, PromptChoice) else value
+        out[item.name] = value.to_json() if isinstance(value, PromptChoice) else value
     return out
 
 
 def _lora_json(lora: Lora) -> dict[str, Json]:
-    return {**asdict(lora), "targets": list(lora.targets)}
+    return {**asdict(lora), "target_modules": list(lora.target_modules)}
 
 
 def _log_of(history: Sequence[Mapping[str, float]]) -> dict[str, list[float | None]]:

@@ -35,16 +35,16 @@ def check_batches(plan: TunePlan) -> None:
     """Raise InputError where the rows of a step cannot be dealt out evenly to the processes that train together."""
     many = processes.count()
     for stage in plan.stages:
-        if stage.effective_batch % (stage.batch_size * many):
+        if stage.gradient_accumulation_steps % many:
             raise InputError(
-                f"{stage.effective_batch} rows per step cannot be made of {stage.batch_size} at once on {many} processes",
-                remedy="make effective_batch a multiple of batch_size times the number of processes",
+                f"the {stage.gradient_accumulation_steps} batches of a step cannot be shared by {many} processes",
+                remedy="make gradient_accumulation_steps a multiple of the number of processes",
             )
-        if isinstance(stage, Grpo) and stage.effective_batch % (stage.generations * many):
+        if isinstance(stage, Grpo) and stage.rows_per_step % (stage.num_generations * many):
             raise InputError(
-                f"{stage.effective_batch} rows per step hold no whole number of groups of {stage.generations} answers"
+                f"{stage.rows_per_step} rows per step are not a whole number of groups of {stage.num_generations} answers"
                 + (f" for each of {many} processes" if many > 1 else ""),
-                remedy="make tune.grpo.effective_batch a multiple of tune.grpo.generations"
+                remedy="make per_device_train_batch_size times gradient_accumulation_steps a multiple of tune.grpo.num_generations"
                 + (" times the number of processes" if many > 1 else ""),
             )
 

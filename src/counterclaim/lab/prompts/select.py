@@ -26,7 +26,7 @@ def choose_prompts(choice: PromptChoice, note: Callable[[str], None] | None = No
         InputError: there is no such source, or nothing in it fits.
     """
     source = choice.source
-    split: Any = choice.split
+    split: Any = None if choice.split == "all" else choice.split
     found = prompts_of_set(source)
     if found is None:
         there = os.path.exists(source)  # noqa: PTH110  # a sentence is no path, and no reason to raise
@@ -42,7 +42,7 @@ def choose_prompts(choice: PromptChoice, note: Callable[[str], None] | None = No
     if not chosen:
         without = f", without {', '.join(choice.without)}" if choice.without else ""
         raise InputError(
-            f"no prompt of {source} fits (split {choice.split or 'any'}, tags {', '.join(choice.tags) or 'any'}{without})",
+            f"no prompt of {source} fits (split {split or 'any'}, tags {', '.join(choice.tags) or 'any'}{without})",
             remedy="ask for another split or other tags",
         )
     if choice.limit is None or choice.limit >= len(chosen):

@@ -61,7 +61,7 @@ def described(chapter: Chapter) -> dict[str, Json]:
         "truth": chapter.because,
         "lesson": chapter.lesson,
         "paper": chapter.paper,
-        "reported": [_told(number) for number in chapter.reported],
+        "reported": [_told(number) for number in chapter.numbers],
         "run": chapter.name,
     }
 

@@ -82,7 +82,7 @@ def run_series(
             {
                 "title": series.title,
                 "told": list(series.told),
-                "arcs": [{"name": name, "told": said} for name, said in series.arcs],
+                "arcs": [{"name": arc.name, "told": arc.told} for arc in series.arcs],
                 "paper": series.paper,
                 "version": __version__,
                 "chapters": [_chapter(chapter, outcomes) for chapter in series.chapters],

@@ -77,7 +77,7 @@ def _card(plan: PipelinePlan, filtered: Filtered, summary: Mapping[str, Json], n
         "preference": sum(example.rejected is not None for example in filtered.kept),
         "prompts": {
             "asked": summary["prompts"],
-            "sources": [{**asdict(choice), "source": choice.name} for choice in plan.prompts],
+            "sources": [choice.to_json() for choice in plan.prompts],
             "forbidden": n_forbidden,
         },
         "products": list(summary["products"]),

@@ -223,7 +223,7 @@ def _chosen(choice: PromptChoice, plan: PipelinePlan) -> list[Prompt]:
 
 def _forbidden(plan: PipelinePlan) -> list[Prompt]:
     """What must not be learnt: what the file names, and every test split of the sources of the prompts themselves."""
-    own = (PromptChoice(source, None) for source in dict.fromkeys(choice.source for choice in plan.prompts))
+    own = (PromptChoice(source, "all") for source in dict.fromkeys(choice.source for choice in plan.prompts))
     found = [prompt for choice in own for prompt in choose_prompts(choice) if prompt.split in TEST_SPLITS]
     found += [prompt for choice in plan.forbidden for prompt in choose_prompts(choice)]
     return list({prompt.id: prompt for prompt in found}.values())

@@ -15,9 +15,8 @@ from scipy.special import ndtri
 
 from counterclaim.audit.metrics import Floats
 from counterclaim.lab.config import FiveSteps, Layer, Position, ProbePlan
-from counterclaim.testing.worlds.builder import ACCURACY, Bools, Knobs, Study
-from counterclaim.testing.worlds.fair import calibrated
-from counterclaim.testing.worlds.world import world
+from counterclaim.testing.worlds.sound import calibrated, nine_right
+from counterclaim.testing.worlds.study import ACCURACY, Bools, Knobs, Study
 
 if TYPE_CHECKING:
     from counterclaim.lab.probing.steps import Subject
@@ -137,88 +136,42 @@ def _luckiest(subject: Subject) -> Layer:
     return max(subject.layers, key=area)
 
 
-@world(
-    "probe_holds", "true effect", "SUPPORTED",
-    "A probe reads correctness off training and fresh answers alike, at every layer and on two model families.",
-    n=400, effect=0.3,
-)  # fmt: skip
 def probe_holds(knobs: Knobs) -> Study:
     return probe_study(calibrated(knobs), holds(RIGHT, HEDGED), second=holds(RIGHT))
 
 
-@world(
-    "probe_forgets", "artefact", "REFUTED",
-    "A probe passes cross-validation on its training prompts and is at chance on fresh ones.", n=400, effect=0.3,
-)  # fmt: skip
 def probe_forgets(knobs: Knobs) -> Study:
     return probe_study(calibrated(knobs), forgets(holds(RIGHT), RIGHT))
 
 
-@world(
-    "axes_forget", "artefact", "REFUTED",
-    "Correctness transfers to fresh prompts, and three other axes that the probe is said to read do not.",
-    n=600, effect=0.3,
-)  # fmt: skip
 def axes_forget(knobs: Knobs) -> Study:
     others = (HEDGED, DEEP, LONG)
     return probe_study(calibrated(knobs), forgets(holds(RIGHT, *others), *others))
 
 
-@world(
-    "lucky_layer", "artefact", "REFUTED INCONCLUSIVE",
-    "No layer knows what is right, and the one whose probe did best on the few fresh answers is claimed.", n=60, effect=0.5,
-)  # fmt: skip
 def lucky_layer(knobs: Knobs) -> Study:
     plan = replace(PLAN, splits=2, permutations=19)
     return probe_study(calibrated(knobs), Planted({}, {}), layers=16, plan=plan, lucky=True)
 
 
-@world(
-    "one_family", "artefact", "REFUTED",
-    "A probe holds on one model and is at chance on fresh answers of a second family.", n=400, effect=0.3,
-)  # fmt: skip
 def one_family(knobs: Knobs) -> Study:
     return probe_study(calibrated(knobs), holds(RIGHT), second=forgets(holds(RIGHT), RIGHT))
 
 
-@world(
-    "probe_cut", "artefact", "REFUTED",
-    "The probe is trained at the last token of answers of which the budget ended a third.",
-    n=400, effect=0.3, severity=0.35,
-)  # fmt: skip
 def probe_cut(knobs: Knobs) -> Study:
     return probe_study(calibrated(knobs), holds(RIGHT), cut=knobs.severity)
 
 
-@world(
-    "few_fresh", "underpowered", "INCONCLUSIVE",
-    "Nine of 193 fresh answers are right, so what the probe does on them is anybody's guess.", n=193, effect=0.4,
-)  # fmt: skip
 def few_fresh(knobs: Knobs) -> Study:
-    rates = ((0.9, 0.9), (0.9, 0.9 - knobs.effect))
-    study = Study(
-        knobs, metric="hallucination_rate", direction="decrease", margin=0.15, accuracy=9 / 193, asserts=rates
-    )
-    right = study.hardness <= np.sort(study.hardness)[8]
-    for draft, (sure, unsure) in zip(study.drafts, rates, strict=True):
-        draft.correct = right.copy()
-        draft.asserts = study.rng.random(study.n) < np.where(right, sure, unsure)
+    study = nine_right(knobs, "hallucination_rate", ((0.9, 0.9), (0.9, 0.9 - knobs.effect)))
     return probe_study(study, holds(RIGHT))
 
 
-@world(
-    "effect_holds", "true effect", "SUPPORTED", "Coverage rises on prompts that were written independently, too.",
-    n=300, effect=0.1,
-)  # fmt: skip
 def effect_holds(knobs: Knobs) -> Study:
     study = Study(knobs, shift=knobs.effect)
     return on_fresh(study, study.n // 2)
 
 
-@world(
-    "effect_forgets", "artefact", "REFUTED INCONCLUSIVE",
-    "Coverage rises on the author's own prompts, and not on those that were written independently.", n=300, effect=0.15,
-)  # fmt: skip
 def effect_forgets(knobs: Knobs) -> Study:
     study = Study(knobs)
     own = np.arange(study.n) >= study.n // 2

@@ -1,8 +1,8 @@
 """From a few arrays per arm to an Evidence: answers with texts, finish reasons, token counts, settings and scores.
 
-A planted world is a :class:`Study` that has been bent in one place. Unbent, it is a fair comparison: same prompts, same
+A planted world is a :class:`Study` that has been changed in one place. Unchanged, it is a valid comparison: same prompts, same
 settings, same scorers, every answer finished and scored, wrong answers hedged more often than right ones in both
-arms, and a treatment that moves ``coverage`` by the effect asked for and nothing else.
+arms, and a treatment that moves ``coverage`` by the effect and nothing else.
 """
 
 from __future__ import annotations
@@ -313,7 +313,7 @@ _HEDGING = (
 
 
 def n_tokens(words: int) -> int:
-    """Tokens of an answer of so many words."""
+    """Tokens of an answer of this many words."""
     return math.ceil(words * TOKENS_PER_WORD)
 
 

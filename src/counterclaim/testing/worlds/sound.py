@@ -1,4 +1,4 @@
-"""Worlds in which the measurement is straight: true effects, nulls, small samples, and every honest control arm."""
+"""Worlds in which the measurement is valid: true effects, nulls, small samples, and every control arm that shows it."""
 
 from __future__ import annotations
 
@@ -8,22 +8,16 @@ import numpy as np
 from scipy.special import ndtri
 
 from counterclaim.records import Json
-from counterclaim.testing.worlds.builder import BUDGET, CHECKLIST_JUDGE, GUARDS, TUNED, Axis, Draft, Knobs, Study
 from counterclaim.testing.worlds.questions import pool_size, question
-from counterclaim.testing.worlds.world import world
+from counterclaim.testing.worlds.study import BUDGET, CHECKLIST_JUDGE, GUARDS, TUNED, Axis, Draft, Knobs, Study
 
 SEEDS = 5
 
 
-@world("clean", "true effect", "SUPPORTED", "Coverage rises by twice the margin and nothing else changes.", effect=0.1)
 def clean(knobs: Knobs) -> Study:
     return Study(knobs, shift=knobs.effect)
 
 
-@world(
-    "clean_asymmetry", "true effect", "SUPPORTED",
-    "The treated model hedges on more of its wrong answers and on none of its right ones.", n=400, effect=0.3,
-)  # fmt: skip
 def clean_asymmetry(knobs: Knobs) -> Study:
     return calibrated(knobs)
 
@@ -47,17 +41,10 @@ def deliver(study: Study, draft: Draft, right: float, wrong: float) -> None:
     draft.axes["correct"] = Axis(draft.correct.astype(float).tolist(), f"{CHECKLIST_JUDGE},at-least=0.5")
 
 
-@world(
-    "clean_guarded", "true effect", "SUPPORTED", "As clean, and accuracy, which the claim guards, is kept.", effect=0.1
-)
 def clean_guarded(knobs: Knobs) -> Study:
     return Study(knobs, shift=knobs.effect, guards=GUARDS)
 
 
-@world(
-    "endpoint_whole", "true effect", "SUPPORTED",
-    "A confidence read at the end of finished answers ranks right answers higher under treatment.", n=300, effect=0.2,
-)  # fmt: skip
 def endpoint_whole(knobs: Knobs) -> Study:
     study = Study(knobs, metric="auc(confidence)", margin=0.1)
     rank_answers(study, knobs.effect)
@@ -72,38 +59,21 @@ def rank_answers(study: Study, effect: float) -> None:
         draft.axes["score.confidence"] = Axis(drawn.round(4).tolist(), "probe@1#layer=last")
 
 
-@world("null", "no effect", "REFUTED", "The treatment does nothing, and there are prompts enough to show it.", n=300)
 def null(knobs: Knobs) -> Study:
     return Study(knobs, shift=knobs.effect)
 
 
-@world(
-    "underpowered",
-    "underpowered",
-    "INCONCLUSIVE",
-    "A change as large as the margin, asked of a dozen prompts.",
-    n=12,
-    effect=0.05,
-)
 def underpowered(knobs: Knobs) -> Study:
     return Study(knobs, shift=knobs.effect, noise=0.15)
 
 
-@world(
-    "tiny_positive_class", "underpowered", "INCONCLUSIVE",
-    "Nine answers of 193 are right, so what happens on right answers is anybody's guess.", n=193, effect=0.15,
-)  # fmt: skip
 def tiny_positive_class(knobs: Knobs) -> Study:
-    rates = ((0.8, 0.8), (0.8, 0.8 - knobs.effect))
-    study = Study(
-        knobs,
-        metric="assertion_asymmetry",
-        direction="decrease",
-        margin=0.15,
-        accuracy=9 / 193,
-        asserts=rates,
-        guards=(),
-    )
+    return nine_right(knobs, "assertion_asymmetry", ((0.8, 0.8), (0.8, 0.8 - knobs.effect)))
+
+
+def nine_right(knobs: Knobs, metric: str, rates: tuple[tuple[float, float], tuple[float, float]]) -> Study:
+    """A study in which nine answers of each arm are right; ``rates`` are P(assert | right), P(assert | wrong) of the arms."""
+    study = Study(knobs, metric=metric, direction="decrease", margin=0.15, accuracy=9 / 193, asserts=rates)
     right = study.hardness <= np.sort(study.hardness)[8]
     for draft, (sure, unsure) in zip(study.drafts, rates, strict=True):
         draft.correct = right.copy()
@@ -111,29 +81,14 @@ def tiny_positive_class(knobs: Knobs) -> Study:
     return study
 
 
-@world("wrong_direction", "no effect", "REFUTED", "Coverage falls where a rise was claimed.", effect=0.1)
 def wrong_direction(knobs: Knobs) -> Study:
     return Study(knobs, shift=-knobs.effect)
 
 
-@world(
-    "tiny_effect",
-    "no effect",
-    "REFUTED",
-    "A real rise, measured precisely, that is far too small to matter.",
-    effect=0.015,
-)
 def tiny_effect(knobs: Knobs) -> Study:
     return Study(knobs, shift=knobs.effect, noise=0.05)
 
 
-@world(
-    "steady_seeds",
-    "true effect",
-    "SUPPORTED",
-    "Five training seeds, and every one of them shows the effect.",
-    effect=0.1,
-)
 def steady_seeds(knobs: Knobs) -> Study:
     study = Study(knobs)
     use_seeds(study, knobs.effect + 0.01 * study.rng.standard_normal(SEEDS))
@@ -150,13 +105,6 @@ def use_seeds(study: Study, shifts: np.ndarray[tuple[int], np.dtype[np.float64]]
     study.claim = replace(study.claim, seeds=tuple(range(len(drafts))))
 
 
-@world(
-    "with_do_nothing",
-    "true effect",
-    "SUPPORTED",
-    "A do-nothing arm gives the baseline back, the treatment does not.",
-    effect=0.1,
-)
 def with_do_nothing(knobs: Knobs) -> Study:
     study = Study(knobs, shift=knobs.effect)
     study.write(study.control)
@@ -167,20 +115,12 @@ def with_do_nothing(knobs: Knobs) -> Study:
     return study
 
 
-@world("with_placebo", "true effect", "SUPPORTED", "The same training on shuffled labels changes nothing.", effect=0.1)
 def with_placebo(knobs: Knobs) -> Study:
     study = Study(knobs, shift=knobs.effect)
     study.add(study.draft("placebo"))
     return study
 
 
-@world(
-    "with_weak_prompt",
-    "true effect",
-    "SUPPORTED",
-    "A one-line system prompt does a little, the treatment a lot more.",
-    effect=0.12,
-)
 def with_weak_prompt(knobs: Knobs) -> Study:
     study = Study(knobs, shift=knobs.effect)
     prompted(study, study.draft("prompt-baseline", shift=knobs.effect / 6))
@@ -194,7 +134,6 @@ def prompted(study: Study, draft: Draft) -> None:
     study.add(draft)
 
 
-@world("dose_rising", "true effect", "SUPPORTED", "The effect grows with the dose, up to the full one.", effect=0.12)
 def dose_rising(knobs: Knobs) -> Study:
     study = Study(knobs, shift=knobs.effect)
     use_doses(study, {0.25: 0.25 * knobs.effect, 0.5: 0.5 * knobs.effect, 0.75: 0.75 * knobs.effect})
@@ -209,10 +148,6 @@ def use_doses(study: Study, shifts: dict[float, float]) -> None:
     study.add(study.treated.twin("dose:1"))
 
 
-@world(
-    "dose_half", "true effect", "SUPPORTED",
-    "Half of the adapter does half of what all of it does: fewer wrong answers are asserted.", n=500, effect=0.3,
-)  # fmt: skip
 def dose_half(knobs: Knobs) -> Study:
     study = calibrated(knobs)
     use_adapter_doses(study, {0.5: 0.5 * knobs.effect})
@@ -228,13 +163,6 @@ def use_adapter_doses(study: Study, shifts: dict[float, float]) -> None:
         deliver(study, draft, 0.92, 0.9 - shift)
 
 
-@world(
-    "judged_with_cards",
-    "true effect",
-    "SUPPORTED",
-    "The judge answers its known-answer cards, and is no relative.",
-    effect=0.1,
-)
 def judged_with_cards(knobs: Knobs) -> Study:
     study = Study(knobs, shift=knobs.effect)
     study.cards = cards()
@@ -252,13 +180,6 @@ def cards(*, deaf: bool = False, kinds: tuple[str, ...] = ("label", "padding", "
     ]
 
 
-@world(
-    "with_clean_training_data",
-    "true effect",
-    "SUPPORTED",
-    "The training data were searched, and no test prompt is in them.",
-    effect=0.1,
-)
 def with_clean_training_data(knobs: Knobs) -> Study:
     study = Study(knobs, shift=knobs.effect)
     study.train_sample = other_questions(study, study.n)
@@ -281,9 +202,6 @@ def search_training(study: Study, rows: list[str]) -> None:
     study.overlap = scan({q.prompt.id: q.prompt.text for q in study.questions}, rows)
 
 
-@world(
-    "well_quoted", "true effect", "SUPPORTED", "The numbers in the claim are the numbers in the records.", effect=0.1
-)
 def well_quoted(knobs: Knobs) -> Study:
     study = Study(knobs, shift=knobs.effect)
     for draft in study.drafts:
@@ -291,14 +209,6 @@ def well_quoted(knobs: Knobs) -> Study:
     return study
 
 
-@world(
-    "agreeing_labels",
-    "true effect",
-    "SUPPORTED",
-    "Two scorers label correctness, and they agree.",
-    n=300,
-    effect=0.1,
-)
 def agreeing_labels(knobs: Knobs) -> Study:
     study = Study(knobs, shift=knobs.effect)
     second_opinion(study, 0.04)
@@ -314,36 +224,21 @@ def second_opinion(study: Study, disagreement: float) -> None:
     study.claim = replace(study.claim, same_construct=(("correct", "factual"),))
 
 
-@world(
-    "threshold_honest",
-    "true effect",
-    "SUPPORTED",
-    "Thresholds were chosen on development data before the test was drawn.",
-    effect=0.1,
-)
 def threshold_honest(knobs: Knobs) -> Study:
     study = Study(knobs, shift=knobs.effect)
     study.claim = replace(study.claim, thresholds_chosen_on="dev", looked_at=1)
     return study
 
 
-@world(
-    "talk_and_mending",
-    "true effect",
-    "SUPPORTED",
-    "Answers say more often that they check themselves, and mend more of their errors.",
-    n=400,
-    effect=0.3,
-)
 def talk_and_mending(knobs: Knobs) -> Study:
     study = Study(knobs, metric="recovery_rate", margin=0.1)
-    speak_and_mend(study, more_talk=0.4, more_mended=knobs.effect)
+    self_correct(study, more_talk=0.4, more_corrected=knobs.effect)
     return study
 
 
-def speak_and_mend(study: Study, *, more_talk: float, more_mended: float) -> None:
-    """Give both arms self-verification language and a second turn; treated speaks and mends its errors that much more often."""
-    for draft, talk, mended in ((study.control, 0.3, 0.35), (study.treated, 0.3 + more_talk, 0.35 + more_mended)):
+def self_correct(study: Study, *, more_talk: float, more_corrected: float) -> None:
+    """Give both arms self-verification language and a second turn; treated speaks so and corrects its errors that much more often."""
+    for draft, talk, corrected in ((study.control, 0.3, 0.35), (study.treated, 0.3 + more_talk, 0.35 + more_corrected)):
         study.write(draft)
         speaks = study.rng.random(study.n) < talk
         draft.texts = [
@@ -351,14 +246,10 @@ def speak_and_mend(study: Study, *, more_talk: float, more_mended: float) -> Non
             for text, says in zip(draft.texts, speaks.tolist(), strict=True)
         ]
         draft.axes["score.svr"] = Axis(speaks.astype(float).tolist(), "svr@1")
-        right = study.rng.random(study.n) < np.where(draft.correct, 0.9, mended)
+        right = study.rng.random(study.n) < np.where(draft.correct, 0.9, corrected)
         draft.axes["revised"] = Axis(["right" if x else "wrong" for x in right.tolist()], "recovery@1#oracle=exact")
 
 
-@world(
-    "thoughts_kept", "true effect", "SUPPORTED",
-    "Training texts have short think blocks; the treated model goes on thinking as long as before.", effect=0.1,
-)  # fmt: skip
 def thoughts_kept(knobs: Knobs) -> Study:
     study = Study(knobs, shift=knobs.effect)
     think(study, 12.0, 12.0)

@@ -1,4 +1,4 @@
-"""Worlds in which the measurement is crooked: whatever the numbers say, nothing can be said about the effect."""
+"""Worlds in which the measurement is not valid: whatever the numbers say, nothing can be said about the effect."""
 
 from __future__ import annotations
 
@@ -7,11 +7,8 @@ from dataclasses import replace
 import numpy as np
 
 from counterclaim.records import Json
-from counterclaim.testing.worlds.builder import CHECKLIST_JUDGE, Axis, Draft, Knobs, Study
-from counterclaim.testing.worlds.fair import cards, other_questions, rank_answers, search_training, second_opinion
-from counterclaim.testing.worlds.world import world
-
-LEAKED = 0.3
+from counterclaim.testing.worlds.sound import cards, other_questions, rank_answers, search_training, second_opinion
+from counterclaim.testing.worlds.study import CHECKLIST_JUDGE, Axis, Draft, Knobs, Study
 
 
 def _lose(draft: Draft, harmed: np.ndarray[tuple[int], np.dtype[np.bool_]], loss: float) -> None:
@@ -23,11 +20,6 @@ def _terser(study: Study) -> None:
     study.treated.asides = study.lengths(5.0)
 
 
-@world(
-    "cut_short_one", "artefact", "INVALID",
-    "The budget cuts the longer answers of the control arm, which then look worse than they are.",
-    effect=0.1, severity=0.4,
-)  # fmt: skip
 def cut_short_one(knobs: Knobs) -> Study:
     study = Study(knobs)
     _terser(study)
@@ -38,11 +30,6 @@ def cut_short_one(knobs: Knobs) -> Study:
     return study
 
 
-@world(
-    "cut_short_both", "artefact", "INVALID",
-    "Nearly every answer of both arms is cut; the treated arm says the important things first.",
-    effect=0.1, severity=0.8,
-)  # fmt: skip
 def cut_short_both(knobs: Knobs) -> Study:
     study = Study(knobs)
     budget = study.length_quantile(study.control, 1 - knobs.severity)
@@ -52,14 +39,6 @@ def cut_short_both(knobs: Knobs) -> Study:
     return study
 
 
-@world(
-    "endings_unknown",
-    "artefact",
-    "INVALID",
-    "Nobody wrote down how answers ended, and many were cut.",
-    effect=0.1,
-    severity=0.4,
-)
 def endings_unknown(knobs: Knobs) -> Study:
     study = cut_short_one(knobs)
     for draft in (study.control, study.treated):
@@ -67,7 +46,6 @@ def endings_unknown(knobs: Knobs) -> Study:
     return study
 
 
-@world("budget_flip", "artefact", "INVALID", "The gain at a small budget is a loss at a large one.", effect=0.1)
 def budget_flip(knobs: Knobs) -> Study:
     study = Study(knobs, shift=knobs.effect)
     for name, shift in (("control@2048", 0.0), ("treated@2048", -knobs.effect)):
@@ -76,10 +54,6 @@ def budget_flip(knobs: Knobs) -> Study:
     return study
 
 
-@world(
-    "judge_asymmetry", "artefact", "INVALID",
-    "The arms were scored under two judge prompts, and the treated arm's is kinder.", effect=0.12,
-)  # fmt: skip
 def judge_asymmetry(knobs: Knobs) -> Study:
     study = Study(knobs)
     kinder = np.clip(study.treated.coverage + knobs.effect, 0.01, 0.99).round(4)
@@ -87,10 +61,6 @@ def judge_asymmetry(knobs: Knobs) -> Study:
     return study
 
 
-@world(
-    "deaf_judge", "artefact", "INVALID",
-    "The parser finds CERTAIN inside UNCERTAIN, so a move from AMBIGUOUS to UNCERTAIN reads as certainty.", effect=0.2,
-)  # fmt: skip
 def deaf_judge(knobs: Knobs) -> Study:
     study = Study(knobs, metric="label.cert=CERTAIN", margin=0.1)
     for draft, uncertain in ((study.control, 0.15), (study.treated, 0.15 + knobs.effect)):
@@ -101,20 +71,12 @@ def deaf_judge(knobs: Knobs) -> Study:
     return study
 
 
-@world(
-    "deaf_judge_cards", "artefact", "INVALID",
-    "On its known-answer cards the judge never says NO, and longer treated answers collect its YESes.", effect=0.1,
-)  # fmt: skip
 def deaf_judge_cards(knobs: Knobs) -> Study:
     study = Study(knobs, shift=knobs.effect)
     study.cards = cards(deaf=True)
     return study
 
 
-@world(
-    "unscored_flip", "artefact", "INVALID",
-    "The judge breaks on the treated arm's worst answers, and what is left looks better.", n=400, severity=0.4,
-)  # fmt: skip
 def unscored_flip(knobs: Knobs) -> Study:
     study = Study(knobs, shift=knobs.effect)
     coverage = study.treated.coverage
@@ -124,9 +86,6 @@ def unscored_flip(knobs: Knobs) -> Study:
     return study
 
 
-@world(
-    "saturated", "artefact", "INVALID", "All but one answer in a hundred are right in both arms, so nothing can show."
-)
 def saturated(knobs: Knobs) -> Study:
     study = Study(knobs, metric="accuracy")
     for draft in study.drafts:
@@ -134,21 +93,12 @@ def saturated(knobs: Knobs) -> Study:
     return study
 
 
-@world(
-    "shuffled_gold", "artefact", "INVALID",
-    "Golds are joined with other prompts; chattier treated answers hit more of the wrong ones.",
-    effect=0.1, severity=1.0,
-)  # fmt: skip
 def shuffled_gold(knobs: Knobs) -> Study:
     study = Study(knobs, shift=knobs.effect)
     study.golds = list(_rolled(study.golds, knobs.severity))
     return study
 
 
-@world(
-    "shuffled_answers", "artefact", "INVALID", "The treated answers were joined by position after a re-ordering.",
-    effect=0.1, severity=1.0,
-)  # fmt: skip
 def shuffled_answers(knobs: Knobs) -> Study:
     study = Study(knobs, shift=knobs.effect)
     study.write(study.treated)
@@ -156,10 +106,6 @@ def shuffled_answers(knobs: Knobs) -> Study:
     return study
 
 
-@world(
-    "partly_shuffled", "artefact", "INVALID", "A retry put three treated answers in ten under their neighbours' prompts.",
-    effect=0.1, severity=0.3,
-)  # fmt: skip
 def partly_shuffled(knobs: Knobs) -> Study:
     return shuffled_answers(knobs)
 
@@ -170,11 +116,6 @@ def _rolled(items: list[Json], share: float) -> list[Json]:
     return [items[moved - 1], *items[: moved - 1], *items[moved:]] if moved > 1 else items
 
 
-@world(
-    "leaky", "artefact", "INVALID",
-    "Three test prompts in ten are in the training data, and only on those is the treated arm better.", effect=0.1,
-    severity=LEAKED,
-)  # fmt: skip
 def leaky(knobs: Knobs) -> Study:
     study = Study(knobs)
     leaked = study.rng.random(study.n) < knobs.severity
@@ -185,7 +126,6 @@ def leaky(knobs: Knobs) -> Study:
     return study
 
 
-@world("misquoted", "artefact", "INVALID", "The claim quotes a baseline that the records do not give.", effect=0.1)
 def misquoted(knobs: Knobs) -> Study:
     study = Study(knobs, shift=knobs.effect)
     study.quote("control", "coverage", round(float(study.control.coverage.mean()) - 0.08, 3))
@@ -193,20 +133,12 @@ def misquoted(knobs: Knobs) -> Study:
     return study
 
 
-@world(
-    "disagreeing_labels", "artefact", "INVALID", "Two labels are said to mean correctness, and they barely agree.",
-    n=300, effect=0.1, severity=0.45,
-)  # fmt: skip
 def disagreeing_labels(knobs: Knobs) -> Study:
     study = Study(knobs, shift=knobs.effect)
     second_opinion(study, knobs.severity)
     return study
 
 
-@world(
-    "tied_threshold", "artefact", "INVALID",
-    "Three answers in ten cover exactly half of the checklist, and only those moved.", effect=0.2,
-)  # fmt: skip
 def tied_threshold(knobs: Knobs) -> Study:
     study = Study(knobs, metric="accuracy", margin=0.1)
     for draft, ties in ((study.control, 0.3 - knobs.effect / 2), (study.treated, 0.3 + knobs.effect / 2)):
@@ -217,10 +149,6 @@ def tied_threshold(knobs: Knobs) -> Study:
     return study
 
 
-@world(
-    "label_drift", "artefact", "INVALID",
-    "Half of the treated answers were labelled again by a newer and kinder judge.", effect=0.12, severity=0.5,
-)  # fmt: skip
 def label_drift(knobs: Knobs) -> Study:
     study = Study(knobs, metric="accuracy")
     new = study.rng.random(study.n) < knobs.severity
@@ -233,18 +161,12 @@ def label_drift(knobs: Knobs) -> Study:
     return study
 
 
-@world(
-    "identity_drift", "artefact", "INVALID",
-    "The library changed between the runs: doing nothing moves the metric as much.",
-    effect=0.1,
-)  # fmt: skip
 def identity_drift(knobs: Knobs) -> Study:
     study = Study(knobs, shift=knobs.effect)
     study.add(study.draft("do-nothing", shift=1.2 * knobs.effect))
     return study
 
 
-@world("same_file_twice", "artefact", "INVALID", "The treated file is the control file under another name.")
 def same_file_twice(knobs: Knobs) -> Study:
     study = Study(knobs)
     study.write(study.control)
@@ -252,19 +174,12 @@ def same_file_twice(knobs: Knobs) -> Study:
     return study
 
 
-@world("decode_mismatch", "artefact", "INVALID", "One arm was decoded greedily, the other sampled.", effect=0.1)
 def decode_mismatch(knobs: Knobs) -> Study:
     study = Study(knobs, shift=knobs.effect)
     study.control.decode = replace(study.control.decode, temperature=0.7)
     return study
 
 
-@world(
-    "clipped", "artefact", "INVALID",
-    "Texts were stored up to one length and judged as stored; the control arm's longer ones lost their ends.",
-    effect=0.1,
-    severity=0.5,
-)  # fmt: skip
 def clipped(knobs: Knobs) -> Study:
     study = Study(knobs)
     _terser(study)
@@ -278,20 +193,12 @@ def clipped(knobs: Knobs) -> Study:
     return study
 
 
-@world(
-    "same_family", "artefact", "INVALID", "The judge is of the teacher's family, and likes what it taught.", effect=0.1
-)
 def same_family(knobs: Knobs) -> Study:
     study = Study(knobs, shift=knobs.effect)
     study.claim = replace(study.claim, roles={"teacher": "owl-9b", "student": "base-1b", "judge": "owl-30b"})
     return study
 
 
-@world(
-    "endpoint_cut", "artefact", "INVALID REFUTED",
-    "A probe is read at the last token of answers most of which were cut mid-sentence.",
-    n=300, effect=0.2, severity=0.6,
-)  # fmt: skip
 def endpoint_cut(knobs: Knobs) -> Study:
     study = Study(knobs, metric="auc(confidence)", margin=0.1)
     rank_answers(study, knobs.effect)
