@@ -14,8 +14,7 @@ from counterclaim.audit.metrics import in_cohort
 from counterclaim.audit.probing import Tied
 from counterclaim.errors import InputError
 from counterclaim.folder import read_run
-from counterclaim.importers import Limits
-from counterclaim.importers.reading import InputFile
+from counterclaim.importers import InputFile, Limits
 from counterclaim.importers.table import find_rows
 from counterclaim.importers.values import as_float, is_missing, shown, truth
 from counterclaim.lab.probing.features import Features, load_arrays
@@ -258,7 +257,7 @@ def _from_table(path: Path, key: str | None) -> tuple[list[str] | None, list[Jso
             f"(the keys are {listing(map(shown, document), 12)})",
             path=path, remedy=f"name one: {path}:KEY",
         )  # fmt: skip
-    return _column(find_rows(file, None).rows, key, path)
+    return _column(find_rows(file).rows, key, path)
 
 
 def _inside(document: Mapping[str, Any], key: str) -> Json:
