@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from counterclaim.cli.application import Json, Plugins, app
+from counterclaim.cli.application import Json, app
 from counterclaim.cli.flags import counted
 from counterclaim.cli.show import plain, print_json, progress_of, table_of, terminal
 from counterclaim.errors import InputError
@@ -33,7 +33,6 @@ def worlds(
         Path,
         typer.Option(help="With --trained: folder that keeps the draws that are done; a rerun goes on from there."),
     ] = Path("runs/worlds"),
-    plugins: Plugins = None,
     as_json: Json = False,
 ) -> None:
     """How often is this tool wrong? Draw planted worlds whose truth is known and count the verdicts."""
@@ -92,7 +91,6 @@ def kit(
     ] = None,
     file: Annotated[Path | None, typer.Argument(help="For a format: a small good file of it.")] = None,
     draws: Annotated[int, typer.Option(min=1, help="Draws of each planted world.")] = 20,
-    plugins: Plugins = None,
 ) -> None:
     """Run the conformance suite on anything that is registered, built-in or plugged in.
 

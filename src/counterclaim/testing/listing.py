@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from counterclaim.cli.application import Plugins, app
+from counterclaim.cli.application import app
 from counterclaim.cli.flags import choice
 from counterclaim.cli.show import plain, table_of, terminal
 
@@ -18,10 +18,7 @@ KINDS = (
 
 
 @app.command("list", epilog="Example: `counterclaim list checks`")
-def list_(
-    what: Annotated[str, typer.Argument(help=f"{', '.join(KINDS[:-1])} or {KINDS[-1]}.")],
-    plugins: Plugins = None,
-) -> None:
+def list_(what: Annotated[str, typer.Argument(help=f"{', '.join(KINDS[:-1])} or {KINDS[-1]}.")]) -> None:
     """List what there is by name: built-in, and from plug-ins."""
     from counterclaim.registry import left_out, plugin_of
 
