@@ -160,7 +160,7 @@ def test_probe_and_study_say_the_same_of_clean_data() -> None:
     assert {result["outcome"] for result in probe.values()} == {"PASS"}
     for name, result in probe.items():
         assert same(result, study[name]), name
-        assert result["estimate"] is not None, name
+        assert result["estimate"].keys() == {"estimate", "low", "high", "level", "method", "n"}, name
 
 
 def test_a_damaged_result_of_a_probe_is_an_input_error() -> None:

@@ -111,6 +111,11 @@ class GateResult(Estimate):
     p_assert_correct: float | None = None
     shuffled_p: float | None = None
 
+    @property
+    def asymmetry(self) -> Estimate:
+        """The estimate alone."""
+        return Estimate(self.estimate, self.low, self.high, self.level, self.method, self.n, self.reason)
+
     def to_json(self) -> dict[str, Json]:
         """The contract's ``asymmetry_honest``."""
         return {

@@ -24,7 +24,7 @@ from counterclaim.checks import (  # noqa: F401  they register their checks
     transfer,
 )
 from counterclaim.checks.findings import ProbeRule, not_run
-from counterclaim.records import DO_NOTHING, PLACEBO, PROMPT_BASELINE, CheckResult
+from counterclaim.records import DO_NOTHING, DOSE_PREFIX, PLACEBO, PROMPT_BASELINE, CheckResult
 from counterclaim.registry import Finding, checks
 
 __all__ = ["check_probe", "required", "run_all"]
@@ -38,21 +38,21 @@ ONE_ARM = (
 
 PROBE_RULES: Mapping[str, ProbeRule] = {
     "contamination": joins.fresh_among_training,
-    "label-agreement": labels.second_label_agrees,
-    "label-ties": labels.ties_of_probe,
     "fresh": probes.probe_on_fresh,
-    "shift": transfer.features_shift,
     "threshold": transfer.threshold_of_gate,
     "base-rate": transfer.classes_of_probe,
+    "shift": transfer.features_shift,
     "endpoint": transfer.endings_of_probe,
+    "label-ties": labels.ties_of_probe,
+    "label-agreement": labels.second_label_agrees,
 }
 """What checks of these names ask of a probe, by itself in ``check_probe`` and within a study's checks alike."""
 
 
 def required(evidence: Evidence) -> frozenset[str]:
-    """Names of the checks without which the claim cannot stand, given what was claimed and handed in.
+    """Names of the checks without which the claim cannot stand, given what was claimed and provided.
 
-    What a user hands in is taken as asked for: training data make ``contamination`` required, several seeds make
+    What a user provides has to be checked: training data make ``contamination`` required, several seeds make
     ``seeds`` required, fresh prompts make ``fresh`` required, and so on.
     """
     claim = evidence.claim
@@ -75,7 +75,7 @@ def required(evidence: Evidence) -> frozenset[str]:
         "identity": DO_NOTHING in evidence.arms,
         "placebo": PLACEBO in evidence.arms,
         "prompt-baseline": PROMPT_BASELINE in evidence.arms,
-        "dose-response": any(name.startswith("dose:") for name in evidence.arms),
+        "dose-response": any(arm.dose is not None or arm.name.startswith(DOSE_PREFIX) for arm in evidence.arms),
     }
     return frozenset(names | {name for name, is_given in given.items() if is_given})
 
@@ -105,8 +105,8 @@ def check_probe(result: ProbeResult) -> list[CheckResult]:
     def no_fresh(_: ProbeResult) -> Finding:
         return not_run(*probes.NO_FRESH)
 
+    by_name = {check.name: check for check in checks()}
     return [
-        replace(check, run=no_fresh if result.on_fresh is None else PROBE_RULES[check.name])(result)
-        for check in checks()
-        if check.name in PROBE_RULES
+        replace(by_name[name], run=no_fresh if result.on_fresh is None else rule)(result)
+        for name, rule in PROBE_RULES.items()
     ]

@@ -8,8 +8,8 @@ from scipy.special import ndtri
 from counterclaim import stats
 from counterclaim.audit.effect import cluster_mean
 from counterclaim.audit.evidence import Arm, Evidence
-from counterclaim.checks.findings import how_to_pass, needs_two_arms, not_run
-from counterclaim.records import Json, Outcome
+from counterclaim.checks.findings import SETTLE_FIRST, conclusion, forest, how_to_pass, needs_two_arms, not_run
+from counterclaim.records import Estimate, Json, Outcome
 from counterclaim.registry import Finding, Metric, check, metrics
 from counterclaim.wording import number, p_value, with_interval
 
@@ -33,12 +33,12 @@ def paired_effect(evidence: Evidence) -> Finding:
         p = f", p between {p_value(effect.p_range[0])} and {p_value(effect.p_range[1])} depending on the pairing"
     text = f"{effect.metric} changed by {with_interval(effect.difference)}{p}"
     common: dict[str, Json] = {"estimate": effect.difference, "n": effect.n_paired, "figure": _paired_figure(evidence)}
-    said = effect.conclusion(claim.sign, claim.margin, claim.alpha)
+    concluded = conclusion(evidence, effect)
     word = claim.direction
-    if said == "for":
+    if concluded == "for":
         because = f"{text}: the interval excludes zero in the claimed direction ({word})."
         return Finding(Outcome.PASS, because, **common)
-    if said == "against":
+    if concluded == "against":
         interval = effect.difference.interval
         wrong = interval is not None and (interval[1] < 0 if claim.sign > 0 else interval[0] > 0)
         where = "on the wrong side of zero" if wrong else f"below the margin {number(claim.margin)} that matters"
@@ -46,7 +46,7 @@ def paired_effect(evidence: Evidence) -> Finding:
         return Finding(Outcome.FAIL, because, "Drop the claim, or claim a smaller margin in a new test.", **common)
     interval = effect.difference.interval
     if interval is not None and (interval[0] > 0 if claim.sign > 0 else interval[1] < 0):
-        because = f"{text}: suggestive, but not at the test level {claim.alpha:g} that a claim needs."
+        because = f"{text}: suggestive, but not significant at the test level {claim.alpha:g}."
         return Finding(Outcome.INCONCLUSIVE, because, _more_to_find(evidence, interval), **common)
     open_to = "the interval leaves" if interval is not None else "without an interval there is"
     because = f"{text}: {open_to} room for no change and for a change that matters ({number(claim.margin)})."
@@ -68,8 +68,8 @@ def _more_to_find(evidence: Evidence, interval: tuple[float, float]) -> str:
         return "Collect more prompts: these leave the spread of the effect unknown."
     many = max(_present(evidence) + 1, stats.n_for(sd, found.estimate, claim.alpha, POWER))
     return (
-        f"Collect about {many} paired prompts in all, chosen before anybody looks: if the effect is as large as it seems, four of "
-        f"five such studies find it at {claim.alpha:g}. What was noticed because it stood out is often smaller."
+        f"Collect about {many} paired prompts in all, fixed in advance: if the effect is as large as it seems, four of five "
+        f"such studies find it at {claim.alpha:g}. Effects that were noticed because they stood out are often smaller."
     )
 
 
@@ -98,13 +98,8 @@ def _paired_figure(evidence: Evidence) -> dict[str, Json] | None:
     c, t = c[keep], t[keep]
     if len(c) and np.isin(c, (0, 1)).all() and np.isin(t, (0, 1)).all():
         both, neither = int((c * t).sum()), int(((1 - c) * (1 - t)).sum())
-        cells = {
-            "both": both,
-            "only_control": int(c.sum()) - both,
-            "only_treated": int(t.sum()) - both,
-            "neither": neither,
-        }
-        return {"kind": "pairs", "cells": cells}
+        alone = {"only_control": int(c.sum()) - both, "only_treated": int(t.sum()) - both}
+        return {"kind": "pairs", "cells": {"both": both, **alone, "neither": neither}}
     shown = np.linspace(0, len(c) - 1, min(len(c), 400)).astype(int) if len(c) else np.array([], dtype=int)
     return {"kind": "paired_values", "control": c[shown].tolist(), "treated": t[shown].tolist()}
 
@@ -123,12 +118,8 @@ def power(evidence: Evidence) -> Finding:
     claim, effect = evidence.claim, evidence.effect
     interval = effect.difference.interval
     if interval is None:
-        return Finding(
-            Outcome.INCONCLUSIVE,
-            f"The effect has no interval: {effect.difference.reason}.",
-            "Give more scored pairs.",
-            n=effect.n_paired,
-        )
+        because = f"The effect has no interval: {effect.difference.reason}."
+        return Finding(Outcome.INCONCLUSIVE, because, "Give more scored pairs.", n=effect.n_paired)
     low, high = interval if claim.sign > 0 else (-interval[1], -interval[0])
     half = (high - low) / 2
     n = _present(evidence)
@@ -147,7 +138,7 @@ def power(evidence: Evidence) -> Finding:
         needed = _prompts_to_settle(evidence, half)
         details["n_to_settle"] = needed
         because = (
-            f"{seen}; the interval contains both zero and the margin {number(claim.margin)}, so this decides nothing."
+            f"{seen}; the interval contains both zero and the margin {number(claim.margin)}, so this is undecided."
         )
         remedy = f"About {needed} paired prompts would settle it (the interval would be narrower than the margin)."
         return Finding(Outcome.INCONCLUSIVE, because, remedy, n=n, details=details)
@@ -165,7 +156,7 @@ def seeds(evidence: Evidence) -> Finding:
     """PASS when the effect over seeds excludes zero in the claimed direction; FAIL when seeds contradict each other.
 
     Where all of them sample from one adapter it is WARN at best: training it again may give another. A training seed is
-    held against the whole of a control that has none, whatever the numbers of its sampling seeds.
+    compared with the whole of a control that has none, whatever the numbers of its sampling seeds.
     """
     if missing := needs_two_arms(evidence):
         return missing
@@ -180,37 +171,35 @@ def seeds(evidence: Evidence) -> Finding:
     )  # fmt: skip
     if len(names) < 2:
         return not_run(
-            "All treated answers come from one seed, and one lucky seed looks like an effect.",
+            "All treated answers come from one seed, and one lucky seed can look like an effect.",
             f"Train or sample again with other seeds, and {again}.",
         )
     everything = np.ones(len(control), dtype=bool)
     paired_seeds = set(control.replicates) == set(names) and _sampled_with(control) == _sampled_with(treated)
-    rows: list[dict[str, Json]] = []
-    effects: list[float] = []
-    errors: list[float] = []
+    by_seed: dict[str, Estimate] = {}
     z = float(ndtri((1 + claim.level) / 2))
     for name in names:
         own = control.replicates == name if paired_seeds else everything
         difference = evidence.effect_of(metric, keep=(own, treated.replicates == name)).difference
-        if difference.estimate is None or difference.low is None or difference.high is None:
-            continue
-        effects.append(difference.estimate)
-        errors.append((difference.high - difference.low) / (2 * z))
-        rows.append({"name": f"seed {name}", **{k: getattr(difference, k) for k in ("estimate", "low", "high")}})
+        if difference.interval is not None:
+            by_seed[name] = difference
+    ends = [each.interval for each in by_seed.values() if each.interval is not None]
+    effects = [each.estimate for each in by_seed.values() if each.estimate is not None]
+    errors = [(high - low) / (2 * z) for low, high in ends]
     if len(effects) < 2:
-        return Finding(
-            Outcome.INCONCLUSIVE, "Fewer than two seeds have a defined effect.", "Score more items per seed."
-        )
+        because = "Fewer than two seeds have a defined effect."
+        return Finding(Outcome.INCONCLUSIVE, because, "Score more items per seed.")
     # prompts are shared by all seeds, so their part of the error does not shrink with more seeds
     whole = evidence.effect.difference.interval
     shared = (whole[1] - whole[0]) / (2 * z) if whole else float(np.mean(errors))
     pooled = stats.random_effects(np.array(effects), np.array(errors), shared, claim.level)
     strict = stats.random_effects(np.array(effects), np.array(errors), shared, 1 - claim.alpha)
-    rows_figure: dict[str, Json] = {
-        "kind": "forest", "label": f"change of {metric.name} by seed", "rows": rows, "margin": claim.sign * claim.margin,
-        "pooled": {"name": "all seeds", "estimate": pooled.estimate, "low": pooled.low, "high": pooled.high},
-    }  # fmt: skip
-    common: dict[str, Json] = {"estimate": pooled, "n": len(effects), "figure": rows_figure}
+    figure = forest(
+        f"change of {metric.name} by seed", [(f"seed {name}", each) for name, each in by_seed.items()],
+        margin=claim.sign * claim.margin,
+        pooled={"name": "all seeds", "estimate": pooled.estimate, "low": pooled.low, "high": pooled.high},
+    )  # fmt: skip
+    common: dict[str, Json] = {"estimate": pooled, "n": len(effects), "figure": figure}
     agree = sum(claim.sign * value > 0 for value in effects)
     text = f"{agree} of {len(effects)} seeds move in the claimed direction; over seeds the effect is {with_interval(pooled)}"
     remedy = "Add seeds, and report every one of them."
@@ -224,15 +213,15 @@ def seeds(evidence: Evidence) -> Finding:
         return Finding(outcome, because, f"Train with other seeds, and {again}.", **common)
     if low > 0:
         return Finding(Outcome.PASS, f"{text}.", **common)
-    said = evidence.effect.conclusion(claim.sign, claim.margin, claim.alpha)
-    if said == "against":
+    concluded = conclusion(evidence)
+    if concluded == "against":
         high = None if pooled.interval is None else claim.sign * pooled.interval[1 if claim.sign > 0 else 0]
         if high is not None and high < claim.margin:
             return Finding(Outcome.PASS, f"{text}: over seeds, too, the margin is excluded.", **common)
         because = f"{text}: prompts alone exclude the margin, but seeds differ too much to do so."
         return Finding(Outcome.INCONCLUSIVE, because, remedy, **common)
-    contradicting = any(row["high"] < 0 if claim.sign > 0 else row["low"] > 0 for row in rows)
-    if contradicting or (said == "for" and agree < len(effects)):
+    contradicting = any(high < 0 if claim.sign > 0 else low > 0 for low, high in ends)
+    if contradicting or (concluded == "for" and agree < len(effects)):
         return Finding(Outcome.FAIL, f"{text}: seeds contradict each other.", remedy, **common)
     return Finding(Outcome.INCONCLUSIVE, f"{text}, which does not exclude zero at the test level.", remedy, **common)
 
@@ -259,7 +248,7 @@ def multiplicity(evidence: Evidence) -> Finding:
     claim, effect = evidence.claim, evidence.effect
     if effect.p is None:
         return not_run(f"The effect has no p-value ({effect.p_method}).", "Give more scored pairs.")
-    said = effect.conclusion(claim.sign, claim.margin, claim.alpha)
+    concluded = conclusion(evidence, effect)
     remedy = "State the one metric before looking (counterclaim claim), or test the chosen one on fresh prompts."
     if claim.looked_at is not None:
         adjusted = min(1.0, effect.p * max(claim.looked_at, 1))
@@ -276,16 +265,11 @@ def multiplicity(evidence: Evidence) -> Finding:
             if n > 1
             else "The target is the only metric in the files, and the claim does not say how much was looked at"
         )
-    if said == "against":
+    if concluded == "against":
         return Finding(Outcome.PASS, f"{text}; there is no apparent effect to explain away.", n=n)
-    if said == "open":
-        because = f"{text}; whether there is an effect is open, so it is not yet known what has to survive."
-        return Finding(
-            Outcome.INCONCLUSIVE,
-            because,
-            "Settle the effect first: the check paired-effect says how many prompts that takes.",
-            n=n,
-        )
+    if concluded == "open":
+        because = f"{text}; whether there is an effect is open, so there is nothing to correct yet."
+        return Finding(Outcome.INCONCLUSIVE, because, SETTLE_FIRST, n=n)
     if adjusted <= claim.alpha:
         return Finding(Outcome.PASS, f"{text}.", n=n)
     return Finding(Outcome.FAIL, f"{text}, more than alpha {claim.alpha:g}.", remedy, n=n)

@@ -1,16 +1,19 @@
-"""Findings that many checks share: evidence is missing and how to provide it; the worse of two findings."""
+"""What many checks share: missing evidence and how to provide it, conclusions, figures, the worse of two findings."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 
+from counterclaim.audit.effect import Effect
 from counterclaim.audit.evidence import Evidence
 from counterclaim.audit.probing import ProbeResult
-from counterclaim.records import Outcome
+from counterclaim.records import Estimate, Json, Outcome
 from counterclaim.registry import Finding
 
 FEW = 10
 """Answers of a class below which a rate or an AUC within it says next to nothing."""
+
+SETTLE_FIRST = "Settle the effect first: the check paired-effect says how many prompts that takes."
 
 ProbeRule = Callable[[ProbeResult], Finding]
 """A check of a probe on fresh items."""
@@ -31,6 +34,30 @@ def how_to_pass(evidence: Evidence, flag: str, table: str) -> str:
 def not_run(because: str, remedy: str) -> Finding:
     """Evidence is missing: never a silent PASS."""
     return Finding(Outcome.NOT_RUN, because, remedy)
+
+
+def conclusion(evidence: Evidence, effect: Effect | None = None) -> str:
+    """What an effect (the target's where None) says of the claim: ``for``, ``against``, ``open``."""
+    claim = evidence.claim
+    return (effect or evidence.effect).conclusion(claim.sign, claim.margin, claim.alpha)
+
+
+def forest(
+    label: str, rows: Iterable[tuple[str, Estimate]], *, margin: float | None = None, pooled: Json = None
+) -> dict[str, Json]:
+    """Figure of estimates with their intervals; those that are undefined are left out."""
+    defined = [
+        {"name": name, "estimate": estimate.estimate, "low": estimate.low, "high": estimate.high}
+        for name, estimate in rows
+        if estimate.estimate is not None
+    ]
+    return {"kind": "forest", "label": label, "rows": defined, "pooled": pooled, "margin": margin}
+
+
+def bars(label: str, values: Mapping[str, float], top: float = 1.0) -> dict[str, Json]:
+    """Figure of one bar for each name, up to ``top``."""
+    rows = [{"name": name, "value": value} for name, value in values.items()]
+    return {"kind": "bars", "label": label, "max": top, "rows": rows}
 
 
 def needs_responses(evidence: Evidence, what: str) -> Finding | None:

@@ -12,7 +12,7 @@ from counterclaim import stats
 from counterclaim.audit.evidence import Arm, Evidence
 from counterclaim.audit.metrics import Floats
 from counterclaim.audit.probing import ProbeResult
-from counterclaim.checks.findings import how_to_pass, needs_responses, not_run, with_probe
+from counterclaim.checks.findings import conclusion, how_to_pass, needs_responses, not_run, with_probe
 from counterclaim.errors import InputError
 from counterclaim.records import Estimate, Json, Outcome
 from counterclaim.registry import Finding, check
@@ -49,15 +49,15 @@ def alignment(evidence: Evidence) -> Finding:
         rows = [(evidence.prompts[r.prompt_id].text, r.text) for r in arm.responses if r.text]
         joins.append((f"{arm.name} answers and their prompts", _join(rows)))
     joins.append(("golds and their prompts", _gold_join(evidence)))
-    told = [(what, join.excess) for what, join in joins if join.excess.estimate is not None]
+    joined = [(what, join.excess) for what, join in joins if join.excess.estimate is not None]
     n = sum(len(arm) for arm in evidence.pair)
     details: dict[str, Json] = {} if pairing is None else {"pairing": pairing}
-    if not told and evidence.generated:
+    if not joined and evidence.generated:
         because = (
             f"{counted}Every answer was generated from its prompt; golds share too few words with prompts to compare."
         )
         return Finding(Outcome.PASS, because, n=n, details=details)
-    if not told:
+    if not joined:
         by_id = any(not prompt.messages for prompt in evidence.prompts.values())
         why = "the rows are joined by id and hold no prompt text" if by_id else "the texts are too short to compare"
         return Finding(
@@ -86,18 +86,18 @@ def alignment(evidence: Evidence) -> Finding:
             )
             remedy = "Join on the content of the prompt, not on position or a bare id, and score again."
             return Finding(Outcome.FAIL, because, remedy, estimate=misplaced, n=n, details=details)
-    unsure = [what for what, e in told if e.low is None or e.low <= 0]
-    weakest = min((e for _, e in told), key=lambda e: e.low if e.low is not None else -math.inf)
+    unsure = [what for what, e in joined if e.low is None or e.low <= 0]
+    weakest = min((e for _, e in joined), key=lambda e: e.low if e.low is not None else -math.inf)
     common: dict[str, Json] = {"estimate": weakest, "n": n, "details": details}
     if unsure:
         because = f"{counted}Whether {listing(unsure)} belong together cannot be told from their words."
-        return Finding(Outcome.INCONCLUSIVE, because, "Read a few pairs in the table by eye.", **common)
+        return Finding(Outcome.INCONCLUSIVE, because, "Read a few pairs in the table yourself.", **common)
     if pairing is not None and pairing["paired"] < 0.8 * (
         pairing["paired"] + max(pairing["only_control"], pairing["only_treated"])
     ):
-        because = f"{counted}What is left may be a selection."
+        because = f"{counted}The paired prompts may be a biased selection."
         return Finding(Outcome.WARN, because, "Answer the same prompts with both arms.", **common)
-    names = listing(what for what, _ in told)
+    names = listing(what for what, _ in joined)
     return Finding(
         Outcome.PASS, f"{counted}{names[0].upper()}{names[1:]} fit far better than a shuffled join.", **common
     )
@@ -227,11 +227,10 @@ def _trained_on(evidence: Evidence) -> Finding:
     if len(evidence.pair) < 2 or len(leaked) / n > 0.05:
         return Finding(Outcome.FAIL, f"{text}.", remedy, **common)
     keep = tuple(np.array([r.prompt_id not in leaked for r in arm.responses]) for arm in evidence.pair)
-    claim = evidence.claim
     clean = evidence.effect_of(evidence.metric, keep=(keep[0], keep[1]))
-    said = [e.conclusion(claim.sign, claim.margin, claim.alpha) for e in (evidence.effect, clean)]
+    concluded = [conclusion(evidence, e) for e in (evidence.effect, clean)]
     text += f"; without them the effect is {with_interval(clean.difference)}"
-    return Finding(Outcome.WARN if said[0] == said[1] else Outcome.FAIL, f"{text}.", remedy, **common)
+    return Finding(Outcome.WARN if concluded[0] == concluded[1] else Outcome.FAIL, f"{text}.", remedy, **common)
 
 
 @check(

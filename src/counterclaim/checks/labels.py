@@ -11,7 +11,7 @@ from counterclaim import stats
 from counterclaim.audit.evidence import Arm, Evidence
 from counterclaim.audit.metrics import Floats, find_axis
 from counterclaim.audit.probing import GOOD, POOR, Agreement, BarTest, ProbeResult, Tied
-from counterclaim.checks.findings import needs_responses, not_run, with_probe
+from counterclaim.checks.findings import bars, conclusion, needs_responses, not_run, with_probe
 from counterclaim.records import Json, Outcome
 from counterclaim.registry import Finding, check
 from counterclaim.wording import listing, number, percent, with_interval
@@ -203,7 +203,7 @@ def _ties_of_coverage(evidence: Evidence) -> Finding:
     common: dict[str, Json] = {"estimate": share, "n": n, "figure": _levels(evidence)}
     if len(evidence.pair) == 2:
         a, b = (evidence.effect_of(metric, values=(pair[0], pair[1])) for pair in (loose, strict))
-        before, after = (e.conclusion(claim.sign, claim.margin, claim.alpha) for e in (a, b))
+        before, after = (conclusion(evidence, e) for e in (a, b))
         text += f"; the effect is {with_interval(a.difference)} with ≥ and {with_interval(b.difference)} with >"
         flipped = before != after
     else:
@@ -223,5 +223,5 @@ def _ties_of_coverage(evidence: Evidence) -> Finding:
 def _levels(evidence: Evidence) -> dict[str, Json]:
     values = np.concatenate([arm.numbers("coverage") for arm in evidence.pair])
     found, counts = np.unique(np.round(values[~np.isnan(values)], 3), return_counts=True)
-    rows = [{"name": f"{v:g}", "value": int(c)} for v, c in zip(found, counts, strict=True)][:24]
-    return {"kind": "bars", "label": "items by coverage", "rows": rows, "max": int(counts.max()) if len(counts) else 1}
+    shown = {f"{value:g}": int(count) for value, count in zip(found[:24], counts[:24], strict=True)}
+    return bars("items by coverage", shown, int(counts.max()) if len(counts) else 1)

@@ -11,7 +11,7 @@ import numpy as np
 
 from counterclaim.audit.evidence import Evidence
 from counterclaim.audit.probing import BarTest, ProbeResult
-from counterclaim.checks.findings import needs_two_arms, not_run
+from counterclaim.checks.findings import conclusion, needs_two_arms, not_run
 from counterclaim.records import Json, Outcome
 from counterclaim.registry import Finding, check
 from counterclaim.wording import number, with_interval
@@ -89,15 +89,14 @@ def _effect_on_fresh(evidence: Evidence) -> Finding:
     if control.all() and treated.all():
         n = evidence.effect.n_paired
         return Finding(Outcome.PASS, f"All {n} paired prompts are fresh, so the effect itself is the test.", n=n)
-    claim = evidence.claim
     effect = evidence.effect_of(evidence.metric, keep=(control, treated))
     text = f"On the {effect.n_paired} fresh prompts alone the difference is {with_interval(effect.difference)}"
     common: dict[str, Json] = {"estimate": effect.difference, "n": effect.n_paired}
-    conclusion = effect.conclusion(claim.sign, claim.margin, claim.alpha)
-    if conclusion == "against":
-        because = f"{text}, below the margin of {number(claim.margin)}."
+    concluded = conclusion(evidence, effect)
+    if concluded == "against":
+        because = f"{text}, below the margin of {number(evidence.claim.margin)}."
         return Finding(Outcome.FAIL, because, "Claim the effect for prompts like the others only.", **common)
-    if conclusion == "open":
+    if concluded == "open":
         return Finding(Outcome.INCONCLUSIVE, f"{text}, which settles nothing.", "Answer more fresh prompts.", **common)
     return Finding(Outcome.PASS, f"{text}.", **common)
 

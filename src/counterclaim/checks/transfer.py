@@ -8,7 +8,16 @@ from counterclaim import stats
 from counterclaim.audit.evidence import Arm, Evidence
 from counterclaim.audit.metrics import Floats
 from counterclaim.audit.probing import TELLING, TOO_MANY_CUT, ProbeResult, Reading
-from counterclaim.checks.findings import FEW, how_to_pass, needs_responses, needs_two_arms, not_run, with_probe
+from counterclaim.checks.findings import (
+    FEW,
+    bars,
+    conclusion,
+    how_to_pass,
+    needs_responses,
+    needs_two_arms,
+    not_run,
+    with_probe,
+)
 from counterclaim.records import Estimate, Json, Outcome
 from counterclaim.registry import Finding, Metric, check
 from counterclaim.text.overlap import told_apart
@@ -137,7 +146,7 @@ def threshold_of_gate(result: ProbeResult) -> Finding:
     bar, keep = result.bars["fresh_asymmetry"], result.bars["keep"]
     if peeked.estimate is None:
         because = f"{text}; no threshold keeps P(assert | correct) at {keep:g} there."
-        return Finding(Outcome.PASS, because, estimate=honest, n=honest.n)
+        return Finding(Outcome.PASS, because, estimate=honest.asymmetry, n=honest.n)
     text += f"; the best threshold chosen on them gives {number(peeked.estimate)}"
     if peeked.permutations:
         text += (
@@ -148,8 +157,8 @@ def threshold_of_gate(result: ProbeResult) -> Finding:
     if peeked.estimate <= bar and not reaches:
         because = f"{text}: only the threshold chosen on the test items reaches the bars."
         remedy = "Report the threshold from training; the other one is an upper bound and supports nothing."
-        return Finding(Outcome.WARN, because, remedy, honest, honest.n)
-    return Finding(Outcome.PASS, f"{text}.", estimate=honest, n=honest.n)
+        return Finding(Outcome.WARN, because, remedy, honest.asymmetry, honest.n)
+    return Finding(Outcome.PASS, f"{text}.", estimate=honest.asymmetry, n=honest.n)
 
 
 def _stated_threshold(evidence: Evidence) -> Finding:
@@ -212,7 +221,7 @@ def classes_of_probe(result: ProbeResult) -> Finding:
 def _classes_of_arms(evidence: Evidence) -> Finding:
     if missing := needs_responses(evidence, "class sizes"):
         return missing
-    metric, claim = evidence.metric, evidence.claim
+    metric = evidence.metric
     if metric.kind == "mean" or "correct" not in evidence.axes:
         return not_run(f"{metric.name} does not condition on correctness.", "Nothing to do for this metric.")
     right = [arm.numbers("correct") for arm in evidence.pair]
@@ -220,32 +229,30 @@ def _classes_of_arms(evidence: Evidence) -> Finding:
         arm.name: (int(np.nansum(x)), int((~np.isnan(x)).sum() - np.nansum(x)))
         for arm, x in zip(evidence.pair, right, strict=True)
     }
-    told = ", ".join(f"{name} {yes} right and {no} wrong" for name, (yes, no) in sizes.items())
+    summary = ", ".join(f"{name} {yes} right and {no} wrong" for name, (yes, no) in sizes.items())
     n = sum(yes + no for yes, no in sizes.values())
-    figure: dict[str, Json] = {
-        "kind": "bars", "label": "share of answers that are right", "max": 1.0,
-        "rows": [{"name": name, "value": yes / max(yes + no, 1)} for name, (yes, no) in sizes.items()],
-    }  # fmt: skip
+    figure = bars(
+        "share of answers that are right", {name: yes / max(yes + no, 1) for name, (yes, no) in sizes.items()}
+    )
     classes = _conditioned_on(metric)
     smallest = min(pair[at] for pair in sizes.values() for at in classes)
     if smallest < FEW:
         wanted = " and ".join(f"{FEW} {('right', 'wrong')[at]}" for at in classes)
         remedy = f"Find prompts with at least {wanted} answers in each arm; a few dozen are better."
-        because = f"The smaller class has {smallest} answers ({told}): a rate within it says next to nothing."
+        because = f"The smaller class has {smallest} answers ({summary}): a rate within it is uninformative."
         return Finding(Outcome.INCONCLUSIVE, because, remedy, n=n, figure=figure)
     if len(evidence.pair) < 2 or metric.kind != "ratio" or metric.statistic is None:
-        return Finding(Outcome.PASS, f"Both classes are represented ({told}).", n=n, figure=figure)
+        return Finding(Outcome.PASS, f"Both classes are represented ({summary}).", n=n, figure=figure)
     null = _shuffled(evidence, evidence.pair, right)
     observed = evidence.effect.difference.estimate
     if observed is None or len(null) == 0:
-        return Finding(
-            Outcome.INCONCLUSIVE, f"The rate is undefined ({told}).", "Score more answers.", n=n, figure=figure
-        )
+        because = f"The rate is undefined ({summary})."
+        return Finding(Outcome.INCONCLUSIVE, because, "Score more answers.", n=n, figure=figure)
     p = float((1 + (np.abs(null) >= abs(observed)).sum()) / (1 + len(null)))
-    said = evidence.effect.conclusion(claim.sign, claim.margin, claim.alpha)
-    text = f"With correctness labels shuffled within each arm a change as large as {number(observed)} has p = {p:.2g} ({told})"
+    concluded = conclusion(evidence)
+    text = f"With correctness labels shuffled within each arm a change as large as {number(observed)} has p = {p:.2g} ({summary})"
     remedy = "Report the rate within each class with its n, and test on prompts with a healthier base rate."
-    if said == "for" and p > 0.05 and metric.name == "assertion_asymmetry":
+    if concluded == "for" and p > 0.05 and metric.name == "assertion_asymmetry":
         return Finding(Outcome.FAIL, f"{text}: imbalance alone gives that.", remedy, n=n, figure=figure)
     return Finding(Outcome.PASS, f"{text}.", n=n, figure=figure)
 

@@ -439,7 +439,7 @@ def _row(probe: FittedProbe, bootstrap: Estimate | None) -> dict[str, Json]:
         "C": reading.C,
         "fresh_auc": probe.auc.to_json() if is_tested else None,
         "fresh_auc_bootstrap": None if bootstrap is None else bootstrap.to_json(),
-        "cv_auc": {**asdict(reading.cv_auc), "interval": probe.cv_auc.to_json()},
+        "cv_auc": {name: value for name, value in asdict(reading.cv_auc).items() if name != "interval"},
         "asymmetry_honest": None if honest is None else honest.to_json(),
         "asymmetry_peeked": None if peeked is None else asdict(peeked),
     }
