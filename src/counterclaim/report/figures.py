@@ -315,7 +315,7 @@ def _forest(figure: Mapping[str, Json]) -> Drawing:
     rows, label = _rows(figure, "estimate")
     pooled = figure.get("pooled")
     if pooled is not None:
-        rows.append(_Row.read({**read_mapping(pooled), "name": "all together"}))
+        rows.append(_Row.read({"name": "all together", **read_mapping(pooled)}))
     if any(row.value is None for row in rows):
         raise NoPicture("one estimate a row")
     margin = read_optional(figure.get("margin"))
