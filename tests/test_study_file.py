@@ -108,5 +108,5 @@ def test_plugins_are_found_beside_the_file_and_loaded(tmp_path: Path) -> None:
     (tmp_path / "own.py").write_text("import pathlib\npathlib.Path(__file__).with_suffix('.ran').touch()\n")
     assert plan(tmp_path, f'plugins = ["own.py"]\n{GOOD}')
     assert (tmp_path / "own.ran").exists()
-    with pytest.raises(InputError, match="missing.py"):
+    with pytest.raises(InputError, match=r"missing\.py"):
         plan(tmp_path, f'plugins = ["missing.py"]\n{GOOD}')

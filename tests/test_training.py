@@ -246,7 +246,9 @@ def test_feedback_is_learnt_on_the_answers_of_the_stage_before(
 
     def said(model: ModelSpec) -> list[str | None]:
         opened = open_model(model, CPU)
-        made = {at: answer.text for batch in opened.answer(asks, Decode(GRPO.max_completion_length)) for at, answer in batch}
+        made = {
+            at: answer.text for batch in opened.answer(asks, Decode(GRPO.max_completion_length)) for at, answer in batch
+        }
         opened.close()
         return [made[at] for at in range(len(asks))]
 

@@ -121,9 +121,9 @@ def hold(arms: Sequence[ArmPlan], tested: Sequence[Prompt] = (), asking: Asking 
                 if isinstance(stage, Grpo) and stage.prompts is not None:
                     prompts = _learnable(stage.prompts, "tune.grpo.prompts", barred)
                     operators.rewards.check_payable(registry.reward_named(stage.reward), stage.oracle, prompts)
-        elif arm.change.answers is not None:
-            prompts = _learnable(arm.change.answers.prompts, f"{arm.change.operator}.prompts", barred)
-            scoring.check_gold((asking or Asking()).chosen(arm.change.answers.scorers), prompts)
+        elif arm.change.prompts is not None:
+            prompts = _learnable(arm.change.prompts, f"{arm.change.operator}.prompts", barred)
+            scoring.check_gold((asking or Asking()).chosen(arm.change.scorers), prompts)
 
 
 def _learnable(choice: PromptChoice, where: str, barred: set[str]) -> list[Prompt]:
@@ -177,7 +177,7 @@ def gather(
 def _check_lessons(change: Change, found: Lessons) -> None:
     if isinstance(change, TunePlan):
         operators.builtin.check_training_set(change, found.examples, found.prompts)
-    elif change.answers is not None and not found.prompts:
+    elif change.prompts is not None and not found.prompts:
         raise InputError(
             f"{change.operator}.prompts: no prompt is left to learn from", remedy="name other tags or another source"
         )
@@ -189,10 +189,10 @@ def _lessons(
     plan = arm.change
     assert plan is not None
     if not isinstance(plan, TunePlan):
-        if plan.answers is None:
+        if plan.prompts is None:
             return Lessons()
-        chosen = (asking or Asking()).chosen(plan.answers.scorers)
-        return Lessons((), choose_prompts(plan.answers.prompts), plan.answers.samples, chosen)
+        chosen = (asking or Asking()).chosen(plan.scorers)
+        return Lessons((), choose_prompts(plan.prompts), plan.samples, chosen)
     prompts = _prompts(plan)
     if plan.data is None:
         return Lessons(prompts=prompts)
@@ -361,7 +361,7 @@ def fit_all(
     wanted = {job.identity: job for job in jobs.values() if finished is None and not job.is_done}
     trained = [job for job in wanted.values() if isinstance(job.change, TunePlan)]
     if any(isinstance(job.change, TunePlan) for job in jobs.values()):
-        with processes.losses_told():
+        with processes.losses_reported():
             processes.meet(runtime.device)
             processes.agree(lambda: [job.identity for job in trained])
             for job in trained:
@@ -472,7 +472,7 @@ def follow(arms: Sequence[ArmPlan], folder: Path, runtime: Runtime, watchers: Pr
     arms = [arm for arm in arms if isinstance(arm.change, TunePlan)]
     if not arms:
         return
-    with processes.losses_told():
+    with processes.losses_reported():
         processes.meet(runtime.device)
         wanted: list[str] = processes.agree(list)
         arms, lessons = gather(arms, watchers)  # only now: the first process may have had to ask teachers
