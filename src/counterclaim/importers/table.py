@@ -330,7 +330,7 @@ class _Table:
     # columns that no field claims
 
     def _collect_extras(self, row: Row) -> None:
-        """Keep the cells of columns nobody named until it is known what they hold."""
+        """Keep the cells of columns that no field claims until all of them are known."""
         at = len(self._read) - 1
         for column, cell in row.items():
             skip = self._skipped.get(column)
