@@ -9,7 +9,7 @@ import pytest
 
 from counterclaim.errors import InputError
 from counterclaim.importers import Collector, ImportRequest, InputFile, Limits, formats, load
-from counterclaim.records import FinishReason
+from counterclaim.records import CONTROL, FinishReason
 
 LONG = "The answer to this question needs a sentence of some length to be compared at all."
 
@@ -92,7 +92,7 @@ def test_an_unknown_finish_reason_is_noted_as_it_stands(tmp_path: Path) -> None:
 def test_of_a_harness_s_metrics_the_first_of_zeros_and_ones_is_read_as_correct(tmp_path: Path) -> None:
     def axes(*values: tuple[float | None, float | None]) -> dict[str, str]:
         path = lines(tmp_path / "a.jsonl", row(0))
-        collector = Collector(InputFile(path, Limits()), formats()["table"], ImportRequest("control"))
+        collector = Collector(InputFile(path, Limits()), formats()["table"], ImportRequest(CONTROL))
         for at, pair in enumerate(values):
             for name, value in zip(("f1", "acc"), pair, strict=True):
                 collector.metric((f"p{at}", 0), name, value, "it@1", unscored="no reply")
@@ -115,7 +115,7 @@ def test_only_numbers_that_a_file_states_of_itself_are_quoted(
     tmp_path: Path, value: object, quoted: float | None
 ) -> None:
     path = lines(tmp_path / "a.jsonl", row(0))
-    collector = Collector(InputFile(path, Limits()), formats()["table"], ImportRequest("control"))
+    collector = Collector(InputFile(path, Limits()), formats()["table"], ImportRequest(CONTROL))
     collector.quote("accuracy", value, 7, "summary")
     made = [(quote.arm, quote.metric, quote.value, quote.n, quote.source) for quote in collector.quotes]
     assert made == ([] if quoted is None else [("control", "accuracy", quoted, 7, "a.jsonl: summary")])

@@ -27,6 +27,7 @@ from counterclaim.importers.values import (
 )
 from counterclaim.records import (
     LABELS,
+    ArmId,
     Decode,
     FinishReason,
     Json,
@@ -56,7 +57,7 @@ _NO_PROMPT = "map it with --map prompt=COLUMN, or say with --pair-by id that ids
 class ImportRequest:
     """How one file is to be read; arguments of ``load``."""
 
-    arm: str
+    arm: ArmId
     mapping: Mapping[str, str] = field(default_factory=dict)
     rows: str | None = None
     pair_by: Literal["prompt", "id"] = "prompt"

@@ -134,17 +134,17 @@ def serve_tiny(port: Port = 8000, fault: FaultOption = None, latency: Latency = 
     which takes about a minute once) when it is first asked.
     """
     from counterclaim.lab.models.tiny import NAMES, SCHEME
-    from counterclaim.testing.models import CHARACTER
+    from counterclaim.testing.models import CHARACTER_SCHEME
     from counterclaim.testing.models.teachers import CHARACTERS
 
     models = {SCHEME + name: about for name, about in NAMES.items()}
-    models |= {CHARACTER + name: about for name, about in CHARACTERS.items()}
+    models |= {CHARACTER_SCHEME + name: about for name, about in CHARACTERS.items()}
     _serve(models, port, fault, latency, when_asked=True)
 
 
 def _serve(models: dict[str, str], port: int, fault: list[str] | None, latency: float, *, when_asked: bool) -> None:
     """Serve models, given with what each is, until Ctrl-C."""
-    from counterclaim.testing.server.models import serve_models
+    from counterclaim.testing.server import serve_models
 
     faults = [counted("--fault", item) for item in fault or ()]
     with serve_models(list(models), port, faults, latency, when_asked=when_asked) as server:
