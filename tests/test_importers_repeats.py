@@ -117,5 +117,5 @@ def test_only_numbers_that_a_file_states_of_itself_are_quoted(
     path = lines(tmp_path / "a.jsonl", row(0))
     collector = Collector(InputFile(path, Limits()), formats()["table"], ImportRequest(CONTROL))
     collector.quote("accuracy", value, 7, "summary")
-    made = [(quote.arm, quote.metric, quote.value, quote.n, quote.source) for quote in collector.quotes]
+    made = [(str(quote.arm), quote.metric, quote.value, quote.n, quote.source) for quote in collector.quotes]
     assert made == ([] if quoted is None else [("control", "accuracy", quoted, 7, "a.jsonl: summary")])
