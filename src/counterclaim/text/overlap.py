@@ -375,7 +375,8 @@ def _whole_lines(line: Numbers, start: Numbers, size: int) -> np.ndarray[Any, np
     end = start + size - 1
     padded = np.concatenate([[-1], line, [-1]])  # word i is padded[i + 1]
     one = line[start] == line[end]
-    return one & (padded[start] != line[start]) & (padded[end + 2] != line[end])
+    fills: np.ndarray[Any, np.dtype[np.bool_]] = one & (padded[start] != line[start]) & (padded[end + 2] != line[end])
+    return fills
 
 
 class _TwinIndex:
