@@ -81,7 +81,7 @@ def test_nothing_is_trained_on_what_the_claim_is_tested_on(tmp_path: Path) -> No
     ):
         fitting.hold([arm(replace(GRPO, prompts=choice))], [Prompt.of_text("What is 2 + 2?")])
     world = TrainingPrompts("world:clean")  # planted worlds know no other split than their own
-    with pytest.raises(InputError, match="holds prompts of the split test"):
+    with pytest.raises(InputError, match="no prompt is in the split 'train'"):
         fitting.hold([arm(replace(GRPO, prompts=world))])
 
 
