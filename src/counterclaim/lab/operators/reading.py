@@ -9,7 +9,7 @@ from typing import Literal
 
 from counterclaim import __version__
 from counterclaim.errors import InputError, ModelError
-from counterclaim.lab.generation import conversation
+from counterclaim.lab.answers import conversation
 from counterclaim.lab.models.hf.activations import H_LAST, Capture, CaptureSpec, Exchange
 from counterclaim.lab.models.hf.model import HfModel
 from counterclaim.lab.models.hf.sites import layers_of
