@@ -82,7 +82,7 @@ def test_nothing_is_trained_on_what_the_claim_is_tested_on(tmp_path: Path) -> No
     ):
         fits.check_fits([arm(replace(GRPO, prompts=choice))], [Prompt.of_text("What is 2 + 2?")])
     world = TrainingPrompts("world:clean")  # planted worlds know no other split than their own
-    with pytest.raises(InputError, match="holds prompts of the split test"):
+    with pytest.raises(InputError, match="no prompt is in the split 'train'"):
         fits.check_fits([arm(replace(GRPO, prompts=world))])
 
 
@@ -193,7 +193,7 @@ OTHERWISE: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("operator", EDITS)
 def test_an_edit_is_known_by_everything_that_changes_its_fit(operator: str) -> None:
     plan: Any = EDITS[operator]
-    here = ArmPlan("treated", TINY, Decode(8), plan, lessons="a")
+    here = ArmPlan("treated", TINY, Decode(8), plan)
     not_the_fit = {"seeds", "prompts", "placebo", "dose", "doses", "scale", "scales", "heads", "contrast"}
     assert OTHERWISE[operator].keys() == {field.name for field in fields(plan)} - not_the_fit
     others = [replace(here, change=replace(plan, **{name: value})) for name, value in OTHERWISE[operator].items()]
