@@ -14,6 +14,7 @@ from counterclaim.audit.effect import SEED, Effect, cluster_mean, cluster_sum
 from counterclaim.audit.evidence import Arm, Evidence
 from counterclaim.audit.metrics import Floats, resolve
 from counterclaim.checks.findings import (
+    NO_TEXTS,
     SETTLE_FIRST,
     bars,
     conclusion,
@@ -127,7 +128,7 @@ def mimicry(evidence: Evidence) -> Finding:
         return Finding(Outcome.INCONCLUSIVE, because, SETTLE_FIRST, n=n)
     table = _paired_style(evidence, metric)
     if table is None:
-        return not_run("The files keep no response texts.", "Map the text column with --map response=COLUMN.")
+        return NO_TEXTS
     d, x, names = table
     if len(d) < max(40, 3 * len(names)) or not names:
         return not_run(f"{len(d)} paired texts are too few to adjust for style.", "Give at least 40 paired responses.")
@@ -266,15 +267,14 @@ def language_to_behaviour(evidence: Evidence) -> Finding:
     behaviour = next((metric for metric in _BEHAVIOUR if set(metric.axes) <= evidence.axes), None)
     details = _form_and_function(evidence, behaviour) if speaks or "revised" in evidence.axes else {}
     if not speaks or behaviour is None:
-        because = "whether answers mention checking themselves" if not speaks else "whether answers are right or wrong"
+        lacks = "whether answers mention checking themselves" if not speaks else "whether answers are right or wrong"
         how = (
             how_to_pass(evidence, "--map score.svr=COLUMN", '"svr" under [score]')
             if not speaks
             else how_to_pass(evidence, "--map correct=COLUMN", '"recovery" and an oracle such as "exact" under [score]')
         )
-        return Finding(
-            Outcome.NOT_RUN, f"No score measures {because}.", f"Score both arms on it: {how}.", details=details
-        )
+        because, remedy = f"No score measures {lacks}.", f"Score both arms on it: {how}."
+        return Finding(Outcome.NOT_RUN, because, remedy, details=details)
     claim, target = evidence.claim, evidence.metric
     talk, done = evidence.effect_of(_TALK), evidence.effect_of(behaviour)
     of_talk, of_done, ratio = _relative_changes(evidence, behaviour, TREATED)
@@ -305,7 +305,7 @@ def language_to_behaviour(evidence: Evidence) -> Finding:
         outcome = Outcome.WARN if target.axes[0] in _MEASURED and not is_target else Outcome.FAIL
         because = f"{text}: more talk, and {named} is shown not to have risen by {number(enough)}."
         return Finding(outcome, because, remedy, **common)
-    remedy = f"Collect more prompts{', such that first answers are wrong' if behaviour.kind == 'ratio' else ''}."
+    remedy = f"Collect more prompts{', especially ones that are first answered wrongly' if behaviour.kind == 'ratio' else ''}."
     return Finding(Outcome.INCONCLUSIVE, f"{text}: more talk, and whether {named} rose is open.", remedy, **common)
 
 
@@ -397,7 +397,7 @@ def compression(evidence: Evidence) -> Finding:
     if missing := needs_two_arms(evidence):
         return missing
     if not all(any(text is not None for text in arm.texts) for arm in evidence.pair):
-        return not_run("The files keep no response texts.", "Map the text column with --map response=COLUMN.")
+        return NO_TEXTS
     lengths = [_lengths(evidence, arm) for arm in evidence.pair]
     trained = _training_lengths(evidence.train_sample) if evidence.train_words is None else evidence.train_words
     summary, collapsed = [], []

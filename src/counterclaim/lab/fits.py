@@ -132,7 +132,7 @@ def check_fits(arms: Sequence[ArmPlan], tested: Sequence[Prompt] = (), scoring: 
             continue
         _check_backend(arm, operator_named(arm.change.operator))
         if isinstance(arm.change, TunePlan):
-            operators.tune.check_batches(arm.change)
+            operators.builtin.check_batches(arm.change)
             for stage in arm.change.stages:
                 if isinstance(stage, Grpo) and stage.prompts is not None:
                     prompts = _learnable(stage.prompts, "tune.grpo.prompts", barred)
@@ -192,7 +192,7 @@ def training_sets(
 
 def _check_training(change: Change, found: TrainingSet) -> None:
     if isinstance(change, TunePlan):
-        operators.tune.check_lessons(change, found.examples, found.prompts)
+        operators.builtin.check_training_set(change, found.examples, found.prompts)
     elif change.answers is not None and not found.prompts:
         raise InputError(
             f"{change.operator}.prompts: no prompt is left to learn from", remedy="name other tags or another source"
@@ -216,7 +216,7 @@ def _training_set(
     if (pipeline := _pipeline_of(arm, tested)) is not None:
         if processes.is_first():
             if not (pipeline.out / examples.FILE).is_file():
-                operators.tune.check_installed()  # before teachers are paid
+                operators.builtin.check_installed()  # before teachers are paid
             teach(
                 pipeline,
                 pipeline.out,

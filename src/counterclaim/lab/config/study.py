@@ -60,7 +60,7 @@ class ArmPlan:
         placebo: whether the operator's placebo is fitted instead.
 
     Raises:
-        InputError: the name is empty, or holds one of the marks by which derived arms are told apart.
+        InputError: the name is empty, or holds one of the marks of derived arms.
     """
 
     name: str
