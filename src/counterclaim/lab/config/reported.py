@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Le, MinLen
 
-from counterclaim.config import TableError, Written, as_told, decimals_of, read_toml, rounds_to, table, validated
+from counterclaim.config import TableError, Written, as_written, decimals_of, read_toml, rounds_to, table, validated
 from counterclaim.config.claim import TargetTable, TestTable
 from counterclaim.lab.config.common import Count
 
@@ -53,7 +53,7 @@ class ReportedCounts:
             raise TableError(f"both = {self.both} does not fit the counts, which allow {least} to {most}")
         for (k, n), share in zip((self.control, self.treated), self.percent or (), strict=False):
             if not rounds_to(100 * k / n, share):
-                raise TableError(f"{k} of {n} is {100 * k / n:.3f} percent and not {as_told(share)}")
+                raise TableError(f"{k} of {n} is {100 * k / n:.3f} percent and not {as_written(share)}")
 
     @property
     def told(self) -> str:
@@ -91,7 +91,7 @@ class ReportedMeans:
     def told(self) -> str:
         change = round(self.treated - self.control, 6)
         scale = f"{self.scale[0]:g} to {self.scale[1]:g}"
-        return f"{as_told(self.control)} -> {as_told(self.treated)} ({change:+g} on {scale}), n = {self.n}"
+        return f"{as_written(self.control)} -> {as_written(self.treated)} ({change:+g} on {scale}), n = {self.n}"
 
 
 @table(kw_only=False)
@@ -118,7 +118,7 @@ class ReportedCells:
                 raise TableError("arms answered the same items, so their cells have one sum")
         if self.asymmetry is not None and not rounds_to(_asymmetry(arms[-1]), self.asymmetry):
             raise TableError(
-                f"the cells have an asymmetry of {_asymmetry(arms[-1]):.4f} and not {as_told(self.asymmetry)}"
+                f"the cells have an asymmetry of {_asymmetry(arms[-1]):.4f} and not {as_written(self.asymmetry)}"
             )
 
     @property
@@ -161,7 +161,7 @@ class ReportedAuc:
         classes = "" if self.positives is None else f" ({self.positives} positive)"
         folds = "" if self.folds is None else f", {self.folds} folds"
         strength = "" if self.C is None else f", C = {self.C:g}"
-        return f"AUC {as_told(self.value)}, n = {self.n}{classes}{folds}{strength}"
+        return f"AUC {as_written(self.value)}, n = {self.n}{classes}{folds}{strength}"
 
 
 @table(kw_only=False)
@@ -219,7 +219,7 @@ class ReportedLargestD:
     @property
     def told(self) -> str:
         sides = "" if self.cohorts is None else f", {self.cohorts[0]} against {self.cohorts[1]} answers"
-        return f"largest |d| {as_told(self.d)} of {self.heads} heads{sides}"
+        return f"largest |d| {as_written(self.d)} of {self.heads} heads{sides}"
 
 
 @table(kw_only=False)
@@ -247,7 +247,7 @@ class ReportedDirection:
     def told(self) -> str:
         heads = "" if self.heads is None else f", of {self.heads} heads" if self.heads > 1 else ", one head"
         return (
-            f"d {as_told(self.low)} to {as_told(self.high)} in sample{heads}, {self.width} wide, "
+            f"d {as_written(self.low)} to {as_written(self.high)} in sample{heads}, {self.width} wide, "
             f"{self.cohorts[0]} against {self.cohorts[1]} answers"
         )
 
@@ -269,7 +269,7 @@ class ReportedCosine:
 
     @property
     def told(self) -> str:
-        return f"cosine {as_told(self.low)} to {as_told(self.high)}"
+        return f"cosine {as_written(self.low)} to {as_written(self.high)}"
 
 
 @table(kw_only=False)
@@ -474,7 +474,7 @@ def _check_ends(low: float, high: float) -> None:
         TableError: it is.
     """
     if low > high:
-        raise TableError(f"low = {as_told(low)} is above high = {as_told(high)}")
+        raise TableError(f"low = {as_written(low)} is above high = {as_written(high)}")
 
 
 def _check_folds(folds: int | None, positives: int, negatives: int) -> None:
