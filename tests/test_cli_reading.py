@@ -25,7 +25,7 @@ from counterclaim.lab.models import open_model
 from counterclaim.lab.models.hf.activations import Capture, CaptureSpec, read
 from counterclaim.lab.models.hf.edits import Edit, Piece, base_of, save_edit
 from counterclaim.lab.models.hf.fingerprint import edit_hash
-from counterclaim.lab.operators.reading import capture, layers_named, readable, told
+from counterclaim.lab.operators.reading import capture, exchange_of, layers_named, readable
 from counterclaim.lab.probing.folder import FeatureFolder
 from counterclaim.records import CONTROL, Decode, FinishReason, ModelRef, Prompt, Provenance, Response, Score, to_json
 from counterclaim.registry import Labelled, ModelSpec, Runtime
@@ -105,7 +105,7 @@ def test_features_hold_what_was_read_with_ids_and_who_read_it(run: Path, model: 
     held = load_file(out / "features.safetensors")
     assert {name: list(rows.shape) for name, rows in held.items()} == card["blocks"]
     with opened(run, Which(), Runtime(device="cpu")) as (reader, _):
-        direct = read(reader, [told(answer) for answer in answers], ALL).blocks  # type: ignore[arg-type]
+        direct = read(reader, [exchange_of(answer) for answer in answers], ALL).blocks  # type: ignore[arg-type]
     assert held.keys() == direct.keys()
     for name, rows in direct.items():
         np.testing.assert_array_equal(held[name], rows)
@@ -225,9 +225,9 @@ def test_what_an_operator_had_laid_over_the_model_is_laid_over_it_again(model: P
         save_edit(Edit("temper", (Piece(3, "o_proj", "temper", (0, 1)),), "all", base_of(hf.ref, hf.network), fit))
         write_run(run, model, operator="temper", operator_hash=edit_hash(fit), operator_dose=0.5)
         answers = answers_of(run, Which())
-        bare = read(hf, [told(answer) for answer in answers], CaptureSpec()).blocks["h_last/last"]
+        bare = read(hf, [exchange_of(answer) for answer in answers], CaptureSpec()).blocks["h_last/last"]
         with hf.edited(fit, 0.5):
-            edited = read(hf, [told(answer) for answer in answers], CaptureSpec()).blocks["h_last/last"]
+            edited = read(hf, [exchange_of(answer) for answer in answers], CaptureSpec()).blocks["h_last/last"]
     with pytest.raises(InputError, match=r"what temper has fitted, .* is not in the run folder"):
         called("capture", run, "--device", "cpu", "--out", tmp_path / "f")
     fit.rename(run / "fit")
@@ -280,7 +280,7 @@ def test_an_attribution_is_written_as_numbers_and_as_a_page(run: Path, tmp_path:
 
 
 def test_a_page_escapes_what_others_wrote(run: Path) -> None:
-    from counterclaim.lab.operators.page import render_attribution
+    from counterclaim.lab.operators.attribution import render_attribution
 
     told_ = json.loads(called("attribute", run, "--permutations", 5, "--device", "cpu", "--json"))
     told_["because"] = told_["cohort"]["name"] = "<script>alert(1)</script>"

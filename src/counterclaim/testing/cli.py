@@ -134,11 +134,11 @@ def serve_tiny(port: Port = 8000, fault: FaultOption = None, latency: Latency = 
     which takes about a minute once) when it is first asked.
     """
     from counterclaim.lab.models.tiny import NAMES, SCHEME
-    from counterclaim.testing.models import CHARACTER
+    from counterclaim.testing.models import CHARACTER_SCHEME
     from counterclaim.testing.models.teachers import CHARACTERS
 
     models = {SCHEME + name: about for name, about in NAMES.items()}
-    models |= {CHARACTER + name: about for name, about in CHARACTERS.items()}
+    models |= {CHARACTER_SCHEME + name: about for name, about in CHARACTERS.items()}
     _serve(models, port, fault, latency, when_asked=True)
 
 

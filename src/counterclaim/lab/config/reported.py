@@ -56,7 +56,7 @@ class ReportedCounts:
                 raise TableError(f"{k} of {n} is {100 * k / n:.3f} percent and not {as_written(share)}")
 
     @property
-    def told(self) -> str:
+    def text(self) -> str:
         (k0, n0), (k1, n1) = self.control, self.treated
         n = f"n = {n0}" if n0 == n1 else f"{k0} of {n0}, {k1} of {n1}"
         shares = self.percent or (round(100 * k0 / n0, 1), round(100 * k1 / n1, 1))
@@ -88,7 +88,7 @@ class ReportedMeans:
             )
 
     @property
-    def told(self) -> str:
+    def text(self) -> str:
         change = round(self.treated - self.control, 6)
         scale = f"{self.scale[0]:g} to {self.scale[1]:g}"
         return f"{as_written(self.control)} -> {as_written(self.treated)} ({change:+g} on {scale}), n = {self.n}"
@@ -122,7 +122,7 @@ class ReportedCells:
             )
 
     @property
-    def told(self) -> str:
+    def text(self) -> str:
         arms = (self.control, *self.treated)
         shown = ["/".join(map(str, cells)) for cells in arms]
         values = [f"{_asymmetry(cells):+.3f}" for cells in arms]
@@ -157,7 +157,7 @@ class ReportedAuc:
         _check_folds(self.folds, positives, self.n - positives)
 
     @property
-    def told(self) -> str:
+    def text(self) -> str:
         classes = "" if self.positives is None else f" ({self.positives} positive)"
         folds = "" if self.folds is None else f", {self.folds} folds"
         strength = "" if self.C is None else f", C = {self.C:g}"
@@ -191,7 +191,7 @@ class ReportedAsymmetry:
         return f"{self.value:+.{decimals_of(self.value) if self.decimals is None else self.decimals}f}"
 
     @property
-    def told(self) -> str:
+    def text(self) -> str:
         folds = "" if self.folds is None else f", {self.folds} folds"
         return f"asymmetry {self.rounded}, {self.right} right and {self.wrong} wrong{folds}"
 
@@ -217,7 +217,7 @@ class ReportedLargestD:
             raise TableError(f"cohorts of {self.cohorts[0]} and {self.cohorts[1]} answers are not {self.n} in all")
 
     @property
-    def told(self) -> str:
+    def text(self) -> str:
         sides = "" if self.cohorts is None else f", {self.cohorts[0]} against {self.cohorts[1]} answers"
         return f"largest |d| {as_written(self.d)} of {self.heads} heads{sides}"
 
@@ -244,7 +244,7 @@ class ReportedDirection:
         _check_ends(self.low, self.high)
 
     @property
-    def told(self) -> str:
+    def text(self) -> str:
         heads = "" if self.heads is None else f", of {self.heads} heads" if self.heads > 1 else ", one head"
         return (
             f"d {as_written(self.low)} to {as_written(self.high)} in sample{heads}, {self.width} wide, "
@@ -268,7 +268,7 @@ class ReportedCosine:
         _check_ends(self.low, self.high)
 
     @property
-    def told(self) -> str:
+    def text(self) -> str:
         return f"cosine {as_written(self.low)} to {as_written(self.high)}"
 
 
@@ -289,7 +289,7 @@ class ReportedFiltering:
             raise TableError(f"{self.after} of {self.before} is more than all")
 
     @property
-    def told(self) -> str:
+    def text(self) -> str:
         return f"{self.before:,} -> {self.after:,} ({100 * self.after / self.before:.1f} %)"
 
 
@@ -403,7 +403,7 @@ class Reported(_Concluded):
     @property
     def found(self) -> str:
         """The reported numbers in one line."""
-        return self.numbers.told + (f", {self.setting}" if self.setting else "")
+        return self.numbers.text + (f", {self.setting}" if self.setting else "")
 
     @property
     def sign(self) -> int:

@@ -62,7 +62,7 @@ class ArmPlan:
         first_sample: by how much its samples are shifted, so that those of several fits do not collide.
 
     Raises:
-        InputError: the name is empty, or holds one of the marks by which derived arms are told apart.
+        InputError: the name is empty, or holds one of the marks of derived arms.
     """
 
     name: str

@@ -116,7 +116,7 @@ def hold(arms: Sequence[ArmPlan], tested: Sequence[Prompt] = (), asking: Asking 
             continue
         _check_backend(arm, registry.operator_named(arm.change.operator))
         if isinstance(arm.change, TunePlan):
-            operators.tune.check_batches(arm.change)
+            operators.builtin.check_batches(arm.change)
             for stage in arm.change.stages:
                 if isinstance(stage, Grpo) and stage.prompts is not None:
                     prompts = _learnable(stage.prompts, "tune.grpo.prompts", barred)
@@ -176,7 +176,7 @@ def gather(
 
 def _check_lessons(change: Change, found: Lessons) -> None:
     if isinstance(change, TunePlan):
-        operators.tune.check_lessons(change, found.examples, found.prompts)
+        operators.builtin.check_training_set(change, found.examples, found.prompts)
     elif change.answers is not None and not found.prompts:
         raise InputError(
             f"{change.operator}.prompts: no prompt is left to learn from", remedy="name other tags or another source"
@@ -200,7 +200,7 @@ def _lessons(
     if (pipeline := _pipeline_of(arm, tested)) is not None:
         if processes.is_first():
             if not (pipeline.out / examples.FILE).is_file():
-                operators.tune.check_installed()  # before teachers are paid
+                operators.builtin.check_installed()  # before teachers are paid
             teach.teach(
                 pipeline,
                 pipeline.out,

@@ -138,8 +138,7 @@ def _subject(
         planned_for: layers of the model for which the probe was planned; None where this is that model.
     """
     from counterclaim.lab.models.hf.sites import layers_of
-    from counterclaim.lab.operators.features import read_for, rows_of, tokens_of
-    from counterclaim.lab.operators.reading import readable, told
+    from counterclaim.lab.operators.reading import exchange_of, read_for, readable, rows_of, tokens_of
     from counterclaim.lab.probing.steps import Subject, at_same_depth
 
     sides = [list(train), list(fresh)]
@@ -153,7 +152,7 @@ def _subject(
         probes = [probe] if steps is None else _probes(probe, steps, layers, n_layers)
         for name, side in zip(("training", "fresh"), sides, strict=True):
             doing = partial(watchers.part, f"reading {name} answers of {model.name}")
-            read.append(read_for(network, [told(answer) for answer in side], probes, doing))
+            read.append(read_for(network, [exchange_of(answer) for answer in side], probes, doing))
     kept = [[side[row] for row in found.rows] for side, found in zip(sides, read, strict=True)]
     wanted = () if steps is None else (*steps.axes, *filter(None, [steps.same_construct]))
     axes = dict.fromkeys([probe.cohort, *wanted])

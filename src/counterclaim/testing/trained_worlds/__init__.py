@@ -155,7 +155,7 @@ def tally(
     total = draws * len(names)
     identity = {name: known[name].identity for name in names}
     if any(known[name].trains for name in names):
-        operators.tune.check_installed()
+        operators.builtin.check_installed()
     with store.Journal(out / JOURNAL, "trained worlds") as journal:
         done = {
             (row["world"], row["draw"]): DrawResult(**row["judged"])
