@@ -35,16 +35,6 @@ class Written(float):
         return value if isinstance(value, cls) else cls(value if type(value) is int else checked)
 
 
-<<<<<<< HEAD
-def decimals_of(stated: float) -> int:
-    """How many decimals a number was written with: those of its literal, or, where there is none, as Python prints it."""
-    return (stated if isinstance(stated, Written) else Written(stated)).decimals
-
-
-def as_written(stated: float) -> str:
-    """A number with the decimals that it was written with."""
-    return f"{stated:.{decimals_of(stated)}f}"
-=======
 def decimals_of(number: float) -> int:
     """In how many decimals a number was written: those of its literal, or, where there is none, as Python prints it."""
     return (number if isinstance(number, Written) else Written(number)).decimals
@@ -53,7 +43,6 @@ def decimals_of(number: float) -> int:
 def as_written(number: float) -> str:
     """A number in the decimals in which it was written."""
     return f"{number:.{decimals_of(number)}f}"
->>>>>>> main
 
 
 def rounds_to(found: float, stated: float, decimals: int | None = None) -> bool:
