@@ -126,7 +126,7 @@ def _check_free(series: Series, folder: Path) -> None:
     """Raise InputError where the folder holds anything but runs of the series' studies and no page of a series."""
     if (folder / JSON).exists() or not folder.is_dir():
         return
-    ours = {store.HELD, *(chapter.name for chapter in series.chapters)}
+    ours = {store.LOCK_FILE, *(chapter.name for chapter in series.chapters)}
     if other := sorted(entry.name for entry in folder.iterdir() if entry.name not in ours):
         raise InputError(
             f"the folder holds something else than a series: {other[0]}", path=folder, remedy="choose another --out"
