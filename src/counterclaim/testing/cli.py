@@ -200,8 +200,8 @@ def show_worlds(table: dict[str, Any]) -> None:
     for promise in table["promises"]:
         low, high = promise["interval"]
         print(
-            f"{promise['status']:11} {promise['name']}: {promise['measured']:.1%}, {low:.1%} to {high:.1%} "
+            f"{promise['told']:11} {promise['name']}: {promise['measured']:.1%}, {low:.1%} to {high:.1%} "
             f"({promise['rule']} {promise['bound']:.0%})"
         )
-    if any(promise["status"] == "kept so far" for promise in table["promises"]):
+    if any(promise["told"] == "kept so far" for promise in table["promises"]):
         print("Kept so far: in these draws, which are too few to be sure of it.")
