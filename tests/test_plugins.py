@@ -188,7 +188,9 @@ def test_a_broken_plug_in_is_named_and_left_out_and_ends_no_command(tmp_path: Pa
         PYTHONPATH=path,
     )  # fmt: skip
     assert audit.returncode == 4, "it is one file twice"
-    assert f"The plug-in 'sick' of sick-plugin is left out: {where}." in html.unescape((tmp_path / "run" / "report.html").read_text())
+    assert f"The plug-in 'sick' of sick-plugin is left out: {where}." in html.unescape(
+        (tmp_path / "run" / "report.html").read_text()
+    )
     worlds = command(tmp_path, "worlds", "--world", "clean", "--draws", "20", "--jobs", "2", "--json", PYTHONPATH=path)
     assert worlds.returncode == 0
     assert worlds.stderr.count("is left out") == 1, "the processes say nothing of their own"
