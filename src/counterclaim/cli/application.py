@@ -112,7 +112,7 @@ class _Command(_NoBoolTypes, TyperCommand):
 
 
 class Verbs(_NoBoolTypes, TyperGroup):
-    """The verbs by name, each imported when it is called or its own help is asked for."""
+    """The verbs by name, each imported when it or its own help is requested."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
