@@ -10,12 +10,12 @@ from pathlib import Path
 from counterclaim import __version__, registry
 from counterclaim import folder as store
 from counterclaim.errors import CounterclaimError, InputError
-from counterclaim.lab import experiment
+from counterclaim.lab.answers import Progress
 from counterclaim.lab.config import Chapter, Series, TunePlan, load_pipeline, load_series
-from counterclaim.lab.experiment import Progress
 from counterclaim.lab.models import tiny
 from counterclaim.lab.operators.builtin import check_installed
-from counterclaim.lab.run import EXAMPLES, find_study
+from counterclaim.lab.run import outline
+from counterclaim.lab.studies import EXAMPLES, find_study
 from counterclaim.lab.suite.chapter import STEPS, described, run_chapter
 from counterclaim.lab.suite.page import render_series
 from counterclaim.lab.suite.running import Task, Watch, run_tasks
@@ -72,7 +72,7 @@ def run_series(
     _check_figures(series)
     _check_installed(series.chapters)
     for chapter in series.chapters:
-        experiment.outline(chapter.plan)
+        outline(chapter.plan)
     _check_free(series, folder)
     with store.locked(folder):
         tasks = _tasks(series, folder, overwrite)
