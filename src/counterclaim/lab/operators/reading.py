@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from counterclaim import __version__
 from counterclaim.audit.metrics import in_cohort
 from counterclaim.errors import InputError, ModelError
+from counterclaim.lab.answers import conversation
 from counterclaim.lab.config import Layer, Position, ProbePlan
-from counterclaim.lab.generation import conversation
 from counterclaim.lab.models.hf.activations import COUNT, H_LAST, Activations, Capture, CaptureSpec, Exchange, read
 from counterclaim.lab.models.hf.model import HfModel
 from counterclaim.lab.models.hf.sites import layers_of
