@@ -15,7 +15,6 @@ from counterclaim import folder as store
 from counterclaim import registry
 from counterclaim.errors import InputError, ModelError
 from counterclaim.lab import operators
-from counterclaim.lab import synthesis as teach
 from counterclaim.lab.config import (
     ArmPlan,
     Change,
@@ -34,7 +33,8 @@ from counterclaim.lab.models.hf.fingerprint import hash_of_files
 from counterclaim.lab.operators import processes
 from counterclaim.lab.prompts.select import choose_prompts
 from counterclaim.lab.scorers import scoring
-from counterclaim.lab.synthesis import examples
+from counterclaim.lab.synthesis.examples import FILE, examples_hash, load_examples
+from counterclaim.lab.synthesis.teach import preview, teach
 from counterclaim.records import Decode, Example, Json, Prompt, content_hash, to_json
 from counterclaim.registry import Applied, Fitting, Labelled, ModelSpec, Runtime
 from counterclaim.text import split_think
@@ -67,7 +67,7 @@ class Lessons:
         own: list[Json] = (
             [self.samples, [[item.name, dict(item.axes)] for item in self.scored_by]] if self.samples else []
         )
-        return content_hash([examples.hash_of(list(self.examples)), golds, *own])
+        return content_hash([examples_hash(list(self.examples)), golds, *own])
 
     @property
     def questions(self) -> list[str]:
@@ -199,16 +199,16 @@ def _lessons(
     source = plan.data
     if (pipeline := _pipeline_of(arm, tested)) is not None:
         if processes.is_first():
-            if not (pipeline.out / examples.FILE).is_file():
+            if not (pipeline.out / FILE).is_file():
                 operators.tune.check_installed()  # before teachers are paid
-            teach.teach(
+            teach(
                 pipeline,
                 pipeline.out,
                 lambda doing, done, total: watchers.part(f"teaching: {doing}", done, total),
                 wait=True,  # studies share a set, which whoever comes first makes
             )
         source = pipeline.out
-    return Lessons(examples.load(source), prompts)
+    return Lessons(load_examples(source), prompts)
 
 
 def _prompts(plan: TunePlan) -> list[Prompt]:
@@ -248,7 +248,7 @@ def outline_fits(arm: ArmPlan, tested: PromptChoice | None = None, asking: Askin
         return {"fits": 0}
     told: dict[str, Json] = {"fits": len(plan.seeds)}
     if isinstance(plan, TunePlan) and (pipeline := _pipeline_of(arm, tested)) is not None:
-        told["pipeline"] = teach.preview(pipeline)
+        told["pipeline"] = preview(pipeline)
         found = Lessons(prompts=_prompts(plan))
     else:
         found = _lessons(arm, Progress(), None, asking)
