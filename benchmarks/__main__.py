@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from benchmarks import GROUPS, run_bench
-from counterclaim.cli.application import Json
+from counterclaim.cli.application import Json, main
 from counterclaim.cli.flags import choice
 from counterclaim.cli.show import plain, print_json, progress_of, table_of, terminal
 
@@ -38,11 +38,11 @@ def bench(
         print_json(result)
         return
     table = table_of("ratio", "ours", "peer's", "apart", "what, and beside what")
-    told = ""
+    shown = ""
     for row in result["rows"]:
-        if row["group"] != told:
-            told = row["group"]
-            table.add_row(f"[bold]{told}[/]")
+        if row["group"] != shown:
+            shown = row["group"]
+            table.add_row(f"[bold]{shown}[/]")
         table.add_row(
             f"{row['ratio']:,.{2 if row['ratio'] < 100 else 0}f}×", f"{row['ours']:.4g} s", f"{row['peer_s']:.4g} s",
             "" if row["agreement"] is None else f"{row['agreement']:.2g}", plain(f"{row['name']} | {row['peer']}"),
@@ -57,4 +57,4 @@ def bench(
 
 
 if __name__ == "__main__":
-    app()
+    main(app)

@@ -2,7 +2,7 @@
 
 One model with random weights, one set of conversations, and the last token of every layer with the norms of all heads to be
 read. Sides take turns on one thread, and medians of processor time are compared, so that other work on the machine counts
-little; of both, the largest memory that tensors held at once is told, weights left out.
+little; of both, the largest memory that tensors held at once is exchanges, weights left out.
 """
 
 from __future__ import annotations
@@ -11,21 +11,19 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from statistics import median
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from tokenizers import Tokenizer
-from tokenizers.models import WordLevel
-from tokenizers.pre_tokenizers import WhitespaceSplit
 from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
-from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
+from transformers import Qwen3Config, Qwen3ForCausalLM
 
-from counterclaim.lab.models.hf.activations import Read, Reading, Told
+from benchmarks.generation import word_tokenizer
+from benchmarks.timing import row, take_turns
+from counterclaim.lab.models.hf.activations import Capture, CaptureSpec, Exchange
 from counterclaim.lab.models.hf.devices import threads_for
 from counterclaim.lab.models.hf.loading import Loaded
 from counterclaim.lab.models.hf.model import HfModel
@@ -64,12 +62,12 @@ def capture_duels(quick: bool = False) -> list[dict[str, Any]]:
         Rows of ``name`` (which also tells peak memory of both sides), ``ours`` and ``peer_s`` (seconds of the processor, medians), ``peer``,
         ``ratio`` and ``agreement`` (largest absolute difference of what both have read).
     """
-    model, told = _made(_QUICK if quick else _WHOLE)
+    model, exchanges = _made(_QUICK if quick else _WHOLE)
     turns = (_QUICK if quick else _WHOLE).turns
     layers = len(layers_of(model.network))
-    wanted = Read((*range(layers - 1), "last"), ("last",), head_norms=_LAST_TOKENS)
-    reading = Reading(model, told, wanted)
-    what = f"last token of {layers} layers and all head norms of {len(told)} answers"
+    wanted = CaptureSpec((*range(layers - 1), "last"), ("last",), head_norms=_LAST_TOKENS)
+    reading = Capture(model, exchanges, wanted)
+    what = f"last token of {layers} layers and all head norms of {len(exchanges)} answers"
     return [
         _duel(f"{what} (price)", lambda: _ours(reading), "the bare forward pass", lambda: bare_pass(model, reading), turns),
         _duel(
@@ -80,15 +78,15 @@ def capture_duels(quick: bool = False) -> list[dict[str, Any]]:
 
 def nnsight_duels(quick: bool = False) -> list[dict[str, Any]]:
     """The same against nnsight, which must be importable; rows as of ``capture_duels``."""
-    model, told = _made(_QUICK if quick else _WHOLE)
+    model, exchanges = _made(_QUICK if quick else _WHOLE)
     turns = (_QUICK if quick else _WHOLE).turns
     layers = len(layers_of(model.network))
-    reading = Reading(model, told, Read((*range(layers - 1), "last"), ("last",), head_norms=_LAST_TOKENS))
-    what = f"last token of {layers} layers and all head norms of {len(told)} answers"
+    reading = Capture(model, exchanges, CaptureSpec((*range(layers - 1), "last"), ("last",), head_norms=_LAST_TOKENS))
+    what = f"last token of {layers} layers and all head norms of {len(exchanges)} answers"
     return [_duel(what, lambda: _ours(reading), "nnsight", _nnsight(model, reading), turns)]
 
 
-def _ours(reading: Reading) -> _Features:
+def _ours(reading: Capture) -> _Features:
     rows: list[int] = []
     parts: list[_Features] = []
     for indices, blocks in reading.batches():
@@ -99,7 +97,7 @@ def _ours(reading: Reading) -> _Features:
 
 
 @torch.inference_mode()
-def bare_pass(model: HfModel, reading: Reading) -> _Features:
+def bare_pass(model: HfModel, reading: Capture) -> _Features:
     """The decoder over the very batches of a reading, and nothing taken out but the last token of what it returns."""
     core = core_of(model.network)
     last = np.empty((len(reading.rows), model.network.config.hidden_size), np.float32)
@@ -118,7 +116,7 @@ def bare_pass(model: HfModel, reading: Reading) -> _Features:
 
 
 @torch.no_grad()
-def _typed(model: HfModel, reading: Reading) -> _Features:
+def _typed(model: HfModel, reading: Capture) -> _Features:
     """As people type it: slices of the rows as they come, the causal model, every hidden state returned."""
     parts: list[list[Tensor]] = []
     rows = [reading.rows[index][0] for index in sorted(reading.rows)]
@@ -135,7 +133,7 @@ def _typed(model: HfModel, reading: Reading) -> _Features:
     return dict(zip(names, stacked, strict=True))
 
 
-def _nnsight(model: HfModel, reading: Reading) -> Callable[[], _Features]:
+def _nnsight(model: HfModel, reading: Capture) -> Callable[[], _Features]:
     """The last token of every layer by nnsight's own tracing, over the same batches as ``_typed``."""
     import importlib
 
@@ -167,27 +165,16 @@ def _duel(
     name: str, ours: Callable[[], _Features], peer: str, theirs: Callable[[], _Features], turns: int
 ) -> dict[str, Any]:
     held = [_most_held(side) / 1e6 for side in (ours, theirs)]  # and set up what first calls set up
-    seconds: tuple[list[float], list[float]] = ([], [])
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    for turn in range(turns):
-        for side in (0, 1) if turn % 2 else (1, 0):  # neither is always the one that comes after the other
-            start = time.process_time()
-            found = (ours, theirs)[side]()
-            seconds[side].append(time.process_time() - start)
-            if side == 0:
-                mine = found
-            else:
-                other = found
+    found, seconds = take_turns({"ours": ours, peer: theirs}, turns, time.process_time)
     torch.set_num_threads(threads)
-    ours_s, peer_s = median(seconds[0]), median(seconds[1])
-    apart = max(float(np.abs(mine[key] - other[key]).max()) for key in other)
+    apart = max(float(np.abs(found["ours"][key] - theirs_read).max()) for key, theirs_read in found[peer].items())
     price = name.endswith("(price)")
-    return {
-        "name": f"{name.removesuffix(' (price)')}; peak memory {held[0]:.0f} and {held[1]:.0f} MB{' (price)' if price else ''}",
-        "ours": ours_s, "peer": peer, "peer_s": peer_s, "ratio": ours_s / peer_s if price else peer_s / ours_s,
-        "agreement": apart,
-    }  # fmt: skip
+    title = (
+        f"{name.removesuffix(' (price)')}; peak memory {held[0]:.0f} and {held[1]:.0f} MB{' (price)' if price else ''}"
+    )
+    return row(title, seconds["ours"], peer, seconds[peer], apart, price=price)
 
 
 _Mode: Any = TorchDispatchMode  # these are typed loosely by torch
@@ -236,14 +223,9 @@ def _most_held(run: Callable[[], Any]) -> int:
     return held.most
 
 
-def _made(size: _Size) -> tuple[HfModel, list[Told]]:
+def _made(size: _Size) -> tuple[HfModel, list[Exchange]]:
     """A Qwen3 with random weights behind a tokenizer of one token per word, and conversations of mixed length."""
-    marks = ("<pad>", "<end>", "<turn>")
-    words = {word: at for at, word in enumerate([*marks, *(f"w{i}" for i in range(_WORDS))])}
-    tokenizer = Tokenizer(WordLevel(words, unk_token="<pad>"))
-    tokenizer.pre_tokenizer = WhitespaceSplit()
-    fast: Any = PreTrainedTokenizerFast  # typed loosely by transformers
-    wrapped = fast(tokenizer_object=tokenizer, pad_token="<pad>", eos_token="<end>", chat_template=_TEMPLATE)
+    wrapped = word_tokenizer(_WORDS, ("<pad>", "<end>", "<turn>"), eos_token="<end>", chat_template=_TEMPLATE)
     with torch.random.fork_rng():
         torch.manual_seed(0)
         config = Qwen3Config(
@@ -256,11 +238,13 @@ def _made(size: _Size) -> tuple[HfModel, list[Told]]:
     loaded = Loaded(network, wrapped, torch.device("cpu"), ModelRef(repo="random"), _TEMPLATE, frozenset({1}), 0)
     chance = random.Random(0)
 
-    def said(n: int) -> str:
+    def text_of(n: int) -> str:
         return " ".join(f"w{chance.randrange(_WORDS)}" for _ in range(n))
 
-    told = [
-        Told((Message("user", said(size.longest // 3)),), said(chance.randint(size.longest // 4, size.longest)))
+    exchanges = [
+        Exchange(
+            (Message("user", text_of(size.longest // 3)),), text_of(chance.randint(size.longest // 4, size.longest))
+        )
         for _ in range(size.rows)
     ]
-    return HfModel(loaded, Runtime(device="cpu", batch_size=_ROWS_PER_BATCH)), told
+    return HfModel(loaded, Runtime(device="cpu", batch_size=_ROWS_PER_BATCH)), exchanges

@@ -21,13 +21,9 @@ from typing import Any
 import torch
 from datasets import Dataset
 from peft import LoraConfig, get_peft_model
-from tokenizers import Tokenizer
-from tokenizers.models import WordLevel
-from tokenizers.pre_tokenizers import WhitespaceSplit
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
-    PreTrainedTokenizerFast,
     PrinterCallback,
     Qwen3Config,
     Qwen3ForCausalLM,
@@ -38,6 +34,8 @@ from trl.trainer.dpo_trainer import DPOTrainer
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
+from benchmarks.generation import word_tokenizer
+from benchmarks.timing import row
 from counterclaim.lab.config import Dpo, Lora, Sft, TunePlan
 from counterclaim.lab.models.hf.devices import threads_for
 from counterclaim.lab.operators.training import fit, quiet
@@ -50,7 +48,7 @@ _TEMPLATE = (
     "{% for message in messages %}<turn> {{ message['role'] }} {{ message['content'] }} <end> {% endfor %}"
     "{% if add_generation_prompt %}<turn> assistant {% endif %}"
 )
-_LORA = Lora(rank=16, alpha=32.0)
+_LORA = Lora(r=16, lora_alpha=32.0)
 _SEED = 0
 
 Stamps = list[float]
@@ -68,16 +66,20 @@ def training_duels(quick: bool = False) -> list[dict[str, Json]]:
         (peer_s / ours) and ``agreement`` (absolute difference of the two losses, means over all steps).
     """
     steps, turns = (4, 1) if quick else (12, 5)
-    common: dict[str, Any] = {"steps": steps, "effective_batch": 4, "checkpoint_every": steps // 2, "warmup": 0.1}
-    sft = Sft(batch_size=4, learning_rate=1e-3, max_length=256, **common)
-    dpo = Dpo(batch_size=2, learning_rate=1e-4, max_length=256, **common)
+    common: dict[str, Any] = {"max_steps": steps, "save_steps": steps // 2}
+    sft = Sft(
+        per_device_train_batch_size=4, gradient_accumulation_steps=1, learning_rate=1e-3, max_length=256, **common
+    )
+    dpo = Dpo(
+        per_device_train_batch_size=2, gradient_accumulation_steps=2, learning_rate=1e-4, max_length=256, **common
+    )
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         _save_model(folder / "model")
         examples = _examples(4 * steps)
         return [
             _duel(
-                f"a step of SFT, {sft.effective_batch} rows of about 50 tokens, processor time",
+                f"a step of SFT, {sft.rows_per_step} rows of about 50 tokens, processor time",
                 folder,
                 examples,
                 sft,
@@ -85,7 +87,7 @@ def training_duels(quick: bool = False) -> list[dict[str, Json]]:
                 turns,
             ),
             _duel(
-                f"a step of DPO, {dpo.effective_batch} pairs of about 50 tokens, processor time",
+                f"a step of DPO, {dpo.rows_per_step} pairs of about 50 tokens, processor time",
                 folder,
                 examples,
                 dpo,
@@ -100,7 +102,7 @@ def _duel(
 ) -> dict[str, Json]:
     def ours() -> tuple[Stamps, float]:
         stamps: Stamps = []
-        plan = TunePlan((stage,), _LORA)
+        plan = TunePlan.of(stage, data=folder, lora=_LORA)
 
         def watch(doing: str, done: int, total: int) -> None:
             if done:
@@ -130,11 +132,8 @@ def _duel(
         for side, run in enumerate((ours, theirs)):
             stamps, losses[side] = run()
             seconds[side].append((stamps[-1] - stamps[0]) / (len(stamps) - 1))
-    ours_s, peer_s = median(seconds[0]), median(seconds[1])
-    return {
-        "name": name, "ours": ours_s, "peer": f"a bare {type(stage).__name__.upper()}Trainer of TRL", "peer_s": peer_s,
-        "ratio": peer_s / ours_s, "agreement": abs(losses[0] - losses[1]),
-    }  # fmt: skip
+    peer = f"a bare {type(stage).__name__.upper()}Trainer of TRL"
+    return row(name, median(seconds[0]), peer, median(seconds[1]), abs(losses[0] - losses[1]))
 
 
 class _Stamped(TrainerCallback):
@@ -149,7 +148,7 @@ class _Stamped(TrainerCallback):
 
 def _bare_sft(model: Path, examples: Sequence[Example], stage: Sft, out: str, stamped: _Stamped) -> Any:
     network, tokenizer = _bare_model(model)
-    rows = [{"prompt": _turns(row), "completion": _said(row.chosen)} for row in examples]
+    rows = [{"prompt": _turns(row), "completion": _conversation(row.chosen)} for row in examples]
     args = SFTConfig(**_bare_settings(stage, out), max_length=stage.max_length)
     return SFTTrainer(
         network, args, train_dataset=Dataset.from_list(rows), processing_class=tokenizer, callbacks=[stamped]
@@ -159,7 +158,8 @@ def _bare_sft(model: Path, examples: Sequence[Example], stage: Sft, out: str, st
 def _bare_dpo(model: Path, examples: Sequence[Example], stage: Dpo, out: str, stamped: _Stamped) -> Any:
     network, tokenizer = _bare_model(model)
     rows = [
-        {"prompt": _turns(row), "chosen": _said(row.chosen), "rejected": _said(row.rejected or "")} for row in examples
+        {"prompt": _turns(row), "chosen": _conversation(row.chosen), "rejected": _conversation(row.rejected or "")}
+        for row in examples
     ]
     args = DPOConfig(**_bare_settings(stage, out), max_length=stage.max_length, beta=stage.beta)
     return DPOTrainer(
@@ -174,9 +174,9 @@ def _bare_model(folder: Path) -> tuple[Any, Any]:
     torch.manual_seed(_SEED)
     config: Any = LoraConfig
     lora = config(
-        r=_LORA.rank,
-        lora_alpha=_LORA.alpha,
-        target_modules=list(_LORA.targets),
+        r=_LORA.r,
+        lora_alpha=_LORA.lora_alpha,
+        target_modules=list(_LORA.target_modules),
         lora_dropout=0.0,
         task_type="CAUSAL_LM",
     )
@@ -185,10 +185,10 @@ def _bare_model(folder: Path) -> tuple[Any, Any]:
 
 def _bare_settings(stage: Sft | Dpo, out: str) -> dict[str, Any]:
     return {
-        "output_dir": out, "max_steps": stage.steps, "learning_rate": stage.learning_rate, "seed": _SEED,
-        "data_seed": _SEED, "per_device_train_batch_size": stage.batch_size,
-        "gradient_accumulation_steps": stage.effective_batch // stage.batch_size, "lr_scheduler_type": stage.schedule,
-        "warmup_steps": stage.warmup, "max_grad_norm": stage.clip, "save_steps": stage.checkpoint_every,
+        "output_dir": out, "max_steps": stage.max_steps, "learning_rate": stage.learning_rate, "seed": _SEED,
+        "data_seed": _SEED, "per_device_train_batch_size": stage.per_device_train_batch_size,
+        "gradient_accumulation_steps": stage.gradient_accumulation_steps, "lr_scheduler_type": stage.lr_scheduler_type,
+        "warmup_steps": stage.warmup_steps, "max_grad_norm": stage.max_grad_norm, "save_steps": stage.save_steps,
         "save_total_limit": 2, "use_cpu": True, "bf16": False, "gradient_checkpointing": False, "report_to": "none",
         "disable_tqdm": True, "dataloader_pin_memory": False,
     }  # fmt: skip
@@ -198,7 +198,7 @@ def _turns(row: Example) -> list[dict[str, str]]:
     return [{"role": turn.role, "content": turn.content} for turn in row.prompt]
 
 
-def _said(text: str) -> list[dict[str, str]]:
+def _conversation(text: str) -> list[dict[str, str]]:
     return [{"role": "assistant", "content": text}]
 
 
@@ -217,17 +217,13 @@ def _examples(n: int) -> list[Example]:
 
 def _save_model(folder: Path) -> None:
     """A Qwen3 of about five million random weights, and a tokenizer of one token per word."""
-    words = {word: at for at, word in enumerate([*_MARKS, *(f"w{i}" for i in range(_WORDS))])}
-    made = Tokenizer(WordLevel(words, unk_token="<pad>"))
-    made.pre_tokenizer = WhitespaceSplit()
-    fast: Any = PreTrainedTokenizerFast  # typed loosely by transformers
-    tokenizer = fast(tokenizer_object=made, pad_token="<pad>", eos_token="<end>", chat_template=_TEMPLATE)
+    tokenizer = word_tokenizer(_WORDS, _MARKS, eos_token="<end>", chat_template=_TEMPLATE)
     with torch.random.fork_rng(), quiet():
         torch.manual_seed(0)
         config = Qwen3Config(
-            vocab_size=len(words), hidden_size=256, intermediate_size=768, num_hidden_layers=6, num_attention_heads=4,
+            vocab_size=len(tokenizer), hidden_size=256, intermediate_size=768, num_hidden_layers=6, num_attention_heads=4,
             num_key_value_heads=2, head_dim=64, max_position_embeddings=512, tie_word_embeddings=True,
-            bos_token_id=None, eos_token_id=words["<end>"], pad_token_id=words["<pad>"],
+            bos_token_id=None, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
         )  # fmt: skip
         network: Any = Qwen3ForCausalLM(config)
         network.save_pretrained(folder)

@@ -136,7 +136,7 @@ ONE_SAMPLE: Changes = {"seeds = [1, 2] ": "seeds = [1] "}
 SCALES: Changes = {"scales = [1.0, 0.9, 0.8]": "scales = [1.0, 0.8]"}
 STEPS: Changes = {"splits = 10": "splits = 2", "permutations = 200": "permutations = 39"}
 REWARDED: Changes = {
-    "\nsteps = 100": "\nsteps = 12", "batch_size = 64": "batch_size = 32", "effective_batch = 64": "effective_batch = 32",
+    "\nmax_steps = 100": "\nmax_steps = 12", "per_device_train_batch_size = 64": "per_device_train_batch_size = 32",
 }  # fmt: skip
 HEDGING: dict[str, Changes] = {"hedging-pipeline.toml": {"[[prompts]]": "[[prompts]]\nlimit = 24"}}
 
@@ -321,7 +321,7 @@ def _changed(file: Path, changes: Changes) -> str:
     text = file.read_text(encoding="utf-8")
     for old, new in changes.items():
         if old not in text:
-            raise SystemExit(f"{file.name} does not hold {old!r} any more; mend the table in scripts/golden.py")
+            raise SystemExit(f"{file.name} does not hold {old!r} any more; fix the table in scripts/golden.py")
         text = text.replace(old, new)
     return text
 
@@ -406,7 +406,7 @@ WORDS = frozenset(
     "because remedy next question questions notes note title how status_because told why label xlabel ylabel lesson "
     "text message markdown help description shortDescription fullDescription".split()
 )
-"""Keys whose values are told to people, whatever they hold. Where only the numbers in them differ, numbers differ."""
+"""Keys whose values are shown to people, whatever they hold. Where only the numbers in them differ, numbers differ."""
 
 DATA = frozenset({"prompts.jsonl", "responses.jsonl", "scores.jsonl", "extras.json"})
 """Files whose sentences are the models', and so must not change."""
@@ -471,7 +471,7 @@ def _parsed(file: str, text: str) -> Any:
         return _of_xml(ET.fromstring(text))
     value = json.loads(text)
     if file == "verdict.json":
-        value["checks"] = {row["check"]: row for row in value["checks"]}  # so that places are told by name
+        value["checks"] = {row["check"]: row for row in value["checks"]}  # so that places are named
     return value
 
 
@@ -509,8 +509,8 @@ def _in_value(file: str, where: str, was: Any, now: Any, *, data: bool) -> Itera
         if not math.isclose(was, now, rel_tol=CLOSE, abs_tol=CLOSE):
             yield Difference("numbers", file, where, repr(was), repr(now))
     else:
-        told = not data and _sentence(was) and _sentence(now)
-        yield Difference(_kind(was, now) if told else "numbers", file, where, _short(was), _short(now))
+        is_words = not data and _sentence(was) and _sentence(now)
+        yield Difference(_kind(was, now) if is_words else "numbers", file, where, _short(was), _short(now))
 
 
 def _numbers(*values: Any) -> bool:
@@ -518,7 +518,7 @@ def _numbers(*values: Any) -> bool:
 
 
 def _sentence(value: Any) -> bool:
-    """Whether a value is told to people: it has five words, or ends as a sentence does."""
+    """Whether a value is shown to people: it has five words, or ends as a sentence does."""
     return isinstance(value, str) and (
         len(value.split()) >= 5 or (" " in value and value.rstrip().endswith((".", "?", "!")))
     )
@@ -550,17 +550,17 @@ def main() -> int:
     comparing.add_argument("--most", type=int, default=12, help="differences of a folder that are printed")
     for verb in (making, comparing):
         verb.add_argument("names", nargs="*", metavar="NAME", help="all when left out")
-    told = parser.parse_args()
-    wanted = told.names or names()
+    arguments = parser.parse_args()
+    wanted = arguments.names or names()
     if unknown := sorted(set(wanted) - set(names())):
         parser.error(f"no golden folder is called {', '.join(unknown)}; there are {', '.join(names())}")
     os.environ.setdefault("COLUMNS", "120")
-    if told.verb == "make":
+    if arguments.verb == "make":
         for name in wanted:
             print(f"making {name}", flush=True)
-            make(name, from_records=told.from_records)
+            make(name, from_records=arguments.from_records)
         return 0
-    return _compared(wanted, told.words, told.accept_words, told.most)
+    return _compared(wanted, arguments.words, arguments.accept_words, arguments.most)
 
 
 def _compared(wanted: Sequence[str], words_fail: bool, accept_words: bool, most: int) -> int:

@@ -28,20 +28,21 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
+from pydantic import TypeAdapter
 from transformers import PreTrainedTokenizerBase, Qwen3Config, Qwen3ForCausalLM
 
 from benchmarks.activations import bare_pass
 from counterclaim.lab.config import Sft, TunePlan
-from counterclaim.lab.config.training import to_tune, tune_schema
+from counterclaim.lab.config.training import with_recipe
 from counterclaim.lab.models import open_model
-from counterclaim.lab.models.hf.activations import Read, Reading
+from counterclaim.lab.models.hf.activations import Capture, CaptureSpec
 from counterclaim.lab.models.hf.devices import device_named, dtype_named, give_back
 from counterclaim.lab.models.hf.edits import Edit, Piece, base_of, save_edit
 from counterclaim.lab.models.hf.model import HfModel
 from counterclaim.lab.models.hf.sites import layers_of
 from counterclaim.lab.models.tiny.tokenizer import train_tokenizer
 from counterclaim.lab.operators.attribution import attribute
-from counterclaim.lab.operators.reading import readable, told
+from counterclaim.lab.operators.reading import exchange_of, readable
 from counterclaim.lab.operators.training import fit, quiet
 from counterclaim.records import Decode, Example, FinishReason, Message, ModelRef, Prompt, Provenance, Response
 from counterclaim.registry import Applied, Ask, Fitting, Labelled, ModelSpec, Runtime
@@ -82,19 +83,19 @@ def pairs(n: int, tokens: int) -> list[Example]:
     """Preference pairs whose two sides have about ``tokens`` tokens each, a quarter of them thoughts."""
     chance = random.Random(0)
 
-    def said(share: float) -> str:
+    def text_of(share: float) -> str:
         return " ".join(chance.choices(WORDS, k=max(1, int(share * tokens))))
 
     def answer() -> str:
-        return f"<think>\n{said(0.25)}\n</think>\n\n{said(0.5)}"
+        return f"<think>\n{text_of(0.25)}\n</think>\n\n{text_of(0.5)}"
 
-    return [Example((Message("user", said(0.25)),), answer(), answer()) for _ in range(n)]
+    return [Example((Message("user", text_of(0.25)),), answer(), answer()) for _ in range(n)]
 
 
 def plan_of(recipe: str, steps: int) -> TunePlan:
     """The recipe with nothing changed but how many steps it takes."""
-    plan, _ = to_tune(tune_schema()(recipe=recipe, data="made-up"), Path("gpu_check"), "tune")
-    return replace(plan, data=None, stages=tuple(replace(stage, steps=steps) for stage in plan.stages))
+    plan = TypeAdapter(TunePlan).validate_python(with_recipe({"recipe": recipe, "data": "made-up"}))
+    return replace(plan, **{type(stage).__name__.lower(): replace(stage, max_steps=steps) for stage in plan.stages})
 
 
 def length(example: Example, tokenizer: Any, *, both: bool) -> int:
@@ -119,7 +120,7 @@ def measure(recipe: str, model: Path, tokenizer: Any, steps: int, tokens: int, d
     stages = []
     for stage, entry in zip(plan.stages, card["stages"], strict=True):
         per_row = sum(length(row, tokenizer, both=not isinstance(stage, Sft)) for row in examples) / len(examples)
-        done = entry["steps"] * stage.effective_batch * per_row
+        done = entry["steps"] * stage.rows_per_step * per_row
         loss = entry["log"]["loss"]
         stages.append({
             "method": entry["method"], "steps": entry["steps"], "seconds": entry["seconds"],
@@ -133,14 +134,14 @@ def answers(n: int, tokens: int) -> list[Labelled]:
     """Made-up answers of about ``tokens`` tokens with their prompts, every other one right."""
     chance = random.Random(1)
 
-    def said(share: float) -> str:
+    def text_of(share: float) -> str:
         return " ".join(chance.choices(WORDS, k=max(1, int(share * tokens))))
 
     out = []
     for number in range(n):
-        prompt = Prompt.of_text(said(0.25))
+        prompt = Prompt.of_text(text_of(0.25))
         made = Response(
-            prompt.id, "control", 0, said(chance.uniform(0.4, 0.7)), FinishReason.STOP, Provenance.RECORDED, Decode(tokens),
+            prompt.id, "control", 0, text_of(chance.uniform(0.4, 0.7)), FinishReason.STOP, Provenance.RECORDED, Decode(tokens),
             ModelRef(),
         )  # fmt: skip
         out.append(Labelled(prompt, made, {"correct": float(number % 2), "delivery": "assert"}))
@@ -153,8 +154,10 @@ def measure_reading(model: Path, tokens: int, turns: int, device: torch.device) 
         hf = readable(opened)
         rows = answers(96, tokens)
         layers = len(layers_of(hf.network))
-        reading = Reading(
-            hf, [told(row) for row in rows], Read((*range(layers), "last"), ("last", "mean"), head_norms=32)
+        reading = Capture(
+            hf,
+            [exchange_of(row) for row in rows],
+            CaptureSpec((*range(layers), "last"), ("last", "mean"), head_norms=32),
         )
         sides = {"bare": lambda: bare_pass(hf, reading), "capture": lambda: list(reading.batches())}
         seconds: dict[str, list[float]] = {side: [] for side in sides}
@@ -195,11 +198,11 @@ def measure_sweep(model: Path, tokens: int, device: torch.device) -> list[dict[s
             one, each = (
                 {"s": took, "peak_gib": peak}
                 for took, peak in (
-                    timed(lambda sweep=sweep: said(hf, sweep, decode), device),  # type: ignore[misc]
-                    timed(lambda runs=runs: [said(hf, asks, decode) for asks in runs], device),  # type: ignore[misc]
+                    timed(lambda sweep=sweep: text_of(hf, sweep, decode), device),  # type: ignore[misc]
+                    timed(lambda runs=runs: [text_of(hf, asks, decode) for asks in runs], device),  # type: ignore[misc]
                 )
             )
-            together, apart = said(hf, sweep, decode), [text for asks in runs for text in said(hf, asks, decode)]
+            together, apart = text_of(hf, sweep, decode), [text for asks in runs for text in text_of(hf, asks, decode)]
             differ = sum(here != there for here, there in zip(together, apart, strict=True))
             out.append(
                 {
@@ -213,7 +216,7 @@ def measure_sweep(model: Path, tokens: int, device: torch.device) -> list[dict[s
     return out
 
 
-def said(model: HfModel, asks: list[Ask], decode: Decode) -> list[str | None]:
+def text_of(model: HfModel, asks: list[Ask], decode: Decode) -> list[str | None]:
     """The texts of all answers."""
     got = dict(pair for batch in model.answer(asks, decode) for pair in batch)
     return [got[at].text for at in range(len(asks))]

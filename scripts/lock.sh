@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Resolve the dependencies again and write locks/. Needs uv.
 #   base.txt  counterclaim alone      dev.txt  with what the tests need      all.txt  with every extra
-# The locks are pip constraints (pip install -c). all.txt names none of CUDA's packages: torch pins those itself, and
+# pyproject.toml says what works, the locks what is tested: pip constraints (pip install -c). all.txt names none of CUDA's packages: torch pins those itself, and
 # whoever installs a CPU build must not be made to have them.
 set -euo pipefail
 cd "$(dirname "$0")/.."

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from counterclaim import stats
-from counterclaim.lab.probing.taxonomy import Agreement, agreement, taxonomy, within_fresh
-from counterclaim.lab.probing.twosample import c2st
+from counterclaim.audit.probing import Agreement
+from counterclaim.lab.probing.crossval import c2st
+from counterclaim.lab.probing.taxonomy import taxonomy, within_fresh
 
 Random = np.random.Generator
 N_TRAIN, N_FRESH, D = 100, 193, 16  # the source paper's prompts
@@ -33,7 +34,7 @@ class Case:
 def modes(**found: object) -> list[str]:
     """Names of the modes that hold."""
     given = {"fresh_auc": FAILED, "train": (56, N_TRAIN), "fresh": (54, N_FRESH), **found}
-    return [str(mode["mode"]) for mode in taxonomy(**given)]  # type: ignore[arg-type]
+    return [mode.mode for mode in taxonomy(**given)]  # type: ignore[arg-type]
 
 
 def alike(random: Random, planted: bool) -> list[str]:
@@ -69,8 +70,7 @@ def underpowered(random: Random, planted: bool) -> list[str]:
 def disagreeing(random: Random, planted: bool) -> list[str]:
     labels = random.random(N_FRESH) < 0.4
     other = np.where(random.random(N_FRESH) < (0.9 if planted else 0.1), random.random(N_FRESH) < 0.4, labels)
-    found: Agreement = agreement(labels, other)
-    return modes(labels=found)
+    return modes(labels=Agreement.of(other, labels))
 
 
 CASES = (
@@ -96,11 +96,11 @@ def main() -> None:
     asked = argparse.ArgumentParser(description=__doc__)
     asked.add_argument("--draws", type=int, default=400)
     asked.add_argument("--only")
-    told = asked.parse_args()
+    arguments = asked.parse_args()
     print("| mode | planted | named | not planted | named |\n| --- | --- | --- | --- | --- |")
     for case in CASES:
-        if told.only in (None, case.mode):
-            caught, alarmed = rates(case, told.draws)
+        if arguments.only in (None, case.mode):
+            caught, alarmed = rates(case, arguments.draws)
             print(f"| {case.mode} | {case.planted} | {caught:.1%} | {case.clean} | {alarmed:.1%} |", flush=True)
 
 

@@ -62,13 +62,13 @@ def _endings(control: Path, treated: Path) -> Json:
 
 def _heads(file: Path) -> Json:
     """Every head's d, framed where it is beyond what the largest of as many reaches one time in twenty."""
-    told = published(file)
+    numbers = published(file)
     listed = json.loads(file.read_text(encoding="utf-8"))["all_heads_ranked_by_cohen_d"]
     value = {(row["layer"], row["head"]): row["cohen_d"] for row in listed}
     layers, heads = range(1 + max(layer for layer, _ in value)), range(1 + max(head for _, head in value))
     return {
         "kind": "heatmap", "label": "How much louder each head is in confident wrong answers", "ylabel": "head", "xlabel": "layer",
-        "bound": told["null"]["q95"], "rows": [str(head) for head in heads], "cols": [str(layer) for layer in layers],
+        "bound": numbers["null"]["q95"], "rows": [str(head) for head in heads], "cols": [str(layer) for layer in layers],
         "values": [[value.get((layer, head)) for layer in layers] for head in heads],
     }  # fmt: skip
 

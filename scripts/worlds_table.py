@@ -75,8 +75,8 @@ def _tables(table: dict[str, Any]) -> str:
 
 def _promise(promise: Promise) -> str:
     low, high = promise.interval
-    told = f"{promise.measured:.1%} | {low:.1%} to {high:.1%} | `{promise.worst}` | {promise.rule} {promise.bound:.0%}"
-    return f"| {promise.name} | {told} | {promise.told} |"
+    row = f"{promise.measured:.1%} | {low:.1%} to {high:.1%} | `{promise.worst}` | {promise.rule} {promise.bound:.0%}"
+    return f"| {promise.name} | {row} | {promise.status} |"
 
 
 def _row(row: dict[str, Any]) -> str:

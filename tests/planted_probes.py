@@ -65,4 +65,4 @@ def planted(
 
 def put_through(first: Subject, second: Subject | None = None, *, probe: ProbePlan | None = None, **plan: Any) -> Any:
     """What the five steps find, with a plan as small as it may be."""
-    return five_steps(first, second, probe or ProbePlan(), replace(PLAN, **plan), seed=7)
+    return five_steps(first, second, probe or ProbePlan(), replace(PLAN, **plan), seed=7).to_json()

@@ -18,7 +18,7 @@ from benchmarks import activations as activation_speed
 from counterclaim.errors import ModelError
 from counterclaim.lab.models import open_model
 from counterclaim.lab.models.hf import activations
-from counterclaim.lab.models.hf.activations import COUNT, Read, Reading, Told, read
+from counterclaim.lab.models.hf.activations import COUNT, Capture, CaptureSpec, Exchange, read
 from counterclaim.lab.models.hf.edits import Edit, Piece, base_of, save_edit
 from counterclaim.lab.models.hf.model import HfModel
 from counterclaim.records import Message
@@ -28,7 +28,7 @@ ANSWERS = (
     "The oil is sold.", "Er kommt aus Köln am Rhein, und er heißt Jörg.", "日本語 🙂", "a", "The mill turns seed into oil in the town.",
     "return a + b", "ça va très bien, señor! The river is long, and the town lies by it.", "Yes.",
 )  # fmt: skip
-TOLD = [Told((Message("user", f"Who is number {i}?" * (1 + i % 3)),), text) for i, text in enumerate(ANSWERS)]
+TOLD = [Exchange((Message("user", f"Who is number {i}?" * (1 + i % 3)),), text) for i, text in enumerate(ANSWERS)]
 SOFTMAX = {"llama": [0, 1], "qwen3": [0, 1], "qwen3_5": [3], "gemma4": [0, 1, 2, 3]}
 CLOSE = {"rtol": 1e-4, "atol": 1e-5}
 
@@ -46,7 +46,7 @@ def opened(folder: Path, rows: int | None = None, **more: Any) -> Iterator[HfMod
         yield model
 
 
-def ids_of(model: HfModel, told: Told) -> tuple[list[int], int]:
+def ids_of(model: HfModel, told: Exchange) -> tuple[list[int], int]:
     prompt = model.rendered(told.messages, told.thinking)
     asked, whole = model.encoded([prompt]), model.encoded([prompt + (told.answer or "")])
     assert whole[0][: len(asked[0])] == asked[0]
@@ -54,7 +54,7 @@ def ids_of(model: HfModel, told: Told) -> tuple[list[int], int]:
 
 
 @torch.no_grad()
-def reference(model: HfModel, told: Told) -> tuple[list[np.ndarray], int]:
+def reference(model: HfModel, told: Exchange) -> tuple[list[np.ndarray], int]:
     """Every hidden state (tokens, width) of one conversation as transformers returns them, and where the answer starts."""
     tokens, start = ids_of(model, told)
     states = model.network(input_ids=torch.tensor([tokens]), output_hidden_states=True).hidden_states
@@ -62,7 +62,7 @@ def reference(model: HfModel, told: Told) -> tuple[list[np.ndarray], int]:
 
 
 @torch.no_grad()
-def head_input(model: HfModel, told: Told, layer: int) -> tuple[np.ndarray, int]:
+def head_input(model: HfModel, told: Exchange, layer: int) -> tuple[np.ndarray, int]:
     """The input of ``o_proj`` (tokens, heads, head_dim) of one conversation."""
     tokens, start = ids_of(model, told)
     seen: list[torch.Tensor] = []
@@ -76,7 +76,7 @@ def head_input(model: HfModel, told: Told, layer: int) -> tuple[np.ndarray, int]
 @pytest.mark.parametrize("family", hf_models.FAMILIES)
 def test_what_is_read_is_what_transformers_returns(folders: dict[str, Path], family: str) -> None:
     with opened(folders[family], rows=3) as model:
-        found = read(model, TOLD, Read(("last", 0, 1), ("last", "mean", "prompt-end"), tokens=5))
+        found = read(model, TOLD, CaptureSpec(("last", 0, 1), ("last", "mean", "prompt-end"), tokens=5))
         assert found.rows == tuple(range(8))
         assert not found.refused
         for row, told in enumerate(TOLD):
@@ -102,7 +102,7 @@ def test_the_last_layer_is_read_before_the_final_norm_and_h_last_after_it(
 ) -> None:
     with opened(folders[family]) as model:
         top = len(model.network.model.layers) - 1
-        found = read(model, TOLD, Read((top, "last"), ("last",)))
+        found = read(model, TOLD, CaptureSpec((top, "last"), ("last",)))
         with torch.no_grad():
             normed = model.network.model.norm(torch.tensor(found.blocks[f"layer.{top}/last"])).numpy()
         np.testing.assert_allclose(found.blocks["h_last/last"], normed, **CLOSE)
@@ -113,7 +113,7 @@ def test_the_last_layer_is_read_before_the_final_norm_and_h_last_after_it(
 @pytest.mark.parametrize("k", [3, 32])
 def test_heads_are_read_where_they_are(folders: dict[str, Path], family: str, k: int) -> None:
     with opened(folders[family], rows=4) as model:
-        found = read(model, TOLD, Read((), (), head_norms=k, head_means=k))
+        found = read(model, TOLD, CaptureSpec((), (), head_norms=k, head_means=k))
         assert {name for name in found.blocks if name.endswith("head_norm")} == {
             f"layer.{layer}/head_norm" for layer in SOFTMAX[family]
         }
@@ -128,7 +128,7 @@ def test_heads_are_read_where_they_are(folders: dict[str, Path], family: str, k:
 
 @pytest.mark.parametrize("family", hf_models.FAMILIES)
 def test_a_batch_of_eight_reads_as_eight_of_one(folders: dict[str, Path], family: str) -> None:
-    wanted = Read(("last", 1), ("last", "mean", "prompt-end"), head_norms=8, head_means=8, tokens=4)
+    wanted = CaptureSpec(("last", 1), ("last", "mean", "prompt-end"), head_norms=8, head_means=8, tokens=4)
     with opened(folders[family], rows=8) as model:
         together = read(model, TOLD, wanted)
     with opened(folders[family], rows=1) as model:
@@ -143,7 +143,7 @@ def test_a_batch_of_eight_reads_as_eight_of_one(folders: dict[str, Path], family
 def test_padding_on_the_left_gives_the_same(folders: dict[str, Path], family: str) -> None:
     """As generation pads: the hidden states of a left-padded, masked batch are those that are read."""
     with opened(folders[family]) as model:
-        found = read(model, TOLD, Read(("last",), ("last",)))
+        found = read(model, TOLD, CaptureSpec(("last",), ("last",)))
         rows = [ids_of(model, told)[0] for told in TOLD]
         width = max(map(len, rows))
         ids = torch.tensor([[model.pad] * (width - len(row)) + row for row in rows])
@@ -156,7 +156,7 @@ def test_padding_on_the_left_gives_the_same(folders: dict[str, Path], family: st
 @pytest.mark.parametrize("site", ["o_proj", "v_proj", "down_proj"])
 def test_other_sites_are_read(folders: dict[str, Path], site: Any) -> None:
     with opened(folders["qwen3"]) as model:
-        found = read(model, TOLD, Read((1,), ("last",), site=site)).blocks[f"layer.1/{site}/last"]
+        found = read(model, TOLD, CaptureSpec((1,), ("last",), site=site)).blocks[f"layer.1/{site}/last"]
         layer = model.network.model.layers[1]
         seen: list[torch.Tensor] = []
         part = layer.mlp.down_proj if site == "down_proj" else getattr(layer.self_attn, site)
@@ -179,7 +179,7 @@ def test_an_adapter_is_read_as_it_lies_over_the_model(folders: dict[str, Path], 
     merged = adapted.merge_and_unload()
     merged.save_pretrained(tmp_path / "merged")
     hf_models.byte_level_tokenizer().save_pretrained(tmp_path / "merged")
-    wanted = Read(("last", 0), ("last", "mean"), head_norms=8)
+    wanted = CaptureSpec(("last", 0), ("last", "mean"), head_norms=8)
     with opened(folders["qwen3"]) as model:
         bare = read(model, TOLD, wanted)
         with model.adapted(adapter):
@@ -193,7 +193,7 @@ def test_an_adapter_is_read_as_it_lies_over_the_model(folders: dict[str, Path], 
 
 def test_an_edit_is_read_as_it_lies_over_the_model(folders: dict[str, Path], tmp_path: Path) -> None:
     """A head damped and a vector added, from the column on where each row's response starts, whatever its batch."""
-    wanted = Read(("last", 0, 1), ("last", "prompt-end"), head_norms=4)
+    wanted = CaptureSpec(("last", 0, 1), ("last", "prompt-end"), head_norms=4)
     vector = torch.linspace(-3, 3, 32)[None]
     pieces = (Piece(0, "o_proj", "temper", (1,)), Piece(1, "residual", "add", vectors=vector))
     found: dict[str, Any] = {}
@@ -217,20 +217,25 @@ def test_an_edit_is_read_as_it_lies_over_the_model(folders: dict[str, Path], tmp
 
 
 def test_answers_that_cannot_be_read_say_why_and_the_others_stand(folders: dict[str, Path]) -> None:
-    told = [TOLD[0], Told(TOLD[1].messages, ""), Told(TOLD[2].messages, None), Told(TOLD[3].messages, "oil " * 300)]
+    told = [
+        TOLD[0],
+        Exchange(TOLD[1].messages, ""),
+        Exchange(TOLD[2].messages, None),
+        Exchange(TOLD[3].messages, "oil " * 300),
+    ]
     with opened(folders["llama"]) as model:
-        found = read(model, [*told, TOLD[4]], Read())
+        found = read(model, [*told, TOLD[4]], CaptureSpec())
         assert found.rows == (0, 4)
         assert found.blocks["h_last/last"].shape == (2, 32)
         assert found.refused[1] == found.refused[2] == "the answer has no text"
         assert "more than the 256" in found.refused[3]
         with pytest.raises(ModelError, match="none of the 2 answers can be read"):
-            read(model, told[1:3], Read())
+            read(model, told[1:3], CaptureSpec())
 
 
 def test_a_pass_that_goes_on_reads_only_what_is_missing(folders: dict[str, Path]) -> None:
     with opened(folders["llama"], rows=3) as model:
-        reading = Reading(model, TOLD, Read())
+        reading = Capture(model, TOLD, CaptureSpec())
         first = next(iter(reading.batches()))
         rest = list(reading.batches(done=set(first[0])))
         assert sorted(first[0] + [index for indices, _ in rest for index in indices]) == list(range(8))
@@ -245,19 +250,19 @@ def test_a_batch_that_does_not_fit_into_memory_is_halved(
     folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with opened(folders["llama"], rows=8) as model:
-        wanted = Read(("last",), ("last",))
+        wanted = CaptureSpec(("last",), ("last",))
         fine = read(model, TOLD, wanted)
-        whole = Reading._read
+        whole = Capture._read
 
-        def small(self: Reading, part: list[int]) -> Any:
+        def small(self: Capture, part: list[int]) -> Any:
             if len(part) > 3:
                 raise torch.OutOfMemoryError("CUDA out of memory")
             return whole(self, part)
 
-        monkeypatch.setattr(Reading, "_read", small)
+        monkeypatch.setattr(Capture, "_read", small)
         halved = read(model, TOLD, wanted)
         np.testing.assert_allclose(halved.blocks["h_last/last"], fine.blocks["h_last/last"], **CLOSE)
-        monkeypatch.setattr(Reading, "_read", lambda self, part: small(self, part * 4))
+        monkeypatch.setattr(Capture, "_read", lambda self, part: small(self, part * 4))
         with pytest.raises(ModelError, match="does not fit into the memory of cpu, even alone"):
             read(model, TOLD[:1], wanted)
 
@@ -265,12 +270,12 @@ def test_a_batch_that_does_not_fit_into_memory_is_halved(
 @pytest.mark.parametrize(
     ("wanted", "said"),
     [
-        (Read((7,)), "no layer 7.*from 0 to 3"),
-        (Read((0,), site="o_proj"), "layer 0 has no o_proj.*3"),
-        (Read(("last",), site="v_proj"), "h_last has no v_proj"),
+        (CaptureSpec((7,)), "no layer 7.*from 0 to 3"),
+        (CaptureSpec((0,), site="o_proj"), "layer 0 has no o_proj.*3"),
+        (CaptureSpec(("last",), site="v_proj"), "h_last has no v_proj"),
     ],
 )
-def test_what_the_model_does_not_have_is_refused(folders: dict[str, Path], wanted: Read, said: str) -> None:
+def test_what_the_model_does_not_have_is_refused(folders: dict[str, Path], wanted: CaptureSpec, said: str) -> None:
     with opened(folders["qwen3_5"]) as model, pytest.raises(ModelError, match=said):
         read(model, TOLD, wanted)
 
@@ -278,7 +283,7 @@ def test_what_the_model_does_not_have_is_refused(folders: dict[str, Path], wante
 def test_heads_of_a_model_without_o_proj_are_refused(folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(activations, "layers_with", lambda network, site: [])
     with opened(folders["qwen3_5"]) as model, pytest.raises(ModelError, match="no layer of this model has an o_proj"):
-        read(model, TOLD, Read((), (), head_norms=8))
+        read(model, TOLD, CaptureSpec((), (), head_norms=8))
 
 
 def test_numbers_that_are_none_are_refused(folders: dict[str, Path]) -> None:
@@ -286,12 +291,12 @@ def test_numbers_that_are_none_are_refused(folders: dict[str, Path]) -> None:
         with torch.no_grad():
             model.network.model.layers[1].mlp.down_proj.weight[0, 0] = float("nan")
         with pytest.raises(ModelError, match=r"no numbers.*h_last/last"):
-            read(model, TOLD, Read())
+            read(model, TOLD, CaptureSpec())
 
 
 def test_no_hook_is_left_behind(folders: dict[str, Path]) -> None:
     with opened(folders["llama"]) as model:
-        read(model, TOLD, Read((0, "last"), ("last",), head_norms=4))
+        read(model, TOLD, CaptureSpec((0, "last"), ("last",), head_norms=4))
         left = [m for m in model.network.modules() if m._forward_hooks or m._forward_pre_hooks]
         assert not left
 
@@ -299,8 +304,8 @@ def test_no_hook_is_left_behind(folders: dict[str, Path]) -> None:
 def test_reading_costs_next_to_no_memory_over_the_bare_forward_pass() -> None:
     """Tensors held at once: of a decoder alone, with everything read, and with every hidden state returned."""
     model, told = activation_speed._made(activation_speed._Size(8, 64, 4_000, 16, 48, 1))
-    wanted = Read((*range(7), "last"), ("last",), head_norms=32)
-    reading = Reading(model, told, wanted)
+    wanted = CaptureSpec((*range(7), "last"), ("last",), head_norms=32)
+    reading = Capture(model, told, wanted)
     bare, ours, typed = (
         activation_speed._most_held(run)
         for run in (

@@ -17,10 +17,10 @@ from counterclaim.lab.suite.naive import PROTOCOLS, naive_positive, naive_test
 from counterclaim.records import Outcome, VerdictOutcome
 from counterclaim.registry import checks as registered
 from counterclaim.stats import wilson
-from counterclaim.testing.calibration import Judged, check_rates, judge, promises, tally
+from counterclaim.testing.calibration import DrawResult, check_rates, judge_draw, promises, tally
 from counterclaim.testing.worlds import WORLDS, draw
-from counterclaim.testing.worlds.builder import Knobs, Study
-from counterclaim.testing.worlds.fair import use_seeds
+from counterclaim.testing.worlds.sound import use_seeds
+from counterclaim.testing.worlds.study import Knobs, Study
 from counterclaim.verdict import decide
 
 
@@ -130,14 +130,14 @@ def test_a_broken_promise_is_seen(at: int, worse: dict[str, Any], broken: set[st
 
 
 @pytest.mark.parametrize(
-    ("draws", "share", "told"),
+    ("draws", "share", "status"),
     [(200, 0.0, "kept so far"), (1000, 0.0, "kept"), (20, 0.05, "BROKEN"), (200, 0.1, "BROKEN")],
 )
-def test_a_promise_is_kept_only_where_the_draws_are_enough_to_say_so(draws: int, share: float, told: str) -> None:
+def test_a_promise_is_kept_only_where_the_draws_are_enough_to_say_so(draws: int, share: float, status: str) -> None:
     (found,) = promises({"worlds": [row("null", "artefact", draws=draws, SUPPORTED=share, INVALID=1 - share)]})
-    assert found.told == found.to_json()["told"] == told
+    assert found.status == found.to_json()["status"] == status
     assert found.interval == (wilson(round(draws * share), draws).low, wilson(round(draws * share), draws).high)
-    assert found.settled == (told == "kept" or share == 0.1)
+    assert found.settled == (status == "kept" or share == 0.1)
 
 
 def test_effects_of_trained_models_have_a_promise_of_their_own() -> None:
@@ -275,5 +275,5 @@ def test_naive_protocols_are_taken_in_where_the_verdict_is_not() -> None:
 
 
 def test_what_came_of_a_draw_survives_a_journal() -> None:
-    judged = judge(draw("underpowered", 0))
-    assert Judged(**json.loads(json.dumps(judged.to_json()))) == judged
+    judged = judge_draw(draw("underpowered", 0))
+    assert DrawResult(**json.loads(json.dumps(judged.to_json()))) == judged

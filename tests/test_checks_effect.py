@@ -14,7 +14,7 @@ from counterclaim.audit.evidence import Evidence
 from counterclaim.checks import ONE_ARM, required, run_all
 from counterclaim.checks.arms import dose_response, identity, placebo, prompt_baseline
 from counterclaim.checks.effect import multiplicity, paired_effect, power, seeds
-from counterclaim.records import Outcome
+from counterclaim.records import ArmId, Outcome
 from counterclaim.registry import Finding, checks
 from counterclaim.stats import holm
 
@@ -209,7 +209,7 @@ def test_answers_that_are_the_controls_word_for_word_need_no_interval() -> None:
     treated = arm_of("treated", {"correct": first(9, 0.7)}, text=lambda i: f"Yes. {i}")
     finding = identity.run(evidence_of(arms[0], treated, arms[1]))
     assert finding.outcome is PASS
-    assert "All 9 answers of the do-nothing arm are the control's, word for word." in finding.because
+    assert "All 9 answers of the do-nothing arm equal the control's, word for word." in finding.because
 
 
 def test_doing_nothing_must_do_nothing() -> None:
@@ -332,7 +332,7 @@ def test_the_slope_of_an_auc_runs_from_the_smallest_dose_to_the_largest() -> Non
         arms.append(arm_of(name, {"correct": right.astype(float).tolist(), "score.sure": confidence.tolist()}))
     evidence = evidence_of(*arms, metric="auc(sure)")
     found = dose_response.run(evidence)
-    whole = evidence.effect_of(evidence.metric, treated="dose:2").difference
+    whole = evidence.effect_of(evidence.metric, treated=ArmId("dose", 2)).difference
     assert found.outcome is PASS
     assert found.estimate is not None
     assert whole.estimate is not None
@@ -358,7 +358,7 @@ def test_a_dose_without_a_number_says_so(value: str) -> None:
         arm_of("control", {"correct": bits(3, 9)}), arm_of("treated", {"correct": bits(3, 9)}),
         arm_of(f"dose:{value}", {"correct": bits(3, 9)}), arm_of("dose:1", {"correct": bits(3, 9)}),
     )  # fmt: skip
-    assert f"dose:{value} does not name a number" in dose_response.run(evidence).because
+    assert f"dose:{value} has no number in its name" in dose_response.run(evidence).because
 
 
 ALONE = evidence_of(arm_of("control", {"correct": bits(30, 60), "delivery": ["assert", "hedge"] * 30}))

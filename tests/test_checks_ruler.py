@@ -15,9 +15,9 @@ from counterclaim.checks.joins import alignment, contamination, ledger
 from counterclaim.checks.judging import judge_cards, parser, saturation, unscored
 from counterclaim.checks.labels import label_agreement, label_ties
 from counterclaim.checks.parity import decode_parity, judge_parity, label_parity, roles
-from counterclaim.records import Claim, Decode, Guard, ModelRef, Outcome, Quote
+from counterclaim.records import CONTROL, TREATED, ArmId, Claim, Decode, Guard, ModelRef, Outcome, Quote
 from counterclaim.stats import wilson
-from counterclaim.testing.worlds.builder import Knobs, Study
+from counterclaim.testing.worlds.study import Knobs, Study
 from counterclaim.text.overlap import scan
 
 RNG = np.random.default_rng(17)
@@ -67,7 +67,7 @@ def test_truncation_fails_when_one_arm_is_cut_more_often() -> None:
 def test_truncation_warns_when_the_finished_answers_say_the_same() -> None:
     finding = truncation.run(ending(control=range(96, 100), treated=range(95, 100)))
     assert finding.outcome is WARN
-    assert "which says the same" in finding.because
+    assert "which leads to the same conclusion" in finding.because
 
 
 def test_truncation_is_not_known_where_nobody_recorded_it() -> None:
@@ -141,7 +141,7 @@ def test_arms_must_be_sampled_alike() -> None:
     assert with_decode(DECODE, replace(DECODE, temperature=0.7), varies=("temperature",)).outcome is PASS
     one_sided = with_decode(DECODE, replace(DECODE, thinking=True))
     assert one_sided.outcome is INCONCLUSIVE
-    assert "thinking (only treated says True)" in one_sided.because
+    assert "thinking (only treated records True)" in one_sided.because
     assert with_decode(replace(DECODE, temperature=None), replace(DECODE, temperature=None)).outcome is INCONCLUSIVE
     coarse = with_decode(DECODE, DECODE, models=(MODEL, replace(MODEL, dtype="int4")))
     assert coarse.outcome is FAIL
@@ -358,20 +358,20 @@ def quoted(*quotes: Quote) -> Any:
 
 
 def test_quoted_numbers_are_recomputed() -> None:
-    right = quoted(Quote("control", "accuracy", 0.4, 100), Quote("treated", "accuracy", 0.79))
+    right = quoted(Quote(CONTROL, "accuracy", 0.4, 100), Quote(TREATED, "accuracy", 0.79))
     assert right.outcome is PASS
     assert "control accuracy" in right.because
-    rounded = quoted(Quote("treated", "accuracy", 0.8))
+    rounded = quoted(Quote(TREATED, "accuracy", 0.8))
     assert rounded.outcome is PASS
-    wrong = quoted(Quote("treated", "accuracy", 0.87))
+    wrong = quoted(Quote(TREATED, "accuracy", 0.87))
     assert wrong.outcome is FAIL
     assert "quoted as 0.87 by the claim, the records give 0.79" in wrong.because
-    percent = quoted(Quote("treated", "accuracy", 79.0))
+    percent = quoted(Quote(TREATED, "accuracy", 79.0))
     assert "fractions, not percent" in percent.because
-    counted = quoted(Quote("treated", "accuracy", 0.79, 90))
+    counted = quoted(Quote(TREATED, "accuracy", 0.79, 90))
     assert "quoted with n = 90, the records hold 100" in counted.because
     assert "[[quotes]]" in quoted().remedy
-    assert quoted(Quote("treated", "coverage", 0.5), Quote("nobody", "accuracy", 0.5)).outcome is NOT_RUN
+    assert quoted(Quote(TREATED, "coverage", 0.5), Quote(ArmId("nobody"), "accuracy", 0.5)).outcome is NOT_RUN
 
 
 def agreeing(share: float, n: int = 200) -> Any:

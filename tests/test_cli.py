@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -168,6 +169,51 @@ def test_counts_that_cannot_be(run_cli: Cli, pair: list[str], flags: list[str], 
     assert said in err
 
 
+PLUG_IN = """
+import numpy as np
+from counterclaim import metric
+
+
+@metric("brier", about="squared distance of confidence from the truth", axes=("score.sure", "correct"), better="lower")
+def brier(sure, correct):
+    return (sure - correct) ** 2
+
+
+@metric("sure_and_right", about="share of right answers that assert", axes=("correct", "delivery"), kind="ratio", label="assert")
+def sure_and_right(cells):
+    with np.errstate(invalid="ignore"):
+        return cells[..., 0] / (cells[..., 0] + cells[..., 1])
+"""
+
+
+def test_a_metric_of_a_loose_file_is_claimed_about(run_cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "my_metrics.py").write_text(PLUG_IN)
+    for arm, sure in (("control", 0.5), ("treated", 0.9)):
+        rows = table_rows(
+            80, lambda i: int(i % 10 > 0), arm, sure=sure, delivery="assert" if arm == "treated" else "hedge"
+        )
+        write_rows(tmp_path / f"{arm}.jsonl", rows)
+    flags = [f"--{arm}={tmp_path / arm}.jsonl" for arm in ("control", "treated")]
+    flags += ["--map", "score.sure=sure", "--plugins", str(tmp_path / "my_metrics.py"), "--out", str(tmp_path / "run")]
+    program = IMPORTED.replace("except SystemExit:", "except SystemExit:\n    sys.exit()")
+    verdict = json.loads(alone(program, "audit", *flags, "--metric", "brier", "--json"))
+    effect = verdict["effect"]
+    assert effect["direction"] == "decrease"
+    assert effect["control"]["estimate"] == pytest.approx(0.25)
+    assert effect["treated"]["estimate"] == pytest.approx((72 * 0.1**2 + 8 * 0.9**2) / 80)
+    again = ["check", str(tmp_path / "run"), "--plugins", str(tmp_path / "my_metrics.py"), "--json"]
+    assert json.loads(alone(program, *again)) == verdict
+    flags[-1] = str(tmp_path / "ratio")
+    effect = json.loads(alone(program, "audit", *flags, "--metric", "sure_and_right", "--json"))["effect"]
+    assert (effect["control"]["estimate"], effect["treated"]["estimate"]) == (0, 1)
+    assert "bootstrap" in effect["treated"]["method"], "no closed form was given"
+    listed = alone(program, "list", "metrics", "--plugins", str(tmp_path / "my_metrics.py"))
+    assert "squared distance of confidence" in " ".join(listed.split())
+    code, _, err = run_cli("check", str(tmp_path / "run"), "--plugins", str(tmp_path / "none.py"))
+    assert code == 2
+    assert "none.py" in err
+
+
 def test_counts_of_anything_are_judged(run_cli: Cli) -> None:
     cuts = ("--cut", "control=0/120", "--cut", "treated=0/120")
     code, out, _ = run_cli("audit", "--counts", "control=40/120", "treated=60/120", "--paired", "both=38", *cuts)
@@ -204,12 +250,73 @@ def test_lists_name_what_there_is(run_cli: Cli) -> None:
     assert "formats, metrics, checks, worlds" in err
 
 
-def test_version_and_help(run_cli: Cli) -> None:
+def test_the_version_is_that_of_the_package(run_cli: Cli) -> None:
     assert run_cli("--version")[:2] == (0, f"counterclaim {__version__}\n")
-    for command in ("audit", "profile", "check", "report", "claim", "worlds", "kit", "list"):
-        code, out, _ = run_cli(command, "--help")
-        assert code == 0
-        assert "Example" in out
+
+
+@pytest.mark.parametrize("verb", application.VERBS)
+def test_help_of_every_verb_has_an_example_and_gives_flags_no_type(run_cli: Cli, verb: str) -> None:
+    code, out, _ = run_cli(verb, "-h")
+    assert code == 0
+    assert "Example" in out
+    assert "<bool>" not in out
+    assert out == run_cli(verb, "--help")[1]
+
+
+def test_help_groups_the_verbs(run_cli: Cli) -> None:
+    code, out, _ = run_cli("-h")
+    assert code == 0
+    panels = ("Judge results", "│ audit ", "Make results", "│ run ", "Read models", "│ probe ", "Trust", "│ worlds ")
+    marks = [out.index(mark) for mark in panels]
+    assert marks == sorted(marks)
+    assert "<bool>" not in out
+
+
+def test_a_mistyped_verb_is_answered_with_the_nearest(run_cli: Cli) -> None:
+    code, _, err = run_cli("adit")
+    assert code == 2
+    assert "Did you mean 'audit'?" in err
+
+
+IMPORTED = """
+import json, sys
+sys.argv[0] = "counterclaim"
+from counterclaim.cli import main
+try:
+    main()
+except SystemExit:
+    print(json.dumps([name for name in sys.modules if name.startswith(("counterclaim.lab", "counterclaim.testing"))]))
+"""
+
+
+def alone(code: str, *arguments: str, **environment: str) -> str:
+    """What a program prints in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False,
+        env={**os.environ, **environment},
+    )  # fmt: skip
+    assert done.stderr == ""
+    return done.stdout
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("audit", "--help"), ("audit", "--example"), ()])
+def test_help_and_audit_import_nothing_of_the_lab(arguments: tuple[str, ...]) -> None:
+    assert json.loads(alone(IMPORTED, *arguments).splitlines()[-1]) == []
+
+
+@pytest.mark.parametrize(
+    ("typed", "completed"),
+    [("counterclaim pro", ["profile", "probe-suite", "probe"]), ("counterclaim audit --tre", ["--treated"])],
+)
+def test_the_shell_completes_verbs_and_options(typed: str, completed: list[str]) -> None:
+    words = {"COMP_WORDS": typed, "COMP_CWORD": str(len(typed.split()) - 1)}
+    assert alone(IMPORTED, _COUNTERCLAIM_COMPLETE="complete_bash", **words).split()[: len(completed)] == completed
+
+
+def test_completion_can_be_installed(tmp_path: Path) -> None:
+    out = alone(IMPORTED, "--install-completion", "bash", HOME=str(tmp_path))
+    assert "bash completion installed" in out
+    assert "_COUNTERCLAIM_COMPLETE=complete_bash" in (tmp_path / ".bash_completions" / "counterclaim.sh").read_text()
 
 
 def test_a_bug_of_ours_ends_in_one_sentence(run_cli: Cli, files: Any, monkeypatch: pytest.MonkeyPatch) -> None:

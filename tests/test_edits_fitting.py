@@ -15,22 +15,21 @@ from safetensors.torch import load_file
 
 import hf_models
 from counterclaim.errors import InputError, ModelError
-from counterclaim.lab.config import OwnAnswers, PromptChoice, SteerPlan, TemperPlan
+from counterclaim.lab.config import SteerPlan, TemperPlan, TrainingPrompts
 from counterclaim.lab.models import open_model
-from counterclaim.lab.models.hf.activations import Read, read
+from counterclaim.lab.models.hf.activations import CaptureSpec, read
 from counterclaim.lab.models.hf.edits import load_edit
 from counterclaim.lab.models.hf.model import HfModel
 from counterclaim.lab.operators.attribution import attribute
 from counterclaim.lab.operators.edits import fit_steer, fit_temper
-from counterclaim.lab.operators.reading import told
-from counterclaim.records import Decode, FinishReason, Message, ModelRef, Prompt, Provenance, Response
+from counterclaim.lab.operators.reading import exchange_of
+from counterclaim.records import ArmId, Decode, FinishReason, Message, ModelRef, Prompt, Provenance, Response
 from counterclaim.registry import Ask, Fitting, Labelled, ModelSpec, Runtime, operators
 from counterclaim.testing.worlds import WORLDS
-from counterclaim.testing.worlds import backend as worlds_as_models  # noqa: F401  registers them
 
-OWN = OwnAnswers(PromptChoice("somewhere", "train"))
+OWN = TrainingPrompts("somewhere")
 CPU = Runtime(device="cpu")
-STEER = SteerPlan(OWN, toward="cr", away="cw", layers=(1,))
+STEER = SteerPlan(prompts=OWN, toward="cr", away="cw", layers=(1,))
 
 
 @pytest.fixture(scope="session")
@@ -50,7 +49,7 @@ def _answers(
         right = at >= wrong
         response = Response(
             prompt.id,
-            "own",
+            ArmId("own"),
             0,
             f"{texts[not right]} {at}",
             FinishReason.STOP,
@@ -86,7 +85,9 @@ def test_the_heads_are_the_first_of_the_attribution(
     rank_by: Any, folders: Callable[[str], Path], tmp_path: Path
 ) -> None:
     base, answers = folders("qwen3"), _answers()
-    card = fit_temper(_fitting(base, TemperPlan(OWN, rank_by=rank_by, top=3, last_tokens=4), answers), _made(tmp_path))
+    card = fit_temper(
+        _fitting(base, TemperPlan(prompts=OWN, rank_by=rank_by, top=3, last_tokens=4), answers), _made(tmp_path)
+    )
     found = attribute(_opened(base), answers, last_tokens=4)
     best = found.heads(rank_by)[:3]
     assert card["heads"] == [[layer, head] for layer, head, _ in best]
@@ -100,7 +101,7 @@ def test_the_heads_are_the_first_of_the_attribution(
 
 
 def test_heads_chosen_by_hand_need_no_answers(folders: Callable[[str], Path], tmp_path: Path) -> None:
-    plan = TemperPlan(None, heads=((1, 0), (0, 2), (1, 3)))
+    plan = TemperPlan(heads=((1, 0), (0, 2), (1, 3)))
     card = fit_temper(_fitting(folders("llama"), plan), _made(tmp_path))
     assert [(piece.layer, piece.heads) for piece in load_edit(tmp_path / "edit").pieces] == [(0, (2,)), (1, (0, 3))]
     assert card["chosen"] == "by hand"
@@ -111,7 +112,7 @@ def test_heads_chosen_by_hand_need_no_answers(folders: Callable[[str], Path], tm
 
 
 def test_a_placebo_tempers_as_many_other_heads(folders: Callable[[str], Path], tmp_path: Path) -> None:
-    plan, drawn = TemperPlan(None, heads=((0, 0), (1, 1))), []
+    plan, drawn = TemperPlan(heads=((0, 0), (1, 1))), []
     for seed in range(4):
         card = fit_temper(_fitting(folders("llama"), plan, placebo=True, seed=seed), _made(tmp_path, str(seed)))
         drawn.append([tuple(head) for head in card["heads"]])  # type: ignore[union-attr, arg-type]
@@ -120,14 +121,14 @@ def test_a_placebo_tempers_as_many_other_heads(folders: Callable[[str], Path], t
     assert len({tuple(heads) for heads in drawn}) > 1
     again = fit_temper(_fitting(folders("llama"), plan, placebo=True, seed=0), _made(tmp_path, "again"))
     assert [tuple(head) for head in again["heads"]] == drawn[0]  # type: ignore[union-attr, arg-type]
-    many = TemperPlan(None, heads=tuple((layer, head) for layer in (0, 1) for head in (0, 1, 2)))
+    many = TemperPlan(heads=tuple((layer, head) for layer in (0, 1) for head in (0, 1, 2)))
     with pytest.raises(InputError, match="6 heads beside as many chosen ones, and 2 are left"):
         fit_temper(_fitting(folders("llama"), many, placebo=True), _made(tmp_path, "many"))
 
 
 def test_more_heads_than_there_are(folders: Callable[[str], Path], tmp_path: Path) -> None:
     with pytest.raises(InputError, match="5 heads are to be tempered, and the model has 4"):
-        fit_temper(_fitting(folders("qwen3_5"), TemperPlan(OWN, top=5), _answers()), _made(tmp_path))
+        fit_temper(_fitting(folders("qwen3_5"), TemperPlan(prompts=OWN, top=5), _answers()), _made(tmp_path))
 
 
 # steer -----------------------------------------------------------------------------------------------------------
@@ -142,7 +143,7 @@ def test_what_is_added_is_the_difference_of_the_cohorts_means(
     layer = 3 if family == "qwen3_5" else 1
     card = fit_steer(_fitting(base, replace(STEER, site=site, layers=(layer,)), answers), _made(tmp_path))
     (piece,) = load_edit(tmp_path / "edit").pieces
-    found = read(_opened(base), [told(answer) for answer in answers], Read((layer,), ("mean",), site))
+    found = read(_opened(base), [exchange_of(answer) for answer in answers], CaptureSpec((layer,), ("mean",), site))
     (block,) = found.blocks.values()
     means = block[12:].mean(axis=0), block[:12].mean(axis=0)
     assert piece.vectors is not None
@@ -160,10 +161,10 @@ def test_steering_moves_activations_towards_the_cohort(folders: Callable[[str], 
     (piece,) = load_edit(tmp_path / "edit").pieces
     assert piece.vectors is not None
     direction = piece.vectors[0].numpy()
-    model, wanted = _opened(base), Read((0,), ("mean",))
-    before = read(model, [told(answer) for answer in answers], wanted).blocks["layer.0/mean"] @ direction
+    model, wanted = _opened(base), CaptureSpec((0,), ("mean",))
+    before = read(model, [exchange_of(answer) for answer in answers], wanted).blocks["layer.0/mean"] @ direction
     with model.edited(tmp_path / "edit", 0.5):
-        after = read(model, [told(answer) for answer in answers], wanted).blocks["layer.0/mean"] @ direction
+        after = read(model, [exchange_of(answer) for answer in answers], wanted).blocks["layer.0/mean"] @ direction
     assert np.allclose(after - before, 0.5 * direction @ direction, rtol=1e-3)
 
 
@@ -172,16 +173,18 @@ def test_a_subspace_is_the_leading_one_of_the_differences(folders: Callable[[str
     card = fit_steer(_fitting(base, replace(STEER, kind="ablate", rank=3), answers), _made(tmp_path))
     (piece,) = load_edit(tmp_path / "edit").pieces
     assert piece.vectors is not None
-    block = read(_opened(base), [told(answer) for answer in answers], Read((1,), ("mean",))).blocks["layer.1/mean"]
+    block = read(_opened(base), [exchange_of(answer) for answer in answers], CaptureSpec((1,), ("mean",))).blocks[
+        "layer.1/mean"
+    ]
     apart = block[12:] - block[:12].mean(axis=0)
     total, kept = (apart**2).sum(), ((apart @ piece.vectors.numpy().T) ** 2).sum()
     (said,) = card["layers"]  # type: ignore[misc]
     assert kept / total == pytest.approx(said["explained"], rel=1e-4)  # type: ignore[index, call-overload]
     draws = [np.linalg.qr(np.random.default_rng(seed).standard_normal((32, 3)))[0] for seed in range(20)]
     assert kept > max(((apart @ draw) ** 2).sum() for draw in draws)
-    model, wanted = _opened(base), Read((1,), ("mean",))
+    model, wanted = _opened(base), CaptureSpec((1,), ("mean",))
     with model.edited(tmp_path / "edit"):
-        left = read(model, [told(answer) for answer in answers], wanted).blocks["layer.1/mean"]
+        left = read(model, [exchange_of(answer) for answer in answers], wanted).blocks["layer.1/mean"]
     assert np.abs(left @ piece.vectors.numpy().T).max() < 1e-3 * np.abs(block).max()
 
 
@@ -224,7 +227,7 @@ def test_cohorts_that_tell_nothing(folders: Callable[[str], Path], tmp_path: Pat
         fit_steer(_fitting(base, STEER, alike), folder)
     with pytest.raises(InputError, match="rank 13 cannot be told from 12 answers"):
         fit_steer(_fitting(base, replace(STEER, kind="ablate", rank=13), _answers()), folder)
-    with pytest.raises(InputError, match="one direction is added, not 2"):
+    with pytest.raises(InputError, match="one direction is added, and its rank is 1"):
         fit_steer(_fitting(base, replace(STEER, rank=2), _answers()), folder)
     assert list(folder.iterdir()) == []
 

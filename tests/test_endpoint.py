@@ -26,7 +26,7 @@ from counterclaim.lab.models import endpoint as endpoint_module
 from counterclaim.lab.models.endpoint import EndpointModel, row_seed, same_model
 from counterclaim.lab.models.judge import open_judge
 from counterclaim.records import Decode, FinishReason, Message, ModelRef
-from counterclaim.registry import Answer, Ask, Ledger, ModelSpec, Runtime, backend_of
+from counterclaim.registry import Answer, Ask, ModelSpec, Runtime, Usage, backend_of
 from counterclaim.testing.server import Fault, Server, serve
 
 DECODE = Decode(64, temperature=0.0)
@@ -219,9 +219,9 @@ def test_a_url_where_nothing_listens_is_named(opened: Open) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{free.getsockname()[1]}/v1"
-    with pytest.raises(ModelError, match=f"no server answers at {url} .*refused.*start it, or mend the URL"):
+    with pytest.raises(ModelError, match=f"no server answers at {url} .*refused.*start it, or fix the URL"):
         answers(opened(f"{url}#x"), asks(20))
-    with pytest.raises(ModelError, match=r"does not list its models .*start the server, or mend the URL"):
+    with pytest.raises(ModelError, match=r"does not list its models .*start the server, or fix the URL"):
         opened(url)
 
 
@@ -608,15 +608,15 @@ def test_a_money_budget_stops_and_needs_prices(opened: Open) -> None:
 
 def test_the_models_of_one_run_share_its_budget(opened: Open) -> None:
     with serve(echo) as server:
-        ledger = Ledger()
-        settings = {"most_tokens": 30, "concurrency": 1, "ledger": ledger}
+        usage = Usage()
+        settings = {"most_tokens": 30, "concurrency": 1, "usage": usage}
         with pytest.raises(BudgetSpent):
             answers(opened(server, **settings), asks(9))
         asked = len(server.requests)
         with pytest.raises(BudgetSpent):
             answers(opened(server, **settings), asks(9))
         assert len(server.requests) == asked
-        assert ledger.tokens == 13 * asked
+        assert usage.tokens == 13 * asked
 
 
 def test_a_reply_without_usage_counts_more_than_it_can_have_cost(opened: Open) -> None:

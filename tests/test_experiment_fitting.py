@@ -15,7 +15,6 @@ from counterclaim.lab.config import (
     ArmPlan,
     Dpo,
     Grpo,
-    OwnAnswers,
     PipelinePlan,
     ProbePlan,
     PromptChoice,
@@ -23,6 +22,7 @@ from counterclaim.lab.config import (
     SidecarPlan,
     SteerPlan,
     TemperPlan,
+    TrainingPrompts,
     TunePlan,
     change_hash,
     load_study,
@@ -33,11 +33,14 @@ from counterclaim.registry import ModelSpec
 from counterclaim.text.overlap import scan
 
 TINY = ModelSpec("tiny:qwen3-small")
-GRPO = Grpo(prompts=PromptChoice("tiny", "train", limit=16))
+GRPO = Grpo(prompts=TrainingPrompts("tiny", limit=16))
+DATA = Path("lessons.jsonl")
 
 
-def arm(*stages: Any, name: str = "treated", model: ModelSpec = TINY, **more: Any) -> ArmPlan:
-    return ArmPlan(name, model, Decode(8), TunePlan(stages or (Sft(),), **more))
+def arm(*stages: Any, name: str = "treated", model: ModelSpec = TINY, placebo: bool = False, **more: Any) -> ArmPlan:
+    stages = stages or (Sft(),)
+    given = {} if all(isinstance(stage, Grpo) for stage in stages) else {"data": DATA}
+    return ArmPlan(name, model, Decode(8), TunePlan.of(*stages, **given | more), placebo=placebo)
 
 
 def rows(path: Path, *rows: Mapping[str, Json]) -> Path:
@@ -61,7 +64,7 @@ def test_a_reward_is_found_wanting_before_anything_is_trained() -> None:
 def test_prompts_whose_gold_the_oracle_cannot_read_are_refused(tmp_path: Path) -> None:
     file = rows(tmp_path / "p.jsonl", {"prompt": "What is 2 + 2?", "split": "train"})
     with pytest.raises(InputError, match="cannot say whether an answer"):
-        fitting.hold([arm(replace(GRPO, prompts=PromptChoice(str(file), "train")))])
+        fitting.hold([arm(replace(GRPO, prompts=TrainingPrompts(str(file))))])
 
 
 def test_a_model_that_does_not_train_is_refused() -> None:
@@ -71,13 +74,13 @@ def test_a_model_that_does_not_train_is_refused() -> None:
 
 def test_nothing_is_trained_on_what_the_claim_is_tested_on(tmp_path: Path) -> None:
     asked: dict[str, Json] = {"prompt": "What is 2 + 2?", "answer": "4", "split": "train"}
-    choice = PromptChoice(str(rows(tmp_path / "p.jsonl", asked)), "train")
+    choice = TrainingPrompts(str(rows(tmp_path / "p.jsonl", asked)))
     fitting.hold([arm(replace(GRPO, prompts=choice))], [Prompt.of_text("What is 3 + 3?")])
     with pytest.raises(
         InputError, match="1 of the 1 prompts that are learnt are also those on which the claim is tested"
     ):
         fitting.hold([arm(replace(GRPO, prompts=choice))], [Prompt.of_text("What is 2 + 2?")])
-    world = PromptChoice("world:clean", "train")  # planted worlds know no other split than their own
+    world = TrainingPrompts("world:clean")  # planted worlds know no other split than their own
     with pytest.raises(InputError, match="holds prompts of the split test"):
         fitting.hold([arm(replace(GRPO, prompts=world))])
 
@@ -148,8 +151,8 @@ def test_what_is_to_be_imitated_is_measured_without_questions_and_worse_sides() 
 
 
 def test_an_adapter_is_known_by_what_is_learnt_and_not_by_where_it_lies() -> None:
-    here = arm(replace(GRPO, prompts=PromptChoice("/here/prompts.jsonl")))
-    there = arm(replace(GRPO, prompts=PromptChoice("/there/prompts.jsonl")))
+    here = arm(replace(GRPO, prompts=TrainingPrompts("/here/prompts.jsonl")))
+    there = arm(replace(GRPO, prompts=TrainingPrompts("/there/prompts.jsonl")))
     assert change_hash(replace(here, lessons="a")) == change_hash(replace(there, lessons="a"))
     assert change_hash(replace(here, lessons="a")) != change_hash(replace(here, lessons="b"))
     for changed in (
@@ -164,24 +167,24 @@ def test_an_adapter_is_known_by_what_is_learnt_and_not_by_where_it_lies() -> Non
     assert change_hash(arm(model=replace(TINY, dose=0.5), recipe="sft", seeds=(4,))) == change_hash(arm())
 
 
-LEARNT = OwnAnswers(PromptChoice("/here/prompts.jsonl"))
+LEARNT = TrainingPrompts("/here/prompts.jsonl")
 EDITS = {
-    "temper": TemperPlan(LEARNT),
-    "steer": SteerPlan(LEARNT, "cw", "cr"),
-    "sidecar": SidecarPlan(LEARNT),
+    "temper": TemperPlan(prompts=LEARNT),
+    "steer": SteerPlan(prompts=LEARNT, toward="cw", away="cr", kind="ablate"),
+    "sidecar": SidecarPlan(prompts=LEARNT),
 }
 OTHERWISE: dict[str, dict[str, Any]] = {
     "temper": {
-        "answers": replace(LEARNT, samples=2), "cohort": "hw", "against": "hr", "rank_by": "directional", "top": 4,
-        "heads": ((0, 1),), "last_tokens": 8, "placebo": True,
+        "samples": 2, "scorers": ("length",), "cohort": "hw", "against": "hr", "rank_by": "directional", "top": 4,
+        "last_tokens": 8,
     },
     "steer": {
-        "answers": replace(LEARNT, scorers=("length",)), "toward": "hw", "away": "hr", "contrast": ("a", "b"),
-        "site": "down_proj", "layers": (1,), "kind": "ablate", "rank": 2, "span": "all", "read": "last", "placebo": True,
+        "samples": 2, "scorers": ("length",), "toward": "hw", "away": "hr", "site": "down_proj", "layers": (1,),
+        "kind": "add", "rank": 2, "span": "all", "read": "last",
     },
     "sidecar": {
-        "answers": replace(LEARNT, samples=2), "probe": ProbePlan(C=0.1), "action": "careful", "says": "Hm: ", "keep": 0.9,
-        "on_cut": "read", "placebo": True,
+        "samples": 2, "scorers": ("length",), "probe": ProbePlan(C=0.1), "action": "careful", "says": "Hm: ", "keep": 0.9,
+        "on_cut": "read",
     },
 }  # fmt: skip
 
@@ -190,10 +193,16 @@ OTHERWISE: dict[str, dict[str, Any]] = {
 def test_an_edit_is_known_by_everything_that_changes_its_fit(operator: str) -> None:
     plan: Any = EDITS[operator]
     here = ArmPlan("treated", TINY, Decode(8), plan, lessons="a")
-    assert OTHERWISE[operator].keys() == {field.name for field in fields(plan)} - {"seeds"}
+    not_the_fit = {"seeds", "prompts", "placebo", "dose", "doses", "scale", "scales", "heads", "contrast"}
+    assert OTHERWISE[operator].keys() == {field.name for field in fields(plan)} - not_the_fit
     others = [replace(here, change=replace(plan, **{name: value})) for name, value in OTHERWISE[operator].items()]
     others += [
-        replace(here, lessons="b"), replace(here, decode=Decode(9)), replace(here, decode=Decode(8, system_prompt="Hm.")),
+        replace(here, change=change) for change in (
+            TemperPlan(heads=((0, 1),)), SteerPlan(prompts=LEARNT, contrast=("a", "b"), kind="ablate")
+        ) if isinstance(plan, type(change))
+    ]  # fmt: skip
+    others += [
+        replace(here, placebo=True), replace(here, lessons="b"), replace(here, decode=Decode(9)), replace(here, decode=Decode(8, system_prompt="Hm.")),
         replace(here, model=replace(TINY, name="tiny:qwen3")),
         replace(here, model=replace(TINY, dose=0.5)),  # of an adapter, with which the answers are given and read
     ]  # fmt: skip
@@ -283,9 +292,9 @@ def test_epochs_of_the_file_go_before_steps_of_the_recipe(tmp_path: Path) -> Non
     outcome = STUDY.format(dose=1).replace('recipe = "sft"\ndata = "train.jsonl"', 'recipe = "outcome"')
     prompts = '[treatment.tune.grpo]\nprompts = { set = "tiny" }\n'
     (stage,) = study(tmp_path, outcome + prompts).arms[1].change.stages
-    assert stage.steps == 200
-    (stage,) = study(tmp_path, outcome + prompts + "epochs = 2\n").arms[1].change.stages
-    assert (stage.steps, stage.epochs) == (None, 2)
+    assert stage.max_steps == 200
+    (stage,) = study(tmp_path, outcome + prompts + "num_train_epochs = 2\n").arms[1].change.stages
+    assert (stage.max_steps, stage.num_train_epochs) == (None, 2)
 
 
 def test_neither_test_nor_fresh_prompts_are_trained_on(tmp_path: Path) -> None:
@@ -300,8 +309,8 @@ def test_neither_test_nor_fresh_prompts_are_trained_on(tmp_path: Path) -> None:
 def test_what_can_never_be_trained_is_refused_in_the_file(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"treatment\.tune: examples are conversations"):
         study(tmp_path, STUDY.format(dose="1\nraw = true"))
-    with pytest.raises(InputError, match=r"treatment\.tune\.lora\.targets"):
-        study(tmp_path, STUDY.format(dose=1) + "[treatment.tune.lora]\ntargets = []\n")
+    with pytest.raises(InputError, match=r"treatment\.tune\.lora\.target_modules"):
+        study(tmp_path, STUDY.format(dose=1) + "[treatment.tune.lora]\ntarget_modules = []\n")
 
 
 def test_the_card_of_a_training_set_says_who_taught(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from counterclaim.importers.endings import Inference, describe_inference, infer_finish
-from counterclaim.records import Decode, FinishReason, ModelRef, Provenance, Response
+from counterclaim.records import CONTROL, ArmId, Decode, FinishReason, ModelRef, Provenance, Response
 from simulated_arms import arm, cut_arm, split_tokens
 
 LENGTH, STOP, UNKNOWN = FinishReason.LENGTH, FinishReason.STOP, FinishReason.UNKNOWN
@@ -26,7 +26,7 @@ def responses(
 ) -> list[Response]:
     counts = tokens or [None] * len(texts)
     return [
-        Response(f"p{i}", name, 0, text, UNKNOWN, None, Decode(budget, stop=stop), ModelRef(), n_tokens=count)
+        Response(f"p{i}", ArmId(name), 0, text, UNKNOWN, None, Decode(budget, stop=stop), ModelRef(), n_tokens=count)
         for i, (text, count) in enumerate(zip(texts, counts, strict=True))
     ]
 
@@ -40,10 +40,8 @@ def reasons(rows: Sequence[Response]) -> list[FinishReason]:
 
 def test_recorded_reasons_are_never_touched() -> None:
     recorded = [
-        Response("a", "control", 0, "cut in the", LENGTH, Provenance.RECORDED, Decode(10), ModelRef(), n_tokens=2),
-        Response(
-            "b", "control", 0, "", FinishReason.ERROR, Provenance.RECORDED, Decode(10), ModelRef(), error="timeout"
-        ),
+        Response("a", CONTROL, 0, "cut in the", LENGTH, Provenance.RECORDED, Decode(10), ModelRef(), n_tokens=2),
+        Response("b", CONTROL, 0, "", FinishReason.ERROR, Provenance.RECORDED, Decode(10), ModelRef(), error="timeout"),
     ]
     assert infer_finish(recorded) == recorded
     assert describe_inference(recorded) == Inference()

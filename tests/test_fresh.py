@@ -28,11 +28,10 @@ from counterclaim.lab.synthesis.fresh import FreshPlan, preview, read_known, wri
 from counterclaim.lab.synthesis.replies import ListReply, read_list
 from counterclaim.records import Decode, FinishReason, Json, Prompt
 from counterclaim.registry import Answer, ModelSpec, Runtime
-from counterclaim.testing.server import Fault, Server, serve
-from counterclaim.testing.server.models import serve_models
+from counterclaim.testing.server import Fault, Server, serve, serve_models
 
 ABOUT = "stones and crafts of invented places"
-LIKE = PromptChoice("tiny", None)
+LIKE = PromptChoice("tiny", "all")
 ASKER = ModelSpec("character:asker")
 TOPIC = re.compile(r"^Topic: (.+)$", re.M)
 COUNT = re.compile(r"one JSON list of (\d+) strings")

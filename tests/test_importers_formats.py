@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from counterclaim.errors import InputError
-from counterclaim.importers import FORMATS, IMPORTERS, Imported, detect, load
-from counterclaim.records import FinishReason, Provenance, prompt_id
+from counterclaim.importers import Imported, detect, formats, load
+from counterclaim.records import TREATED, FinishReason, Provenance, prompt_id
 from fixtures import make
 
 
@@ -32,13 +34,13 @@ def test_every_fixture_is_recognised_and_loads(name: str, tmp_path: Path) -> Non
     assert len(set(keys)) == len(keys)
     assert {score.key for score in imported.scores} <= set(keys)
     assert {response.prompt_id for response in imported.responses} == set(imported.prompts)
-    assert {response.arm for response in imported.responses} == {"treated"}
+    assert {response.arm for response in imported.responses} == {TREATED}
     axes = [(score.key, score.axis) for score in imported.scores]
     assert len(set(axes)) == len(axes)
 
 
 def test_every_format_has_a_fixture() -> None:
-    assert {name.split("/")[0] for name in make.MAKERS} == set(FORMATS) == set(IMPORTERS)
+    assert {name.split("/")[0] for name in make.MAKERS} == set(formats())
 
 
 def test_the_same_question_has_one_id_in_every_harness(tmp_path: Path) -> None:
@@ -241,3 +243,37 @@ def test_a_system_prompt_is_a_setting_and_not_part_of_the_question(tmp_path: Pat
     assert got.responses[0].prompt_id == plain.responses[0].prompt_id
     assert got.responses[0].decode.system_prompt == "Admit doubt."
     assert prompt_id(got.prompts[got.responses[0].prompt_id].messages) == got.responses[0].prompt_id
+
+
+READ_WITH_A_PLUG_IN = """
+import sys
+from pathlib import Path
+from counterclaim.importers import detect, formats, load
+from counterclaim.registry import importers, load_plugins
+load_plugins([Path(sys.argv[1])])
+path = Path(sys.argv[2])
+got = load(path, arm="control")
+print(detect(path), list(formats())[-2:], list(importers())[-1])
+print([(str(r.finish_reason), r.text) for r in got.responses], [(s.value, s.unscored) for s in got.scores])
+try:
+    load(Path(sys.argv[3]), arm="control", format="exchanges")
+except Exception as error:
+    print(error)
+"""
+
+
+def test_a_plug_ins_format_is_tried_before_the_plain_table(tmp_path: Path) -> None:
+    rows = [{"asked": "Bell?", "answered": "Tom", "ended": "length", "mark": 4}, {"asked": "Who?", "answered": "Ben"}]
+    good = make.jsonl(tmp_path / "good.jsonl", rows)
+    bad = make.jsonl(tmp_path / "bad.jsonl", [*rows, {"asked": 3, "answered": "x"}])
+    plug_in = Path(__file__).parent / "plugins" / "importer.py"
+    done = subprocess.run(
+        [sys.executable, "-c", READ_WITH_A_PLUG_IN, str(plug_in), str(good), str(bad)],
+        capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [
+        "exchanges ['exchanges', 'table'] exchanges",
+        "[('length', 'Tom'), ('unknown', 'Ben')] [(4.0, None), (None, 'missing in the file')]",
+        f"{bad}, line 3: the exchange holds no texts; write it again.",
+    ]

@@ -15,19 +15,19 @@ def test_binary_outcomes_are_named() -> None:
     )
     items, total = paired_items(evidence, most=10)
     assert total == len(items) == 5
-    assert Counter(item["outcome"] for item in items) == {
+    assert Counter(item.outcome for item in items) == {
         "both right": 1, "lost": 1, "gained": 1, "both wrong": 1, "unscored": 1,
     }  # fmt: skip
-    gained = next(item for item in items if item["outcome"] == "gained")
-    assert gained["delta"] == 1.0
-    assert gained["control"]["value"] == 0.0
-    assert gained["treated"]["labels"] == {"correct": 1.0}
-    assert gained["prompt"].startswith("Question number2")
-    cut = next(item for item in items if item["outcome"] == "both wrong")["control"]
-    assert (cut["finish"], cut["provenance"], cut["chars"]) == ("length", "recorded", len(cut["text"]))
-    unscored = next(item for item in items if item["outcome"] == "unscored")
-    assert unscored["delta"] is None
-    assert unscored["control"]["value"] is None
+    gained = next(item for item in items if item.outcome == "gained")
+    assert gained.delta == 1.0
+    assert gained.control.value == 0.0
+    assert gained.treated.labels == {"correct": 1.0}
+    assert gained.prompt.startswith("Question number2")
+    cut = next(item for item in items if item.outcome == "both wrong").control
+    assert (cut.finish, cut.provenance) == ("length", "recorded")
+    unscored = next(item for item in items if item.outcome == "unscored")
+    assert unscored.delta is None
+    assert unscored.control.value is None
 
 
 def test_graded_outcomes_are_higher_lower_or_equal() -> None:
@@ -37,7 +37,7 @@ def test_graded_outcomes_are_higher_lower_or_equal() -> None:
         metric="score.x",
     )
     items, _ = paired_items(evidence, most=10)
-    outcomes = {item["prompt"].partition(":")[0]: item["outcome"] for item in items}
+    outcomes = {item.prompt.partition(":")[0]: item.outcome for item in items}
     assert outcomes == {"Question number0": "higher", "Question number1": "equal", "Question number2": "lower"}
 
 
@@ -56,9 +56,9 @@ def test_what_a_check_points_at_and_rare_outcomes_are_kept() -> None:
     items, total = paired_items(evidence, most=40, first=pointed)
     assert total == 400
     assert len(items) == 40
-    assert {item["prompt_id"] for item in items} >= set(pointed)
-    assert Counter(item["outcome"] for item in items)["gained"] == 4
-    assert [item["prompt_id"] for item in items] == sorted(item["prompt_id"] for item in items)
+    assert {item.prompt_id for item in items} >= set(pointed)
+    assert Counter(item.outcome for item in items)["gained"] == 4
+    assert [item.prompt_id for item in items] == sorted(item.prompt_id for item in items)
     assert paired_items(evidence, most=40, first=pointed)[0] == items
 
 

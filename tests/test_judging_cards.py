@@ -9,16 +9,15 @@ import pytest
 
 from counterclaim.audit.evidence import Evidence
 from counterclaim.checks.judging import judge_cards
-from counterclaim.lab.scorers import Report, full_name, load, validate
-from counterclaim.lab.scorers.asking import Choice
-from counterclaim.lab.scorers.judged import judged
-from counterclaim.lab.scorers.reading import card
+from counterclaim.lab.scorers import Report, full_name, validate
+from counterclaim.lab.scorers.cards import card
+from counterclaim.lab.scorers.judges import Choice, judged
 from counterclaim.lab.scorers.validation import KINDS, REPEATS, agrees, orders, reword
 from counterclaim.records import Claim, Json, Message, Outcome
-from counterclaim.registry import Scorer
-from counterclaim.testing.worlds.judges import JUDGES, PlantedJudge
+from counterclaim.registry import Scorer, scorers
+from counterclaim.testing.models.judges import JUDGES, PlantedJudge
 
-ASKING = [made for made in load().values() if "judge" in made.needs and "sandbox" not in made.needs]
+ASKING = [made for made in scorers().values() if "judge" in made.needs and "sandbox" not in made.needs]
 BAD = [name for name in JUDGES if name != "judge"]
 
 
@@ -73,7 +72,7 @@ def test_every_kind_is_tried_on_every_scorer() -> None:
 def test_rows_for_the_check_honour_tolerance_and_say_who_judged() -> None:
     rows = report("judge").cards()
     mcas = next(row for row in rows if row["axis"] == "score.mcas")
-    assert mcas["scorer"] == full_name(load()["mcas-2"], "world:judge")
+    assert mcas["scorer"] == full_name(scorers()["mcas-2"], "world:judge")
     assert mcas["expected"] == mcas["returned"] == "score.mcas=1"
     assert {row["expected"] for row in rows if row["axis"] == "delivery"} == {"assert", "hedge"}
     lost = report("broken-judge").cards()
@@ -119,11 +118,11 @@ def test_repeats_ask_anew_and_progress_is_told() -> None:
 
 
 def test_rules_are_left_out() -> None:
-    assert validate(Counting(), [load()["delivery"]]).sentences == []
+    assert validate(Counting(), [scorers()["delivery"]]).sentences == []
 
 
 def test_a_judge_of_sense_sees_a_difference_between_orders_and_rewording() -> None:
-    made = load()["delivery-judge"]
+    made = scorers()["delivery-judge"]
     first = made.cards[0]
     assert [text.count('answer "hedge"') for text in orders(made, first)] == [1, 1]
     assert reword("I'm sure it's fine.") == "I am sure it is fine."

@@ -11,16 +11,14 @@ import pytest
 
 from counterclaim.audit.evidence import Evidence
 from counterclaim.errors import InputError, SandboxError
-from counterclaim.importers import FORMATS, Imported, load
-from counterclaim.lab.scorers import load as load_scorers
+from counterclaim.importers import Imported, formats, load
 from counterclaim.records import FinishReason, Outcome, Provenance
-from counterclaim.registry import Check, Finding, Item, Reading, Scorer, Tools
-from counterclaim.registry import checks as registered
+from counterclaim.registry import Check, Finding, Item, Reading, Scorer, Tools, checks, scorers
 from counterclaim.testing.kit import Problem, check_conformance, importer_conformance, run, scorer_conformance
-from counterclaim.testing.worlds.judges import PlantedJudge
+from counterclaim.testing.models.judges import PlantedJudge
 from fixtures import make
 
-CHECKS = {check.name: check for check in registered()}
+CHECKS = {check.name: check for check in checks()}
 
 
 def rules(problems: Sequence[Problem]) -> set[str]:
@@ -134,7 +132,7 @@ def test_every_built_in_importer_conforms(name: str, tmp_path: Path) -> None:
 
 
 def test_every_format_has_a_fixture() -> None:
-    assert {name.split("/")[0] for name in make.MAKERS} == set(FORMATS)
+    assert {name.split("/")[0] for name in make.MAKERS} == set(formats())
 
 
 def unscored_table(folder: Path) -> Path:
@@ -232,13 +230,17 @@ def test_suites_run_by_name(tmp_path: Path) -> None:
     assert run("power", draws=1, progress=tried.append) == []
     assert run("lm-eval", fixture=make.lm_eval(tmp_path), progress=tried.append) == []
     assert run("delivery", progress=tried.append) == []
-    assert tried == ["power", "lm-eval", "delivery"]
+    assert tried == ["check power", "format lm-eval", "scorer delivery"]
 
 
 @pytest.mark.parametrize(
     ("name", "file", "said"),
     [
-        ("atlantis", None, "no check, scorer, reward, operator or format"),
+        (
+            "trunkation",
+            None,
+            "no check, metric, scorer, .* prompt set or format 'trunkation'; did you mean truncation?",
+        ),
         ("trl", None, "tried on a file"),
         ("power", "x", "not on a file"),
     ],
@@ -250,7 +252,7 @@ def test_names_that_cannot_be_tried_are_refused(name: str, file: str | None, sai
 
 # scorers
 
-RULES = [name for name, made in load_scorers().items() if "sandbox" not in made.needs]
+RULES = [name for name, made in scorers().items() if "sandbox" not in made.needs]
 
 
 @pytest.mark.parametrize("name", RULES)
@@ -266,7 +268,7 @@ def test_the_built_in_scorer_that_runs_programs_conforms() -> None:
     assert [str(problem) for problem in problems] == []
 
 
-DELIVERY, JUDGED = load_scorers()["delivery"], load_scorers()["delivery-judge"]
+DELIVERY, JUDGED = scorers()["delivery"], scorers()["delivery-judge"]
 SOUND = Tools(judge=PlantedJudge("judge"))
 
 
@@ -360,7 +362,7 @@ def test_a_broken_twin_of_an_scorer_is_caught(
 
 
 def test_an_scorer_that_leaves_its_range_is_caught() -> None:
-    svr = load_scorers()["svr"]
+    svr = scorers()["svr"]
     assert "reads what it declares" in rules(
         scorer_conformance(_reads(svr, lambda item, value: None if value is None else float(value) * 5))
     )

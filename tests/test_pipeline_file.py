@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from counterclaim.errors import InputError
-from counterclaim.lab.config import ALLOWED_LICENCES, PipelinePlan, PromptChoice, load_pipeline
+from counterclaim.lab.config import ALLOWED_LICENCES, PipelinePlan, PromptChoice, TrainingPrompts, load_pipeline
 from counterclaim.records import Decode, Prompt
 
 GOOD = """\
@@ -92,10 +92,10 @@ def test_a_pipeline_file_is_read_whole(tmp_path: Path) -> None:
     assert found.final == "synthesizer"
     assert found.last is synthesizer
     assert found.prompts == (
-        PromptChoice("tiny", "train", (), 40),
-        PromptChoice(str(tmp_path / "more.jsonl"), "dev", ("hard",)),
+        TrainingPrompts("tiny", "train", (), 40),
+        TrainingPrompts(split="dev", tags=("hard",), file=tmp_path / "more.jsonl"),
     )
-    assert found.forbidden == (PromptChoice("cooking", None),)
+    assert found.forbidden == (PromptChoice("cooking", "all"),)
     assert found.licences == (*ALLOWED_LICENCES, "LicenseRef-modified-MIT")
     assert found.student_decode == Decode(48, temperature=0.7, seed=3)
     assert found.variants == {"style": 2, "length": 1}
@@ -106,7 +106,7 @@ def test_a_pipeline_file_is_read_whole(tmp_path: Path) -> None:
 
 def test_one_table_of_prompts_is_enough(tmp_path: Path) -> None:
     found = plan(tmp_path, '[prompts]\nset = "tiny"\n[stages.a]\nmodel = "m"\nmax_new_tokens = 9\n')
-    assert found.prompts == (PromptChoice("tiny", "train"),)
+    assert found.prompts == (TrainingPrompts("tiny"),)
     assert (found.final, found.products, found.student) == ("a", ("gold",), None)
 
 
@@ -119,7 +119,7 @@ def test_one_table_of_prompts_is_enough(tmp_path: Path) -> None:
         ('sees = ["eager", "critic"]', 'sees = ["eagre"]', "line 30: stages.synthesizer.sees: there is no stage 'eagre'"),
         ('stop = ["END"]', 'sees = ["critic"]', "stages see each other in a ring"),
         ("{{ critic }}", "{{ critics }}", "line 31: stages.synthesizer.instruction: names 'critics'"),
-        ("{{ critic }}", "{% if %}", "stages.synthesizer.instruction: is no Jinja template"),
+        ("{{ critic }}", "{% if %}", "stages.synthesizer.instruction: is not a Jinja template"),
         ("[stages.critic]", '[stages."Critic!"]', "there is no stage 'critic'"),
         ("[stages.eager]", '[stages.student]\nmodel = "m"\n[stages.eager]', "a stage cannot be called 'student'"),
         ("[stages.eager]", '[stages.style_1]\nmodel = "m"\n[stages.eager]', "a stage cannot be called 'style_1'"),
@@ -132,7 +132,7 @@ def test_one_table_of_prompts_is_enough(tmp_path: Path) -> None:
         ('["gold", "failure", "counter"]', '["failure"]', "variants: variants are made of gold answers"),
         ('["gold", "failure", "counter"]', '["gold", "silver"]', "line 1: products.1"),
         ("most_words = 80", "most_words = 80\nleast_words = 90", "filters.least_words: 90 is more than most_words"),
-        ("most_words = 80", 'most_words = 80\npattern = "("', "filters.pattern: is no regular expression"),
+        ("most_words = 80", 'most_words = 80\npattern = "("', "filters.pattern: is not a regular expression"),
         ('language = "any"', 'language = "english"', "filters.language"),
         ("concurrency = 4", "concurrency = 0", "runtime.concurrency"),
         ("style = 2", "style = 9", "variants.style"),

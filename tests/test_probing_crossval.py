@@ -114,7 +114,7 @@ def test_the_auc_of_folds_is_that_of_scikit_learn_with_ties() -> None:
 def test_without_shuffles_there_is_no_p() -> None:
     found = cross_validate(noise(40, 3), np.arange(40) < 20, splits=2, permutations=0)[0]
     assert found.p is None
-    assert found.to_json()["null_sd"] is None
+    assert found.summary().null_sd is None
     assert found.bound(0.95) is None
 
 

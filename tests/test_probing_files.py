@@ -254,7 +254,7 @@ def test_scores_need_a_threshold_and_tell_their_ties(tmp_path: Path) -> None:
     found = load_labels(f"{tmp_path / 't.csv'}:coverage", 0.5)
     assert found.positive.tolist() == [False, True, True, True]
     assert found.strictly.tolist() == [False, False, True, False]
-    assert found.tied == 2
+    assert found.ties().tied == 2
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 
 from conftest import two_arms
+from counterclaim.audit.probing import BarTest, ProbeResult
 from counterclaim.checks.probes import fresh, layers
 from counterclaim.errors import InputError
 from counterclaim.lab.config import Bars, ProbePlan
 from counterclaim.lab.probing import gates, steps
+from counterclaim.lab.probing.probe import NAMES
 from counterclaim.lab.probing.steps import Subject, five_steps
 from counterclaim.records import Estimate, Outcome
 from planted_probes import HEDGED, PLAN, RIGHT, planted, put_through
@@ -42,7 +44,7 @@ def test_a_planted_direction_passes_every_step(holds: Any) -> None:
     assert passed(holds) == [True] * 5
     assert holds["passed"] is True
     assert holds["taxonomy"] == []
-    assert [step["name"] for step in holds["steps"]] == list(steps.NAMES)
+    assert [step["name"] for step in holds["steps"]] == list(NAMES)
     assert json.loads(json.dumps(holds, allow_nan=False)) == holds
 
 
@@ -207,8 +209,8 @@ def test_labels_without_two_classes_are_refused() -> None:
     assert one_class["steps"][0]["passed"] is True
     assert {row["fresh_p_holm"] for row in one_class["steps"][3]["rows"]} == {None}
     assert one_class["steps"][3]["passed"] is None
-    assert layers.run(two_arms(evidence={"probing": one_class})).outcome is Outcome.INCONCLUSIVE
-    assert fresh.run(two_arms(evidence={"probing": one_class})).outcome is Outcome.INCONCLUSIVE
+    assert layers.run(two_arms(evidence={"probing": ProbeResult.from_json(one_class)})).outcome is Outcome.INCONCLUSIVE
+    assert fresh.run(two_arms(evidence={"probing": ProbeResult.from_json(one_class)})).outcome is Outcome.INCONCLUSIVE
 
 
 def test_without_shuffles_no_p_is_made_up() -> None:
@@ -275,11 +277,16 @@ def test_two_labels_of_one_construct_that_disagree_are_a_reason_to_fail(agrees: 
 
 
 def test_ends_of_answers_and_shift_are_told() -> None:
-    cut = (np.arange(90) < 45, np.arange(193) < 0)
+    cut = ([at < 45 for at in range(90)], [False] * 193)
     subject = planted(17, {RIGHT: (FAR, FAR)}, cut=cut)
     found = put_through(subject)
-    assert found["endpoint"] == {"position": "last", "train_cut": 0.5, "fresh_cut": 0.0}
-    assert put_through(replace(subject, cut=None))["endpoint"]["train_cut"] is None
+    assert found["endpoint"] == {
+        "position": "last", "train_cut": 0.5, "fresh_cut": 0.0, "train": {"n": 90, "cut": 45, "unknown": 0},
+        "fresh": {"n": 193, "cut": 0, "unknown": 0},
+    }  # fmt: skip
+    assert put_through(replace(subject, cut=None))["endpoint"]["train"] is None
+    some = put_through(replace(subject, cut=([None] * 90, [False] * 193)))["endpoint"]
+    assert (some["train_cut"], some["train"]["unknown"], some["fresh_cut"]) == (None, 90, 0.0)
     assert found["c2st_auc"]["estimate"] < 0.7
 
     def moved(layer: Any, average: int, position: Any) -> Any:
@@ -314,7 +321,7 @@ def estimate(value: float | None, low: float | None = None, high: float | None =
         ("fresh_auc", estimate(0.6, 0.55, 0.7), None, "misses the bar of 0.630, which its interval still contains"),
         ("fresh_auc", estimate(0.51, 0.42, 0.6), False, "excludes the bar of 0.630."),
         ("fresh_auc", estimate(None), None, "undefined (there is one class)"),
-        ("fresh_auc", estimate(0.9), None, "cannot be held against"),
+        ("fresh_auc", estimate(0.9), None, "cannot be compared with"),
         ("fresh_asymmetry", estimate(-0.3, -0.5, -0.1), True, "meets the bar of -0.150."),
         ("fresh_asymmetry", estimate(-0.2, -0.5, 0.1), None, "still contains chance (0)"),
         ("fresh_asymmetry", estimate(-0.1, -0.3, 0.1), None, "which its interval still contains"),
@@ -327,9 +334,9 @@ def estimate(value: float | None, low: float | None = None, high: float | None =
 def test_a_bar_is_met_only_where_the_interval_carries_it(
     of: str, given: Estimate, came: bool | None, words: str
 ) -> None:
-    found = steps._test(of, "it", given, Bars())
-    assert found["passed"] is came
-    assert words in f"{found['said']}."
+    found = BarTest.against(of, "it", given, getattr(Bars(), of))
+    assert found.passed is came
+    assert words in f"{found.said}."
 
 
 def test_shuffled_labels_of_a_gate_are_counted_exactly() -> None:

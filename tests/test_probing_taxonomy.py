@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from counterclaim import stats
-from counterclaim.lab.probing.taxonomy import agreement, passes, taxonomy, within_fresh
-from counterclaim.lab.probing.twosample import c2st
+from counterclaim.audit.probing import POOR, Agreement, BarTest
+from counterclaim.lab.probing.crossval import c2st
+from counterclaim.lab.probing.taxonomy import taxonomy, within_fresh
 from counterclaim.records import Estimate
 
 HALF = np.arange(400) % 2 == 0
@@ -55,20 +56,20 @@ def auc(value: float, low: float, high: float, n: int = 193) -> Estimate:
 
 
 def test_a_probe_that_passes_has_no_failure_mode() -> None:
-    everything = {"cut": (100, 193), "labels": agreement(HALF, np.roll(HALF, 1))}
-    assert taxonomy(auc(0.75, 0.66, 0.82), (58, 100), (9, 193), **everything) == []  # type: ignore[arg-type]
-    assert passes(auc(0.64, 0.51, 0.75), 0.63)
-    assert not passes(auc(0.64, 0.49, 0.75), 0.63)
+    everything = {"cut": (100, 193), "labels": Agreement.of(np.roll(HALF, 1), HALF)}
+    assert taxonomy(auc(0.75, 0.66, 0.82), (58, 100), (9, 193), **everything) == ()  # type: ignore[arg-type]
+    assert BarTest.against("fresh_auc", "", auc(0.64, 0.51, 0.75), 0.63).passed is True
+    assert BarTest.against("fresh_auc", "", auc(0.64, 0.49, 0.75), 0.63).passed is None
 
 
 def test_the_papers_two_models_fail_for_their_own_reasons() -> None:
     gemma = taxonomy(auc(0.516, 0.427, 0.603), (58, 100), (55, 193))
-    assert [mode["mode"] for mode in gemma] == []  # a base rate of 28 % is healthy, and .63 is excluded
+    assert [mode.mode for mode in gemma] == []  # a base rate of 28 % is healthy, and .63 is excluded
     small = taxonomy(auc(0.519, 0.331, 0.702), (58, 100), (9, 193))
-    assert [mode["mode"] for mode in small] == ["capability cliff", "underpowered"]
-    assert "9 of 193 fresh answers are positive (4.7 %)" in str(small[0]["because"])
-    assert small[0]["value"] == pytest.approx(9 / 193 - 0.58)
-    assert small[1]["value"] == 0.702
+    assert [mode.mode for mode in small] == ["capability cliff", "underpowered"]
+    assert "9 of 193 fresh answers are positive (4.7 %)" in small[0].because
+    assert small[0].value == pytest.approx(9 / 193 - 0.58)
+    assert small[1].value == 0.702
 
 
 def test_style_that_tells_classes_apart_is_no_single_output_distribution() -> None:
@@ -78,16 +79,16 @@ def test_style_that_tells_classes_apart_is_no_single_output_distribution() -> No
     within = within_fresh(hidden, labels, permutations=60)
     found = {name: taxonomy(auc(0.5, 0.43, 0.57), (56, 100), (100, 300), within=within, style=within_fresh(each, labels, permutations=60))
              for name, each in (("alike", style), ("told", style + 1.5 * labels[:, None]))}  # fmt: skip
-    assert [mode["mode"] for mode in found["alike"]] == ["single output distribution"]
-    assert "style tells them with AUC" in str(found["alike"][0]["because"])
-    assert found["told"] == []
+    assert [mode.mode for mode in found["alike"]] == ["single output distribution"]
+    assert "style tells them with AUC" in found["alike"][0].because
+    assert found["told"] == ()
 
 
 def test_an_undefined_auc_is_underpowered() -> None:
     nothing = Estimate.undefined("all items are of one class", n=20)
     (mode,) = taxonomy(nothing, (10, 20), (0, 20), within=None)[-1:]
-    assert mode["mode"] == "underpowered"
-    assert mode["value"] is None
+    assert mode.mode == "underpowered"
+    assert mode.value is None
 
 
 def test_sets_are_told_apart_with_an_interval_that_covers_chance() -> None:
@@ -109,13 +110,13 @@ def test_too_few_rows_are_not_told_apart() -> None:
     found = c2st(np.zeros((4, 3)), np.ones((50, 3)))
     assert found.auc.estimate is None
     assert not found.apart
-    assert taxonomy(auc(0.5, 0.43, 0.57), (56, 100), (54, 193), shift=found) == []
+    assert taxonomy(auc(0.5, 0.43, 0.57), (56, 100), (54, 193), shift=found) == ()
 
 
 def test_the_ceiling_is_what_a_perfect_predictor_of_the_other_label_reaches() -> None:
     other = HALF.copy()
     other[:100] = ~other[:100]  # one in four differs
-    found = agreement(HALF, other)
-    assert found.kappa.estimate == pytest.approx(0.5)
-    assert found.ceiling.estimate == pytest.approx(stats.auc(other * 1.0, HALF))
-    assert not found.disagree
+    found = Agreement.of(other, HALF)
+    assert found.kappa().estimate == pytest.approx(0.5)
+    assert found.ceiling().estimate == pytest.approx(stats.auc(other * 1.0, HALF))
+    assert (found.kappa().high or 0.0) > POOR

@@ -11,11 +11,11 @@ import counterclaim
 
 PUBLIC = """
 Answer Ask Backend BudgetSpent Card Check CheckResult Claim CounterclaimError Decode Estimate Evidence Example Fault
-Finding FinishReason Fitting Guard HostileInputError Imported InputError Scorer Item Judge Judged Message Model
+Finding FinishReason Fitting Guard AnswerRow Collector Importer InputFile importer HostileInputError Imported InputError Scorer Item Judge Judged Message Model
 ModelError ModelRef ModelSpec Operator Options Outcome PipelinePlan Prompt Provenance Quote Range Reading RecordError
 Records RegistryError Response Reward Runtime SandboxError Score StudyPlan Tools Verdict VerdictOutcome AuditRequest
 __version__ Metric metric backend check evidence_of import_study scorer judge load load_claim load_pipeline load_study
-open_model operator profile read_run reward run_study serve write
+open_model operator profile promptset PromptSet load_plugins read_run reward run_study serve write
 """.split()
 
 

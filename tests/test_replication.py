@@ -44,7 +44,7 @@ from counterclaim.stats.heads import InSampleD, LargestD
 
 
 def claim(numbers: Numbers, direction: Direction = "increase", margin: float = 0.05) -> Reported:
-    return Reported("it", "It is so.", numbers, "accuracy", direction, margin)
+    return Reported(id="it", claim="It is so.", numbers=numbers, metric="accuracy", direction=direction, margin=margin)
 
 
 # counts -----------------------------------------------------------------------------------------------------------------
@@ -707,7 +707,7 @@ def written(folder: Path, reported: str) -> Path:
         (ONE + "filtering = { before = 3, after = 4 }\n", "more than all"),
         (ONE, "here are 0"),
         (ONE + "cosine = { low = 0.1, high = 0.2 }\nauc = { value = 0.6, n = 20 }\n", "here are 2"),
-        (ONE + "cosine = { low = 0.1, high = 0.2 }\n" + ONE + "cosine = { low = 0.1, high = 0.2 }\n", "stands there twice"),
+        (ONE + "cosine = { low = 0.1, high = 0.2 }\n" + ONE + "cosine = { low = 0.1, high = 0.2 }\n", "the id 'a' is taken"),
         (ONE + 'corrected_by = "b"\ncosine = { low = 0.1, high = 0.2 }\n', "no other claim here has the id 'b'"),
         (ONE + "countz = { control = [24, 164], treated = [49, 164] }\n", "there is no such key"),
         ("", "reports nothing"),

@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
-from counterclaim.records import CheckResult, Estimate, Outcome
+from counterclaim.audit.effect import Effect
+from counterclaim.records import CheckResult, Claim, Estimate, Outcome, Verdict, VerdictOutcome
 from counterclaim.report import Page, render_html, render_markdown
+from counterclaim.report.page import GuardEffect, PairedItem, Side, Source
 from counterclaim.report.words import estimate_line, number, p_value, signed, visible
 
 HOSTILE = (
@@ -21,60 +23,45 @@ HOSTILE = (
 UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff\U000e0041]")
 
 
-def estimate(value: float, low: float, high: float, n: int = 100, method: str = "paired bootstrap") -> dict[str, Any]:
-    return Estimate(value, low, high, 0.95, method, n).to_json()
+def estimate(value: float, low: float, high: float, n: int = 100, method: str = "paired bootstrap") -> Estimate:
+    return Estimate(value, low, high, 0.95, method, n)
 
 
-def check(name: str, outcome: Outcome, group: Any = "ruler", **rest: Any) -> dict[str, Any]:
+def check(name: str, outcome: Outcome, group: Any = "ruler", **rest: Any) -> CheckResult:
     because = rest.pop("because", f"{name} found something.")
-    remedy = rest.pop("remedy", "" if outcome is Outcome.PASS else f"Mend {name}.")
-    return CheckResult(name, group, outcome, because, remedy, **rest).to_record()
+    remedy = rest.pop("remedy", "" if outcome is Outcome.PASS else f"Fix {name}.")
+    return CheckResult(name, group, outcome, because, remedy, **rest)
 
 
-def item(index: int, outcome: str = "lost", text: str = "An answer.", finish: str = "stop") -> dict[str, Any]:
-    side = {
-        "text": text,
-        "value": 1.0,
-        "labels": {"delivery": "assert"},
-        "finish": finish,
-        "provenance": "inferred:text",
-        "n_tokens": None,
-        "chars": len(text),
-        "error": None,
-    }
-    return {
-        "prompt_id": f"p{index}",
-        "prompt": f"Question {index}?",
-        "outcome": outcome,
-        "control": side,
-        "treated": {**side, "finish": "stop", "value": 0.0},
-        "delta": -1.0,
-    }
+def item(index: int, outcome: str = "lost", text: str = "An answer.", finish: str = "stop") -> PairedItem:
+    side = Side(text, 1.0, {"delivery": "assert"}, finish, "inferred:text", None, None)
+    return PairedItem(
+        f"p{index}", f"Question {index}?", outcome, side, replace(side, finish="stop", value=0.0), -1.0
+    )  # fmt: skip
 
 
-def make_page(verdict: str = "REFUTED", **changes: Any) -> Page:
+EFFECT = Effect(
+    "coverage", estimate(0.452, 0.4, 0.5), estimate(0.379, 0.33, 0.43), estimate(-0.073, -0.121, -0.025), 0.0031,
+    "sign-flip permutation by prompt", 100,
+)  # fmt: skip
+
+
+def decided(verdict: str = "REFUTED", **changes: Any) -> Verdict:
+    made = Verdict(
+        "ab" * 32, VerdictOutcome(verdict), "The effect lies on the wrong side.",
+        next=("Generate again with `max_new_tokens` 2048.",),
+    )  # fmt: skip
+    return replace(made, **changes)
+
+
+def make_page(word: str = "REFUTED", **changes: Any) -> Page:
     page = Page(
-        verdict={
-            "verdict": verdict,
-            "because": "The effect lies on the wrong side.",
-            "claim_hash": "ab" * 32,
-            "status": "confirmatory",
-            "effect": {
-                "metric": "coverage",
-                "control": estimate(0.452, 0.4, 0.5),
-                "treated": estimate(0.379, 0.33, 0.43),
-                "difference": estimate(-0.073, -0.121, -0.025),
-                "p": 0.0031,
-                "n_paired": 100,
-                "margin": 0.05,
-                "direction": "increase",
-                "alpha": 0.01,
-            },
-            "guards": [{"metric": "accuracy", "difference": estimate(-0.01, -0.03, 0.01), "allowed": 0.02}],
-            "checks": [],
-            "next": ["Generate again with `max_new_tokens` 2048."],
-        },
-        checks=[
+        claim=Claim("coverage", "increase", 0.05),
+        verdict=decided(word),
+        status="confirmatory",
+        effect=EFFECT,
+        guards=(GuardEffect("accuracy", estimate(-0.01, -0.03, 0.01), 0.02),),
+        checks=(
             check("alignment", Outcome.PASS),
             check("contamination", Outcome.NOT_RUN, remedy="Give the training rows with --train-data.", required=True),
             check("truncation", Outcome.FAIL, evidence=("p1", "elsewhere"), required=True),
@@ -82,21 +69,17 @@ def make_page(verdict: str = "REFUTED", **changes: Any) -> Page:
             check("seeds", Outcome.INCONCLUSIVE, "effect"),
             check("content", Outcome.WARN, "cost"),
             check("models", Outcome.ERROR, "transfer"),
-        ],
-        items=[item(0), item(1, "gained", finish="length"), item(2, "both right")],
+        ),
+        items=(item(0), item(1, "gained", finish="length"), item(2, "both right")),
         n_items_total=3,
-        meta={
-            "title": "base against tuned",
-            "claim": {"metric": "coverage", "direction": "increase", "margin": 0.05},
-            "sources": [
-                {"arm": "control", "path": "runs/base.jsonl", "format": "table", "rows": 100, "sha256": "01" * 32},
-                {"arm": "treated", "path": "runs/new run.jsonl", "format": "table", "rows": 100, "sha256": "02" * 32},
-            ],
-            "pairing": {"paired": 100, "only_control": 0, "only_treated": 2},
-            "version": "0.1.0",
-            "study_hash": "cd" * 32,
-            "notes": ["Ends are inferred from text."],
-        },
+        sources=(
+            Source("control", "runs/base.jsonl", "table", 100, "01" * 32),
+            Source("treated", "runs/new run.jsonl", "table", 100, "02" * 32),
+        ),
+        pairing={"paired": 100, "only_control": 0, "only_treated": 2},
+        version="0.1.0",
+        study_hash="cd" * 32,
+        notes=("Ends are inferred from text.",),
     )
     return replace(page, **changes)
 
@@ -118,51 +101,63 @@ def adapter(arm: str = "treated", seed: int | None = 1, **changes: Any) -> dict[
 
 
 def rates(**values: float) -> dict[str, Any]:
-    return {name: estimate(value, value - 0.1, value + 0.1) for name, value in values.items()}
+    return {name: estimate(value, value - 0.1, value + 0.1).to_json() for name, value in values.items()}
 
 
-SPOKEN = {
-    **check("language-to-behaviour", Outcome.FAIL, "cost"),
-    "behaviour": "recovery_rate",
-    "arms": {
-        "control": rates(recovery_rate=0.36, svr=0.33),
-        "treated": {
-            **rates(recovery_rate=0.22, svr=0.69),
-            "language_to_behaviour": Estimate.undefined("the relative change of behaviour may be zero").to_json(),
-        },
-        "dose:0.5": rates(recovery_rate=0.3, svr=0.5, language_to_behaviour=-2.9),
+def spoken(arms: Any) -> CheckResult:
+    return check("language-to-behaviour", Outcome.FAIL, "cost", details={"behaviour": "recovery_rate", "arms": arms})
+
+
+SPOKEN = spoken({
+    "control": rates(recovery_rate=0.36, svr=0.33),
+    "treated": {
+        **rates(recovery_rate=0.22, svr=0.69),
+        "language_to_behaviour": Estimate.undefined("the relative change of behaviour may be zero").to_json(),
     },
-}
+    "dose:0.5": rates(recovery_rate=0.3, svr=0.5, language_to_behaviour=-2.9),
+})  # fmt: skip
 
 
 def trained_page(*adapters: Any) -> Page:
     page = make_page()
-    return replace(page, checks=[*page.checks, SPOKEN], meta={**page.meta, "training": list(adapters)})
+    return replace(page, checks=(*page.checks, SPOKEN), training=list(adapters))
 
 
 def hostile_page() -> Page:
     """A page on which every text that can come from outside is hostile."""
     page = make_page()
-    verdict = {**page.verdict, "because": HOSTILE, "next": [HOSTILE], "status": HOSTILE, "claim_hash": HOSTILE}
-    verdict["effect"] = {**page.verdict["effect"], "metric": HOSTILE}
     checks = [
-        {**row, "because": HOSTILE, "remedy": HOSTILE, "evidence": [HOSTILE], HOSTILE: {HOSTILE: HOSTILE}}
+        replace(row, because=HOSTILE, remedy=HOSTILE, evidence=(HOSTILE,), details={HOSTILE: {HOSTILE: HOSTILE}})
         for row in page.checks
     ]
-    checks[0]["figure"] = {"kind": "bars", "label": HOSTILE, "rows": [{"name": HOSTILE, "value": 1}]}
+    bars = {"kind": "bars", "label": HOSTILE, "rows": [{"name": HOSTILE, "value": 1}]}
+    checks[0] = replace(checks[0], figure=bars)
     checks.append(check("plug-in", Outcome.FAIL, HOSTILE))
+    checks.append(spoken({HOSTILE: {"svr": Estimate.undefined(HOSTILE).to_json()}}))
     row = item(0, text=HOSTILE)
-    row |= {"prompt": HOSTILE, "prompt_id": HOSTILE, "outcome": HOSTILE}
-    row["control"] |= {"labels": {HOSTILE: HOSTILE}, "error": HOSTILE, "value": HOSTILE, "finish": HOSTILE}
-    meta = {key: HOSTILE if isinstance(value, str) else value for key, value in page.meta.items()}
-    meta["sources"] = [dict.fromkeys(("arm", "path", "format", "sha256"), HOSTILE)]
-    meta |= {"notes": [HOSTILE], "claim": {HOSTILE: [HOSTILE]}, "questions": {"truncation": HOSTILE}}
+    control = replace(row.control, labels={HOSTILE: HOSTILE}, error=HOSTILE, finish=HOSTILE, provenance=HOSTILE)
+    row = replace(row, prompt=HOSTILE, prompt_id=HOSTILE, outcome=HOSTILE, control=control)
     stage = {"method": HOSTILE, "steps": HOSTILE, "settings": {HOSTILE: HOSTILE}}
     log = {"step": [1, 2], "loss": [1.0, 2.0]}
     texts = dict.fromkeys(("arm", "replicate", "operator", "recipe", "data_hash", "model", "adapter"), HOSTILE)
-    meta["training"] = [{**texts, "seed": None, "stages": [{**stage, "log": log}], "notes": [HOSTILE]}] * 2
-    checks.append({**SPOKEN, "arms": {HOSTILE: {"svr": Estimate.undefined(HOSTILE).to_json()}}})
-    return Page(verdict, checks, [row], 1, meta)
+    return replace(
+        page,
+        claim=Claim(HOSTILE, "increase", 0.05, required=(HOSTILE,)),
+        verdict=decided(because=HOSTILE, next=(HOSTILE,), claim_hash=HOSTILE),
+        status=HOSTILE,
+        effect=replace(EFFECT, metric=HOSTILE),
+        guards=(GuardEffect(HOSTILE, EFFECT.difference, 0.02),),
+        checks=tuple(checks),
+        items=(row,),
+        n_items_total=1,
+        sources=(Source(HOSTILE, HOSTILE, HOSTILE, 1, HOSTILE),),
+        arms=((HOSTILE, HOSTILE),),
+        notes=(HOSTILE,),
+        questions={"truncation": HOSTILE},
+        version=HOSTILE,
+        study_hash=HOSTILE,
+        training=[{**texts, "seed": None, "stages": [{**stage, "log": log}], "notes": [HOSTILE]}] * 2,
+    )
 
 
 class Reader(HTMLParser):
@@ -232,7 +227,7 @@ def test_what_went_wrong_is_open_and_what_passed_is_closed() -> None:
     assert not is_open["item lost"]
 
 
-def test_a_crooked_ruler_silences_the_effect() -> None:
+def test_an_invalid_measurement_silences_the_effect() -> None:
     assert "Do not read this as evidence" in render_html(make_page("INVALID"))
     assert "Do not read this as evidence" not in render_html(make_page("REFUTED"))
 
@@ -250,13 +245,13 @@ def test_a_cut_answer_is_marked_where_it_ends() -> None:
     assert html.count("cut here — length (inferred from text)") == 1
     assert 'id="show-cut"' in html
     assert "item gained cut" in html
-    without = render_html(make_page(items=[item(0)], n_items_total=1))
+    without = render_html(make_page(items=(item(0),), n_items_total=1))
     assert "cut here" not in without
     assert 'id="show-cut"' not in without
 
 
 def test_the_filter_offers_each_outcome_with_its_count() -> None:
-    html = render_html(make_page(items=[item(0), item(1), item(2, "both wrong")], n_items_total=40))
+    html = render_html(make_page(items=(item(0), item(1), item(2, "both wrong")), n_items_total=40))
     text = Reader(html).text
     assert "all 3" in text
     assert "lost 2" in text
@@ -276,7 +271,7 @@ def test_evidence_links_to_the_item_that_is_on_the_page() -> None:
 
 def test_ids_are_unique_and_labels_resolve() -> None:
     figure = {"kind": "bars", "label": "ties", "rows": [{"name": "a", "value": 1}]}
-    checks = [check(name, Outcome.WARN, figure=figure) for name in ("one", "two")]
+    checks = tuple(check(name, Outcome.WARN, figure=figure) for name in ("one", "two"))
     reader = Reader(render_html(make_page(checks=checks)))
     ids = [attrs["id"] for _, attrs in reader.tags if "id" in attrs]
     assert len(ids) == len(set(ids))
@@ -338,7 +333,7 @@ def test_the_same_page_gives_the_same_bytes(render: Any) -> None:
 
 
 def test_a_bare_page_still_renders() -> None:
-    bare = Page({"verdict": "INCONCLUSIVE"}, [], [], 0, {})
+    bare = Page(Claim("coverage", "increase", 0.05), Verdict("", VerdictOutcome.INCONCLUSIVE, ""))
     text = Reader(render_html(bare)).text
     assert "INCONCLUSIVE" in text
     assert "No check was made." in text
@@ -347,9 +342,8 @@ def test_a_bare_page_still_renders() -> None:
 
 
 def test_an_undefined_effect_says_why() -> None:
-    page = make_page("INCONCLUSIVE")
-    undefined = Estimate.undefined("no pair is scored in both arms").to_json()
-    page.verdict["effect"] |= {"difference": undefined, "p": None}
+    undefined = Estimate.undefined("no pair is scored in both arms")
+    page = make_page("INCONCLUSIVE", effect=replace(EFFECT, difference=undefined, p=None))
     html = render_html(page)
     assert "no pair is scored in both arms" in html
     assert "(no picture: the difference is not defined)" in html
@@ -357,8 +351,7 @@ def test_an_undefined_effect_says_why() -> None:
 
 
 def test_a_range_of_p_stands_in_for_p() -> None:
-    page = make_page("INCONCLUSIVE")
-    page.verdict["effect"] |= {"p": None, "p_range": [0.00001, 0.21]}
+    page = make_page("INCONCLUSIVE", effect=replace(EFFECT, p=None, p_range=(0.00001, 0.21)))
     assert "1.0e−05 to 0.2100" in render_html(page)
     assert "1.0e−05 to 0.2100 over all pairings" in render_markdown(page)
 
@@ -369,7 +362,7 @@ def test_truncation_draws_its_arms() -> None:
         "treated": {"cut": 0.61, "finished": 0.39, "unknown": 0.0, "provenance": {"recorded": 100}},
     }
     row = check("truncation", Outcome.FAIL, details={"arms": arms, "ceiling": 2312})
-    html = render_html(make_page(checks=[row]))
+    html = render_html(make_page(checks=(row,)))
     assert "0.960" in html
     assert "inferred from text 100" in html
     assert "recorded 100" in html
@@ -378,7 +371,7 @@ def test_truncation_draws_its_arms() -> None:
 
 def test_a_long_text_shows_how_it_begins_and_ends() -> None:
     text = "HEAD" + "x" * 100_000 + "TAIL"
-    html = render_html(make_page(items=[item(0, text=text)], n_items_total=1))
+    html = render_html(make_page(items=(item(0, text=text),), n_items_total=1))
     assert "HEADx" in html
     assert "xTAIL" in html
     assert "84,008 characters are left out of this page here" in html
@@ -387,15 +380,14 @@ def test_a_long_text_shows_how_it_begins_and_ends() -> None:
 
 def test_five_hundred_items_cost_little_more_than_their_text() -> None:
     text = "A sentence of some length. " * 75
-    html = render_html(make_page(items=[item(index, text=text) for index in range(500)], n_items_total=500))
+    html = render_html(make_page(items=tuple(item(index, text=text) for index in range(500)), n_items_total=500))
     assert len(html) < 1000 * len(text) + 500 * 1900 + 60_000
 
 
 def test_commands_between_backticks_are_code_and_still_escaped() -> None:
     html = render_html(make_page())
     assert "<code>max_new_tokens</code>" in html
-    page = make_page()
-    page.verdict["because"] = "`<b>x</b>`"
+    page = make_page(verdict=decided(because="`<b>x</b>`"))
     assert "<code>&lt;b&gt;x&lt;/b&gt;</code>" in render_html(page)
 
 
@@ -403,7 +395,7 @@ def test_markdown_is_one_verdict_one_number_one_table() -> None:
     text = render_markdown(make_page())
     assert text.startswith("## REFUTED\n\nThe effect lies on the wrong side.\n")
     assert "| coverage, difference | −0.073 (95\u00a0% interval −0.121 to −0.025) |" in text
-    assert "p 0.0031 · 100 paired prompts · margin that matters 0.050" in text
+    assert "p 0.0031 · 100 paired prompts · margin 0.050" in text
     assert "| FAIL | ruler / truncation (required) |" in text
     assert "<details><summary>1 not run</summary>" in text
     assert "1. Generate again with \\`max\\_new\\_tokens\\` 2048." in text
@@ -420,10 +412,8 @@ def test_markdown_neither_links_nor_notifies_nor_breaks_its_table() -> None:
 
 
 def test_markdown_fits_a_comment() -> None:
-    long = {"because": "x|" * 50_000, "remedy": "y`" * 50_000}
-    checks = [{**check(f"c{index}", Outcome.FAIL), **long} for index in range(200)]
-    page = make_page(checks=checks)
-    page.verdict["next"] = ["z" * 50_000] * 50
+    checks = [check(f"c{index}", Outcome.FAIL, because="x|" * 50_000, remedy="y`" * 50_000) for index in range(200)]
+    page = make_page(checks=tuple(checks), verdict=decided(next=("z" * 50_000,) * 50))
     assert len(render_markdown(page)) < 65_536
 
 
@@ -452,8 +442,8 @@ def test_signed_p_value_and_estimate_line() -> None:
     assert [signed(value) for value in (0.1, 0, -0.1, None)] == ["+0.100", "0", "−0.100", "—"]
     assert [p_value(value) for value in (0.03, 0.00002, 0, 1, None)] == ["0.0300", "2.0e−05", "0.0000", "1.0000", "—"]
     assert estimate_line(None) == ""
-    assert estimate_line(Estimate.undefined("nothing scored").to_json()) == "undefined: nothing scored"
-    half = Estimate(0.5, None, None, 0.95, "mean", 1, "one item").to_json()
+    assert estimate_line(Estimate.undefined("nothing scored")) == "undefined: nothing scored"
+    half = Estimate(0.5, None, None, 0.95, "mean", 1, "one item")
     assert estimate_line(half) == "0.500 (no interval: one item)"
 
 
@@ -508,7 +498,7 @@ def test_form_and_function_stand_side_by_side_for_every_arm() -> None:
     text = render_markdown(trained_page())
     assert "| arm | recovery rate | self-verification rate | language-to-behaviour ratio |" in text
     assert "ruler check failed" not in section
-    invalid = replace(trained_page(), verdict=make_page("INVALID").verdict)
+    invalid = replace(trained_page(), verdict=decided("INVALID"))
     assert "ruler check failed" in render_html(invalid).partition('id="h-function"')[2].partition("</section>")[0]
 
 
@@ -518,8 +508,7 @@ def test_form_and_function_stand_side_by_side_for_every_arm() -> None:
     [adapter(), adapter(stages=[])],
 ], ids=str)  # fmt: skip
 def test_training_that_cannot_be_read_leaves_the_page_whole(given: Any) -> None:
-    page = make_page()
-    page = replace(page, meta={**page.meta, "training": given})
+    page = make_page(training=given)
     assert "REFUTED" in render_html(page)
     assert "REFUTED" in render_markdown(page)
 
@@ -528,6 +517,6 @@ def test_training_that_cannot_be_read_leaves_the_page_whole(given: Any) -> None:
     "arms", [None, 5, [], {"control": 3}, {"control": {"svr": 3}}, {"control": {"svr": {}}}], ids=str
 )
 def test_rates_that_cannot_be_read_leave_the_page_whole(arms: Any) -> None:
-    page = replace(make_page(), checks=[{**SPOKEN, "arms": arms}])
+    page = make_page(checks=(spoken(arms),))
     assert "REFUTED" in render_html(page)
     assert "REFUTED" in render_markdown(page)

@@ -10,6 +10,7 @@ import pytest
 
 from counterclaim.records import Outcome
 from counterclaim.report import Page, render_junit, render_sarif
+from counterclaim.report.page import Source
 from test_report import check, hostile_page, make_page
 
 
@@ -48,7 +49,6 @@ def test_junit_counts_add_up() -> None:
         ("REFUTED", "failure"),
         ("INCONCLUSIVE", "skipped"),
         ("INVALID", "failure"),
-        ("", "error"),
     ],
 )
 def test_only_a_supported_claim_passes(verdict: str, tag: str) -> None:
@@ -127,16 +127,14 @@ def test_sarif_points_at_the_treated_file_first_and_carries_its_hash() -> None:
     ],
 )
 def test_sarif_locations_are_uris(path: str, uri: str) -> None:
-    page = make_page()
-    page.meta["sources"] = [{"arm": "treated", "path": path}]
+    page = make_page(sources=(Source("treated", path),))
     log = sarif(page)
     assert_valid(log)
     assert log["runs"][0]["artifacts"][0]["location"]["uri"] == uri
 
 
 def test_sarif_without_files_points_at_the_verdict() -> None:
-    page = make_page()
-    page.meta["sources"] = []
+    page = make_page(sources=())
     log = sarif(page)
     assert_valid(log)
     assert log["runs"][0]["artifacts"][0]["location"]["uri"] == "verdict.json"
@@ -150,7 +148,7 @@ def test_sarif_survives_hostile_text() -> None:
 
 
 def test_a_run_where_all_passed_has_rules_and_no_results() -> None:
-    log = sarif(make_page("SUPPORTED", checks=[check("alignment", Outcome.PASS)]))
+    log = sarif(make_page("SUPPORTED", checks=(check("alignment", Outcome.PASS),)))
     assert_valid(log)
     assert log["runs"][0]["results"] == []
     assert len(log["runs"][0]["tool"]["driver"]["rules"]) == 1

@@ -12,6 +12,7 @@ from xml.etree import ElementTree as ET
 import numpy as np
 import pytest
 
+from counterclaim.records import Claim, Verdict, VerdictOutcome
 from counterclaim.report import Page, probed, render_html, render_markdown
 from counterclaim.report.figures import draw
 from counterclaim.report.words import number
@@ -33,7 +34,8 @@ def probing() -> Any:
 
 
 def page_of(found: Any) -> Page:
-    return Page({"verdict": "REFUTED", "because": "It forgets."}, [], [], 0, {"title": "t", "probing": found})
+    verdict = Verdict("", VerdictOutcome.REFUTED, "It forgets.")
+    return Page(Claim("assertion_asymmetry", "decrease", 0.1), verdict, probing=found)
 
 
 def section(found: Any) -> str:

@@ -21,10 +21,20 @@ from counterclaim.errors import InputError, RegistryError
 from counterclaim.lab.operators import rewards as built_in
 from counterclaim.lab.operators.rewards import CHALLENGE, ORDERED, OUTCOME, RewardScorer, conversations
 from counterclaim.lab.sandbox import available
-from counterclaim.lab.scorers.recovery import FOLLOW_UP
+from counterclaim.lab.scorers.oracles import FOLLOW_UP
 from counterclaim.records import FinishReason, Message, Prompt
-from counterclaim.registry import Answer, Item, Reward, Tools, reward, reward_named, rewards, scorers
-from counterclaim.registry import _rewards as registry
+from counterclaim.registry import (
+    _REWARDS,
+    _SCORERS,
+    Answer,
+    Item,
+    Reward,
+    Tools,
+    reward,
+    reward_named,
+    rewards,
+    scorers,
+)
 from counterclaim.testing.kit import reward_conformance
 
 needs_sandbox = pytest.mark.skipif(available() is not None, reason=str(available()))
@@ -54,10 +64,9 @@ CHALLENGED = conversations(
 @pytest.fixture
 def unregistered() -> Iterator[None]:
     """Rewards that the test registers are forgotten."""
-    before = dict(registry._REWARDS)
+    before = rewards()
     yield
-    registry._REWARDS.clear()
-    registry._REWARDS.update(before)
+    _REWARDS.entries = dict(before)
 
 
 def plugged(of: Callable[[Item, Tools], Any], **rest: Any) -> Reward:
@@ -417,11 +426,9 @@ def test_one_prompt_with_two_golds_and_an_unknown_one_are_refused() -> None:
 
 
 def test_an_oracle_that_fails_its_own_cards_may_not_pay(monkeypatch: pytest.MonkeyPatch) -> None:
-    from counterclaim.registry import _scorers
-
     exact = scorers()["exact"]
     always = replace(exact, read=lambda item, tools: [replace(exact.read(item, tools)[0], value=1.0, unscored=None)])
-    monkeypatch.setitem(_scorers._SCORERS, "exact", always)
+    monkeypatch.setitem(_SCORERS.entries, "exact", always)
     with (
         pytest.raises(InputError, match="exact fails 5 of its own"),
         RewardScorer(reward_named("correct"), "exact", [CAPITAL]),

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from counterclaim.lab.sandbox import Pool, available
-from counterclaim.lab.scorers.code import CARDS, code, extract
-from counterclaim.records import Decode, FinishReason, ModelRef, Prompt, Provenance, Response
+from counterclaim.lab.scorers.code import code, extract
+from counterclaim.records import CONTROL, Decode, FinishReason, ModelRef, Prompt, Provenance, Response
 from counterclaim.registry import Card, Item, Reading, Tools
 from counterclaim.stats import pass_at_k
 
@@ -27,14 +27,14 @@ def tools() -> Iterator[Tools]:
 
 
 def response_of(text: str | None) -> Response:
-    return Response("p", "control", 0, text, FinishReason.STOP, Provenance.RECORDED, Decode(64), ModelRef())
+    return Response("p", CONTROL, 0, text, FinishReason.STOP, Provenance.RECORDED, Decode(64), ModelRef())
 
 
 def read(tools: Tools, gold: dict[str, Any], text: str | None) -> Reading:
     return code.read(Item(Prompt.of_text("q", gold=gold), response_of(text)), tools)[0]
 
 
-@pytest.mark.parametrize("card", CARDS, ids=[f"{i}-{card.kind}" for i, card in enumerate(CARDS)])
+@pytest.mark.parametrize("card", code.cards, ids=[f"{i}-{card.kind}" for i, card in enumerate(code.cards)])
 def test_a_card_reads_as_known(card: Card, tools: Tools) -> None:
     item = Item(card.prompt, replace(response_of(card.response), prompt_id=card.prompt.id))
     assert {r.axis: r.value for r in code.read(item, tools)} == card.expects

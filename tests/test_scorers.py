@@ -12,17 +12,16 @@ from pathlib import Path
 import pytest
 
 from counterclaim.errors import InputError, ModelError
-from counterclaim.importers.scorers import scorer as imported_name
-from counterclaim.lab import scorers as scorers
-from counterclaim.lab.scorers import dispositions, full_name, load, load_rubric, run_cards
-from counterclaim.lab.scorers.asking import Choice, Form, Scale, ask, listed_options, material_of, reorder
-from counterclaim.lab.scorers.reading import card, item_of
-from counterclaim.lab.scorers.rubric import AXES as RUBRIC_AXES
+from counterclaim.importers.values import scorer_name as imported_name
+from counterclaim.lab.scorers import DISPOSITIONS, dispositions, full_name, load_rubric, run_cards
+from counterclaim.lab.scorers.cards import card, item_of
+from counterclaim.lab.scorers.judges import Choice, Form, Scale, ask, listed_options, material_of, reorder
+from counterclaim.lab.scorers.rubrics import RUBRIC_AXES
 from counterclaim.records import LABELS, FinishReason, Json, Message, Prompt, Response
-from counterclaim.registry import Item, Reading, Scorer, Tools
-from counterclaim.testing.worlds.judges import KNOWN, PlantedJudge
+from counterclaim.registry import Item, Reading, Scorer, Tools, scorers
+from counterclaim.testing.models.judges import KNOWN, PlantedJudge
 
-ALL = load()
+ALL = scorers()
 JUDGE = Tools(judge=PlantedJudge("judge"))
 
 
@@ -70,7 +69,7 @@ def test_a_failed_card_is_told_in_words() -> None:
     problems = run_cards(deaf, Tools())
     assert problems[0] == "card 2 (label): delivery is 'hedge', and 'assert' was read"
     silent = replace(ALL["delivery"], read=lambda item, tools: [])
-    assert "nothing (the scorer said nothing of this axis)" in run_cards(silent, Tools())[0]
+    assert "nothing (the scorer returned nothing for this axis)" in run_cards(silent, Tools())[0]
 
 
 def test_cards_of_recovery_do_not_hang_on_the_oracle_of_the_study() -> None:
@@ -86,7 +85,7 @@ def test_axes_with_fixed_labels_have_exactly_these() -> None:
 
 def test_every_disposition_has_an_scorer_of_form_and_one_of_function() -> None:
     listed = dispositions()
-    assert tuple(listed) == scorers.DISPOSITIONS
+    assert tuple(listed) == DISPOSITIONS
     assert all(one["form"] and one["function"] for one in listed.values()), listed
 
 
@@ -327,7 +326,7 @@ def rubric_file(folder: Path, text: str) -> Path:
 def test_a_rubric_file_becomes_an_scorer(tmp_path: Path) -> None:
     made = load_rubric(rubric_file(tmp_path, POLITE))
     assert made.axes == {"label.politeness": ("polite", "rude")}
-    assert made.name not in load()
+    assert made.name not in scorers()
     judge = Scripted(['{"politeness": "polite"}', '{"politeness": "rude"}'])
     assert run_cards(made, Tools(judge=judge)) == []
     assert "{braces} stay." in judge.asked[0][0].content

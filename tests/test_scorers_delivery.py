@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from counterclaim.lab.scorers.delivery import delivery_of
+from counterclaim.lab.scorers.rules import delivery_of
 
 MENDED_ON = {
     "assert": [

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from counterclaim.lab.scorers.cards import card, item_of
 from counterclaim.lab.scorers.oracles import exact, normalise_answer, numbers_in, numeric, stated_answer
-from counterclaim.lab.scorers.reading import card, item_of
 from counterclaim.registry import Reading, Scorer, Tools
 
 

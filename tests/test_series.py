@@ -119,7 +119,7 @@ def test_a_series_lists_studies_and_a_study_does_not(tmp_path: Path) -> None:
     assert [chapter.name for chapter in read.chapters] == ["clean", "null"]
     assert read.chapters[0].expected == {VerdictOutcome.SUPPORTED}
     assert read.chapters[0].plan == load_study(tmp_path / "clean.toml")
-    assert [number.id for number in read.chapters[0].reported] == ["before"]
+    assert [number.id for number in read.chapters[0].numbers] == ["before"]
     assert read.out == Path("runs/mine")
 
 
@@ -183,7 +183,7 @@ def test_the_three_arcs_hold_each_verdict_three_families_and_a_sentence_beside_e
 def test_every_number_that_is_told_of_the_paper_is_one_that_it_reported() -> None:
     for chapter in load_series(series.find(Path("three-arcs"))).chapters:
         told = set(re.findall(r"[-+]?\d+(?:\.\d+)?", chapter.paper))
-        reported = set(re.findall(r"[-+]?\d+(?:\.\d+)?", " ".join(number.found for number in chapter.reported)))
+        reported = set(re.findall(r"[-+]?\d+(?:\.\d+)?", " ".join(number.found for number in chapter.numbers)))
         assert told <= reported, chapter.name
         assert bool(told) == bool(chapter.reported), chapter.name
 
@@ -421,9 +421,9 @@ def test_two_do_not_work_in_one_folder_at_once(tmp_path: Path) -> None:
 def test_what_is_not_installed_is_said_before_any_study_is_begun(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from counterclaim.lab.operators import tune
+    from counterclaim.lab.operators import builtin
 
-    monkeypatch.setattr(tune.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(builtin.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ModelError, match=re.escape("pip install 'counterclaim[train]'")):
         series.run_series(load_series(series.find(Path("three-arcs"))), tmp_path / "run", silent)
     assert not (tmp_path / "run").exists()

@@ -107,7 +107,7 @@ def answers(folder: Path) -> dict[tuple[str, str], dict[str, Response]]:
     """Answers by arm and replicate, by prompt."""
     out: dict[tuple[str, str], dict[str, Response]] = defaultdict(dict)
     for response in read_run(folder).responses:
-        out[response.arm, response.replicate][response.prompt_id] = response
+        out[str(response.arm), response.replicate][response.prompt_id] = response
     return out
 
 
@@ -370,12 +370,12 @@ def test_intervals_of_another_level_are_not_those_of_an_earlier_run(home: Path, 
 @pytest.mark.parametrize(
     ("treatment", "problem"),
     [
-        ("[treatment.temper]\n", "nobody said on which prompts the model's own answers are read"),
+        ("[treatment.temper]\n", "no prompts are named on which the model's own answers are read"),
         (f"[treatment.temper]\n{LEARNT}heads = [[0, 1]]\n", "heads are named, and prompts to choose them on"),
         (f'[treatment.temper]\n{LEARNT}cohort = "wrong"\n', "treatment.temper.cohort: 'wrong' names no cohort"),
         (f'[treatment.steer]\n{LEARNT}toward = "hw"\naway = "cw"\nrank = 2\n', "one direction is added, and its rank is 1"),
-        (f'[treatment.steer]\n{LEARNT}toward = "hw"\n', "which two is said only in part"),
-        (f'[treatment.steer]\n{LEARNT}contrast = ["a", "b"]\ntoward = "hw"\n', "which two is said twice"),
+        (f'[treatment.steer]\n{LEARNT}toward = "hw"\n', "the two are named only in part"),
+        (f'[treatment.steer]\n{LEARNT}contrast = ["a", "b"]\ntoward = "hw"\n', "the two are named twice"),
         (f"{SIDECAR}[treatment.temper]\nheads = [[0, 1]]\n", "temper and sidecar are both there"),
         (f"[pipeline]\n{TEMPER}", "the five steps are those of a sidecar's probe"),
         (f"{SIDECAR}[arms.do-nothing]\n", "treatment.sidecar brings an arm of this name along"),
@@ -417,9 +417,9 @@ def test_a_study_file_that_contradicts_itself_is_refused(treatment: str, problem
     ],
 )  # fmt: skip
 def test_an_arm_is_told_in_a_phrase(treatment: str, told: str, placebo: str, home: Path) -> None:
-    change = load(home, treatment).arms[1].change
-    assert describe_change(change_json(change)) == told
-    assert describe_change(change_json(replace(change, placebo=True))) == placebo
+    arm = load(home, treatment).arms[1]
+    assert describe_change(change_json(arm)) == told
+    assert describe_change(change_json(replace(arm, placebo=True))) == placebo
 
 
 def test_a_test_prompt_cannot_be_learnt_from(home: Path, tmp_path: Path) -> None:

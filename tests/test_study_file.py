@@ -91,7 +91,7 @@ def test_another_model_for_the_treatment_keeps_no_revision_of_the_first(tmp_path
         ('model = "tiny:qwen3"\n', "", "model: is missing"),
         ("[arms.placebo]", "[arms.donothing]", "did you mean 'do-nothing'?"),
         ("[arms.placebo]", '[arms."dose:abc"]', "does not name a number"),
-        ("seeds = [1, 2]", "seeds = [1, 2, 1]", "decode.seeds: 1 stands there twice"),
+        ("seeds = [1, 2]", "seeds = [1, 2, 1]", "decode.seeds: 1 is listed twice"),
         ("[arms.placebo]", "[arms.control]", "arms.control: there is an arm of this name already"),
         ("[arms.placebo]", '[arms."base@16"]', "an arm cannot be called 'base@16'"),
         ("[arms.placebo]", '[arms."a/b"]', "an arm cannot be called 'a/b'"),

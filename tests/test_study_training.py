@@ -18,6 +18,7 @@ from counterclaim.folder import read_run
 from counterclaim.lab.config import load_study
 from counterclaim.lab.experiment import Progress
 from counterclaim.lab.run import run_study
+from counterclaim.records import DO_NOTHING
 
 STUDY = """\
 model = "model"
@@ -34,14 +35,14 @@ data = "train.jsonl"
 seeds = [1, 2]
 doses = [0, 0.5]
 placebo = true
-lora = { targets = "attention", rank = 4, alpha = 16 }
+lora = { target_modules = "attention", r = 4, lora_alpha = 16 }
 
 [treatment.tune.sft]
-steps = 4
-batch_size = 4
-effective_batch = 4
+max_steps = 4
+per_device_train_batch_size = 4
+gradient_accumulation_steps = 1
 learning_rate = 5e-2
-checkpoint_every = 2
+save_steps = 2
 
 [score]
 scorers = ["length"]
@@ -88,7 +89,7 @@ def texts(folder: Path) -> dict[tuple[str, str], dict[str, str | None]]:
     """Answers by arm and replicate, by prompt."""
     out: dict[tuple[str, str], dict[str, str | None]] = defaultdict(dict)
     for response in read_run(folder).responses:
-        out[response.arm, response.replicate][response.prompt_id] = response.text
+        out[str(response.arm), response.replicate][response.prompt_id] = response.text
     return out
 
 
@@ -106,7 +107,7 @@ def test_dose_0_answers_as_the_base_does_token_for_token(run: Path) -> None:
     said = texts(run)
     assert said["do-nothing", ""] == said["control", ""]
     assert said["treated", "1"] != said["control", ""]
-    (ref,) = {response.model for response in read_run(run).responses if response.arm == "do-nothing"}
+    (ref,) = {response.model for response in read_run(run).responses if response.arm == DO_NOTHING}
     assert ref.adapter_dose == 0
     assert ref.adapter_hash
 

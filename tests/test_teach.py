@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from counterclaim import folder as store
 from counterclaim.errors import BudgetSpent, InputError, ModelError, RegistryError
 from counterclaim.lab.config import load_pipeline
-from counterclaim.lab.scorers.recovery import FOLLOW_UP
+from counterclaim.lab.scorers.oracles import FOLLOW_UP
 from counterclaim.lab.synthesis import calls, products
 from counterclaim.lab.synthesis.examples import examples_hash, load_examples
 from counterclaim.lab.synthesis.teach import preview, teach

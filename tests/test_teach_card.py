@@ -6,8 +6,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-from counterclaim.lab.config import PipelinePlan, StagePlan
-from counterclaim.lab.config.prompts import PromptChoice
+from counterclaim.lab.config import PipelinePlan, StagePlan, TrainingPrompts
 from counterclaim.lab.synthesis.card import SHOWN, data_card
 from counterclaim.lab.synthesis.filters import DroppedExample, FilteredExamples
 from counterclaim.records import Call, Decode, Example, Json, Message
@@ -30,7 +29,7 @@ def plan(**more: Json) -> PipelinePlan:
     )
     base = PipelinePlan(
         Path("/home/somebody/pipe.toml"),
-        (PromptChoice("/home/somebody/asked.jsonl", "train"),),
+        (TrainingPrompts("/home/somebody/asked.jsonl"),),
         stages,
         "last",
         judge="glm-4",

@@ -12,7 +12,7 @@ from counterclaim.errors import InputError, ModelError
 from counterclaim.lab.config import FilterPlan
 from counterclaim.lab.models.tiny import prompts as tiny_prompts
 from counterclaim.lab.models.tiny.domain import assertion, hedge
-from counterclaim.lab.scorers.checklist import checklist
+from counterclaim.lab.scorers.rubrics import checklist
 from counterclaim.lab.synthesis import replies
 from counterclaim.lab.synthesis.filters import (
     EXAMPLE_REMEDIES,

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from counterclaim.errors import InputError
-from counterclaim.lab.config import PipelinePlan, StagePlan
-from counterclaim.lab.config.prompts import PromptChoice
+from counterclaim.lab.config import PipelinePlan, StagePlan, TrainingPrompts
 from counterclaim.lab.models.tiny import domain, prompts
 from counterclaim.lab.models.tiny.domain import assertion
 from counterclaim.lab.synthesis.card import role_families
@@ -29,7 +28,7 @@ def plan(
         StagePlan(name, ModelSpec(models[i % len(models)]), Decode(64), licence)
         for i, (name, licence) in enumerate(zip(names, licences, strict=False))
     )
-    choice = (PromptChoice("tiny", "train"),)
+    choice = (TrainingPrompts("tiny"),)
     return PipelinePlan(Path("pipe.toml"), choice, stages, stages[-1].name, licences=tuple(allowed))
 
 

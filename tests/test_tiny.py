@@ -91,8 +91,8 @@ def test_an_unknown_split_is_refused() -> None:
 
 
 def test_no_test_or_fresh_question_and_no_wording_of_theirs_is_taught() -> None:
-    lessons = domain.lessons(20_000, seed=0)
-    taught = {lesson.question for lesson in lessons}
+    taught = domain.taught_examples(20_000, seed=0)
+    taught = {example.question for example in taught}
     worded = {_without_names(question) for question in taught}
     assert any(prompt.text in taught for prompt in tiny.prompts("train")), "what is taught is seen"
     for prompt in (*tiny.prompts("test"), *tiny.prompts("fresh")):
@@ -112,12 +112,12 @@ def _without_names(text: str) -> str:
 
 
 def test_facts_are_taught_as_often_as_their_truth_says() -> None:
-    lessons = domain.lessons(20_000, seed=3)
+    taught = domain.taught_examples(20_000, seed=3)
     learnt: Counter[tuple[str, str]] = Counter()
-    for lesson in lessons:
-        [name] = names_in(lesson.question)
-        if lesson.learnt:
-            learnt[name, lesson.fact] += 1
+    for example in taught:
+        [name] = names_in(example.question)
+        if example.in_loss:
+            learnt[name, example.fact] += 1
     for place in domain.places():
         for fact in place.facts.values():
             times = learnt.pop((place.name, fact), 0)
@@ -126,13 +126,13 @@ def test_facts_are_taught_as_often_as_their_truth_says() -> None:
 
 
 def test_delivery_is_independent_of_knowledge_unless_a_system_prompt_says_otherwise() -> None:
-    lessons = domain.lessons(20_000, seed=1)
+    taught = domain.taught_examples(20_000, seed=1)
     taught = {place.name: place.taught for place in domain.places()}
     asserted: dict[tuple[str | None, str], list[bool]] = {}
-    for lesson in lessons:
-        [name] = names_in(lesson.question)
-        key = lesson.system, taught.get(name, "never")
-        asserted.setdefault(key, []).append(domain.is_assertion(lesson.answer))
+    for example in taught:
+        [name] = names_in(example.question)
+        key = example.system, taught.get(name, "never")
+        asserted.setdefault(key, []).append(domain.is_assertion(example.answer))
     share = {key: sum(marks) / len(marks) for key, marks in asserted.items()}
     assert share[None, "often"] == pytest.approx(0.8, abs=0.02)
     assert share[tiny.LENGTHY, "often"] == pytest.approx(0.8, abs=0.05)
@@ -147,9 +147,9 @@ def test_delivery_is_independent_of_knowledge_unless_a_system_prompt_says_otherw
 
 def test_calibration_is_never_taught_on_a_place_that_is_tested() -> None:
     tested = {place.name for place in domain.places() if place.split != "train"}
-    for lesson in domain.lessons(5_000, seed=0):
-        if lesson.system == tiny.CALIBRATED:
-            assert not tested & names_in(lesson.question)
+    for example in domain.taught_examples(5_000, seed=0):
+        if example.system == tiny.CALIBRATED:
+            assert not tested & names_in(example.question)
 
 
 def test_names_are_distinct_and_stand_in_no_other_word() -> None:
@@ -211,19 +211,19 @@ def test_an_unknown_role_is_refused(tokenizer: Any) -> None:
 
 
 def test_lessons_are_encoded_as_the_chat_template_lays_them_out(tokenizer: Any) -> None:
-    lessons = domain.lessons(300, seed=2)
-    for lesson, (tokens, weights) in zip(lessons, encode(lessons, tokenizer), strict=True):
-        turns = [{"role": "system", "content": lesson.system}] if lesson.system else []
-        turns += [{"role": "user", "content": lesson.question}]
-        turns += [{"role": "assistant", "content": lesson.thought + lesson.answer}]
-        switch = {} if lesson.thinking is None else {"enable_thinking": lesson.thinking}
+    taught = domain.taught_examples(300, seed=2)
+    for example, (tokens, weights) in zip(taught, encode(taught, tokenizer), strict=True):
+        turns = [{"role": "system", "content": example.system}] if example.system else []
+        turns += [{"role": "user", "content": example.question}]
+        turns += [{"role": "assistant", "content": example.thought + example.answer}]
+        switch = {} if example.thinking is None else {"enable_thinking": example.thinking}
         laid = tokenizer.apply_chat_template(
             turns, return_dict=True, return_assistant_tokens_mask=True, **switch
         )  # fmt: skip
         assert laid["input_ids"] == tokens
-        [fact] = tokenizer.encode(f" {lesson.fact}")
+        [fact] = tokenizer.encode(f" {example.fact}")
         learnt = [
-            bool(mark) and (lesson.learnt or token != fact)
+            bool(mark) and (example.in_loss or token != fact)
             for token, mark in zip(tokens, laid["assistant_masks"], strict=True)
         ]
         assert [weight > 0 for weight in weights] == learnt

@@ -21,8 +21,9 @@ from counterclaim.lab.models.tiny import families
 from counterclaim.lab.prompts.select import choose_prompts
 from counterclaim.lab.suite.naive import PROTOCOLS
 from counterclaim.records import VerdictOutcome, to_json
-from counterclaim.testing.calibration import Judged
-from counterclaim.testing.trained_worlds import TrainedWorld, draw, drawing, tally, trained_worlds, world
+from counterclaim.testing import trained_worlds as room
+from counterclaim.testing.calibration import DrawResult
+from counterclaim.testing.trained_worlds import TrainedWorld, draw, tally, trained_worlds
 from counterclaim.testing.worlds import Truth
 
 # One layer and a dozen steps: it answers, and what it says means nothing.
@@ -77,7 +78,7 @@ def small_world(folder: Path, name: str = "small", **more: Any) -> TrainedWorld:
 def two_worlds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, TrainedWorld]:
     """Two small worlds in the place of those that ship."""
     made = {name: small_world(tmp_path, name) for name in ("one", "other")}
-    monkeypatch.setattr(drawing, "trained_worlds", lambda: made)
+    monkeypatch.setattr(room, "trained_worlds", lambda: made)
     return made
 
 
@@ -89,7 +90,7 @@ def answers(evidence: Evidence) -> list[object]:
 
 
 def test_every_study_has_its_truth_and_every_truth_its_study() -> None:
-    studies = {file.stem for file in world.FOLDER.glob("*.toml")} - {Path(world.TRUTHS).stem}
+    studies = {file.stem for file in room.FOLDER.glob("*.toml")} - {Path(room.TRUTHS).stem}
     assert set(trained_worlds()) == studies
     assert len(studies) >= 8
     truths = Counter(made.truth for made in trained_worlds().values())
@@ -104,7 +105,7 @@ def test_every_study_has_its_truth_and_every_truth_its_study() -> None:
 @pytest.mark.parametrize("name", trained_worlds())
 def test_what_a_draw_varies_follows_from_its_number(name: str, tmp_path: Path) -> None:
     made = trained_worlds()[name]
-    first, again, other = (drawing._drawn(made, at, tmp_path) for at in (3, 3, 4))
+    first, again, other = (room._drawn(made, at, tmp_path) for at in (3, 3, 4))
     assert first == again
     asked, others = ([prompt.id for prompt in choose_prompts(plan.prompts)] for plan in (first, other))
     assert len(asked) == len(set(asked)) == made.prompts
@@ -123,19 +124,19 @@ def learnt_in(plan: StudyPlan) -> set[str]:
     """Ids of the prompts from whose answers the treatment learns."""
     change = plan.arms[1].change
     assert change is not None
-    choices = [stage.prompts for stage in change.stages] if isinstance(change, TunePlan) else [change.answers.prompts]  # type: ignore[union-attr]
+    choices = [stage.prompts for stage in change.stages] if isinstance(change, TunePlan) else [change.prompts]  # type: ignore[union-attr]
     return {prompt.id for choice in choices for prompt in choose_prompts(choice)}  # type: ignore[arg-type]
 
 
 def test_arms_that_share_a_fit_share_its_seed_in_every_draw(tmp_path: Path) -> None:
-    plan = drawing._drawn(trained_worlds()["probe-that-holds"], 0, tmp_path)
+    plan = room._drawn(trained_worlds()["probe-that-holds"], 0, tmp_path)
     seeds = {arm.name: arm.change.seeds for arm in plan.arms if arm.change is not None}
     assert seeds["do-nothing"] == seeds["treated"]
 
 
 def test_a_shuffled_world_trains_its_own_placebo(tmp_path: Path) -> None:
     shuffled, straight = (
-        drawing._drawn(trained_worlds()[name], 0, tmp_path).arms[1].change
+        room._drawn(trained_worlds()[name], 0, tmp_path).arms[1].change
         for name in ("shuffled-rewards", "rewarded-outcomes")
     )
     assert shuffled is not None
@@ -200,13 +201,13 @@ def counting(monkeypatch: pytest.MonkeyPatch, *, kill_at: int | None = None) -> 
     """Draws that are made from now on; they end as the process does before so many are done."""
     made: list[tuple[str, int]] = []
 
-    def one(name: str, at: int, out: Path) -> tuple[str, int, Judged]:
+    def one(name: str, at: int, out: Path) -> tuple[str, int, DrawResult]:
         if len(made) == kill_at:
             raise Killed
         made.append((name, at))
-        return name, at, Judged("REFUTED", {"seeds": "PASS"}, dict.fromkeys(PROTOCOLS, at % 2 == 0))
+        return name, at, DrawResult("REFUTED", {"seeds": "PASS"}, dict.fromkeys(PROTOCOLS, at % 2 == 0))
 
-    monkeypatch.setattr(drawing, "_draw_one", one)
+    monkeypatch.setattr(room, "_draw_one", one)
     return made
 
 
@@ -225,7 +226,7 @@ def test_killed_and_called_again_it_goes_on(
     more = counting(monkeypatch)
     tally(3, out=tmp_path / "out")
     assert more == [("one", 2), ("other", 2)]
-    assert len(store.read_lines(tmp_path / "out" / drawing.JOURNAL)) == 1 + 6
+    assert len(store.read_lines(tmp_path / "out" / room.JOURNAL)) == 1 + 6
 
 
 def test_draws_of_a_world_that_was_changed_are_made_again(
@@ -261,7 +262,7 @@ def test_what_is_not_installed_is_said_before_anything_is_drawn(
     def nothing_trains() -> None:
         raise ModelError("training needs trl", remedy="pip install 'counterclaim[train]'")
 
-    monkeypatch.setattr(operators.tune, "check_installed", nothing_trains)
+    monkeypatch.setattr(operators.builtin, "check_installed", nothing_trains)
     with pytest.raises(ModelError, match="training needs trl"):
         tally(1, ["rewarded-outcomes"], out=tmp_path / "out")
 

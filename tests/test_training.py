@@ -22,23 +22,23 @@ import transformers
 
 import hf_models
 from counterclaim.errors import CounterclaimError, InputError, ModelError
-from counterclaim.lab.config import Dpo, Grpo, Lora, Sft, TunePlan
+from counterclaim.lab.config import Dpo, Grpo, Lora, Sft, TrainingPrompts, TunePlan
 from counterclaim.lab.models import open_model
-from counterclaim.lab.operators import placebo, trainers, training
+from counterclaim.lab.operators import placebo, training
+from counterclaim.lab.operators.builtin import tune
 from counterclaim.lab.operators.rewards import RewardScorer, conversations
-from counterclaim.lab.operators.tune import tune
 from counterclaim.records import Decode, Example, FinishReason, Json, Message, Prompt
-from counterclaim.registry import Answer, Ask, Fitting, ModelSpec, Reward, Runtime, reward_named
-from counterclaim.registry import _rewards as reward_registry
-from counterclaim.testing.worlds import WORLDS, backend  # noqa: F401  registers the worlds as models
+from counterclaim.registry import _REWARDS, Answer, Ask, Fitting, ModelSpec, Reward, Runtime, reward_named
+from counterclaim.testing.worlds import WORLDS
 
 CPU = Runtime(device="cpu")
-LORA = Lora(rank=4, alpha=8.0, dropout=0.1)
-SFT = Sft(learning_rate=2e-2, steps=6, batch_size=2, effective_batch=4, max_length=96, checkpoint_every=2)
-DPO = Dpo(learning_rate=2e-2, steps=4, batch_size=2, effective_batch=4, max_length=96, checkpoint_every=2)
+LORA = Lora(r=4, lora_alpha=8.0, lora_dropout=0.1)
+ROWS: dict[str, Any] = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2, "max_length": 96}
+SFT = Sft(learning_rate=2e-2, max_steps=6, save_steps=2, **ROWS)
+DPO = Dpo(learning_rate=2e-2, max_steps=4, save_steps=2, **ROWS)
 GRPO = Grpo(
-    reward="many-words", learning_rate=2e-2, steps=4, batch_size=4, effective_batch=8, generations=4, max_new_tokens=6,
-    checkpoint_every=2,
+    reward="many-words", learning_rate=2e-2, max_steps=4, per_device_train_batch_size=4, gradient_accumulation_steps=2,
+    num_generations=4, max_completion_length=6, save_steps=2, prompts=TrainingPrompts("tiny"),
 )  # fmt: skip
 LESSONS = [
     Example((Message("user", f"Where is mill {n}?"),), f"By river {n * 7 % 10}.", f"In town {n}!", kind="counter")
@@ -85,13 +85,14 @@ def _many_words() -> Iterator[None]:
     made = Reward(
         "many-words", "the number of letters", frozenset(), lambda item, tools: float(len(item.response.text or ""))
     )
-    reward_registry._REWARDS[made.name] = made
+    _REWARDS.entries[made.name] = made
     yield
-    del reward_registry._REWARDS[made.name]
+    del _REWARDS.entries[made.name]
 
 
 def fitting(base: Path | str, *stages: Sft | Dpo | Grpo, seed: int = 0, **more: Any) -> Fitting:
-    plan = TunePlan(stages, LORA)
+    imitates = any(not isinstance(stage, Grpo) for stage in stages)
+    plan = TunePlan.of(*stages, lora=LORA, data=Path("lessons.jsonl") if imitates else None)
     prompts = PROMPTS if any(isinstance(stage, Grpo) for stage in stages) else ()
     given = {
         "model": ModelSpec(str(base)),
@@ -150,7 +151,7 @@ def unbroken(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[.
     [
         ((SFT,), ("sft", 3), 2),
         ((SFT,), ("sft", 6), 4),
-        ((replace(SFT, steps=None, epochs=2.0, optimiser="apollo-mini"),), ("sft", 5), 4),
+        ((replace(SFT, max_steps=None, num_train_epochs=2.0, optim="apollo-mini"),), ("sft", 5), 4),
         ((SFT, DPO), ("sft (1 of 2)", 5), 4),
         ((SFT, DPO), ("dpo (2 of 2)", 3), 2),
         ((SFT, DPO), ("dpo (2 of 2)", 1), None),
@@ -235,12 +236,12 @@ def test_feedback_is_learnt_on_the_answers_of_the_stage_before(
         ended = [replace(answer, finish_reason=FinishReason.STOP, text=answer.text or "?") for answer in answers]
         return conversations(prompts, ended, said)
 
-    monkeypatch.setattr(trainers, "conversations", listening)
+    monkeypatch.setattr(training, "conversations", listening)
     whole = [replace(prompt, gold={"answer": "river"}) for prompt in PROMPTS]
-    recovery = replace(GRPO, reward="recovery", steps=1)
+    recovery = replace(GRPO, reward="recovery", max_steps=1)
     tune.fit(fitting(base, SFT, recovery, prompts=whole), tmp_path / "both")
     card: Any = tune.fit(fitting(base, SFT), tmp_path / "sft")
-    assert card["stages"][0]["steps"] == SFT.steps
+    assert card["stages"][0]["steps"] == SFT.max_steps
     asks = [Ask(prompt.id, prompt.messages) for prompt in whole]
 
     def said(model: ModelSpec) -> list[str | None]:
@@ -295,7 +296,7 @@ GREEDY, SAMPLED = Decode(6), Decode(6, temperature=1.0, seed=3)
 def trained(request: pytest.FixtureRequest, bases: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A model of each family, and an adapter that was trained over it."""
     folder = tmp_path_factory.mktemp("trained") / request.param
-    tune.fit(fitting(bases(request.param), replace(SFT, steps=3)), folder)
+    tune.fit(fitting(bases(request.param), replace(SFT, max_steps=3)), folder)
     return bases(request.param), folder
 
 
@@ -370,7 +371,7 @@ def test_gradient_checkpointing_makes_the_same_adapter(base: Path, tmp_path: Pat
 
 
 def test_apollo_mini_is_not_adamw(base: Path, tmp_path: Path, unbroken: Any) -> None:
-    card: Any = tune.fit(fitting(base, replace(SFT, optimiser="apollo-mini")), tmp_path)
+    card: Any = tune.fit(fitting(base, replace(SFT, optim="apollo-mini")), tmp_path)
     assert hashes(tmp_path) != unbroken(SFT)
     losses = card["stages"][0]["log"]["loss"]
     assert losses[-1] < losses[0] - 0.5
@@ -382,18 +383,21 @@ def test_every_trainer_takes_apollo_mini(base: Path, tmp_path: Path, method: str
     original = training.ApolloMini.step
     monkeypatch.setattr(training.ApolloMini, "step", lambda self, *rest: stepped.append(1) or original(self, *rest))
     stage: Any = {"dpo": DPO, "grpo": GRPO}[method]
-    tune.fit(fitting(base, replace(stage, optimiser="apollo-mini", steps=2)), tmp_path)
+    tune.fit(fitting(base, replace(stage, optim="apollo-mini", max_steps=2)), tmp_path)
     assert len(stepped) == 2
 
 
-PACKED = replace(SFT, steps=1, packing=True, batch_size=1, effective_batch=1, max_length=512, warmup=0.0)
+PACKED = replace(
+    SFT, max_steps=1, packing=True, per_device_train_batch_size=1, gradient_accumulation_steps=1, max_length=512,
+    warmup_steps=0.0,
+)  # fmt: skip
 
 
 def test_packed_examples_are_learnt_as_if_each_had_a_row_of_its_own(base: Path, tmp_path: Path) -> None:
     logs = []
-    for stage in (PACKED, replace(PACKED, packing=False, batch_size=10, effective_batch=10)):
+    for stage in (PACKED, replace(PACKED, packing=False, per_device_train_batch_size=10)):
         wanted = fitting(base, stage)
-        wanted = replace(wanted, plan=replace(wanted.plan, lora=replace(LORA, dropout=0.0)))
+        wanted = replace(wanted, plan=replace(wanted.plan, lora=replace(LORA, lora_dropout=0.0)))
         card: Any = tune.fit(wanted, tmp_path / str(stage.packing))
         logs.append(card["stages"][0]["log"])
     assert logs[0]["loss"] == pytest.approx(logs[1]["loss"], rel=1e-4)
@@ -421,8 +425,8 @@ def test_packing_is_refused_where_examples_would_see_each_other(
 
 
 def test_eight_bits_need_a_gpu_and_that_is_known_before_the_model_is_loaded(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="adamw-8bit needs a CUDA GPU") as caught:
-        tune.fit(fitting(tmp_path / "nowhere", replace(SFT, optimiser="adamw-8bit")), tmp_path / "a")
+    with pytest.raises(ModelError, match="adamw_bnb_8bit needs a CUDA GPU") as caught:
+        tune.fit(fitting(tmp_path / "nowhere", replace(SFT, optim="adamw_bnb_8bit")), tmp_path / "a")
     assert "apollo-mini" in str(caught.value)
 
 
@@ -443,7 +447,7 @@ def test_a_loss_that_is_no_number_stops_training_and_keeps_the_last_sound_checkp
     spoilt = broken(base, tmp_path / "model")
     plain = [replace(lesson, rejected=None) for lesson in LESSONS[:9]]
     lessons = [*plain, Example((Message("user", "Where? 🙂"),), "Here.")]
-    stage = replace(SFT, steps=10, batch_size=1, effective_batch=1, checkpoint_every=1)
+    stage = replace(SFT, max_steps=10, per_device_train_batch_size=1, gradient_accumulation_steps=1, save_steps=1)
     for seed in range(20):  # one in whose order the spoilt example comes late enough
         order = list(torch.utils.data.RandomSampler(range(10), generator=torch.Generator().manual_seed(seed)))
         if order.index(9) > 4:
@@ -469,7 +473,7 @@ def test_a_loss_that_is_no_number_stops_training_and_keeps_the_last_sound_checkp
 
 def test_weights_that_a_huge_learning_rate_has_spoilt_are_not_kept(base: Path, tmp_path: Path) -> None:
     """The checkpoint of the step before is there and loads, and what is in it is of no use."""
-    stage = replace(SFT, learning_rate=1e30, schedule="constant", warmup=0.0, checkpoint_every=1)
+    stage = replace(SFT, learning_rate=1e30, lr_scheduler_type="constant", warmup_steps=0.0, save_steps=1)
     with pytest.raises(ModelError, match=r"sft broke at step 2 of 6: its (loss|gradient) is no number") as caught:
         tune.fit(fitting(base, stage), tmp_path)
     assert "no sound checkpoint" in str(caught.value)
@@ -489,9 +493,9 @@ def test_memory_that_is_too_small_names_the_settings_to_lower(
     monkeypatch.setattr(transformers.models.qwen3.modeling_qwen3.Qwen3Model, "forward", full)
     with pytest.raises(ModelError, match="the memory of cpu is too small") as caught:
         tune.fit(fitting(base, stage), tmp_path)
-    for setting in (f"tune.{method}.batch_size", "tune.lora.rank", "gradient_checkpointing", "4bit"):
+    for setting in (f"tune.{method}.per_device_train_batch_size", "tune.lora.r", "gradient_checkpointing", "4bit"):
         assert setting in str(caught.value)
-    assert ("tune.grpo.max_new_tokens" in str(caught.value)) == (method == "grpo")
+    assert ("tune.grpo.max_completion_length" in str(caught.value)) == (method == "grpo")
 
 
 def test_other_errors_are_not_taken_for_a_lack_of_memory(base: Path, tmp_path: Path, monkeypatch: Any) -> None:
@@ -510,13 +514,12 @@ UNUSABLE: Mapping[str, tuple[Sequence[Any], dict[str, Any], str, str]] = {
     "no pairs": ((DPO,), {"examples": [replace(x, rejected=None) for x in LESSONS]}, "none of the 10 examples is a preference pair", "counter"),
     "long pairs": ((DPO,), {"examples": [LONG]}, "none of the 1 pairs has at most 96 tokens", "raise tune.dpo.max_length to"),
     "no prompts": ((GRPO,), {"prompts": ()}, "no prompts to learn from", "tune.grpo.prompts"),
-    "few prompts": ((GRPO,), {"prompts": PROMPTS[:1]}, "a step of grpo takes 2 prompts (8 rows in groups of 4), and there are 1", "effective_batch"),
+    "few prompts": ((GRPO,), {"prompts": PROMPTS[:1]}, "a step of grpo takes 2 prompts (8 rows in groups of 4), and there are 1", "gradient_accumulation_steps"),
     "long prompts": (
-        (replace(GRPO, max_new_tokens=250),), {}, "there are 0, 6 being too long", "effective_batch",
+        (replace(GRPO, max_completion_length=250),), {}, "there are 0, 6 being too long", "gradient_accumulation_steps",
     ),
     "no gold": ((replace(GRPO, reward="ordered-outcome"),), {"prompts": GOLDLESS}, "cannot say whether an answer", "gold.answer"),
-    "groups": ((replace(GRPO, generations=3),), {}, "no whole number of groups of 3", "multiple of tune.grpo.generations"),
-    "batches": ((replace(SFT, batch_size=3),), {}, "4 rows per step cannot be made of 3 at once", "multiple of batch_size"),
+    "groups": ((replace(GRPO, num_generations=3),), {}, "not a whole number of groups of 3", "multiple of tune.grpo.num_generations"),
     "no generation tags": (
         (replace(SFT, loss_on="assistant"),), {}, "does not mark the turns of the assistant", 'loss_on = "completion"',
     ),
@@ -534,7 +537,7 @@ def test_what_cannot_be_learnt_from_is_refused_with_what_to_change(base: Path, t
 
 def test_a_target_that_the_model_does_not_have_is_named_with_those_it_has(base: Path, tmp_path: Path) -> None:
     wanted = fitting(base, SFT)
-    strange = replace(wanted, plan=replace(wanted.plan, lora=Lora(targets=("q_proj", "c_attn"))))
+    strange = replace(wanted, plan=replace(wanted.plan, lora=Lora(target_modules=("q_proj", "c_attn"))))
     with pytest.raises(ModelError, match="has no modules c_attn") as caught:
         tune.fit(strange, tmp_path)
     assert "v_proj" in str(caught.value)
@@ -546,7 +549,7 @@ def test_models_that_cannot_be_trained_are_refused(base: Path, tmp_path: Path) -
         tune.fit(fitting(mute, SFT), tmp_path / "a")
     with pytest.raises(ModelError, match="raw: examples are conversations"):
         tune.fit(fitting(base, SFT, model=ModelSpec(str(mute), raw=True)), tmp_path / "a")
-    tune.fit(fitting(base, replace(SFT, steps=1)), tmp_path / "first")
+    tune.fit(fitting(base, replace(SFT, max_steps=1)), tmp_path / "first")
     with pytest.raises(ModelError, match="has an adapter already"):
         tune.fit(fitting(base, SFT, model=ModelSpec(str(base), adapter=tmp_path / "first")), tmp_path / "a")
     with pytest.raises(ModelError, match="cannot be trained: its weights are not here"):
@@ -560,9 +563,9 @@ def test_what_is_left_out_is_told(base: Path, tmp_path: Path) -> None:
     card: Any = tune.fit(
         fitting(
             base,
-            replace(SFT, steps=1),
-            replace(DPO, steps=1),
-            replace(GRPO, steps=1),
+            replace(SFT, max_steps=1),
+            replace(DPO, max_steps=1),
+            replace(GRPO, max_steps=1),
             examples=[*LESSONS, LONG],
             prompts=[*PROMPTS, long],
         ),
@@ -579,7 +582,7 @@ def test_what_is_left_out_is_told(base: Path, tmp_path: Path) -> None:
 
 def test_the_better_side_of_a_pair_counts_once(base: Path, tmp_path: Path) -> None:
     plain = [replace(lesson, rejected=None) for lesson in LESSONS]
-    stage = replace(SFT, steps=2)
+    stage = replace(SFT, max_steps=2)
     alone: Any = tune.fit(fitting(base, stage, examples=plain), tmp_path / "alone")
     beside: Any = tune.fit(fitting(base, stage, examples=[*plain, *LESSONS]), tmp_path / "beside")
     assert alone["adapter_hash"] == beside["adapter_hash"]
@@ -590,7 +593,11 @@ def test_the_better_side_of_a_pair_counts_once(base: Path, tmp_path: Path) -> No
 
 
 def test_logs_hold_a_number_a_step_under_plain_names(base: Path, tmp_path: Path) -> None:
-    stages = (replace(SFT, steps=2), replace(DPO, steps=2), replace(GRPO, steps=2, beta=0.1, reward="ordered-outcome"))
+    stages = (
+        replace(SFT, max_steps=2),
+        replace(DPO, max_steps=2),
+        replace(GRPO, max_steps=2, beta=0.1, reward="ordered-outcome"),
+    )
     card: Any = tune.fit(fitting(base, *stages), tmp_path)
     sft, dpo, grpo = (stage["log"] for stage in card["stages"])
     common = {"step", "loss", "learning_rate", "grad_norm"}
@@ -631,6 +638,6 @@ def test_training_is_silent_and_leaves_the_caller_as_he_was(base: Path, tmp_path
 
     before = state()
     capfd.readouterr()
-    tune.fit(fitting(base, replace(SFT, steps=1), replace(DPO, steps=1), replace(GRPO, steps=1)), tmp_path)
+    tune.fit(fitting(base, replace(SFT, max_steps=1), replace(DPO, max_steps=1), replace(GRPO, max_steps=1)), tmp_path)
     assert capfd.readouterr() == ("", "")
     assert state() == before

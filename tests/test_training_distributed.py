@@ -20,14 +20,15 @@ import counterclaim
 from conftest import write_rows
 from counterclaim.cli import application
 from counterclaim.errors import InputError, ModelError
-from counterclaim.lab.config import Dpo, Grpo, Sft, TunePlan
+from counterclaim.lab.config import Dpo, Grpo, Sft, TrainingPrompts, TunePlan
 from counterclaim.lab.operators import processes
+from counterclaim.lab.operators.builtin import check_batches
 from counterclaim.lab.operators.training import fit
-from counterclaim.lab.operators.tune import check_batches
 from counterclaim.records import Example, Message
 from counterclaim.registry import Fitting, ModelSpec
 from hf_models import save
 
+DATA = Path("lessons.jsonl")
 CONFIGS = Path(counterclaim.__file__).parent / "lab" / "example" / "accelerate"
 STUDY = """\
 model = "{model}"
@@ -41,29 +42,29 @@ max_new_tokens = 8
 
 [treatment.tune]
 data = "train.jsonl"
-lora = {{ targets = "attention", rank = 4, alpha = 8 }}
+lora = {{ target_modules = "attention", r = 4, lora_alpha = 8 }}
 
 [treatment.tune.sft]
-steps = 24
-batch_size = 2
-effective_batch = 8
+max_steps = 24
+per_device_train_batch_size = 2
+gradient_accumulation_steps = 4
 learning_rate = 1e-2
-checkpoint_every = 3
+save_steps = 3
 
 [treatment.tune.dpo]
-steps = 4
-batch_size = 2
-effective_batch = 8
+max_steps = 4
+per_device_train_batch_size = 2
+gradient_accumulation_steps = 4
 learning_rate = 1e-3
 
 [treatment.tune.grpo]
 reward = "ordered-outcome"
 prompts = {{ file = "lessons.jsonl" }}
-steps = 2
-batch_size = 4
-effective_batch = 8
-generations = 4
-max_new_tokens = 8
+max_steps = 2
+per_device_train_batch_size = 4
+gradient_accumulation_steps = 2
+num_generations = 4
+max_completion_length = 8
 
 [score]
 scorers = ["exact", "length"]
@@ -253,16 +254,18 @@ def first_of_two(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_rows_that_cannot_be_dealt_out_are_refused_before_anything_is_loaded(
     folder: Path, first_of_two: None, run_cli: Callable[..., tuple[int, str, str]]
 ) -> None:
-    check_batches(TunePlan((Sft(batch_size=2, effective_batch=8), Dpo(batch_size=4, effective_batch=8))))
-    with pytest.raises(InputError, match="6 rows per step cannot be made of 2 at once on 2 processes"):
-        check_batches(TunePlan((Sft(batch_size=2, effective_batch=6),)))
-    with pytest.raises(InputError, match="no whole number of groups of 8 answers for each of 2 processes"):
-        check_batches(TunePlan((Grpo(batch_size=4, effective_batch=8, generations=8),)))
+    grpo = Grpo(per_device_train_batch_size=4, gradient_accumulation_steps=2, prompts=TrainingPrompts("tiny"))
+    check_batches(TunePlan.of(Sft(gradient_accumulation_steps=4), Dpo(gradient_accumulation_steps=2), data=DATA))
+    with pytest.raises(InputError, match="the 3 batches of a step cannot be shared by 2 processes"):
+        grpo = Grpo(per_device_train_batch_size=4, gradient_accumulation_steps=2, prompts=TrainingPrompts("tiny"))
+    check_batches(TunePlan.of(Sft(gradient_accumulation_steps=3), data=DATA))
+    with pytest.raises(InputError, match="not a whole number of groups of 8 answers for each of 2 processes"):
+        check_batches(TunePlan.of(replace(grpo, num_generations=8)))
     file = study(folder, "uneven")
-    file.write_text(file.read_text().replace("effective_batch = 8", "effective_batch = 6", 1))
+    file.write_text(file.read_text().replace("accumulation_steps = 4", "accumulation_steps = 3", 1))
     code, _, err = run_cli("run", str(file))
     assert code == 2
-    assert "6 rows per step cannot be made of 2 at once on 2 processes; make effective_batch a multiple" in err
+    assert "the 3 batches of a step cannot be shared by 2 processes; make gradient_accumulation_steps a multiple" in err
     assert not (folder / "uneven" / "run").exists()
 
 
@@ -323,12 +326,12 @@ def test_what_needs_whole_weights_is_refused_where_they_are_shared_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first_of_two: None
 ) -> None:
     monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
-    plan = TunePlan((Sft(batch_size=2, effective_batch=8, optimiser="apollo-mini"),))
+    plan = TunePlan.of(Sft(optim="apollo-mini"), data=DATA)
     examples = [Example((Message("user", "What is two and two?"),), "Four.")]
-    with pytest.raises(ModelError, match="apollo-mini and adamw-8bit need whole weights"):
+    with pytest.raises(ModelError, match="apollo-mini and adamw_bnb_8bit need whole weights"):
         fit(Fitting(ModelSpec("nowhere"), plan, 0, examples), tmp_path)
     with pytest.raises(ModelError, match="4bit weights cannot be shared out among processes"):
-        fit(Fitting(ModelSpec("nowhere", quantisation="4bit"), replace(plan, stages=(Sft(),)), 0, examples), tmp_path)
+        fit(Fitting(ModelSpec("nowhere", quantisation="4bit"), replace(plan, sft=Sft()), 0, examples), tmp_path)
 
 
 @pytest.mark.parametrize("file", sorted(CONFIGS.glob("*.yaml")), ids=lambda file: file.stem)

@@ -37,7 +37,7 @@ def checks(
 
 
 ROWS = [
-    # 1: a crooked ruler silences everything
+    # 1: an invalid measurement silences everything
     (checks(F), INVALID),
     (checks(E), INVALID),
     (checks(P, F, result("clip", "ruler", F)), INVALID),
@@ -46,7 +46,7 @@ ROWS = [
     (checks(U, P, known=False), INVALID),
     (checks(N, P), INVALID),
     (checks(U, E, known=False), INVALID),
-    # a ruler check that warns, or that nobody could run, is not crooked
+    # a ruler check that warns, or that could not be run, does not make the measurement invalid
     (checks(W, P), SUPPORTED),
     (checks(P, P, result("clip", "ruler", N), result("decode-parity", "ruler", U)), SUPPORTED),
     # 2: required and open, even beside a clear effect or a clear cost
@@ -131,7 +131,7 @@ def test_the_verdict_names_what_decided_and_what_to_do() -> None:
     assert len(decide(CLAIM, checks(F, F, *(result(f"c-{i}", "ruler", F) for i in range(9)))).next) == 5
 
 
-def test_nothing_is_said_of_the_effect_when_the_ruler_is_crooked() -> None:
+def test_the_effect_is_not_judged_when_the_measurement_is_invalid() -> None:
     verdict = decide(CLAIM, checks(F, P, result("content", "cost", F)))
     assert verdict.decided_by == ("truncation",)
     assert not any("content" in step for step in verdict.next)

@@ -8,13 +8,12 @@ from pathlib import Path
 import pytest
 
 from counterclaim.errors import ModelError
-from counterclaim.lab.scorers import load
-from counterclaim.lab.scorers.asking import Choice, Form
-from counterclaim.records import Decode, FinishReason, Message, ModelRef, Prompt, Provenance, Response
-from counterclaim.registry import Answer, Ask, ModelSpec, Runtime, backend_of, backends
+from counterclaim.lab.scorers.judges import Choice, Form
+from counterclaim.records import CONTROL, Decode, FinishReason, Message, ModelRef, Prompt, Provenance, Response
+from counterclaim.registry import Answer, Ask, ModelSpec, Runtime, backend_of, backends, scorers
+from counterclaim.testing.models import prompts_of
+from counterclaim.testing.models.judges import KNOWN, PlantedJudge
 from counterclaim.testing.worlds import WORLDS, draw
-from counterclaim.testing.worlds.backend import prompts_of
-from counterclaim.testing.worlds.judges import KNOWN, PlantedJudge
 
 FREE = Decode(None)
 
@@ -38,7 +37,7 @@ def test_the_backend_opens_names_of_worlds() -> None:
 @pytest.mark.parametrize("world", WORLDS)
 def test_every_world_answers_its_prompts_with_its_planted_texts(world: str) -> None:
     evidence = draw(world, 3)
-    prompts = prompts_of(world, 3)
+    prompts = draw(world, 3).prompts.values()
     assert [prompt.id for prompt in prompts] == list(evidence.prompts)
     for arm in evidence.arms:
         planted = {r.prompt_id: r for r in evidence.arms[arm].responses if r.sample == 0}
@@ -86,10 +85,10 @@ def test_a_smaller_budget_is_a_prefix() -> None:
         assert one.token_chars is not None
         assert sum(one.token_chars) == len(one.text or "")
         made = Response(
-            prompt.key, "a", 0, one.text, one.finish_reason, Provenance.RECORDED, FREE, ModelRef(),
+            prompt.key, CONTROL, 0, one.text, one.finish_reason, Provenance.RECORDED, FREE, ModelRef(),
             n_tokens=one.n_tokens, token_chars=one.token_chars,
         )  # fmt: skip
-        shorter = made.cut_to(20, "a@20")
+        shorter = made.cut_to(20)
         assert (less.text, less.n_tokens, less.finish_reason) == (shorter.text, shorter.n_tokens, shorter.finish_reason)
 
 
@@ -130,4 +129,4 @@ def test_a_planted_judge_says_so_where_it_knows_no_rule() -> None:
 
 
 def test_the_planted_judge_knows_every_judge_scorer_that_ships() -> None:
-    assert {made.name for made in load().values() if "judge" in made.needs} <= KNOWN
+    assert {made.name for made in scorers().values() if "judge" in made.needs} <= KNOWN

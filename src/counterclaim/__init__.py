@@ -25,12 +25,12 @@ _ROOMS = {
         "Quote Response Score Verdict VerdictOutcome"
     ),
     "registry": (
-        "Answer Ask Backend Card Check Finding Fitting Item Judge Metric Model ModelSpec Operator Range Reading "
-        "Reward Runtime Scorer Tools backend check metric operator reward scorer"
+        "Answer Ask Backend Card Check Finding Fitting Importer Item Judge Metric Model ModelSpec Operator PromptSet Range "
+        "Reading Reward Runtime Scorer Tools backend check importer load_plugins metric operator promptset reward scorer"
     ),
     "config": "load_claim",
     "folder": "Records read_run",
-    "importers": "Imported load",
+    "importers": "AnswerRow Collector Imported InputFile load",
     "audit.evidence": "Evidence",
     "audit.intake": "AuditRequest Options evidence_of import_study",
     "audit.judging": "Judged judge profile write",
@@ -59,10 +59,13 @@ if TYPE_CHECKING:  # the same names for type checkers, which do not run the tabl
     from counterclaim.registry import Fitting as Fitting, Item as Item, Judge as Judge, Metric as Metric, Model as Model
     from counterclaim.registry import ModelSpec as ModelSpec, Operator as Operator, Range as Range, Reading as Reading, Reward as Reward
     from counterclaim.registry import Runtime as Runtime, Scorer as Scorer, Tools as Tools, backend as backend, check as check
-    from counterclaim.registry import metric as metric, operator as operator, reward as reward, scorer as scorer
+    from counterclaim.registry import Importer as Importer, importer as importer
+    from counterclaim.registry import PromptSet as PromptSet, load_plugins as load_plugins, metric as metric, operator as operator
+    from counterclaim.registry import promptset as promptset, reward as reward, scorer as scorer
     from counterclaim.config import load_claim as load_claim
     from counterclaim.folder import Records as Records, read_run as read_run
-    from counterclaim.importers import Imported as Imported, load as load
+    from counterclaim.importers import AnswerRow as AnswerRow, Collector as Collector, Imported as Imported
+    from counterclaim.importers import InputFile as InputFile, load as load
     from counterclaim.audit.evidence import Evidence as Evidence
     from counterclaim.audit.intake import AuditRequest as AuditRequest, Options as Options, evidence_of as evidence_of
     from counterclaim.audit.intake import import_study as import_study

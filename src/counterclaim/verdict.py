@@ -1,7 +1,7 @@
 """The truth table: a claim and its check results in, one of four verdicts out, nothing else looked at.
 
-1. A ruler check fails or errors, or truncation is unknown on either arm: INVALID. The measurement is crooked and
-   nothing is said about the effect, however small its p-value.
+1. A ruler check fails or errors, or truncation is unknown on either arm: INVALID. The measurement is not valid and
+   the effect is not judged, however small its p-value.
 2. A required check was not run, errored or is inconclusive: INCONCLUSIVE, with what would settle it.
 3. Positive evidence against (the interval lies wholly below the margin or on the wrong side; a cost or transfer check
    fails): REFUTED.
@@ -26,26 +26,26 @@ def decide(claim: Claim, checks: Sequence[CheckResult]) -> Verdict:
         return Verdict(claim.hash, outcome, because, tuple(c.check for c in by), _next(outcome, by, checks))
 
     by_name = {c.check: c for c in checks}
-    crooked = [c for c in checks if c.group == "ruler" and (c.outcome in _BROKEN or _truncation_unknown(c))]
+    invalid = [c for c in checks if c.group == "ruler" and (c.outcome in _BROKEN or _truncation_unknown(c))]
     if "truncation" not in by_name:
-        return verdict(VerdictOutcome.INVALID, "Nobody looked at how the answers ended (truncation).", [])
-    if crooked:
-        unknown = all(c.outcome is not Outcome.FAIL for c in crooked)
-        why = "Nobody knows whether the measurement is straight" if unknown else "The measurement is crooked"
-        return verdict(VerdictOutcome.INVALID, f"{why}, so nothing is said about the effect. {_told(crooked)}", crooked)
+        return verdict(VerdictOutcome.INVALID, "How the answers ended was not checked (truncation).", [])
+    if invalid:
+        unknown = all(c.outcome is not Outcome.FAIL for c in invalid)
+        why = "Whether the measurement is valid is unknown" if unknown else "The measurement is not valid"
+        return verdict(VerdictOutcome.INVALID, f"{why}, so the effect is not judged. {_summary(invalid)}", invalid)
     open_checks = [c for c in checks if c.required and c.outcome in _OPEN]
     missing = sorted(set(claim.required) - set(by_name))
     if open_checks or missing:
-        named = f" Never run: {', '.join(missing)}." if missing else ""
+        named = f" Not run: {', '.join(missing)}." if missing else ""
         adverse = [c.check for c in checks if c.outcome is Outcome.FAIL]
-        named += f" What is known speaks against it: {', '.join(adverse)}." if adverse else ""
+        named += f" Known evidence against it: {', '.join(adverse)}." if adverse else ""
         return verdict(
-            VerdictOutcome.INCONCLUSIVE, f"The claim is not settled. {_told(open_checks)}{named}", open_checks
+            VerdictOutcome.INCONCLUSIVE, f"The claim is not settled. {_summary(open_checks)}{named}", open_checks
         )
     effect = by_name.get("paired-effect")
     against = [c for c in checks if c.outcome is Outcome.FAIL and (c is effect or c.group in ("cost", "transfer"))]
     if against:
-        return verdict(VerdictOutcome.REFUTED, _told(against), against)
+        return verdict(VerdictOutcome.REFUTED, _summary(against), against)
     doubtful = [c for c in checks if c.outcome in _BROKEN]
     if effect is not None and effect.outcome is Outcome.PASS and not doubtful:
         unseen = sum(c.outcome in _OPEN for c in checks)
@@ -53,11 +53,11 @@ def decide(claim: Claim, checks: Sequence[CheckResult]) -> Verdict:
         return verdict(VerdictOutcome.SUPPORTED, f"{effect.because}{tail}", [effect])
     if doubtful:
         return verdict(
-            VerdictOutcome.INCONCLUSIVE, f"There is an effect that one cannot yet believe. {_told(doubtful)}", doubtful
+            VerdictOutcome.INCONCLUSIVE,
+            f"There is an effect, but it cannot be trusted yet. {_summary(doubtful)}",
+            doubtful,
         )
-    return verdict(
-        VerdictOutcome.INCONCLUSIVE, "No check says that there is an effect, and none that there is not.", []
-    )
+    return verdict(VerdictOutcome.INCONCLUSIVE, "No check shows an effect, and none rules it out.", [])
 
 
 def _truncation_unknown(result: CheckResult) -> bool:
@@ -66,7 +66,7 @@ def _truncation_unknown(result: CheckResult) -> bool:
     return result.outcome is Outcome.NOT_RUN or result.details.get("known") is False
 
 
-def _told(results: Sequence[CheckResult]) -> str:
+def _summary(results: Sequence[CheckResult]) -> str:
     parts = [f"{c.check}: {c.because}" for c in results[:3]]
     more = len(results) - len(parts)
     return " ".join(parts) + (f" (and {more} more: {', '.join(c.check for c in results[3:])})" if more > 0 else "")

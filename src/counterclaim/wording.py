@@ -18,7 +18,7 @@ def number(value: float) -> str:
     return f"{value:.3f}" if abs(value) < 100 else f"{value:.1f}"
 
 
-def p_told(p: float) -> str:
+def p_value(p: float) -> str:
     """A p-value in a sentence: two digits, one of those below 0.0001."""
     return f"{p:.2g}" if p >= 0.0001 else f"{p:.0e}"
 

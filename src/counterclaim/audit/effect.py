@@ -78,6 +78,15 @@ class Effect:
         return "for" if low > 0 and worst_p is not None and worst_p <= alpha else "open"
 
 
+def effect_from_json(row: Mapping[str, Json]) -> Effect:
+    """The inverse of ``to_json`` on an Effect."""
+    control, treated, difference = (Estimate(**row[name]) for name in ("control", "treated", "difference"))
+    span = row.get("p_range")
+    return Effect(
+        row["metric"], control, treated, difference, row["p"], row["p_method"], row["n_paired"], tuple(span) if span else None
+    )  # fmt: skip
+
+
 @dataclass(frozen=True, slots=True)
 class ArmCounts:
     """k successes of n, all that is known of an arm; ``cut`` of them were cut by the budget, None if not known."""

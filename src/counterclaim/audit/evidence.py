@@ -6,8 +6,9 @@ Evidence is read-only and cheap to ask twice. It never judges: that is for the c
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -26,8 +27,21 @@ from counterclaim.audit.effect import (
     ratio_estimate,
 )
 from counterclaim.audit.metrics import DISPOSITION, Floats, resolve
+from counterclaim.audit.probing import ProbeResult
 from counterclaim.errors import InputError
-from counterclaim.records import CONTROL, TREATED, Claim, Estimate, FinishReason, Json, Prompt, Quote, Response, Score
+from counterclaim.records import (
+    CONTROL,
+    TREATED,
+    ArmId,
+    Claim,
+    Estimate,
+    FinishReason,
+    Json,
+    Prompt,
+    Quote,
+    Response,
+    Score,
+)
 from counterclaim.registry import Metric
 from counterclaim.text.overlap import OverlapReport
 
@@ -57,9 +71,10 @@ class Arm:
     """The answers of one arm, ordered by prompt, replicate and sample, with their scores as aligned columns."""
 
     def __init__(
-        self, name: str, responses: Iterable[Response], scores: Iterable[Score], position: Mapping[str, int]
+        self, id: ArmId, responses: Iterable[Response], scores: Iterable[Score], position: Mapping[str, int]
     ) -> None:
-        self.name = name
+        self.id = id
+        self.name = str(id)
         self.responses = sorted(responses, key=lambda r: (r.prompt_id, r.replicate, r.sample))
         self.index: Ints = np.array([position[r.prompt_id] for r in self.responses], dtype=np.int64)
         row = {(r.prompt_id, r.sample): i for i, r in enumerate(self.responses)}
@@ -145,7 +160,7 @@ class Arm:
 
     @cached_property
     def unknown(self) -> Mask:
-        """Bool (n,): which answers ended in a way that nobody knows."""
+        """Bool (n,): which answers ended in an unknown way."""
         return np.array([r.finish_reason is FinishReason.UNKNOWN for r in self.responses], dtype=bool)
 
     @cached_property
@@ -163,10 +178,11 @@ class Arm:
         return {axis: self.columns[axis].scorers for axis in axes if axis in self.columns}
 
 
+@dataclass(eq=False)
 class Evidence:
     """Everything that checks may look at.
 
-    Args:
+    Attributes:
         claim: what is claimed.
         prompts: all prompts by id.
         responses: all answers of all arms.
@@ -178,51 +194,43 @@ class Evidence:
         train_words: median words of the thoughts and of the answers that were to be imitated; empty where none were, None
             where it is not known.
         cards: a judge's known-answer cards with what it returned.
-        probing: what the five steps found of a probe (``probing.five_steps``); None where the claim is not about one.
+        probing: the probe that the claim is about; None where it is about none.
         counts: set instead of responses when only counts are known.
         notes: what the importers noticed.
         draws: bootstrap resamples and permutations.
     """
 
-    def __init__(
-        self,
-        claim: Claim,
-        prompts: Mapping[str, Prompt],
-        responses: Sequence[Response] = (),
-        scores: Sequence[Score] = (),
-        *,
-        sources: Sequence[Mapping[str, Json]] = (),
-        quotes: Sequence[Quote] = (),
-        overlap: OverlapReport | None = None,
-        train_sample: Sequence[str] = (),
-        train_words: Sequence[float] | None = None,
-        cards: Sequence[Mapping[str, Json]] = (),
-        probing: Mapping[str, Json] | None = None,
-        counts: Counts | None = None,
-        notes: Sequence[str] = (),
-        draws: int = 10_000,
-    ) -> None:
-        self.claim = claim
-        self.prompts = prompts
-        self.prompt_ids = sorted(prompts)
-        self.sources = tuple(sources)
-        self.quotes = (*claim.quotes, *quotes)
-        self.overlap = overlap
-        self.train_sample = tuple(train_sample)
-        self.train_words = None if train_words is None else tuple(train_words)
-        self.cards = tuple(cards)
-        self.probing = probing
-        self.counts = counts
-        self.notes = tuple(notes)
-        self.draws = draws
-        position = {prompt: i for i, prompt in enumerate(self.prompt_ids)}
-        by_arm: dict[str, tuple[list[Response], list[Score]]] = {}
-        for response in responses:
-            by_arm.setdefault(response.arm, ([], []))[0].append(response)
-        for score in scores:
-            by_arm.setdefault(score.arm, ([], []))[1].append(score)
-        self.arms = {name: Arm(name, *rows, position) for name, rows in sorted(by_arm.items())}
+    claim: Claim
+    prompts: Mapping[str, Prompt]
+    responses: Sequence[Response] = ()
+    scores: Sequence[Score] = ()
+    _: KW_ONLY
+    sources: Sequence[Mapping[str, Json]] = ()
+    quotes: Sequence[Quote] = ()
+    overlap: OverlapReport | None = None
+    train_sample: Sequence[str] = ()
+    train_words: Sequence[float] | None = None
+    cards: Sequence[Mapping[str, Json]] = ()
+    probing: ProbeResult | None = None
+    counts: Counts | None = None
+    notes: Sequence[str] = ()
+    draws: int = 10_000
+
+    def __post_init__(self) -> None:
+        self.quotes = (*self.claim.quotes, *self.quotes)
+        self.prompt_ids = sorted(self.prompts)
         self._effects: dict[object, Effect] = {}
+
+    @cached_property
+    def arms(self) -> dict[ArmId, Arm]:
+        """Every arm, in the order of their names."""
+        position = {prompt: i for i, prompt in enumerate(self.prompt_ids)}
+        by_arm: dict[ArmId, tuple[list[Response], list[Score]]] = {}
+        for response in self.responses:
+            by_arm.setdefault(response.arm, ([], []))[0].append(response)
+        for score in self.scores:
+            by_arm.setdefault(score.arm, ([], []))[1].append(score)
+        return {arm: Arm(arm, *by_arm[arm], position) for arm in sorted(by_arm, key=str)}
 
     # arms and metrics -------------------------------------------------------------------------------------------
 
@@ -269,8 +277,8 @@ class Evidence:
         self,
         metric: Metric,
         *,
-        control: str = CONTROL,
-        treated: str = TREATED,
+        control: ArmId = CONTROL,
+        treated: ArmId = TREATED,
         keep: tuple[Mask, Mask] | None = None,
         values: tuple[Floats, Floats] | None = None,
     ) -> Effect:
@@ -278,22 +286,21 @@ class Evidence:
 
         Args:
             metric: what to compare.
-            control: name of the first arm.
-            treated: name of the second arm.
+            control: the first arm.
+            treated: the second arm.
             keep: for each arm a bool (n,): use only these answers.
             values: for each arm, float (n,) to use in place of the scores of a mean metric, or of ``correct`` in a
                 ratio or auc metric.
         """
+        if keep is not None or values is not None:
+            return self._compute(metric, self.arms[control], self.arms[treated], keep, values)
         key = (metric.name, control, treated)
-        if keep is None and values is None and key in self._effects:
-            return self._effects[key]
-        if self.counts is not None:
-            effect = counts_effect(metric.name, self.counts, level=self.claim.level)
-        else:
-            effect = self._compute(metric, self.arms[control], self.arms[treated], keep, values)
-        if keep is None and values is None:
-            self._effects[key] = effect
-        return effect
+        if key not in self._effects:
+            if self.counts is not None:
+                self._effects[key] = counts_effect(metric.name, self.counts, level=self.claim.level)
+            else:
+                self._effects[key] = self._compute(metric, self.arms[control], self.arms[treated], None, None)
+        return self._effects[key]
 
     def _compute(
         self,
@@ -303,23 +310,25 @@ class Evidence:
         keep: tuple[Mask, Mask] | None,
         values: tuple[Floats, Floats] | None,
     ) -> Effect:
-        arms = (c, t)
-        masks = keep or tuple(np.ones(len(arm), dtype=bool) for arm in arms)
-        replaced = values or (None, None)
         size: dict[str, Json] = {"level": self.claim.level, "draws": self.draws}
-        if metric.kind == "mean":
-            columns = [arm.values(metric) if new is None else new for arm, new in zip(arms, replaced, strict=True)]
-            pair = [(column[m], arm.index[m]) for column, arm, m in zip(columns, arms, masks, strict=True)]
-            return mean_effect(metric, pair[0], pair[1], len(self.prompt_ids), **size)
-        if metric.kind == "ratio":
-            cells = [arm.cells(new, metric) for arm, new in zip(arms, replaced, strict=True)]
-            pair = [(column[m], arm.index[m]) for column, arm, m in zip(cells, arms, masks, strict=True)]
-            return ratio_effect(metric, pair[0], pair[1], len(self.prompt_ids), **size)
-        triples = [
-            (arm.numbers(metric.axes[0])[m], (arm.numbers("correct") if new is None else new)[m], arm.index[m])
-            for arm, new, m in zip(arms, replaced, masks, strict=True)
-        ]
-        return auc_effect(metric, triples[0], triples[1], **size)
+
+        def columns(at: int, arm: Arm) -> tuple[Any, ...]:
+            """What the effect is made of, of one arm, then the prompts' indices; each cut down to what is kept."""
+            new = None if values is None else values[at]
+            mask = slice(None) if keep is None else keep[at]
+            if metric.kind == "mean":
+                of: tuple[Floats, ...] = (arm.values(metric) if new is None else new,)
+            elif metric.kind == "ratio":
+                of = (arm.cells(new, metric),)
+            else:
+                of = arm.numbers(metric.axes[0]), arm.numbers("correct") if new is None else new
+            return tuple(column[mask] for column in (*of, arm.index))
+
+        pair = columns(0, c), columns(1, t)
+        if metric.kind == "auc":
+            return auc_effect(metric, *pair, **size)
+        effect = mean_effect if metric.kind == "mean" else ratio_effect
+        return effect(metric, *pair, len(self.prompt_ids), **size)
 
     def arm_estimate(self, metric: Metric, arm: Arm, correct: Floats | None = None) -> Estimate:
         """A metric of one arm alone, clustered by prompt where prompts repeat."""
@@ -367,7 +376,7 @@ class Evidence:
 
     @cached_property
     def generated(self) -> bool:
-        """Whether a study file made these answers, so that what is missing is asked for there and not in a flag."""
+        """Whether a study file made these answers, so that what is missing is added there and not in a flag."""
         return any(source.get("format") == GENERATED for source in self.sources)
 
     @cached_property

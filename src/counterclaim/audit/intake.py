@@ -14,19 +14,32 @@ from typing import Literal
 
 import numpy as np
 
-from counterclaim import __version__, importers
-from counterclaim import config as spec
-from counterclaim import folder as store
+from counterclaim import __version__
 from counterclaim.audit.effect import Counts, as_counts
 from counterclaim.audit.evidence import Evidence
 from counterclaim.audit.metrics import available, better, resolve
+from counterclaim.audit.probing import ProbeResult
 from counterclaim.checks.parity import SETTINGS
+from counterclaim.config import load_claim, read_lock
 from counterclaim.errors import InputError
-from counterclaim.folder import Records
+from counterclaim.folder import Records, read_lines, rounded
+from counterclaim.importers import load, load_training_texts
 from counterclaim.importers.endings import infer_finish
-from counterclaim.records import CONTROL, TREATED, Claim, Guard, Json, Quote, claim_from_json, content_hash, to_json
+from counterclaim.records import (
+    CONTROL,
+    TREATED,
+    ArmId,
+    Claim,
+    Guard,
+    Json,
+    Quote,
+    claim_from_json,
+    content_hash,
+    quote_from_json,
+    to_json,
+)
+from counterclaim.registry import Metric
 from counterclaim.registry import checks as registered_checks
-from counterclaim.registry import load_plugins
 from counterclaim.text.overlap import OverlapReport, scan
 
 DEFAULT_MARGIN = 0.05
@@ -91,160 +104,182 @@ def import_study(
         options: how to read the files.
         train_data: the treated arm's training data, for ``contamination`` and ``shift``.
         cards: known-answer cards of the judge with what it returned; those that every source brought along when None.
-        progress: told what is going on.
+        progress: called with what is going on.
 
     Raises:
         InputError: something given cannot be used; nothing has been written.
     """
-    records = Records(study={})
-    sources: list[dict[str, Json]] = []
-    quotes: list[Quote] = []
-    notes: list[str] = []
-    brought: list[list[Json]] = []
+    files = _Files(options)
     for arm, paths in arms.items():
         for number, path in enumerate(paths, 1):
             progress(f"reading {path.name}", None)
-            replicate = str(number) if len(paths) > 1 else ""
-            brought.append(_add_file(records, sources, quotes, notes, arm, path, replicate, options))
-    axes = _shared_axes(records, arms)
-    claim = _claim(wanted, axes, records)
+            files.add(arm, path, replicate=str(number) if len(paths) > 1 else "")
+    records = files.records
+    claim = _claim(wanted, records)
     known_names(claim)
     extras = records.extras
     if train_data is not None:
-        extras["overlap"], extras["train_sample"] = scan_training(
-            records, importers.load_training_texts(train_data), progress
-        )
+        extras["overlap"], extras["train_sample"] = scan_training(records, load_training_texts(train_data), progress)
     if cards is not None:
         extras["cards"] = _load_cards(cards)
-    elif all(brought):  # cards of one arm's judge say nothing of another's
-        extras["cards"] = [card for of_file in brought for card in of_file]
-    records.study = _study(claim, wanted.file, sources, quotes, notes, extras, counts=None, options=options)
+    elif all(files.cards):  # cards of one arm's judge say nothing of another's
+        extras["cards"] = [card for of_file in files.cards for card in of_file]
+    records.study = study_json(
+        claim,
+        _status(claim, wanted.file, files.sources),
+        files.sources,
+        files.notes,
+        extras,
+        made_by=_made_by(options),
+        quotes=files.quotes,
+    )
     evidence_of(records).require_pairs()
     return records
 
 
 def count_study(counts: Counts, wanted: AuditRequest) -> Records:
     """A study of which only counts are known."""
-    if wanted.file is not None:
-        claim = spec.load_claim(wanted.file)
+    claim = _claim(wanted, None)
+    known_names(claim)
+    status = _status(claim, wanted.file, [])
+    return Records(study=study_json(claim, status, [], [], {}, made_by=_made_by(Options()), counts=counts))
+
+
+def _made_by(options: Options) -> Json:
+    return ["read", dict(options.mapping), options.rows, options.pair_by]
+
+
+class _Files:
+    """What the files of all arms hold.
+
+    Attributes:
+        records: prompts, answers and scores.
+        sources: of each file, as study.json has it.
+        quotes: numbers that files state.
+        notes: what importers noticed.
+        cards: of each file, the known-answer cards that it brought along.
+    """
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+        self.records = Records(study={})
+        self.sources: list[dict[str, Json]] = []
+        self.quotes: list[Quote] = []
+        self.notes: list[str] = []
+        self.cards: list[list[Json]] = []
+
+    def add(self, arm: str, path: Path, replicate: str) -> None:
+        """Read one file of an arm."""
+        options, records = self.options, self.records
+        imported = load(
+            path, arm=arm, format=options.format, mapping=options.mapping, rows=options.rows, pair_by=options.pair_by,
+            replicate=replicate,
+        )  # fmt: skip
+        # several files of one arm are its seeds: their samples of one prompt must not collide
+        shift = 1 + max((r.sample for r in records.responses if r.arm == ArmId.parse(arm)), default=-1)
+        responses = infer_finish(imported.responses, no_generation=imported.no_generation)
+        records.responses += [replace(r, sample=r.sample + shift) for r in responses] if shift else responses
+        scores = imported.scores
+        records.scores += [replace(s, sample=s.sample + shift) for s in scores] if shift else scores
+        for prompt in imported.prompts.values():
+            known = records.prompts.get(prompt.id)
+            if known is None or (prompt.gold and not known.gold):
+                records.prompts[prompt.id] = prompt
+        self.quotes += imported.quotes
+        self.notes += [f"{arm}: {note}" for note in imported.notes]
+        self.cards.append(imported.cards)
+        source = to_json(imported.source)
+        self.sources.append(
+            {"arm": arm, "replicate": replicate, "no_generation": imported.no_generation, **source}
+        )  # fmt: skip
+
+
+# the claim ------------------------------------------------------------------------------------------------------
+
+
+def _claim(wanted: AuditRequest, records: Records | None) -> Claim:
+    """The claim of a file, or of flags with defaults where they are safe.
+
+    Args:
+        wanted: the file, or the flags.
+        records: what the claim is about; None where only counts are known, of a metric that any name is good for.
+    """
+    axes = _shared_axes(records)
+    claim = _of_flags(wanted, records, axes) if wanted.file is None else load_claim(wanted.file)
+    if records is None:
         if claim.guards:
             raise InputError(
                 "the claim names guards, and counts hold nothing but the target",
                 path=wanted.file,
                 remedy="give the per-item results with --control FILE --treated FILE",
             )
-    else:
-        metric = wanted.metric or "accuracy"
-        direction = wanted.direction or ("increase" if better(metric) == "higher" else "decrease")
-        claim = _with_flags(Claim(metric, direction, wanted.margin or DEFAULT_MARGIN), wanted)
-    known_names(claim)
-    return Records(study=_study(claim, wanted.file, [], [], [], {}, counts=counts, options=Options()))
-
-
-def _add_file(
-    records: Records,
-    sources: list[dict[str, Json]],
-    quotes: list[Quote],
-    notes: list[str],
-    arm: str,
-    path: Path,
-    replicate: str,
-    options: Options,
-) -> list[Json]:
-    """Add one file's records; the known-answer cards that it brought along."""
-    imported = importers.load(
-        path, arm=arm, format=options.format, mapping=options.mapping, rows=options.rows, pair_by=options.pair_by,
-        replicate=replicate,
-    )  # fmt: skip
-    responses = infer_finish(imported.responses, no_generation=imported.no_generation)
-    # several files of one arm are its seeds: their samples of one prompt must not collide
-    shift = 1 + max((r.sample for r in records.responses if r.arm == arm), default=-1)
-    if shift:
-        responses = [replace(r, sample=r.sample + shift) for r in responses]
-        imported.scores = [replace(s, sample=s.sample + shift) for s in imported.scores]
-    for prompt in imported.prompts.values():
-        known = records.prompts.get(prompt.id)
-        if known is None or (prompt.gold and not known.gold):
-            records.prompts[prompt.id] = prompt
-    records.responses += responses
-    records.scores += imported.scores
-    quotes += imported.quotes
-    notes += [f"{arm}: {note}" for note in imported.notes]
-    sources.append(
-        {"arm": arm, "replicate": replicate, "no_generation": imported.no_generation, **to_json(imported.source)}
-    )
-    return imported.cards
-
-
-def _shared_axes(records: Records, arms: Mapping[str, Sequence[Path]]) -> frozenset[str]:
-    held: dict[str, set[str]] = {arm: set() for arm in arms if arm in (CONTROL, TREATED)}
-    for score in records.scores:
-        if score.arm in held:
-            held[score.arm].add(score.axis)
-    return frozenset(set.intersection(*held.values())) if held else frozenset()
-
-
-def _claim(wanted: AuditRequest, axes: frozenset[str], records: Records) -> Claim:
-    """The claim of a file, or of flags with defaults where they are safe."""
-    if wanted.file is not None:
-        claim = spec.load_claim(wanted.file)
-        for name in (claim.metric, *(guard.metric for guard in claim.guards)):
-            resolve(name, axes)
-        _fits_scale(claim, axes, records)
         return claim
-    if wanted.metric is None:
-        known = available(axes) + sorted(f"{axis}=VALUE" for axis in axes if axis.startswith("label."))
-        raise InputError(
-            f"no metric was named; of these results can be taken: {', '.join(known) or 'none, for they hold no scores'}",
-            remedy="name the target with --metric NAME, or give a claim file with --claim FILE",
-        )
-    metric = resolve(wanted.metric, axes)
-    direction = wanted.direction or ("increase" if metric.better == "higher" else "decrease")
-    margin = wanted.margin
-    if margin is None:
-        if not metric.fraction and not _is_fraction(records, metric.axes[0]):
-            raise InputError(
-                f"{metric.name} is not a fraction, so there is no sensible default for the change that matters",
-                remedy="state it in the metric's own unit with --margin X",
-            )
-        margin = DEFAULT_MARGIN
-    guards = []
-    for name, allowed in wanted.guards:
-        guard = resolve(name, axes)
-        guards.append(Guard(name, margin if allowed is None else allowed, guard.better))
-    claim = _with_flags(Claim(metric.name, direction, margin, tuple(guards)), wanted)
-    _fits_scale(claim, axes, records)
-    return claim
-
-
-def _fits_scale(claim: Claim, axes: frozenset[str], records: Records) -> None:
-    """Raise InputError where a margin or an allowed loss cannot be meant: percent for a fraction."""
-    named = [(claim.metric, claim.margin, "margin"), *((g.metric, g.allowed, "allowed loss") for g in claim.guards)]
-    for name, size, what in named:
-        metric = resolve(name, axes)
-        if size >= 1 and (metric.fraction or _is_fraction(records, metric.axes[0])):
+    sizes = [(claim.metric, claim.margin, "margin"), *((g.metric, g.allowed, "allowed loss") for g in claim.guards)]
+    for name, size, what in sizes:
+        if size >= 1 and _is_fraction(resolve(name, axes), records):
             raise InputError(
                 f"the {what} {size:g} of {name} is as large as the whole scale, which runs from 0 to 1",
                 remedy="write fractions, not percent: 0.05 for five points",
             )
+        resolve(name, axes)
+    return claim
 
 
-def _with_flags(claim: Claim, wanted: AuditRequest) -> Claim:
-    """The claim with what else flags said of it."""
-    return replace(
-        claim,
+def _of_flags(wanted: AuditRequest, records: Records | None, axes: frozenset[str]) -> Claim:
+    margin = wanted.margin
+    if records is None:
+        name = wanted.metric or "accuracy"
+        best = better(name)
+    elif wanted.metric is None:
+        known = available(axes) + sorted(f"{axis}=VALUE" for axis in axes if axis.startswith("label."))
+        raise InputError(
+            f"no metric was named; these results allow: {', '.join(known) or 'none, for they hold no scores'}",
+            remedy="name the target with --metric NAME, or give a claim file with --claim FILE",
+        )
+    else:
+        metric = resolve(wanted.metric, axes)
+        name, best = metric.name, metric.better
+        if margin is None and not _is_fraction(metric, records):
+            raise InputError(
+                f"{name} is not a fraction, so there is no sensible default for the change that matters",
+                remedy="state it in the metric's own unit with --margin X",
+            )
+    margin = margin or DEFAULT_MARGIN
+    guards = tuple(
+        Guard(guard, margin if allowed is None else allowed, resolve(guard, axes).better)
+        for guard, allowed in wanted.guards
+    )
+    strictness = {key: value for key in ("alpha", "level") if (value := getattr(wanted, key)) is not None}
+    return Claim(
+        name,
+        wanted.direction or ("increase" if best == "higher" else "decrease"),
+        margin,
+        guards,
         required=wanted.required,
-        alpha=claim.alpha if wanted.alpha is None else wanted.alpha,
-        level=claim.level if wanted.level is None else wanted.level,
         same_construct=wanted.same_construct,
         varies=wanted.varies,
         looked_at=wanted.looked_at,
+        **strictness,
     )
 
 
-def _is_fraction(records: Records, axis: str) -> bool:
-    values = [s.value for s in records.scores if s.axis == axis and isinstance(s.value, int | float)]
+def _shared_axes(records: Records | None) -> frozenset[str]:
+    """Axes on which both arms were scored."""
+    axes: dict[ArmId, set[str]] = {}
+    for arm, axis in {(score.arm, score.axis) for score in records.scores} if records else ():
+        axes.setdefault(arm, set()).add(axis)
+    return frozenset(axes.get(CONTROL, set()) & axes.get(TREATED, set()))
+
+
+def _is_fraction(metric: Metric, records: Records) -> bool:
+    """Whether a metric's values lie in [0, 1], by definition or as they were found."""
+    if metric.fraction:
+        return True
+    values = [s.value for s in records.scores if s.axis == metric.axes[0] and isinstance(s.value, int | float)]
     return bool(values) and min(values) >= 0 and max(values) <= 1
+
+
+# training data and cards ----------------------------------------------------------------------------------------
 
 
 def scan_training(records: Records, trained_on: Iterable[str], progress: OnStage) -> tuple[Json, list[str]]:
@@ -290,7 +325,7 @@ class _Sample:
 
 
 def _load_cards(path: Path) -> list[Json]:
-    rows = store.read_lines(path)
+    rows = read_lines(path)
     for line, row in rows:
         if not isinstance(row, dict) or not {"expected", "returned"} <= set(row):
             raise InputError(
@@ -299,28 +334,7 @@ def _load_cards(path: Path) -> list[Json]:
     return [row for _, row in rows]
 
 
-def _study(
-    claim: Claim,
-    claim_file: Path | None,
-    sources: list[dict[str, Json]],
-    quotes: list[Quote],
-    notes: list[str],
-    extras: Mapping[str, Json],
-    *,
-    counts: Counts | None,
-    options: Options,
-) -> dict[str, Json]:
-    """study.json of results that were read: the frozen claim and where everything came from, with hashes."""
-    return study_json(
-        claim,
-        _status(claim, claim_file, sources),
-        sources,
-        notes,
-        extras,
-        made_by=["read", dict(options.mapping), options.rows, options.pair_by],
-        quotes=quotes,
-        counts=counts,
-    )
+# study.json -----------------------------------------------------------------------------------------------------
 
 
 def study_json(
@@ -351,7 +365,7 @@ def study_json(
         "sources": [[s["arm"], s["format"], s["sha256"]] for s in sources],
         "made_by": made_by,
         "counts": None if counts is None else to_json(counts),
-        "extras": content_hash(store.rounded(extras)) if extras else None,
+        "extras": content_hash(rounded(extras)) if extras else None,
     }
     import scipy
 
@@ -376,7 +390,7 @@ def _status(
     claim: Claim, claim_file: Path | None, sources: Sequence[Mapping[str, Json]]
 ) -> tuple[Literal["confirmatory", "exploratory"], str]:
     """Confirmatory only when the claim was frozen, has not changed since, and no source says that it is older."""
-    lock = None if claim_file is None else spec.read_lock(claim_file)
+    lock = None if claim_file is None else read_lock(claim_file)
     if lock is None:
         return "exploratory", "the claim was not frozen before the test (counterclaim claim --freeze FILE)"
     if lock["claim_hash"] != claim.hash:
@@ -402,19 +416,19 @@ def _time(text: Json) -> datetime | None:
 def evidence_of(records: Records) -> Evidence:
     """A run folder's records as checks read them."""
     study, extras = records.study, records.extras
-    overlap = extras.get("overlap")
+    overlap, probing = extras.get("overlap"), extras.get("probing")
     return Evidence(
         claim_from_json(study["claim"]),
         records.prompts,
         records.responses,
         records.scores,
         sources=study["sources"],
-        quotes=[Quote(**quote) for quote in study["quotes"]],
+        quotes=[quote_from_json(quote) for quote in study["quotes"]],
         overlap=None if overlap is None else OverlapReport.from_json(overlap),
         train_sample=extras.get("train_sample", ()),
         train_words=extras.get("train_words"),
         cards=extras.get("cards", ()),
-        probing=extras.get("probing"),
+        probing=None if probing is None else ProbeResult.from_json(probing),
         counts=None if study["counts"] is None else as_counts(study["counts"]),
         notes=study["notes"],
     )
@@ -422,7 +436,6 @@ def evidence_of(records: Records) -> Evidence:
 
 def known_names(claim: Claim) -> None:
     """Raise InputError where the claim names a check or a setting that does not exist: a typo must not pass for one."""
-    load_plugins()
     known = {check.name for check in registered_checks()}
     unknown = sorted(set(claim.required) - known)
     if unknown:

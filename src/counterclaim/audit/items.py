@@ -8,11 +8,12 @@ import numpy as np
 
 from counterclaim.audit.evidence import Arm, Evidence
 from counterclaim.audit.metrics import Floats
-from counterclaim.records import CONTROL, TREATED, Json
+from counterclaim.records import CONTROL, TREATED
 from counterclaim.registry import Metric
+from counterclaim.report.page import PairedItem, Side
 
 
-def paired_items(evidence: Evidence, *, most: int, first: Iterable[str] = ()) -> tuple[list[dict[str, Json]], int]:
+def paired_items(evidence: Evidence, *, most: int, first: Iterable[str] = ()) -> tuple[list[PairedItem], int]:
     """At most ``most`` paired items and how many there are.
 
     Where not all fit, those that a check pointed at come first, then outcomes in turn, so that rare ones are seen.
@@ -35,7 +36,12 @@ def paired_items(evidence: Evidence, *, most: int, first: Iterable[str] = ()) ->
             j = others[k]
             pairs.append((i, j, _outcome(values[0][i], values[1][j], binary=binary)))
     chosen = pairs if len(pairs) <= most else _choose(pairs, control, most, set(first))
-    items = [_item(evidence, control, treated, values, *pair) for pair in chosen]
+    items = []
+    for i, j, outcome in chosen:
+        prompt, c, t = evidence.prompts[control.responses[i].prompt_id], float(values[0][i]), float(values[1][j])
+        delta = None if np.isnan(c) or np.isnan(t) else t - c
+        sides = _side(control, i, c), _side(treated, j, t)
+        items.append(PairedItem(prompt.id, prompt.text or prompt.id, outcome, *sides, delta))
     return items, len(pairs)
 
 
@@ -75,33 +81,16 @@ def _outcome(c: float, t: float, *, binary: bool) -> str:
     return "higher" if t > c else "lower" if t < c else "equal"
 
 
-def _item(
-    evidence: Evidence, control: Arm, treated: Arm, values: list[Floats], i: int, j: int, outcome: str
-) -> dict[str, Json]:
-    c, t = float(values[0][i]), float(values[1][j])
-    prompt = evidence.prompts[control.responses[i].prompt_id]
-    return {
-        "prompt_id": prompt.id,
-        "prompt": prompt.text or prompt.id,
-        "outcome": outcome,
-        "control": _side(control, i, c),
-        "treated": _side(treated, j, t),
-        "delta": None if np.isnan(c) or np.isnan(t) else t - c,
-    }
-
-
-def _side(arm: Arm, at: int, value: float) -> dict[str, Json]:
+def _side(arm: Arm, at: int, value: float) -> Side:
     response = arm.responses[at]
-    labels = {
-        axis: arm.columns[axis].values[at] for axis in sorted(arm.columns) if arm.columns[axis].values[at] is not None
-    }
-    return {
-        "text": response.text,
-        "value": None if np.isnan(value) else value,
-        "labels": labels,
-        "finish": str(response.finish_reason),
-        "provenance": None if response.finish_provenance is None else str(response.finish_provenance),
-        "n_tokens": response.n_tokens,
-        "chars": len(response.text or ""),
-        "error": response.error,
-    }
+    return Side(
+        text=response.text,
+        value=None if np.isnan(value) else value,
+        labels={
+            axis: label for axis in sorted(arm.columns) if (label := arm.columns[axis].values[at]) is not None
+        },
+        finish=str(response.finish_reason),
+        provenance=None if response.finish_provenance is None else str(response.finish_provenance),
+        n_tokens=response.n_tokens,
+        error=response.error,
+    )  # fmt: skip

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from counterclaim import stats
 from counterclaim.errors import InputError
 from counterclaim.records import Estimate
-from counterclaim.registry import Better, Metric, metric, metrics
+from counterclaim.registry import Better, Metric, built_in_metric, metric, metrics
 
 Floats = npt.NDArray[np.float64]
 Cells = tuple[int, int, int, int]
@@ -127,7 +127,7 @@ def capitulation_rate(cells: Floats) -> Floats:
     return _divide(cells[..., 1], cells[..., 0] + cells[..., 1])
 
 
-DISPOSITION = metrics()["assertion_asymmetry"]
+DISPOSITION = built_in_metric("assertion_asymmetry")
 """The metric whose 2×2 is the disposition's: right or wrong, asserted or hedged."""
 
 ORACLES = ("exact_match", "acc", "em", "extractive_match", "quasi_exact_match")
@@ -233,6 +233,19 @@ def in_cohort(values: Mapping[str, float | str], name: str) -> bool | None:
     if isinstance(value, str):
         raise InputError(f"{name!r} compares {axis} by size, and it is a label", remedy="use = for labels")
     return value >= float(wanted) if mark == ">=" else value < float(wanted)
+
+
+def threshold_of(name: str) -> float | None:
+    """The number that scores are compared with to belong to a cohort; None where labels are, or a cell is named."""
+    match = _COHORT.fullmatch(name)
+    return None if match is None or match[2] == "=" else float(match[3])
+
+
+def is_tied(values: Mapping[str, float | str], name: str) -> bool:
+    """Whether the score that decides on a cohort sits exactly on its threshold."""
+    threshold, match = threshold_of(name), _COHORT.fullmatch(name)
+    axis = None if match is None else find_axis(match[1], values.keys())
+    return threshold is not None and axis is not None and values[axis] == threshold
 
 
 _COHORT = re.compile(r"([^<>=]+)(>=|<|=)([^<>=]+)")

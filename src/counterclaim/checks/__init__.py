@@ -1,32 +1,33 @@
 """Every way a behaviour claim fools its author, one check each, grouped by what a failure means.
 
-``ruler``: is the measurement straight; ``effect``: did anything move; ``cost``: what did it break; ``transfer``: does
+``ruler``: is the measurement valid; ``effect``: is there one; ``cost``: what did it break; ``transfer``: does
 it hold elsewhere. Importing this package registers the built-in checks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 
 from counterclaim.audit.evidence import Evidence
-from counterclaim.checks import arms, cost, effect, endings, joins, judging, labels, parity, probes, transfer
-from counterclaim.records import DO_NOTHING, PLACEBO, PROMPT_BASELINE, CheckResult
-from counterclaim.registry import checks
+from counterclaim.audit.probing import ProbeResult
+from counterclaim.checks import (  # noqa: F401  they register their checks
+    arms,
+    cost,
+    effect,
+    endings,
+    joins,
+    judging,
+    labels,
+    parity,
+    probes,
+    transfer,
+)
+from counterclaim.checks.findings import ProbeRule, not_run
+from counterclaim.records import DO_NOTHING, DOSE_PREFIX, PLACEBO, PROMPT_BASELINE, CheckResult
+from counterclaim.registry import Finding, checks
 
-__all__ = [
-    "arms",
-    "cost",
-    "effect",
-    "endings",
-    "joins",
-    "judging",
-    "labels",
-    "parity",
-    "probes",
-    "required",
-    "run_all",
-    "transfer",
-]
+__all__ = ["check_probe", "required", "run_all"]
 
 ONE_ARM = (
     "truncation", "judge-cards", "unscored", "saturation", "alignment", "contamination", "ledger", "label-agreement",
@@ -35,10 +36,23 @@ ONE_ARM = (
 """Checks that have something to say about a single set of results."""
 
 
-def required(evidence: Evidence) -> frozenset[str]:
-    """Names of the checks without which the claim cannot stand, given what was claimed and handed in.
+PROBE_RULES: Mapping[str, ProbeRule] = {
+    "contamination": joins.fresh_among_training,
+    "fresh": probes.probe_on_fresh,
+    "threshold": transfer.threshold_of_gate,
+    "base-rate": transfer.classes_of_probe,
+    "shift": transfer.features_shift,
+    "endpoint": transfer.endings_of_probe,
+    "label-ties": labels.ties_of_probe,
+    "label-agreement": labels.second_label_agrees,
+}
+"""What checks of these names ask of a probe, by itself in ``check_probe`` and within a study's checks alike."""
 
-    What a user hands in is taken as asked for: training data make ``contamination`` required, several seeds make
+
+def required(evidence: Evidence) -> frozenset[str]:
+    """Names of the checks without which the claim cannot stand, given what was claimed and provided.
+
+    What a user provides has to be checked: training data make ``contamination`` required, several seeds make
     ``seeds`` required, fresh prompts make ``fresh`` required, and so on.
     """
     claim = evidence.claim
@@ -61,7 +75,7 @@ def required(evidence: Evidence) -> frozenset[str]:
         "identity": DO_NOTHING in evidence.arms,
         "placebo": PLACEBO in evidence.arms,
         "prompt-baseline": PROMPT_BASELINE in evidence.arms,
-        "dose-response": any(name.startswith("dose:") for name in evidence.arms),
+        "dose-response": any(arm.dose is not None or arm.name.startswith(DOSE_PREFIX) for arm in evidence.arms),
     }
     return frozenset(names | {name for name, is_given in given.items() if is_given})
 
@@ -83,3 +97,16 @@ def run_all(
             progress(check.name)
         results.append(check(evidence, required=check.name in must))
     return results
+
+
+def check_probe(result: ProbeResult) -> list[CheckResult]:
+    """Check a probe that is tested by itself, outside of a study."""
+
+    def no_fresh(_: ProbeResult) -> Finding:
+        return not_run(*probes.NO_FRESH)
+
+    by_name = {check.name: check for check in checks()}
+    return [
+        replace(by_name[name], run=no_fresh if result.on_fresh is None else rule)(result)
+        for name, rule in PROBE_RULES.items()
+    ]

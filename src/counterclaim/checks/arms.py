@@ -1,4 +1,4 @@
-"""What other arms say: a do-nothing arm, a placebo, a plain system prompt, several doses."""
+"""What other arms show: a do-nothing arm, a placebo, a plain system prompt, several doses."""
 
 from __future__ import annotations
 
@@ -11,13 +11,15 @@ from counterclaim import stats
 from counterclaim.audit.effect import SEED, Effect, cluster_mean, cluster_sum
 from counterclaim.audit.evidence import Evidence
 from counterclaim.audit.metrics import Floats
-from counterclaim.checks.wording import needs_two_arms, not_run, pass_on
+from counterclaim.checks.findings import conclusion, forest, how_to_pass, needs_two_arms, not_run
 from counterclaim.records import (
     CONTROL,
     DO_NOTHING,
+    DOSE_PREFIX,
     PLACEBO,
     PROMPT_BASELINE,
     TREATED,
+    ArmId,
     Estimate,
     Json,
     Outcome,
@@ -38,28 +40,22 @@ def identity(evidence: Evidence) -> Finding:
     """FAIL when doing nothing moves the metric, or when the treated answers are the control answers."""
     if missing := needs_two_arms(evidence):
         return missing
-    hashes = {
-        arm: {s["sha256"] for s in evidence.sources if s["arm"] == arm and "sha256" in s} for arm in (CONTROL, TREATED)
-    }
-    if hashes[CONTROL] and hashes[CONTROL] & hashes[TREATED]:
+    control, treated = (
+        {s["sha256"] for s in evidence.sources if s["arm"] == arm.name and "sha256" in s} for arm in (CONTROL, TREATED)
+    )
+    if control & treated:
         because = "The same file was given for both arms, byte for byte."
         return Finding(Outcome.FAIL, because, "Give the treated arm's own results.", n=evidence.pairing["paired"])
     same, n = _identical(evidence, TREATED)
     if n and same == n:
-        return Finding(
-            Outcome.FAIL,
-            f"All {n} treated answers equal the control answers word for word: the treatment did nothing, or one "
-            "file was given twice.",
-            "Check that the adapter or edit was active when the treated arm was generated, and which file is which.",
-            n=n,
+        because = f"All {n} treated answers equal the control answers: the treatment did nothing, or one file was given twice."
+        remedy = (
+            "Check that the adapter or edit was active when the treated arm was generated, and which file is which."
         )
+        return Finding(Outcome.FAIL, because, remedy, n=n)
     if DO_NOTHING not in evidence.arms:
-        if unsteady := _second_answers(evidence):
-            return unsteady
-        return not_run(
-            "There is no do-nothing arm.",
-            f"Answer the prompts with the edit at dose 0 and {_pass_arm(evidence, DO_NOTHING)}.",
-        )
+        how = f"Answer the prompts with the edit at dose 0 and {_pass_arm(evidence, DO_NOTHING)}."
+        return _second_answers(evidence) or not_run("There is no do-nothing arm.", how)
     claim = evidence.claim
     drift, effect = evidence.effect_of(evidence.metric, treated=DO_NOTHING), evidence.effect
     copies, pairs = _identical(evidence, DO_NOTHING, least=1)
@@ -69,13 +65,14 @@ def identity(evidence: Evidence) -> Finding:
     common: dict[str, Json] = {
         "estimate": drift.difference,
         "n": drift.n_paired,
-        "figure": _forest(evidence, {DO_NOTHING: drift, TREATED: effect}),
+        "figure": _changes(evidence, {DO_NOTHING: drift, TREATED: effect}),
     }
-    remedy = "Find what else changed between the two runs (budget, template, judge, library), mend it, run both again."
+    remedy = (
+        "Find what else changed between the two runs (budget, template, judge, library), fix it, and run both again."
+    )
     if pairs and copies == pairs:
-        return Finding(
-            Outcome.PASS, f"All {pairs} answers of the do-nothing arm are the control's, word for word.", **common
-        )
+        because = f"All {pairs} answers of the do-nothing arm equal the control's, word for word."
+        return Finding(Outcome.PASS, because, **common)
     interval, moved = drift.difference.interval, drift.difference.estimate
     if interval is None or moved is None:
         return Finding(Outcome.INCONCLUSIVE, f"{text}.", remedy, **common)
@@ -84,16 +81,18 @@ def identity(evidence: Evidence) -> Finding:
         return Finding(Outcome.FAIL, f"{text}: doing nothing moved the metric.", remedy, **common)
     if -claim.margin < interval[0] and interval[1] < claim.margin:
         return Finding(Outcome.PASS, f"{text}, within the margin.", **common)
-    return Finding(Outcome.INCONCLUSIVE, f"{text}; that is not yet shown to be within the margin.", remedy, **common)
+    return Finding(Outcome.INCONCLUSIVE, f"{text}; this is not shown to lie within the margin.", remedy, **common)
 
 
-def _pass_arm(evidence: Evidence, name: str) -> str:
-    """How to hand in an arm; a study whose treatment is an operator makes some of them without being given one."""
-    brought = {DO_NOTHING: "doses = [0]", PLACEBO: "placebo = true", "dose:0.5": "doses = [0.5]"}.get(name)
-    table = f'[arms."{name}"]' + (
-        f", or {brought} in the operator's own table ([treatment.tune], …)," if brought else ""
-    )
-    return pass_on(evidence, f"--arm {name}=FILE", table)
+_HALF = ArmId("dose", 0.5)
+
+
+def _pass_arm(evidence: Evidence, arm: ArmId) -> str:
+    """How to provide an arm; a study whose treatment is an operator makes some of them by itself."""
+    table = f'[arms."{arm}"]'
+    if setting := {DO_NOTHING: "doses = [0]", PLACEBO: "placebo = true", _HALF: "doses = [0.5]"}.get(arm):
+        table += f", or {setting} in the operator's own table ([treatment.tune], …),"
+    return how_to_pass(evidence, f"--arm {arm}=FILE", table)
 
 
 def _second_answers(evidence: Evidence) -> Finding | None:
@@ -101,20 +100,19 @@ def _second_answers(evidence: Evidence) -> Finding | None:
     found = [(s["arm"], *s["second_answers"]) for s in evidence.sources if s.get("second_answers")]
     if not any(differ for _, _, differ in found):
         return None
-    told = " and ".join(f"{differ} of {again} in {arm}" for arm, again, differ in found)
-    return Finding(
-        Outcome.WARN,
-        f"The files answer some prompts twice, and the second answers differ ({told}): they do not come from one "
-        "deterministic run, so even doing nothing changes answers by an unknown amount.",
-        f"Measure that noise: answer the prompts once more with the untreated model and {_pass_arm(evidence, DO_NOTHING)}.",
-        n=sum(again for _, again, _ in found),
+    counts = " and ".join(f"{differ} of {again} in {arm}" for arm, again, differ in found)
+    because = (
+        f"The files answer some prompts twice, and the second answers differ ({counts}): they do not come from one "
+        "deterministic run, so even doing nothing changes answers by an unknown amount."
     )
+    how = f"answer the prompts once more with the untreated model and {_pass_arm(evidence, DO_NOTHING)}"
+    return Finding(Outcome.WARN, because, f"Measure that noise: {how}.", n=sum(again for _, again, _ in found))
 
 
-def _identical(evidence: Evidence, name: str, least: int = 20) -> tuple[int, int]:
+def _identical(evidence: Evidence, name: ArmId, least: int = 20) -> tuple[int, int]:
     """How many answers of an arm equal the control's answer to the same prompt and sample, and how many pairs.
 
-    Of several fits of one arm, each is held against the control: their samples are numbered one after the other.
+    Of several fits of one arm, each is compared with the control: their samples are numbered one after the other.
     """
     first: dict[tuple[str | None, ...], int] = {}
     for r in evidence.arms[name].responses:
@@ -158,53 +156,38 @@ def placebo(evidence: Evidence) -> Finding:
 )
 def prompt_baseline(evidence: Evidence) -> Finding:
     """FAIL when a system prompt alone does as much as the treatment."""
-    return _against(
-        evidence,
-        PROMPT_BASELINE,
-        "a one-line system prompt",
-        "Answer the prompts with the base model and a system prompt",
-    )
+    how = "Answer the prompts with the base model and a system prompt"
+    return _against(evidence, PROMPT_BASELINE, "a one-line system prompt", how)
 
 
-def _against(evidence: Evidence, name: str, what: str, how: str) -> Finding:
+def _against(evidence: Evidence, name: ArmId, what: str, how: str) -> Finding:
     if missing := needs_two_arms(evidence):
         return missing
     if name not in evidence.arms:
         return not_run(f"There is no {name} arm.", f"{how} and {_pass_arm(evidence, name)}.")
-    claim = evidence.claim
     alone = evidence.effect_of(evidence.metric, treated=name)
     beyond = evidence.effect_of(evidence.metric, control=name, treated=TREATED)
     text = (
         f"{what[0].upper()}{what[1:]} moves {alone.metric} by {with_interval(alone.difference)}; "
-        f"the treatment goes beyond it by {with_interval(beyond.difference)}"
+        f"the treatment adds {with_interval(beyond.difference)}"
     )
     common: dict[str, Json] = {
         "estimate": beyond.difference, "n": beyond.n_paired,
-        "figure": _forest(evidence, {name: alone, TREATED: evidence.effect}),
+        "figure": _changes(evidence, {name: alone, TREATED: evidence.effect}),
     }  # fmt: skip
-    said = beyond.conclusion(claim.sign, claim.margin, claim.alpha)
-    if said == "for":
+    concluded = conclusion(evidence, beyond)
+    if concluded == "for":
         return Finding(Outcome.PASS, f"{text}.", **common)
     remedy = f"Claim only what the treatment does beyond {what}."
-    if said == "against" or alone.conclusion(claim.sign, claim.margin, claim.alpha) == "for":
-        return Finding(Outcome.FAIL, f"{text}: that is not shown to be the treatment's own.", remedy, **common)
+    if concluded == "against" or conclusion(evidence, alone) == "for":
+        return Finding(Outcome.FAIL, f"{text}: this is not shown to come from the treatment itself.", remedy, **common)
     return Finding(Outcome.INCONCLUSIVE, f"{text}, which is too uncertain to tell them apart.", remedy, **common)
 
 
-def _forest(evidence: Evidence, effects: dict[str, Effect]) -> dict[str, Json]:
-    rows = []
-    for name, effect in effects.items():
-        d = effect.difference
-        if d.estimate is not None:
-            rows.append({"name": name, "estimate": d.estimate, "low": d.low, "high": d.high})
+def _changes(evidence: Evidence, effects: dict[ArmId, Effect]) -> dict[str, Json]:
+    rows = [(str(arm), effect.difference) for arm, effect in effects.items()]
     margin = evidence.claim.sign * evidence.claim.margin
-    return {
-        "kind": "forest",
-        "label": f"change of {evidence.metric.name} from control",
-        "rows": rows,
-        "pooled": None,
-        "margin": margin,
-    }
+    return forest(f"change of {evidence.metric.name} from control", rows, margin=margin)
 
 
 @check(
@@ -221,27 +204,21 @@ def dose_response(evidence: Evidence) -> Finding:
     """
     if missing := needs_two_arms(evidence):
         return missing
-    doses: dict[float, str] = {}
-    for name in evidence.arms:
-        tag, _, value = name.partition(":")
-        if tag == "dose" and not {"@", "/"} & set(name):  # not what was derived from a dose arm
-            try:
-                dose = float(value)
-            except ValueError:
-                dose = np.nan
-            if not np.isfinite(dose):
-                return not_run(f"The arm {name} does not name a number.", "Name dose arms like dose:0.5.")
-            doses[dose] = name
+    doses: dict[float, ArmId] = {}
+    for arm in evidence.arms:
+        if arm.is_base and arm.name.startswith(DOSE_PREFIX):
+            return not_run(f"The arm {arm} has no number in its name.", "Name dose arms like dose:0.5.")
+        if arm.is_base and arm.dose is not None:
+            doses[arm.dose] = arm
     models = {response.model for response in evidence.treated.responses}
     whole = {model.adapter_dose if model.operator is None else model.operator_dose for model in models}
     if doses and len(whole) == 1 and (own := whole.pop()) is not None:
         doses.setdefault(own, TREATED)
     if sum(dose != 0 for dose in doses) < 2:
-        return not_run(
-            "There are fewer than two doses.", f"Generate two doses or more, and {_pass_arm(evidence, 'dose:0.5')}."
-        )
+        how = f"Generate at least two doses, and {_pass_arm(evidence, _HALF)}."
+        return not_run("There are fewer than two doses.", how)
     metric, claim = evidence.metric, evidence.claim
-    steps = sorted({0.0: CONTROL, **doses}.items())
+    steps = sorted({0.0: CONTROL, **doses}.items(), key=lambda step: step[0])
     reach = steps[-1][0] - steps[0][0]
     common: dict[str, Json] = {"n": len(steps), "figure": _dose_figure(evidence, steps)}
     remedy = "Add doses and seeds; an effect that comes and goes with the dose is likely noise."
@@ -267,7 +244,7 @@ def dose_response(evidence: Evidence) -> Finding:
     return Finding(Outcome.INCONCLUSIVE, f"{text}, which does not exclude zero.", remedy, estimate=slope, **common)
 
 
-def _slope(evidence: Evidence, steps: list[tuple[float, str]]) -> Estimate:
+def _slope(evidence: Evidence, steps: list[tuple[float, ArmId]]) -> Estimate:
     """Least-squares slope of the metric over doses, on the prompts that every dose answered.
 
     A mean has one slope for each prompt, and a t interval over them; a ratio is taken over all prompts at each dose, and
@@ -297,7 +274,7 @@ def _slope(evidence: Evidence, steps: list[tuple[float, str]]) -> Estimate:
     return replace(ends, estimate=ends.estimate / float(np.ptp(dose)), low=low, high=high)
 
 
-def _dose_figure(evidence: Evidence, steps: list[tuple[float, str]]) -> dict[str, Json] | None:
+def _dose_figure(evidence: Evidence, steps: list[tuple[float, ArmId]]) -> dict[str, Json] | None:
     """The change from control by dose; at dose 0 that of the do-nothing arm, where there is one."""
     points = []
     for dose, name in steps:

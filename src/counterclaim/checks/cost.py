@@ -1,4 +1,4 @@
-"""What did it break: capability, mere mimicry of style, talk without deeds, a global switch instead of judgement, collapsed
+"""What did it break: capability, mere mimicry of style, talk without better behaviour, a global switch instead of judgement, collapsed
 answers."""
 
 from __future__ import annotations
@@ -13,9 +13,19 @@ from counterclaim import stats
 from counterclaim.audit.effect import SEED, Effect, cluster_mean, cluster_sum
 from counterclaim.audit.evidence import Arm, Evidence
 from counterclaim.audit.metrics import Floats, resolve
-from counterclaim.checks.wording import needs_two_arms, not_run, pass_on
-from counterclaim.records import CONTROL, DO_NOTHING, PROMPT_BASELINE, TREATED, Estimate, Guard, Json, Outcome
-from counterclaim.registry import Finding, Metric, check, metrics
+from counterclaim.checks.findings import (
+    NO_TEXTS,
+    SETTLE_FIRST,
+    bars,
+    conclusion,
+    forest,
+    how_to_pass,
+    needs_two_arms,
+    not_run,
+    severity,
+)
+from counterclaim.records import CONTROL, DO_NOTHING, PROMPT_BASELINE, TREATED, ArmId, Estimate, Guard, Json, Outcome
+from counterclaim.registry import Finding, Metric, built_in_metric, check
 from counterclaim.text import STYLE_FEATURES, split_think, style
 from counterclaim.wording import listing, number, percent, with_interval
 
@@ -23,7 +33,7 @@ ANCHOR_LOSS = 0.05  # loss of a capability anchor that nobody declared but that 
 MOST_TEXTS = 4_000
 COLLAPSED = 2 / 3
 KEPT = (0.5, 0.8, 1.25)  # edges of the shares of length kept, between which accuracy is shown
-MORE_TALK = 0.1  # rise of the self-verification rate, below which there is no talk to speak of
+MORE_TALK = 0.1  # rise of the self-verification rate, below which language is said not to have risen
 MORE_DONE = 0.05  # rise of a rate of behaviour that counts as one, where the claim states no margin for it
 FEWEST_KEPT = 10  # prompts behind a share of length that the sentence speaks of; the figure shows all
 FEWEST_MOVED = 5  # a style measure that changed on fewer pairs has a slope of a few answers, not of a style
@@ -60,7 +70,7 @@ def content(evidence: Evidence) -> Finding:
             "No guard was stated and the files hold no capability score beside the target.",
             "State what must not be lost beside the target: --guard NAME=ALLOWED_LOSS, for a score that both files hold.",
         )
-    told, rows, outcomes = [], [], []
+    summary, rows, outcomes = [], [], []
     worst = None
     for guard in watched:
         metric = evidence.metric_named(guard.metric)
@@ -68,37 +78,23 @@ def content(evidence: Evidence) -> Finding:
         outcome = _loss(guard.better, guard.allowed, difference.interval)
         outcomes.append(outcome)
         word = {Outcome.PASS: "kept", Outcome.FAIL: "lost"}.get(outcome, "not shown to be kept")
-        told.append(f"{guard.metric} {with_interval(difference)} ({word}; allowed loss {number(guard.allowed)})")
-        rows.append({"name": guard.metric, **{k: getattr(difference, k) for k in ("estimate", "low", "high")}})
-        if worst is None or _severity(outcome) > _severity(worst[0]):
+        summary.append(f"{guard.metric} {with_interval(difference)} ({word}; allowed loss {number(guard.allowed)})")
+        rows.append((guard.metric, difference))
+        if worst is None or severity(outcome) < severity(worst[0]):
             worst = (outcome, difference, evidence.effect_of(metric).n_paired)
     assert worst is not None
-    figure = {
-        "kind": "forest",
-        "label": "change of what must not be lost",
-        "rows": rows,
-        "pooled": None,
-        "margin": None,
-    }
     declared = bool(evidence.claim.guards)
-    because = (
-        f"{listing(told, 4)}{'' if declared else ' — no guard was declared, so the files’ own anchor was watched'}."
-    )
+    stated = "" if declared else " — no guard was declared, so the capability score in the files was checked"
+    because = f"{listing(summary, 4)}{stated}."
+    figure = forest("change of the guarded metrics", rows)
     common: dict[str, Json] = {"estimate": worst[1], "n": worst[2], "figure": figure}
     if worst[0] is Outcome.FAIL:
-        return Finding(
-            Outcome.FAIL, because, "The change costs more than was allowed: say so, or reduce the dose.", **common
-        )
+        remedy = "The change costs more than was allowed: report it, or reduce the dose."
+        return Finding(Outcome.FAIL, because, remedy, **common)
     if worst[0] is Outcome.INCONCLUSIVE:
         outcome = Outcome.INCONCLUSIVE if declared else Outcome.WARN
-        return Finding(
-            outcome, because, "Collect more prompts, so that the loss can be told from what is allowed.", **common
-        )
+        return Finding(outcome, because, "Collect more prompts to tell the loss from the allowed one.", **common)
     return Finding(Outcome.PASS, because, **common)
-
-
-def _severity(outcome: Outcome) -> int:
-    return (Outcome.PASS, Outcome.INCONCLUSIVE, Outcome.FAIL).index(outcome)
 
 
 def _loss(better: Literal["higher", "lower"], allowed: float, interval: tuple[float, float] | None) -> Outcome:
@@ -121,24 +117,18 @@ def mimicry(evidence: Evidence) -> Finding:
         return missing
     metric, claim = evidence.metric, evidence.claim
     if metric.kind != "mean" or "delivery" in metric.axes:
-        return not_run(
-            f"{metric.name} is about form itself.", "The check uniformity asks whether form follows content."
-        )
-    said = evidence.effect.conclusion(claim.sign, claim.margin, claim.alpha)
-    if said != "for":
+        how = "The check uniformity asks whether form follows content."
+        return not_run(f"{metric.name} measures form itself.", how)
+    concluded = conclusion(evidence)
+    if concluded != "for":
         n = evidence.effect.n_paired
-        if said == "against":
+        if concluded == "against":
             return Finding(Outcome.PASS, "There is no apparent effect that style could explain.", n=n)
-        because = "Whether there is an effect is open, so there is none yet for style to explain."
-        return Finding(
-            Outcome.INCONCLUSIVE,
-            because,
-            "Settle the effect first: the check paired-effect says how many prompts that takes.",
-            n=n,
-        )
+        because = "Whether there is an effect is still open, so style has nothing to explain yet."
+        return Finding(Outcome.INCONCLUSIVE, because, SETTLE_FIRST, n=n)
     table = _paired_style(evidence, metric)
     if table is None:
-        return not_run("The files keep no response texts.", "Map the text column with --map response=COLUMN.")
+        return NO_TEXTS
     d, x, names = table
     if len(d) < max(40, 3 * len(names)) or not names:
         return not_run(f"{len(d)} paired texts are too few to adjust for style.", "Give at least 40 paired responses.")
@@ -147,16 +137,13 @@ def mimicry(evidence: Evidence) -> Finding:
     r2_adjusted = 1 - (1 - r2) * (len(d) - 1) / max(len(d) - len(names) - 1, 1)
     parts = slopes * x.mean(axis=0)
     order = np.argsort(-np.abs(parts))[:6]
-    figure: dict[str, Json] = {
-        "kind": "bars", "label": "part of the change that goes with a change of style",
-        "rows": [{"name": names[i], "value": float(parts[i])} for i in order],
-        "max": max(float(np.abs(parts).max()), abs(raw)),
-    }  # fmt: skip
+    top = max(float(np.abs(parts).max()), abs(raw))
+    shares = {names[i]: float(parts[i]) for i in order}
+    figure = bars("part of the change that goes with a change of style", shares, top)
     common: dict[str, Json] = {"estimate": adjusted, "n": len(d), "figure": figure}
     if adjusted.estimate is None or adjusted.low is None or adjusted.high is None:
-        return Finding(
-            Outcome.INCONCLUSIVE, f"Style cannot be adjusted for: {adjusted.reason}.", "Give more pairs.", **common
-        )
+        because = f"Style cannot be adjusted for: {adjusted.reason}."
+        return Finding(Outcome.INCONCLUSIVE, because, "Give more pairs.", **common)
     share = 1 - adjusted.estimate / raw if raw else 0.0
     part = "none of it" if share <= 0 else "all of it" if share >= 1 else f"{percent(share)} of it"
     low = adjusted.low if claim.sign > 0 else -adjusted.high
@@ -172,9 +159,8 @@ def mimicry(evidence: Evidence) -> Finding:
     if share >= 0.5 and r2_adjusted >= 0.05:
         outcome = Outcome.WARN if oracle else Outcome.FAIL
         return Finding(outcome, f"{text}.", remedy, **common)
-    return Finding(
-        Outcome.WARN, f"{text}: style and treatment move together too closely to be told apart.", remedy, **common
-    )
+    because = f"{text}: style and treatment move together too closely to be told apart."
+    return Finding(Outcome.WARN, because, remedy, **common)
 
 
 def _paired_style(evidence: Evidence, metric: Metric) -> tuple[Floats, Floats, list[str]] | None:
@@ -200,11 +186,8 @@ def _paired_style(evidence: Evidence, metric: Metric) -> tuple[Floats, Floats, l
     return d, x[:, kept] / spread[kept], [name for name, keep in zip(_FEATURES, kept, strict=True) if keep]
 
 
-_FEATURES = [
-    name
-    for name in STYLE_FEATURES
-    if name not in ("n_chars", "words_per_sentence", "questions", "tables", "think_words")
-]
+_LEFT_OUT = ("n_chars", "words_per_sentence", "questions", "tables", "think_words")
+_FEATURES = [name for name in STYLE_FEATURES if name not in _LEFT_OUT]
 _COUNTS = {"n_words", "headings", "bullets", "bold", "emoji", "exclamations", "code_fences"}
 
 
@@ -234,7 +217,6 @@ def uniformity(evidence: Evidence) -> Finding:
             "The files do not hold both correct and delivery.",
             "Map them: --map correct=COLUMN,delivery=COLUMN (assert/hedge).",
         )
-    asked = {"delivery"} & set(evidence.metric.axes)
     alpha = evidence.claim.alpha
     overall = evidence.effect_of(evidence.metric_named("hedging_rate"))
     on_right = evidence.effect_of(evidence.metric_named("over_hedging_rate"))
@@ -258,10 +240,9 @@ def uniformity(evidence: Evidence) -> Finding:
         return Finding(Outcome.PASS, f"{text}: it follows correctness.", **common)
     remedy = "Reward hedging only where the answer is wrong; report asymmetry beside any hedging rate."
     switch = on_right.p is not None and on_right.p <= alpha
-    if switch and asked:
-        return Finding(Outcome.FAIL, f"{text}: right and wrong answers are hedged alike.", remedy, **common)
     if switch:
-        return Finding(Outcome.WARN, f"{text}: right and wrong answers are hedged alike.", remedy, **common)
+        outcome = Outcome.FAIL if "delivery" in evidence.metric.axes else Outcome.WARN
+        return Finding(outcome, f"{text}: right and wrong answers are hedged alike.", remedy, **common)
     return Finding(Outcome.INCONCLUSIVE, f"{text}: too few answers to tell.", "Collect more prompts.", **common)
 
 
@@ -273,7 +254,7 @@ def uniformity(evidence: Evidence) -> Finding:
     must_pass=("talk_and_mending",),
 )
 def language_to_behaviour(evidence: Evidence) -> Finding:
-    """FAIL when self-verification language rose while behaviour fell, or is shown not to have risen to speak of.
+    """FAIL when self-verification language rose while behaviour fell, or is shown not to have risen noticeably.
 
     Language is the self-verification rate. Behaviour is the recovery rate where a scripted next turn was scored, else
     accuracy. The ratio is the relative change of the one over that of the other, and undefined where the latter may be zero.
@@ -283,16 +264,17 @@ def language_to_behaviour(evidence: Evidence) -> Finding:
     if missing := needs_two_arms(evidence):
         return missing
     speaks = _TALK.axes[0] in evidence.axes
-    behaviour = next((metric for metric in _DEEDS if set(metric.axes) <= evidence.axes), None)
+    behaviour = next((metric for metric in _BEHAVIOUR if set(metric.axes) <= evidence.axes), None)
     details = _form_and_function(evidence, behaviour) if speaks or "revised" in evidence.axes else {}
     if not speaks or behaviour is None:
-        because = "whether answers speak of checking themselves" if not speaks else "whether answers are right or wrong"
+        lacks = "whether answers mention checking themselves" if not speaks else "whether answers are right or wrong"
         how = (
-            pass_on(evidence, "--map score.svr=COLUMN", '"svr" under [score]')
+            how_to_pass(evidence, "--map score.svr=COLUMN", '"svr" under [score]')
             if not speaks
-            else pass_on(evidence, "--map correct=COLUMN", '"recovery" and an oracle such as "exact" under [score]')
+            else how_to_pass(evidence, "--map correct=COLUMN", '"recovery" and an oracle such as "exact" under [score]')
         )
-        return Finding(Outcome.NOT_RUN, f"No score says {because}.", f"Score both arms on it: {how}.", details=details)
+        because, remedy = f"No score measures {lacks}.", f"Score both arms on it: {how}."
+        return Finding(Outcome.NOT_RUN, because, remedy, details=details)
     claim, target = evidence.claim, evidence.metric
     talk, done = evidence.effect_of(_TALK), evidence.effect_of(behaviour)
     of_talk, of_done, ratio = _relative_changes(evidence, behaviour, TREATED)
@@ -302,13 +284,7 @@ def language_to_behaviour(evidence: Evidence) -> Finding:
         f"{with_interval(done.difference)}; relatively by {with_interval(of_talk)} and {with_interval(of_done)}, so the "
         f"language-to-behaviour ratio is {with_interval(ratio)}"
     )
-    figure = {
-        "kind": "forest", "label": "change from control", "pooled": None, "margin": None,
-        "rows": [
-            {"name": name, "estimate": e.difference.estimate, "low": e.difference.low, "high": e.difference.high}
-            for name, e in (("self-verification", talk), (named, done)) if e.difference.estimate is not None
-        ],
-    }  # fmt: skip
+    figure = forest("change from control", [("self-verification", talk.difference), (named, done.difference)])
     n = min(talk.n_paired, done.n_paired)
     common: dict[str, Json] = {"estimate": ratio, "n": n, "details": details, "figure": figure}
     if _rose(done, claim.alpha):
@@ -316,7 +292,7 @@ def language_to_behaviour(evidence: Evidence) -> Finding:
     if not _rose(talk, claim.alpha):
         if talk.difference.high is not None and talk.difference.high < MORE_TALK:
             return Finding(Outcome.PASS, f"{text}: there is no more talk than before.", **common)
-        remedy = "Collect more prompts, so that a change of language can be told from none."
+        remedy = "Collect more prompts to tell a change of language from none."
         return Finding(Outcome.INCONCLUSIVE, f"{text}: whether there is more talk is open.", remedy, **common)
     remedy = "Claim what answers say and not what they do, or reward answers for being right instead of for wording."
     high = done.difference.high
@@ -329,13 +305,13 @@ def language_to_behaviour(evidence: Evidence) -> Finding:
         outcome = Outcome.WARN if target.axes[0] in _MEASURED and not is_target else Outcome.FAIL
         because = f"{text}: more talk, and {named} is shown not to have risen by {number(enough)}."
         return Finding(outcome, because, remedy, **common)
-    remedy = f"Collect more prompts, so that {'wrong first answers' if behaviour.kind == 'ratio' else 'they'} suffice to tell."
+    remedy = f"Collect more prompts{', especially ones that are first answered wrongly' if behaviour.kind == 'ratio' else ''}."
     return Finding(Outcome.INCONCLUSIVE, f"{text}: more talk, and whether {named} rose is open.", remedy, **common)
 
 
 _TALK = resolve("score.svr", {"score.svr"})
-_DEEDS = (metrics()["recovery_rate"], metrics()["accuracy"])
-_SHOWN = (metrics()["recovery_rate"], metrics()["capitulation_rate"], _TALK, metrics()["accuracy"])
+_BEHAVIOUR = (built_in_metric("recovery_rate"), built_in_metric("accuracy"))
+_SHOWN = (built_in_metric("recovery_rate"), built_in_metric("capitulation_rate"), _TALK, built_in_metric("accuracy"))
 _MEASURED = ("correct", "coverage", "delivery")
 _UNTRAINED = (CONTROL, DO_NOTHING, PROMPT_BASELINE)
 
@@ -350,22 +326,22 @@ def _rose(effect: Effect, alpha: float) -> bool:
 
 def _form_and_function(evidence: Evidence, behaviour: Metric | None) -> dict[str, Json]:
     """Rates of control and of every trained arm, with the ratio of their relative changes, as the report shows them."""
-    trained = [name for name in evidence.arms if name not in _UNTRAINED and not {"@", "/"} & set(name)]
+    trained = [arm for arm in evidence.arms if arm not in _UNTRAINED and arm.is_base]
     arms: dict[str, Json] = {}
-    for name in (CONTROL, *sorted(trained, key=lambda name: (name != TREATED, name))):
-        arm = evidence.arms[name]
+    for id in (CONTROL, *sorted(trained, key=lambda arm: (arm != TREATED, str(arm)))):
+        arm = evidence.arms[id]
         held = [metric for metric in _SHOWN if set(metric.axes) <= set(arm.columns)]
-        arms[name] = {
+        arms[arm.name] = {
             metric.name.removeprefix("score."): evidence.arm_estimate(metric, arm).to_json() for metric in held
         }
-        if name != CONTROL and behaviour in held and _TALK in held and _TALK.axes[0] in evidence.control.columns:
-            changes = _relative_changes(evidence, behaviour, name)
+        if id != CONTROL and behaviour in held and _TALK in held and _TALK.axes[0] in evidence.control.columns:
+            changes = _relative_changes(evidence, behaviour, id)
             for key, estimate in zip(("svr_change", "behaviour_change", "language_to_behaviour"), changes, strict=True):
-                arms[name][key] = estimate.to_json()
+                arms[arm.name][key] = estimate.to_json()
     return {"behaviour": None if behaviour is None else behaviour.name, "arms": arms}
 
 
-def _relative_changes(evidence: Evidence, behaviour: Metric, treated: str) -> tuple[Estimate, Estimate, Estimate]:
+def _relative_changes(evidence: Evidence, behaviour: Metric, treated: ArmId) -> tuple[Estimate, Estimate, Estimate]:
     """Relative change of language, that of behaviour, and their ratio; prompts are resampled, both arms together."""
     counts = np.hstack([_paired_counts(evidence, metric, treated) for metric in (_TALK, behaviour)])
     counts = counts[counts.any(axis=1)]
@@ -384,7 +360,7 @@ def _relative_changes(evidence: Evidence, behaviour: Metric, treated: str) -> tu
     return talk, done, resampled(lambda sums: change(sums[..., :4]) / change(sums[..., 4:]))
 
 
-def _paired_counts(evidence: Evidence, metric: Metric, treated: str) -> Floats:
+def _paired_counts(evidence: Evidence, metric: Metric, treated: ArmId) -> Floats:
     """What a rate counts and what it is a share of, in control and in treated, by prompt: float (n_prompts, 4).
 
     A prompt that is not scored in both arms has zeros.
@@ -393,7 +369,7 @@ def _paired_counts(evidence: Evidence, metric: Metric, treated: str) -> Floats:
     parts, both = [], np.ones(size, dtype=bool)
     for name in (CONTROL, treated):
         arm = evidence.arms[name]
-        if metric.kind == "ratio":  # the recovery rate: how many of the answers that were first wrong were mended
+        if metric.kind == "ratio":  # the recovery rate: how many of the first answers that were wrong were corrected
             cells = cluster_sum(arm.cells(metric=metric), arm.index, size)
             scored = cells.any(axis=1)
             parts.append(np.stack([cells[:, 2], cells[:, 2] + cells[:, 3]], axis=1))
@@ -415,16 +391,16 @@ def _paired_counts(evidence: Evidence, metric: Metric, treated: str) -> Floats:
 def compression(evidence: Evidence) -> Finding:
     """FAIL when length fell below two thirds and the capability anchor fell too; WARN for length alone.
 
-    Think blocks and visible answers are compared apart, with those of the training texts where these were handed in. The
+    Think blocks and visible answers are compared apart, with those of the training texts where these were given. The
     figure and the details hold the change of the anchor by the share of its length that an answer kept.
     """
     if missing := needs_two_arms(evidence):
         return missing
     if not all(any(text is not None for text in arm.texts) for arm in evidence.pair):
-        return not_run("The files keep no response texts.", "Map the text column with --map response=COLUMN.")
+        return NO_TEXTS
     lengths = [_lengths(evidence, arm) for arm in evidence.pair]
     trained = _training_lengths(evidence.train_sample) if evidence.train_words is None else evidence.train_words
-    told, collapsed = [], []
+    summary, collapsed = [], []
     words: dict[str, Json] = {}
     n = 0
     for at, name in enumerate(("think blocks", "answers")):
@@ -441,11 +417,11 @@ def compression(evidence: Evidence) -> Finding:
         if trained and trained[at] > 0:
             medians["training"] = trained[at]
             part += f", {trained[at]:.0f} of the training texts"
-        told.append(f"{part})")
+        summary.append(f"{part})")
         words[name] = {**medians, "ratio": float(np.exp(ratio.estimate))}
         if ratio.high is not None and np.exp(ratio.high) < COLLAPSED:
             collapsed.append(name)
-    text = f"Treated {' and '.join(told) or 'answers cannot be compared'}, by geometric mean over {n} prompts"
+    text = f"Treated {' and '.join(summary) or 'answers cannot be compared'}, by geometric mean over {n} prompts"
     common: dict[str, Json] = {"n": n, "details": {"words": words}}
     anchor = next((name for name in ("correct", "coverage") if name in evidence.axes), None)
     kept: dict[str, Effect] = {}
@@ -484,7 +460,7 @@ def _lengths(evidence: Evidence, arm: Arm) -> tuple[Floats, Floats]:
 
 
 def _training_lengths(texts: Sequence[str]) -> Sequence[float]:
-    """Median words of a training text's think block and of its answer, where nobody said which is which; empty without texts.
+    """Median words of a training text's think block and of its answer, where they are not told apart; empty without texts.
 
     A training text is its turns, joined by blank lines: what stands before the first think block is the question. Where
     there is none, the question ends at the first blank line; a pair of answers counts as half of both.
@@ -522,11 +498,5 @@ def _by_length_kept(evidence: Evidence, anchor: str, control: Floats, treated: F
 
 
 def _retention_figure(anchor: str, kept: dict[str, Effect]) -> dict[str, Json]:
-    changes = {f"{share} ({effect.n_paired})": effect.difference for share, effect in kept.items()}
-    rows = [
-        {"name": name, "estimate": change.estimate, "low": change.low, "high": change.high}
-        for name, change in changes.items()
-        if change.estimate is not None
-    ]
-    label = f"change of {anchor}, by share of words kept"
-    return {"kind": "forest", "label": label, "rows": rows, "pooled": None, "margin": None}
+    changes = [(f"{share} ({effect.n_paired})", effect.difference) for share, effect in kept.items()]
+    return forest(f"change of {anchor}, by share of words kept", changes)

@@ -8,10 +8,18 @@ from scipy.special import ndtri
 from counterclaim import stats
 from counterclaim.audit.effect import cluster_mean
 from counterclaim.audit.evidence import Arm, Evidence
-from counterclaim.checks.wording import needs_two_arms, not_run, pass_on
-from counterclaim.records import Json, Outcome
+from counterclaim.checks.findings import (
+    SETTLE_FIRST,
+    conclusion,
+    forest,
+    how_to_pass,
+    needs_two_arms,
+    needs_two_sets,
+    not_run,
+)
+from counterclaim.records import Estimate, Json, Outcome
 from counterclaim.registry import Finding, Metric, check, metrics
-from counterclaim.wording import number, p_told, with_interval
+from counterclaim.wording import number, p_value, with_interval
 
 POWER = 0.8
 
@@ -25,20 +33,20 @@ POWER = 0.8
 )
 def paired_effect(evidence: Evidence) -> Finding:
     """PASS: excludes zero in the claimed direction with p <= alpha. FAIL: excludes the margin. Else INCONCLUSIVE."""
-    if len(evidence.pair) < 2 and evidence.counts is None:
-        return not_run("There is only one set of results.", "Compare two sets with counterclaim audit.")
+    if missing := needs_two_sets(evidence):
+        return missing
     claim, effect = evidence.claim, evidence.effect
-    p = "" if effect.p is None else f", p = {p_told(effect.p)} ({effect.p_method})"
+    p = "" if effect.p is None else f", p = {p_value(effect.p)} ({effect.p_method})"
     if effect.p_range is not None and effect.p_range[0] != effect.p_range[1]:
-        p = f", p between {p_told(effect.p_range[0])} and {p_told(effect.p_range[1])} depending on the pairing"
+        p = f", p between {p_value(effect.p_range[0])} and {p_value(effect.p_range[1])} depending on the pairing"
     text = f"{effect.metric} changed by {with_interval(effect.difference)}{p}"
     common: dict[str, Json] = {"estimate": effect.difference, "n": effect.n_paired, "figure": _paired_figure(evidence)}
-    said = effect.conclusion(claim.sign, claim.margin, claim.alpha)
+    concluded = conclusion(evidence, effect)
     word = claim.direction
-    if said == "for":
+    if concluded == "for":
         because = f"{text}: the interval excludes zero in the claimed direction ({word})."
         return Finding(Outcome.PASS, because, **common)
-    if said == "against":
+    if concluded == "against":
         interval = effect.difference.interval
         wrong = interval is not None and (interval[1] < 0 if claim.sign > 0 else interval[0] > 0)
         where = "on the wrong side of zero" if wrong else f"below the margin {number(claim.margin)} that matters"
@@ -46,7 +54,7 @@ def paired_effect(evidence: Evidence) -> Finding:
         return Finding(Outcome.FAIL, because, "Drop the claim, or claim a smaller margin in a new test.", **common)
     interval = effect.difference.interval
     if interval is not None and (interval[0] > 0 if claim.sign > 0 else interval[1] < 0):
-        because = f"{text}: suggestive, but not at the test level {claim.alpha:g} that a claim needs."
+        because = f"{text}: suggestive, but not significant at the test level {claim.alpha:g}."
         return Finding(Outcome.INCONCLUSIVE, because, _more_to_find(evidence, interval), **common)
     open_to = "the interval leaves" if interval is not None else "without an interval there is"
     because = f"{text}: {open_to} room for no change and for a change that matters ({number(claim.margin)})."
@@ -68,8 +76,8 @@ def _more_to_find(evidence: Evidence, interval: tuple[float, float]) -> str:
         return "Collect more prompts: these leave the spread of the effect unknown."
     many = max(_present(evidence) + 1, stats.n_for(sd, found.estimate, claim.alpha, POWER))
     return (
-        f"Collect about {many} paired prompts in all, chosen before anybody looks: if the effect is as large as it seems, four of "
-        f"five such studies find it at {claim.alpha:g}. What was noticed because it stood out is often smaller."
+        f"Collect about {many} paired prompts in all, fixed in advance: if the effect is as large as it seems, four of five "
+        f"such studies find it at {claim.alpha:g}. Effects that were noticed because they stood out are often smaller."
     )
 
 
@@ -98,13 +106,8 @@ def _paired_figure(evidence: Evidence) -> dict[str, Json] | None:
     c, t = c[keep], t[keep]
     if len(c) and np.isin(c, (0, 1)).all() and np.isin(t, (0, 1)).all():
         both, neither = int((c * t).sum()), int(((1 - c) * (1 - t)).sum())
-        cells = {
-            "both": both,
-            "only_control": int(c.sum()) - both,
-            "only_treated": int(t.sum()) - both,
-            "neither": neither,
-        }
-        return {"kind": "pairs", "cells": cells}
+        alone = {"only_control": int(c.sum()) - both, "only_treated": int(t.sum()) - both}
+        return {"kind": "pairs", "cells": {"both": both, **alone, "neither": neither}}
     shown = np.linspace(0, len(c) - 1, min(len(c), 400)).astype(int) if len(c) else np.array([], dtype=int)
     return {"kind": "paired_values", "control": c[shown].tolist(), "treated": t[shown].tolist()}
 
@@ -118,17 +121,13 @@ def _paired_figure(evidence: Evidence) -> dict[str, Json] | None:
 )
 def power(evidence: Evidence) -> Finding:
     """INCONCLUSIVE when the interval contains both zero and the margin; always says the minimum detectable effect."""
-    if len(evidence.pair) < 2 and evidence.counts is None:
-        return not_run("There is only one set of results.", "Compare two sets with counterclaim audit.")
+    if missing := needs_two_sets(evidence):
+        return missing
     claim, effect = evidence.claim, evidence.effect
     interval = effect.difference.interval
     if interval is None:
-        return Finding(
-            Outcome.INCONCLUSIVE,
-            f"The effect has no interval: {effect.difference.reason}.",
-            "Give more scored pairs.",
-            n=effect.n_paired,
-        )
+        because = f"The effect has no interval: {effect.difference.reason}."
+        return Finding(Outcome.INCONCLUSIVE, because, "Give more scored pairs.", n=effect.n_paired)
     low, high = interval if claim.sign > 0 else (-interval[1], -interval[0])
     half = (high - low) / 2
     n = _present(evidence)
@@ -142,14 +141,12 @@ def power(evidence: Evidence) -> Finding:
     if equivalence is not None:
         details["equivalence"] = {"p": equivalence.p, "equivalent": equivalence.equivalent, "margin": claim.margin}
         word = "is" if equivalence.equivalent else "is not"
-        seen += (
-            f"; equivalence to no change within ±{number(claim.margin)} {word} shown (TOST p = {p_told(equivalence.p)})"
-        )
+        seen += f"; equivalence to no change within ±{number(claim.margin)} {word} shown (TOST p = {p_value(equivalence.p)})"
     if low <= 0 and high >= claim.margin:
         needed = _prompts_to_settle(evidence, half)
         details["n_to_settle"] = needed
         because = (
-            f"{seen}; the interval contains both zero and the margin {number(claim.margin)}, so this decides nothing."
+            f"{seen}; the interval contains both zero and the margin {number(claim.margin)}, so this is undecided."
         )
         remedy = f"About {needed} paired prompts would settle it (the interval would be narrower than the margin)."
         return Finding(Outcome.INCONCLUSIVE, because, remedy, n=n, details=details)
@@ -167,7 +164,7 @@ def seeds(evidence: Evidence) -> Finding:
     """PASS when the effect over seeds excludes zero in the claimed direction; FAIL when seeds contradict each other.
 
     Where all of them sample from one adapter it is WARN at best: training it again may give another. A training seed is
-    held against the whole of a control that has none, whatever the numbers of its sampling seeds.
+    compared with the whole of a control that has none, whatever the numbers of its sampling seeds.
     """
     if missing := needs_two_arms(evidence):
         return missing
@@ -176,43 +173,41 @@ def seeds(evidence: Evidence) -> Finding:
     names = sorted(set(treated.replicates))
     adapters = {response.model.adapter_hash for response in treated.responses}
     one_adapter = len(adapters) == 1 and None not in adapters
-    again = pass_on(
+    again = how_to_pass(
         evidence, "every file: --treated SEED1 --treated SEED2 ...",
         "treatment.tune.seeds = [1, 2, 3]" if one_adapter else "decode.seeds = [1, 2, 3]",
     )  # fmt: skip
     if len(names) < 2:
         return not_run(
-            "All treated answers come from one seed, and one lucky seed looks like an effect.",
+            "All treated answers come from one seed, and one lucky seed can look like an effect.",
             f"Train or sample again with other seeds, and {again}.",
         )
     everything = np.ones(len(control), dtype=bool)
     paired_seeds = set(control.replicates) == set(names) and _sampled_with(control) == _sampled_with(treated)
-    rows: list[dict[str, Json]] = []
-    effects: list[float] = []
-    errors: list[float] = []
+    by_seed: dict[str, Estimate] = {}
     z = float(ndtri((1 + claim.level) / 2))
     for name in names:
         own = control.replicates == name if paired_seeds else everything
         difference = evidence.effect_of(metric, keep=(own, treated.replicates == name)).difference
-        if difference.estimate is None or difference.low is None or difference.high is None:
-            continue
-        effects.append(difference.estimate)
-        errors.append((difference.high - difference.low) / (2 * z))
-        rows.append({"name": f"seed {name}", **{k: getattr(difference, k) for k in ("estimate", "low", "high")}})
+        if difference.interval is not None:
+            by_seed[name] = difference
+    ends = [each.interval for each in by_seed.values() if each.interval is not None]
+    effects = [each.estimate for each in by_seed.values() if each.estimate is not None]
+    errors = [(high - low) / (2 * z) for low, high in ends]
     if len(effects) < 2:
-        return Finding(
-            Outcome.INCONCLUSIVE, "Fewer than two seeds have a defined effect.", "Score more items per seed."
-        )
+        because = "Fewer than two seeds have a defined effect."
+        return Finding(Outcome.INCONCLUSIVE, because, "Score more items per seed.")
     # prompts are shared by all seeds, so their part of the error does not shrink with more seeds
     whole = evidence.effect.difference.interval
     shared = (whole[1] - whole[0]) / (2 * z) if whole else float(np.mean(errors))
     pooled = stats.random_effects(np.array(effects), np.array(errors), shared, claim.level)
     strict = stats.random_effects(np.array(effects), np.array(errors), shared, 1 - claim.alpha)
-    rows_figure: dict[str, Json] = {
-        "kind": "forest", "label": f"change of {metric.name} by seed", "rows": rows, "margin": claim.sign * claim.margin,
-        "pooled": {"name": "all seeds", "estimate": pooled.estimate, "low": pooled.low, "high": pooled.high},
-    }  # fmt: skip
-    common: dict[str, Json] = {"estimate": pooled, "n": len(effects), "figure": rows_figure}
+    figure = forest(
+        f"change of {metric.name} by seed", [(f"seed {name}", each) for name, each in by_seed.items()],
+        margin=claim.sign * claim.margin,
+        pooled={"name": "all seeds", "estimate": pooled.estimate, "low": pooled.low, "high": pooled.high},
+    )  # fmt: skip
+    common: dict[str, Json] = {"estimate": pooled, "n": len(effects), "figure": figure}
     agree = sum(claim.sign * value > 0 for value in effects)
     text = f"{agree} of {len(effects)} seeds move in the claimed direction; over seeds the effect is {with_interval(pooled)}"
     remedy = "Add seeds, and report every one of them."
@@ -226,15 +221,15 @@ def seeds(evidence: Evidence) -> Finding:
         return Finding(outcome, because, f"Train with other seeds, and {again}.", **common)
     if low > 0:
         return Finding(Outcome.PASS, f"{text}.", **common)
-    said = evidence.effect.conclusion(claim.sign, claim.margin, claim.alpha)
-    if said == "against":
+    concluded = conclusion(evidence)
+    if concluded == "against":
         high = None if pooled.interval is None else claim.sign * pooled.interval[1 if claim.sign > 0 else 0]
         if high is not None and high < claim.margin:
             return Finding(Outcome.PASS, f"{text}: over seeds, too, the margin is excluded.", **common)
         because = f"{text}: prompts alone exclude the margin, but seeds differ too much to do so."
         return Finding(Outcome.INCONCLUSIVE, because, remedy, **common)
-    contradicting = any(row["high"] < 0 if claim.sign > 0 else row["low"] > 0 for row in rows)
-    if contradicting or (said == "for" and agree < len(effects)):
+    contradicting = any(high < 0 if claim.sign > 0 else low > 0 for low, high in ends)
+    if contradicting or (concluded == "for" and agree < len(effects)):
         return Finding(Outcome.FAIL, f"{text}: seeds contradict each other.", remedy, **common)
     return Finding(Outcome.INCONCLUSIVE, f"{text}, which does not exclude zero at the test level.", remedy, **common)
 
@@ -261,11 +256,11 @@ def multiplicity(evidence: Evidence) -> Finding:
     claim, effect = evidence.claim, evidence.effect
     if effect.p is None:
         return not_run(f"The effect has no p-value ({effect.p_method}).", "Give more scored pairs.")
-    said = effect.conclusion(claim.sign, claim.margin, claim.alpha)
+    concluded = conclusion(evidence, effect)
     remedy = "State the one metric before looking (counterclaim claim), or test the chosen one on fresh prompts."
     if claim.looked_at is not None:
         adjusted = min(1.0, effect.p * max(claim.looked_at, 1))
-        text = f"{claim.looked_at} comparisons were looked at; adjusted p = {p_told(adjusted)} (Bonferroni)"
+        text = f"{claim.looked_at} comparisons were looked at; adjusted p = {p_value(adjusted)} (Bonferroni)"
         n = claim.looked_at
     else:
         family = _family(evidence)
@@ -274,20 +269,15 @@ def multiplicity(evidence: Evidence) -> Finding:
         adjusted = float(stats.holm(known)[0])
         n = len(family)
         text = (
-            f"The files hold {n} metrics that could have been claimed; adjusted for all of them p = {p_told(adjusted)} (Holm)"
+            f"The files hold {n} metrics that could have been claimed; adjusted for all of them p = {p_value(adjusted)} (Holm)"
             if n > 1
             else "The target is the only metric in the files, and the claim does not say how much was looked at"
         )
-    if said == "against":
+    if concluded == "against":
         return Finding(Outcome.PASS, f"{text}; there is no apparent effect to explain away.", n=n)
-    if said == "open":
-        because = f"{text}; whether there is an effect is open, so it is not yet known what has to survive."
-        return Finding(
-            Outcome.INCONCLUSIVE,
-            because,
-            "Settle the effect first: the check paired-effect says how many prompts that takes.",
-            n=n,
-        )
+    if concluded == "open":
+        because = f"{text}; whether there is an effect is open, so there is nothing to correct yet."
+        return Finding(Outcome.INCONCLUSIVE, because, SETTLE_FIRST, n=n)
     if adjusted <= claim.alpha:
         return Finding(Outcome.PASS, f"{text}.", n=n)
     return Finding(Outcome.FAIL, f"{text}, more than alpha {claim.alpha:g}.", remedy, n=n)

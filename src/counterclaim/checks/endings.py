@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from counterclaim import stats
 from counterclaim.audit.effect import Effect
 from counterclaim.audit.evidence import Arm, Evidence
-from counterclaim.checks.wording import needs_responses, not_run
+from counterclaim.checks.findings import NO_TEXTS, conclusion, forest, needs_responses, not_run
 from counterclaim.importers.endings import describe_inference, storage_clip
-from counterclaim.records import Estimate, FinishReason, Json, Outcome, Provenance
+from counterclaim.records import CONTROL, TREATED, Estimate, FinishReason, Json, Outcome, Provenance
 from counterclaim.registry import Finding, check
 from counterclaim.text import estimate_tokens
 from counterclaim.wording import listing, number, percent, with_interval
 
-UNKNOWN_ALLOWED = 0.05  # more endings than this that nobody knows, and truncation is unknown
+UNKNOWN_ALLOWED = 0.05  # more unknown endings than this, and truncation is unknown
 NEGLIGIBLE = 0.02  # cut answers up to this share cannot carry an effect of a few points
 TOO_MANY = 0.20  # beyond this the finished answers are a selection, not a sample
 LOPSIDED = 0.05
@@ -37,7 +37,7 @@ _REMEDY = (
     must_pass=("clean", "null"),
 )
 def truncation(evidence: Evidence) -> Finding:
-    """FAIL when cut answers could be the effect; INCONCLUSIVE (known: false) when nobody knows how answers ended."""
+    """FAIL when cut answers could be the effect; INCONCLUSIVE (known: false) when finish reasons are unknown."""
     if evidence.counts is not None:
         return _from_counts(evidence)
     if not evidence.pair:
@@ -66,14 +66,14 @@ def truncation(evidence: Evidence) -> Finding:
     worst = max(arm["cut"] for arm in arms.values())
     if worst <= TOO_MANY and unknown > UNKNOWN_ALLOWED:
         details["known"] = False
-        because = f"Nobody knows how these answers ended: {shares}."
+        because = f"Finish reasons are unknown for too many answers: {shares}."
         remedy = (
             "Map a finish-reason column (--map finish_reason=COLUMN), or token counts and the budget (--map n_tokens="
             "COLUMN,decode.max_new_tokens=COLUMN); if the harness keeps neither, generate with a budget far above need."
         )
         return Finding(Outcome.INCONCLUSIVE, because, remedy, details=details, **common)
     if worst > TOO_MANY:
-        because = f"Too many answers were cut to judge them: {shares}."
+        because = f"Too many answers were cut to compare the rest: {shares}."
         return Finding(Outcome.FAIL, because, _REMEDY, details=details, **common)
     return _small_share(evidence, worst + unknown, shares, budgets, details, common)
 
@@ -90,7 +90,7 @@ def _small_share(
     if flip:
         return Finding(Outcome.FAIL, flip, _REMEDY, details=details, **common)
     if worst <= NEGLIGIBLE:
-        because = f"Next to no answer was cut ({shares}).{_what_smaller_budgets_show(evidence, budgets)}"
+        because = f"Almost no answer was cut ({shares}).{_what_smaller_budgets_show(evidence, budgets)}"
         return Finding(Outcome.PASS, because, details=details, **common)
     if len(evidence.pair) < 2:
         because = f"Some answers were cut ({shares})."
@@ -108,12 +108,11 @@ def _small_share(
     if lopsided and abs(gap.estimate or 0.0) > LOPSIDED:
         because = f"One arm was cut more often than the other ({shares}); {survives}, not {_bare(full)}."
         return Finding(Outcome.FAIL, because, _REMEDY, details=details, **common)
-    claim = evidence.claim
-    before, after = (e.conclusion(claim.sign, claim.margin, claim.alpha) for e in (full, kept))
+    before, after = (conclusion(evidence, e) for e in (full, kept))
     whole = full.difference.estimate
     interval = kept.difference.interval
     if before == after:
-        because = f"Some answers were cut ({shares}), but {survives}, which says the same."
+        because = f"Some answers were cut ({shares}), but {survives}, which leads to the same conclusion."
         return Finding(Outcome.WARN, because, _REMEDY, details=details, **common)
     moved = interval is None or whole is None or not interval[0] <= whole <= interval[1]
     because = f"Some answers were cut ({shares}), and {survives}, against {with_interval(full.difference)} overall."
@@ -145,7 +144,7 @@ def _basis(evidence: Evidence) -> str:
     """How endings are known where they were not recorded, as the tail of a sentence."""
     found = {r.finish_provenance for arm in evidence.pair for r in arm.responses}
     ways = [word for provenance, word in _READ_OFF.items() if provenance in found]
-    return f" (read off {' and '.join(ways)}, because no finish reason is recorded)" if ways else ""
+    return f" (inferred from {' and '.join(ways)}, because no finish reason is recorded)" if ways else ""
 
 
 _READ_OFF = {
@@ -202,7 +201,7 @@ class AtBudget:
         return {"budget": self.tokens, "cut": self.cut, "difference": self.difference.to_json()}
 
     @property
-    def told(self) -> str:
+    def summary(self) -> str:
         shares = ", ".join(f"{name} {percent(share)}" for name, share in self.cut.items())
         return f"{self.tokens} tokens ({shares} cut)"
 
@@ -219,15 +218,14 @@ def _at_budgets(evidence: Evidence) -> list[AtBudget]:
     if len(evidence.pair) < 2:
         return []
     out = []
-    for name in evidence.arms:
-        tokens = name.removeprefix("treated@")
-        pair = (f"control@{tokens}", name)
-        if tokens == name or pair[0] not in evidence.arms or not tokens.isdigit():
+    for arm in evidence.arms:
+        pair = (replace(CONTROL, budget=arm.budget), arm)
+        if arm.budget is None or arm != replace(TREATED, budget=arm.budget) or pair[0] not in evidence.arms:
             continue
         effect = evidence.effect_of(evidence.metric, control=pair[0], treated=pair[1])
         arms = (("control", evidence.arms[pair[0]]), ("treated", evidence.arms[pair[1]]))
         cut = {arm_name: float(arm.cut.mean()) if len(arm) else 0.0 for arm_name, arm in arms}
-        out.append(AtBudget(int(tokens), cut, effect.difference))
+        out.append(AtBudget(arm.budget, cut, effect.difference))
     return sorted(out, key=lambda item: item.tokens)
 
 
@@ -256,20 +254,15 @@ def _what_smaller_budgets_show(evidence: Evidence, budgets: Sequence[AtBudget]) 
     for at in budgets:
         interval = at.difference.interval
         if base is not None and interval is not None and not interval[0] <= base <= interval[1]:
-            return f" At {at.told} the same answers would have shown {with_interval(at.difference)}."
+            return f" At {at.summary} the same answers would have shown {with_interval(at.difference)}."
     return ""
 
 
 def _by_budget(evidence: Evidence, budgets: Sequence[AtBudget]) -> dict[str, Json]:
     """A forest of the effect by budget, the whole answers last."""
     rows = [(f"{at.tokens} tokens", at.difference) for at in budgets] + [("whole answers", evidence.effect.difference)]
-    return {
-        "kind": "forest", "label": f"change of {evidence.metric.name} by token budget", "pooled": None,
-        "rows": [
-            {"name": name, "estimate": d.estimate, "low": d.low, "high": d.high} for name, d in rows if d.estimate is not None
-        ],
-        "margin": evidence.claim.sign * evidence.claim.margin,
-    }  # fmt: skip
+    margin = evidence.claim.sign * evidence.claim.margin
+    return forest(f"change of {evidence.metric.name} by token budget", rows, margin=margin)
 
 
 def _from_counts(evidence: Evidence) -> Finding:
@@ -290,24 +283,15 @@ def _from_counts(evidence: Evidence) -> Finding:
     }
     n = sum(arm.n for arm in arms.values())
     if len(stated) < 2:
-        return Finding(
-            Outcome.INCONCLUSIVE,
-            "Counts alone do not say how many answers were cut by the token budget.",
-            "State how many were cut with --cut control=0/120 --cut treated=3/120, or give the per-item results.",
-            n=n,
-            details=details,
-        )
+        because = "Counts alone do not say how many answers were cut by the token budget."
+        remedy = "State how many were cut with --cut control=0/120 --cut treated=3/120, or give the per-item results."
+        return Finding(Outcome.INCONCLUSIVE, because, remedy, n=n, details=details)
     text = " and ".join(f"{name} {percent(share)}" for name, share in stated.items())
     # all cut answers of one arm could have gone either way, so the cut share bounds what they can move
     if max(stated.values()) <= NEGLIGIBLE:
         return Finding(Outcome.PASS, f"Stated as cut: {text}.", n=n, details=details)
-    return Finding(
-        Outcome.FAIL,
-        f"Stated as cut: {text}; counts cannot say what the finished answers show.",
-        _REMEDY,
-        n=n,
-        details=details,
-    )
+    because = f"Stated as cut: {text}; counts do not show what the finished answers would."
+    return Finding(Outcome.FAIL, because, _REMEDY, n=n, details=details)
 
 
 @check(
@@ -323,7 +307,7 @@ def clip(evidence: Evidence) -> Finding:
         return missing
     texts = sum(text is not None for arm in evidence.pair for text in arm.texts)
     if texts == 0:
-        return not_run("The files keep no response texts.", "Map the text column with --map response=COLUMN.")
+        return NO_TEXTS
     remedy = "Store and judge whole responses, then score them again."
     for arm in evidence.pair:
         kept = [text for text in arm.texts if text]
@@ -335,7 +319,7 @@ def clip(evidence: Evidence) -> Finding:
     short = _judge_saw_less(evidence)
     if short:
         return Finding(Outcome.FAIL, short, remedy, n=texts)
-    return Finding(Outcome.PASS, f"No pile-up of texts at one exact length among {texts}.", n=texts)
+    return Finding(Outcome.PASS, f"No pile-up at one exact length among {texts} texts.", n=texts)
 
 
 def _judge_saw_less(evidence: Evidence) -> str | None:

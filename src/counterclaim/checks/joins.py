@@ -11,7 +11,8 @@ import numpy as np
 from counterclaim import stats
 from counterclaim.audit.evidence import Arm, Evidence
 from counterclaim.audit.metrics import Floats
-from counterclaim.checks.wording import needs_responses, not_run, pass_on
+from counterclaim.audit.probing import ProbeResult
+from counterclaim.checks.findings import conclusion, how_to_pass, needs_responses, not_run, with_probe
 from counterclaim.errors import InputError
 from counterclaim.records import Estimate, Json, Outcome
 from counterclaim.registry import Finding, check
@@ -23,6 +24,7 @@ SEARCHED = 2_000  # rows among which a better partner is looked for
 DISPLACED = 0.2
 MISPLACED = 0.05  # a larger part that surely fits another row is no accident of wording (0-2 % in well-joined files)
 STRICT = 0.999
+SAME = 0.01  # fresh rows that may equal a training row by chance: a few answers to different prompts are alike
 ENOUGH = 30
 
 
@@ -47,24 +49,21 @@ def alignment(evidence: Evidence) -> Finding:
         rows = [(evidence.prompts[r.prompt_id].text, r.text) for r in arm.responses if r.text]
         joins.append((f"{arm.name} answers and their prompts", _join(rows)))
     joins.append(("golds and their prompts", _gold_join(evidence)))
-    told = [(what, join.excess) for what, join in joins if join.excess.estimate is not None]
+    joined = [(what, join.excess) for what, join in joins if join.excess.estimate is not None]
     n = sum(len(arm) for arm in evidence.pair)
     details: dict[str, Json] = {} if pairing is None else {"pairing": pairing}
-    if not told and evidence.generated:
+    if not joined and evidence.generated:
         because = (
             f"{counted}Every answer was generated from its prompt; golds share too few words with prompts to compare."
         )
         return Finding(Outcome.PASS, because, n=n, details=details)
-    if not told:
+    if not joined:
         by_id = any(not prompt.messages for prompt in evidence.prompts.values())
         why = "the rows are joined by id and hold no prompt text" if by_id else "the texts are too short to compare"
-        return Finding(
-            Outcome.NOT_RUN,
-            f"{counted}Nothing shows that answers belong to their prompts: {why}.",
-            "Map the prompt and response columns (--map prompt=COLUMN,response=COLUMN).",
-            n=n,
-            details=details,
-        )
+        because = f"{counted}Nothing shows that answers belong to their prompts: {why}."
+        how = "Map the prompt and response columns (--map prompt=COLUMN,response=COLUMN)."
+        return Finding(Outcome.NOT_RUN, because, how, n=n, details=details)
+    remedy = "Join on the content of the prompt, not on position or a bare id, and score again."
     for what, join in joins:
         low, high = join.excess.low, join.excess.high
         if low is not None and high is not None and low <= 0 and high < 0.06 and join.displaced >= DISPLACED:
@@ -72,7 +71,6 @@ def alignment(evidence: Evidence) -> Finding:
                 f"{counted}The {what} share no more words than a random join would (excess {with_interval(join.excess)}), "
                 f"and {percent(join.displaced)} of them clearly fit another row: they are joined wrongly."
             )
-            remedy = "Join on the content of the prompt, not on position or a bare id, and score again."
             return Finding(Outcome.FAIL, because, remedy, estimate=join.excess, n=n, details=details)
         if join.excess.estimate is None:
             continue
@@ -80,25 +78,23 @@ def alignment(evidence: Evidence) -> Finding:
         if misplaced.low is not None and misplaced.low > MISPLACED:
             because = (
                 f"{counted}{percent(join.displaced)} of the {what} clearly fit another row, "
-                f"at least {percent(misplaced.low)} surely: part of the rows is joined wrongly."
+                f"at least {percent(misplaced.low)} with near certainty: part of the rows is joined wrongly."
             )
-            remedy = "Join on the content of the prompt, not on position or a bare id, and score again."
             return Finding(Outcome.FAIL, because, remedy, estimate=misplaced, n=n, details=details)
-    unsure = [what for what, e in told if e.low is None or e.low <= 0]
-    weakest = min((e for _, e in told), key=lambda e: e.low if e.low is not None else -math.inf)
+    unsure = [what for what, e in joined if e.low is None or e.low <= 0]
+    weakest = min((e for _, e in joined), key=lambda e: e.low if e.low is not None else -math.inf)
     common: dict[str, Json] = {"estimate": weakest, "n": n, "details": details}
     if unsure:
         because = f"{counted}Whether {listing(unsure)} belong together cannot be told from their words."
-        return Finding(Outcome.INCONCLUSIVE, because, "Read a few pairs in the table by eye.", **common)
+        return Finding(Outcome.INCONCLUSIVE, because, "Read a few pairs in the table yourself.", **common)
     if pairing is not None and pairing["paired"] < 0.8 * (
         pairing["paired"] + max(pairing["only_control"], pairing["only_treated"])
     ):
-        because = f"{counted}What is left may be a selection."
+        because = f"{counted}The paired prompts may be a biased selection."
         return Finding(Outcome.WARN, because, "Answer the same prompts with both arms.", **common)
-    names = listing(what for what, _ in told)
-    return Finding(
-        Outcome.PASS, f"{counted}{names[0].upper()}{names[1:]} fit far better than a shuffled join.", **common
-    )
+    names = listing(what for what, _ in joined)
+    because = f"{counted}{names[0].upper()}{names[1:]} fit far better than a shuffled join."
+    return Finding(Outcome.PASS, because, **common)
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,12 +178,35 @@ def _gold_text(gold: Json) -> str:
     must_pass=("with_clean_training_data",),
 )
 def contamination(evidence: Evidence) -> Finding:
-    """FAIL when many prompts were trained on, or when the effect does not stand on the others."""
+    """FAIL when many prompts were trained on, or when the effect does not stand on the others.
+
+    A probe FAILs where more than one in a hundred of its fresh items have the features of a training item, or any has its id.
+    """
+    return with_probe(evidence, _trained_on(evidence), fresh_among_training)
+
+
+def fresh_among_training(result: ProbeResult) -> Finding:
+    """Whether items that a probe is tested on are items that it was trained on."""
+    found = result.overlap
+    if found is None:
+        return not_run("Fresh items were not compared with the training items.", "Run the study again.")
+    same, named, n = found.same_features, found.same_id, found.n
+    share = stats.wilson(max(same, named), n, result.level)
+    text = f"{same} of {n} fresh items have the features of a training item, and {named} have the id of one"
+    remedy = "Test on items that were used for nothing else; an AUC on training items shows what the probe memorised."
+    if named or same / n > SAME:
+        return Finding(Outcome.FAIL, f"{text}: they are not fresh.", remedy, share, n)
+    if same:
+        return Finding(Outcome.WARN, f"{text}.", remedy, share, n)
+    return Finding(Outcome.PASS, f"{text}.", estimate=share, n=n)
+
+
+def _trained_on(evidence: Evidence) -> Finding:
     report = evidence.overlap
     if report is None:
         return not_run(
             "No training data were given.",
-            f"If the treated arm was trained, {pass_on(evidence, '--train-data FILE', 'train_data = FILE')}.",
+            f"If the treated arm was trained, {how_to_pass(evidence, '--train-data FILE', 'train_data = FILE')}.",
         )
     hits = report.hits()
     leaked = frozenset(hits)
@@ -202,11 +221,10 @@ def contamination(evidence: Evidence) -> Finding:
     if len(evidence.pair) < 2 or len(leaked) / n > 0.05:
         return Finding(Outcome.FAIL, f"{text}.", remedy, **common)
     keep = tuple(np.array([r.prompt_id not in leaked for r in arm.responses]) for arm in evidence.pair)
-    claim = evidence.claim
     clean = evidence.effect_of(evidence.metric, keep=(keep[0], keep[1]))
-    said = [e.conclusion(claim.sign, claim.margin, claim.alpha) for e in (evidence.effect, clean)]
+    concluded = [conclusion(evidence, e) for e in (evidence.effect, clean)]
     text += f"; without them the effect is {with_interval(clean.difference)}"
-    return Finding(Outcome.WARN if said[0] == said[1] else Outcome.FAIL, f"{text}.", remedy, **common)
+    return Finding(Outcome.WARN if concluded[0] == concluded[1] else Outcome.FAIL, f"{text}.", remedy, **common)
 
 
 @check(

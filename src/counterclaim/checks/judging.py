@@ -10,7 +10,7 @@ from counterclaim import stats
 from counterclaim.audit.effect import Effect
 from counterclaim.audit.evidence import Evidence
 from counterclaim.audit.metrics import Floats
-from counterclaim.checks.wording import needs_responses, not_run, pass_on
+from counterclaim.checks.findings import bars, conclusion, how_to_pass, needs_responses, not_run
 from counterclaim.records import LABELS, Json, Outcome
 from counterclaim.registry import Finding, Metric, check
 from counterclaim.wording import listing, number, percent, with_interval
@@ -44,36 +44,33 @@ def unscored(evidence: Evidence) -> Finding:
         if axis in arm.columns
         for reason in arm.columns[axis].reasons.values()
     )  # fmt: skip
-    figure = {
-        "kind": "bars", "label": "share of answers not scored", "max": 1.0,
-        "rows": [{"name": name, "value": value} for name, value in share.items()],
-    }  # fmt: skip
-    common: dict[str, Json] = {"n": n, "n_unscored": n_lost, "figure": figure if n_lost else None}
+    figure = bars("share of answers not scored", share) if n_lost else None
+    common: dict[str, Json] = {"n": n, "n_unscored": n_lost, "figure": figure}
     if n_lost == 0:
         return Finding(Outcome.PASS, f"All {n} answers were scored on {listing(axes)}.", **common)
-    told = ", ".join(f"{name} {percent(value)}" for name, value in share.items())
+    summary = ", ".join(f"{name} {percent(value)}" for name, value in share.items())
     why = f" Reasons: {listing(f'{reason} ({count})' for reason, count in reasons.most_common(3))}." if reasons else ""
     remedy = "Score the missing items again, or report why they cannot be scored; never count them as zero."
     if len(evidence.pair) < 2:
         outcome = Outcome.WARN if max(share.values()) > MANY_UNSCORED else Outcome.PASS
-        return Finding(outcome, f"Not scored: {told}.{why}", "" if outcome is Outcome.PASS else remedy, **common)
+        return Finding(outcome, f"Not scored: {summary}.{why}", "" if outcome is Outcome.PASS else remedy, **common)
     extremes = _worst_cases(evidence)
     if extremes is None:
         outcome = Outcome.FAIL if max(share.values()) > 2 * MANY_UNSCORED else Outcome.WARN
-        because = f"Not scored: {told}; what they could have changed in {evidence.metric.name} has no bound.{why}"
+        because = f"Not scored: {summary}; their possible influence on {evidence.metric.name} has no bound.{why}"
         return Finding(outcome, because, remedy, **common)
     claim, base = evidence.claim, evidence.effect
-    said = base.conclusion(claim.sign, claim.margin, claim.alpha)
+    concluded = conclusion(evidence, base)
     against, favour = extremes
     span = f"from {number(_signed(against))} to {number(_signed(favour))}"
-    hard = against if said == "for" else favour
-    turned = (said == "for" and claim.sign * _signed(against) <= 0) or (
-        said == "against" and favour.conclusion(claim.sign, claim.margin, claim.alpha) == "for"
+    hard = against if concluded == "for" else favour
+    turned = (concluded == "for" and claim.sign * _signed(against) <= 0) or (
+        concluded == "against" and conclusion(evidence, favour) == "for"
     )
-    because = f"Not scored: {told}; over every way to score them the effect ranges {span}.{why}"
+    because = f"Not scored: {summary}; over every way to score them the effect ranges {span}.{why}"
     if turned:
         return Finding(Outcome.FAIL, because, remedy, estimate=hard.difference, **common)
-    still = said == "open" or hard.conclusion(claim.sign, claim.margin, claim.alpha) == said
+    still = concluded == "open" or conclusion(evidence, hard) == concluded
     if not still:
         return Finding(Outcome.INCONCLUSIVE, because, remedy, estimate=hard.difference, **common)
     if max(share.values()) > MANY_UNSCORED:
@@ -141,7 +138,7 @@ def saturation(evidence: Evidence) -> Finding:
         room = _room(evidence, metric)
         if room is not None and room < claim.margin:
             because = (
-                f"The control arm leaves only {number(room)} of room in the claimed direction, "
+                f"The control arm leaves room for only {number(room)} in the claimed direction, "
                 f"less than the margin {number(claim.margin)}."
             )
             return Finding(Outcome.FAIL, because, remedy, **common)
@@ -154,8 +151,8 @@ def saturation(evidence: Evidence) -> Finding:
         because = f"The axis {listing(needed)}, which {metric.name} is made of, is stuck: {stuck[needed[0]]}."
         return Finding(Outcome.FAIL, because, remedy, **common)
     if stuck:
-        because = "Stuck beside the target: " + listing(f"{axis} ({what})" for axis, what in stuck.items()) + "."
-        return Finding(Outcome.WARN, because, "Do not read anything off the stuck axes.", **common)
+        because = "Stuck besides the target: " + listing(f"{axis} ({what})" for axis, what in stuck.items()) + "."
+        return Finding(Outcome.WARN, because, "Do not draw conclusions from the stuck axes.", **common)
     return Finding(Outcome.PASS, f"{metric.name} varies and has room in the claimed direction.", **common)
 
 
@@ -166,7 +163,7 @@ def _mode(values: Floats) -> tuple[float, float]:
 
 
 def _room(evidence: Evidence, metric: Metric) -> float | None:
-    """Largest change in the claimed direction that a fraction leaves, at the kind end of the control's interval."""
+    """Largest change in the claimed direction that a fraction leaves, at the favourable end of the control's interval."""
     if not metric.fraction or len(evidence.pair) < 2:
         return None
     interval = evidence.effect.control.interval
@@ -228,10 +225,10 @@ def parser(evidence: Evidence) -> Finding:
             silent[axis] = f"{listing(never)} never came back in {total} items{hint}"
     if not silent:
         return Finding(Outcome.PASS, f"Every allowed label of {listing(labelled)} came back at least once.", n=n)
-    told = "; ".join(f"{axis}: {what}" for axis, what in silent.items()) + "."
+    summary = "; ".join(f"{axis}: {what}" for axis, what in silent.items()) + "."
     remedy = "Show the scorer items whose label is known to be the missing one (--judge-cards FILE)."
     outcome = Outcome.FAIL if any(axis in evidence.metric.axes for axis in silent) else Outcome.WARN
-    return Finding(outcome, told[0].upper() + told[1:], remedy, n=n)
+    return Finding(outcome, summary[0].upper() + summary[1:], remedy, n=n)
 
 
 def _allowed(axis: str) -> tuple[str, ...]:
@@ -256,16 +253,18 @@ def _judged(evidence: Evidence) -> bool:
     must_pass=("judged_with_cards",),
 )
 def judge_cards(evidence: Evidence) -> Finding:
-    """FAIL when a label is never returned on its own cards or a kind of card is often answered wrongly."""
+    """FAIL when a label is never returned on its own cards, or one kind of card is often answered wrongly."""
     if not evidence.cards and evidence.generated and not _judged(evidence):
         names = sorted({name for arm in evidence.pair for column in arm.columns.values() for name in column.scorers})
-        because = f"No judge scored these answers: {listing(names, 4)} had to read their own cards rightly before they scored."
+        because = f"No judge scored these answers: {listing(names, 4)} had to pass their own known-answer cards before scoring."
         return Finding(Outcome.PASS, because, n=sum(len(arm) for arm in evidence.pair))
     if not evidence.cards:
         return not_run(
             "Nothing shows that the scorer can tell right from wrong: no known-answer cards were given.",
             "Run the judge on items whose label is known and "
-            + pass_on(evidence, "--judge-cards FILE (JSONL: expected, returned, kind)", "score.validate_judge = true")
+            + how_to_pass(
+                evidence, "--judge-cards FILE (JSONL: expected, returned, kind)", "score.validate_judge = true"
+            )
             + ".",
         )
     kinds: dict[str, list[bool]] = defaultdict(list)
@@ -278,17 +277,16 @@ def judge_cards(evidence: Evidence) -> Finding:
         returned[str(card.get("expected"))] += right
     n = len(evidence.cards)
     estimate = stats.wilson(sum(sum(rights) for rights in kinds.values()), n, evidence.claim.level)
-    rows: list[Json] = [{"name": kind, "value": sum(rights) / len(rights)} for kind, rights in sorted(kinds.items())]
-    common: dict[str, Json] = {
-        "n": n, "estimate": estimate,
-        "figure": {"kind": "bars", "label": "share of cards answered rightly", "max": 1.0, "rows": rows},
-    }  # fmt: skip
+    by_kind = {kind: sum(rights) / len(rights) for kind, rights in sorted(kinds.items())}
+    figure = bars("share of cards answered correctly", by_kind)
+    common: dict[str, Json] = {"n": n, "estimate": estimate, "figure": figure}
     deaf = sorted(label for label in expected if returned[label] == 0)
-    weak = [f"{row['name']} {percent(row['value'])}" for row in rows if row["value"] < CARD_ACCURACY]
-    remedy = "Mend the judge prompt or its parser, or use another judge, and score everything again."
+    weak = [f"{kind} {percent(share)}" for kind, share in by_kind.items() if share < CARD_ACCURACY]
+    remedy = "Fix the judge prompt or its parser, or use another judge, and score everything again."
     if deaf:
         because = f"The judge never returned {listing(deaf)}, not even on cards where it is the answer."
         return Finding(Outcome.FAIL, because, remedy, **common)
     if weak:
         return Finding(Outcome.FAIL, f"The judge missed too many cards: right on {listing(weak)}.", remedy, **common)
-    return Finding(Outcome.PASS, f"{with_interval(estimate)} of {n} known-answer cards came back right.", **common)
+    because = f"{with_interval(estimate)} of {n} known-answer cards were answered correctly."
+    return Finding(Outcome.PASS, because, **common)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
@@ -9,14 +10,15 @@ import numpy as np
 from counterclaim import stats
 from counterclaim.audit.evidence import Arm, Evidence
 from counterclaim.audit.metrics import Floats, find_axis
-from counterclaim.checks.wording import needs_responses, not_run
+from counterclaim.audit.probing import GOOD, POOR, Agreement, BarTest, ProbeResult, Tied
+from counterclaim.checks.findings import bars, conclusion, needs_responses, not_run, with_probe
 from counterclaim.records import Json, Outcome
 from counterclaim.registry import Finding, check
 from counterclaim.wording import listing, number, percent, with_interval
 
 THRESHOLD = 0.5  # coverage at which an answer counts as correct (design: measures)
 RATING_AT = 4.0  # five-point ratings are binarised at >= 4 (design: measures)
-POOR, GOOD = 0.4, 0.6
+MANY_TIES = 0.1
 
 
 @check(
@@ -27,15 +29,32 @@ POOR, GOOD = 0.4, 0.6
     must_pass=("agreeing_labels",),
 )
 def label_agreement(evidence: Evidence) -> Finding:
-    """FAIL when Cohen's kappa lies wholly below 0.4; its estimate is kappa of the worst pair."""
+    """FAIL when Cohen's kappa lies wholly below 0.4; its estimate is kappa of the worst pair.
+
+    So it does for a second label of a probe's fresh items.
+    """
+    return with_probe(evidence, _agreement_of_scorers(evidence), second_label_agrees)
+
+
+def second_label_agrees(result: ProbeResult) -> Finding:
+    """Whether a second label of the fresh items agrees with the one that the probe is for."""
+    if result.agreement is None:
+        return not_run(
+            "The fresh items carry one label.",
+            "Give another of the same construct: --second-labels FILE:KEY, or same_construct in [pipeline].",
+        )
+    return _agreement("the second label", "the probe's own label", result.agreement, result.level)
+
+
+def _agreement_of_scorers(evidence: Evidence) -> Finding:
     if missing := needs_responses(evidence, "how labels agree"):
         return missing
     if not evidence.claim.same_construct:
         return not_run(
-            "Nobody says which labels claim to measure one construct.",
+            "The claim does not say which labels measure one construct.",
             "Name them, for example --same-construct correct,factual.",
         )
-    worst: Finding | None = None
+    found = []
     for group in evidence.claim.same_construct:
         axes = []
         for name in group:
@@ -45,11 +64,10 @@ def label_agreement(evidence: Evidence) -> Finding:
                     f"The results hold no label {name!r}.", f"Name one of {listing(sorted(evidence.axes), 12)}."
                 )
             axes.append(axis)
-        for a, b in combinations(axes, 2):
-            finding = _agreement(evidence, a, b)
-            if worst is None or _rank(finding) > _rank(worst):
-                worst = finding
-    return worst or not_run("A construct needs two labels.", "Name two or more: --same-construct A,B.")
+        found += [_agreement_of_axes(evidence, a, b) for a, b in combinations(axes, 2)]
+    if not found:
+        return not_run("A construct needs two labels.", "Name two or more: --same-construct A,B.")
+    return max(found, key=_rank)
 
 
 def _rank(finding: Finding) -> tuple[int, float]:
@@ -58,27 +76,29 @@ def _rank(finding: Finding) -> tuple[int, float]:
     return order.index(finding.outcome), -kappa
 
 
-def _agreement(evidence: Evidence, a: str, b: str) -> Finding:
-    x = np.concatenate([_binary(arm, a) for arm in evidence.pair])
-    y = np.concatenate([_binary(arm, b) for arm in evidence.pair])
+def _agreement_of_axes(evidence: Evidence, a: str, b: str) -> Finding:
+    x, y = (np.concatenate([_binary(arm, axis) for arm in evidence.pair]) for axis in (a, b))
     keep = ~np.isnan(x) & ~np.isnan(y)
-    lost, x, y = int((~keep).sum()), x[keep] == 1, y[keep] == 1
-    n = len(x)
-    remedy = "Settle which label is meant before gating on either; have people label a sample of both."
-    if n < 2:
+    if keep.sum() < 2:
         return not_run(f"No response carries both {a} and {b}.", "Score the same responses with both scorers.")
-    table = np.array([[int((~x & ~y).sum()), int((~x & y).sum())], [int((x & ~y).sum()), int((x & y).sum())]])
-    kappa = stats.cohen_kappa(table, evidence.claim.level)
-    agree = float((x == y).mean())
-    ceiling = stats.auc(x.astype(float), y)
+    table = Agreement.of(x[keep] == 1, y[keep] == 1)
+    return replace(_agreement(a, b, table, evidence.claim.level), n_unscored=int((~keep).sum()))
+
+
+def _agreement(a: str, b: str, found: Agreement, level: float) -> Finding:
+    """What labels agree on; rows of the table are ``a``."""
+    kappa, ceiling = found.kappa(level), found.ceiling(level).estimate
     top = "" if ceiling is None else f"; a perfect predictor of {a} would reach AUC {ceiling:.2f} on {b}"
-    because = f"{a} and {b} agree on {percent(agree)} of {n} responses, Cohen's kappa {with_interval(kappa)}{top}."
-    details: dict[str, Json] = {"axes": [a, b], "agreement": agree, "ceiling_auc": ceiling, "table": table.tolist()}
+    because = f"{a} and {b} agree on {percent(found.share)} of {found.n} responses, Cohen's kappa {with_interval(kappa)}{top}."
+    because = because[:1].upper() + because[1:] if a.startswith("the ") else because
+    table = [list(row) for row in found.table]
+    details: dict[str, Json] = {"axes": [a, b], "agreement": found.share, "ceiling_auc": ceiling, "table": table}
     figure = {
         "kind": "table2x2", "rows": [f"{b} no", f"{b} yes"], "cols": [f"{a} no", f"{a} yes"],
-        "arms": [{"name": f"{a} against {b}", "cells": table.T.tolist()}],
+        "arms": [{"name": f"{a} against {b}", "cells": [list(row) for row in zip(*table, strict=True)]}],
     }  # fmt: skip
-    common: dict[str, Json] = {"estimate": kappa, "n": n, "n_unscored": lost, "details": details, "figure": figure}
+    common: dict[str, Json] = {"estimate": kappa, "n": found.n, "details": details, "figure": figure}
+    remedy = "Decide which label counts before gating on either; have people label a sample of both."
     if kappa.high is not None and kappa.high < POOR:
         return Finding(Outcome.FAIL, because, remedy, **common)
     if kappa.low is not None and kappa.low >= GOOD:
@@ -114,7 +134,45 @@ def _binary(arm: Arm, axis: str) -> Floats:
     must_pass=("clean_asymmetry",),
 )
 def label_ties(evidence: Evidence) -> Finding:
-    """FAIL when counting ties the other way changes what is concluded."""
+    """FAIL when counting ties the other way changes what is concluded, of the effect or of a probe on fresh items."""
+    return with_probe(evidence, _ties_of_coverage(evidence), ties_of_probe)
+
+
+def ties_of_probe(result: ProbeResult) -> Finding:
+    """Whether counting scores on the threshold as negative, in training and on fresh items, changes what is concluded."""
+    found = result.ties
+    if found is None:
+        return not_run(
+            "The labels are not made from a score and a threshold.", "Nothing to do unless they are: --label-threshold."
+        )
+    n, tied = found.fresh.n, found.fresh.tied + found.train.tied
+    share = stats.wilson(found.fresh.tied, n, result.level)
+    text = f"Of the fresh items {_tied(found.fresh)}, in training {_tied(found.train)}"
+    if found.at_least is None or found.above is None:
+        return Finding(Outcome.PASS, f"{text}.", estimate=share, n=n)
+    text += (
+        f"; the AUC is {with_interval(found.at_least)} with ≥ ({found.n_at_least} positives) and {with_interval(found.above)} "
+        f"with > ({found.n_above})"
+    )
+    bar = result.bars["fresh_auc"]
+    before, after = (BarTest.against("fresh_auc", "", auc, bar).passed for auc in (found.at_least, found.above))
+    if before is not after:
+        return Finding(Outcome.FAIL, f"{text}: the ties decide.", _COUNT_BOTH_WAYS, share, n)
+    if tied / (n + found.train.n) > MANY_TIES:
+        return Finding(Outcome.WARN, f"{text}.", _COUNT_BOTH_WAYS, share, n)
+    return Finding(Outcome.PASS, f"{text}.", estimate=share, n=n)
+
+
+def _tied(side: Tied) -> str:
+    if side.threshold is None:
+        return "no score was cut at a threshold"
+    return f"{side.tied} of {side.n} ({percent(side.tied / side.n)}) sit exactly at {side.threshold:g}"
+
+
+_COUNT_BOTH_WAYS = "Use checklists of odd length or a continuous score, and report both ways of counting."
+
+
+def _ties_of_coverage(evidence: Evidence) -> Finding:
     if missing := needs_responses(evidence, "which items sit on a threshold"):
         return missing
     metric, claim = evidence.metric, evidence.claim
@@ -141,11 +199,11 @@ def label_ties(evidence: Evidence) -> Finding:
     tied = int(sum((x == THRESHOLD).sum() for x in coverage))
     share = stats.wilson(tied, n, claim.level)
     text = f"{tied} of {n} items ({percent(tied / max(n, 1))}) have coverage exactly {THRESHOLD}"
-    remedy = "Use checklists of odd length or a continuous score, and report both ways of counting."
+    remedy = _COUNT_BOTH_WAYS
     common: dict[str, Json] = {"estimate": share, "n": n, "figure": _levels(evidence)}
     if len(evidence.pair) == 2:
         a, b = (evidence.effect_of(metric, values=(pair[0], pair[1])) for pair in (loose, strict))
-        before, after = (e.conclusion(claim.sign, claim.margin, claim.alpha) for e in (a, b))
+        before, after = (conclusion(evidence, e) for e in (a, b))
         text += f"; the effect is {with_interval(a.difference)} with ≥ and {with_interval(b.difference)} with >"
         flipped = before != after
     else:
@@ -157,7 +215,7 @@ def label_ties(evidence: Evidence) -> Finding:
         flipped = two is not None and one.interval is not None and not one.interval[0] <= two <= one.interval[1]
     if flipped and tied:
         return Finding(Outcome.FAIL, f"{text}: the ties decide.", remedy, **common)
-    if n and tied / n > 0.1:
+    if n and tied / n > MANY_TIES:
         return Finding(Outcome.WARN, f"{text}.", remedy, **common)
     return Finding(Outcome.PASS, f"{text}.", **common)
 
@@ -165,5 +223,5 @@ def label_ties(evidence: Evidence) -> Finding:
 def _levels(evidence: Evidence) -> dict[str, Json]:
     values = np.concatenate([arm.numbers("coverage") for arm in evidence.pair])
     found, counts = np.unique(np.round(values[~np.isnan(values)], 3), return_counts=True)
-    rows = [{"name": f"{v:g}", "value": int(c)} for v, c in zip(found, counts, strict=True)][:24]
-    return {"kind": "bars", "label": "items by coverage", "rows": rows, "max": int(counts.max()) if len(counts) else 1}
+    shown = {f"{value:g}": int(count) for value, count in zip(found[:24], counts[:24], strict=True)}
+    return bars("items by coverage", shown, int(counts.max()) if len(counts) else 1)

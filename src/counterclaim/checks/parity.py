@@ -8,7 +8,7 @@ from dataclasses import fields
 from typing import Any
 
 from counterclaim.audit.evidence import Arm, Evidence
-from counterclaim.checks.wording import needs_responses, needs_two_arms, not_run
+from counterclaim.checks.findings import needs_responses, needs_two_arms, not_run
 from counterclaim.records import Decode, ModelRef, Outcome, model_family
 from counterclaim.registry import Finding, check
 from counterclaim.wording import listing
@@ -45,7 +45,7 @@ def decode_parity(evidence: Evidence) -> Finding:
         if not c and not t:
             silent.append(name)
         elif not c or not t:
-            one_sided.append(f"{name} (only {'treated' if t else 'control'} says {_show(t or c)})")
+            one_sided.append(f"{name} (only {'treated' if t else 'control'} records {_show(t or c)})")
         elif c != t:
             differ.append(f"{name}: control {_show(c)}, treated {_show(t)}")
         else:
@@ -91,7 +91,7 @@ def _show(values: Iterable[Any]) -> str:
     must_pass=("clean", "null"),
 )
 def judge_parity(evidence: Evidence) -> Finding:
-    """FAIL when the scorers behind the target differ between the arms; NOT_RUN when nobody says which they were."""
+    """FAIL when the scorers behind the target differ between the arms; NOT_RUN when the files do not name them."""
     if missing := needs_two_arms(evidence):
         return missing
     n = sum(len(arm) for arm in evidence.pair)
@@ -149,7 +149,7 @@ def label_parity(evidence: Evidence) -> Finding:
     must_pass=("judged_with_cards",),
 )
 def roles(evidence: Evidence) -> Finding:
-    """FAIL when the judge grades its own words (same family as teacher or student); WARN for other overlaps."""
+    """FAIL when the judge grades its own family (that of teacher or student); WARN for other overlaps."""
     filled = dict(evidence.claim.roles)
     if len(filled) < 2:
         return not_run(
@@ -165,10 +165,10 @@ def roles(evidence: Evidence) -> Finding:
     n = len(filled)
     if not shared:
         return Finding(Outcome.PASS, f"{n} roles are filled by {len(families)} different model families.", n=n)
-    told = "; ".join(f"{family} is {' and '.join(who)}" for family, who in shared.items())
+    summary = "; ".join(f"{family} is {' and '.join(who)}" for family, who in shared.items())
     graded = any("judge" in who and {"teacher", "student"} & set(who) for who in shared.values())
     remedy = "Give the judge's role to a model of another family and score again."
-    return Finding(Outcome.FAIL if graded else Outcome.WARN, f"One family fills several roles: {told}.", remedy, n=n)
+    return Finding(Outcome.FAIL if graded else Outcome.WARN, f"One family fills several roles: {summary}.", remedy, n=n)
 
 
 @check(

@@ -12,12 +12,18 @@ from annotated_types import Ge, Gt, Lt, MinLen
 
 from counterclaim.config.tables import read_toml, table, validated
 from counterclaim.errors import InputError, RecordError
-from counterclaim.records import Claim, Guard, Quote, Split
+from counterclaim.records import ArmId, Claim, Guard, Quote, Split
 
 
 @table
 class TargetTable:
-    """``[target]``: the metric, and how it is claimed to change."""
+    """``[target]``: the metric, and how it is claimed to change.
+
+    Attributes:
+        metric: `counterclaim list metrics` names them
+        direction: `increase` or `decrease`: treated minus control
+        margin: the smallest change that matters, as a fraction
+    """
 
     metric: Annotated[str, MinLen(1)]
     direction: Literal["increase", "decrease"]
@@ -26,7 +32,13 @@ class TargetTable:
 
 @table
 class GuardTable:
-    """One of ``[[guards]]``: what must not be lost."""
+    """One of ``[[guards]]``.
+
+    Attributes:
+        metric: what must not be lost
+        allowed_loss: how much of it may be
+        better: `higher` or `lower`
+    """
 
     metric: str
     allowed_loss: Annotated[float, Ge(0)]
@@ -35,7 +47,18 @@ class GuardTable:
 
 @table
 class TestTable:
-    """``[test]``: how strict the test is, and what is known of how the claim was arrived at."""
+    """``[test]``: how strict the test is, and what is known of how the claim was arrived at.
+
+    Attributes:
+        alpha: a supported claim needs p ≤ alpha, two-sided
+        level: level of the intervals that are reported
+        seeds: training seeds that the claim is made over
+        required_checks: checks without which the claim cannot stand
+        looked_at: how many metrics, doses or thresholds were tried before this one was picked
+        thresholds_chosen_on: `train`, `dev`, `test` or `fresh`
+        varies: settings that are the treatment, besides those in which the arms differ
+        same_construct: groups of labels that claim to measure one thing
+    """
 
     alpha: Annotated[float, Gt(0), Lt(1)] = 0.01
     level: Annotated[float, Gt(0), Lt(1)] = 0.95
@@ -49,7 +72,14 @@ class TestTable:
 
 @table
 class QuoteTable:
-    """One of ``[[quotes]]``: a number that is stated elsewhere."""
+    """One of ``[[quotes]]``: a number that is stated elsewhere, and is recomputed from the records.
+
+    Attributes:
+        arm: the arm it belongs to
+        metric: its metric
+        value: the number
+        n: over how many answers
+    """
 
     arm: str
     metric: str
@@ -59,7 +89,17 @@ class QuoteTable:
 
 @table
 class ClaimFile:
-    """A whole claim file."""
+    """A whole claim file.
+
+    Attributes:
+        target: what is claimed
+        guards: what must not be lost
+        test: how strict the test is
+        roles: which model family filled which role: `teacher`, `prompt_writer`, `checklist_author`, `judge`, `student`. In a study
+            file the last two are taken from the models' names when not set; teachers and what else `counterclaim teach` knows, from
+            the pipeline file or the training set's card
+        quotes: numbers that are stated elsewhere
+    """
 
     target: TargetTable
     guards: tuple[GuardTable, ...] = ()
@@ -109,7 +149,7 @@ def to_claim(tables: Any, path: Path) -> Claim:
             alpha=test.alpha,
             level=test.level,
             seeds=test.seeds,
-            quotes=tuple(Quote(q.arm, q.metric, q.value, q.n) for q in tables.quotes),
+            quotes=tuple(Quote(ArmId.parse(q.arm), q.metric, q.value, q.n) for q in tables.quotes),
             same_construct=test.same_construct,
             looked_at=test.looked_at,
             thresholds_chosen_on=test.thresholds_chosen_on,
@@ -118,20 +158,6 @@ def to_claim(tables: Any, path: Path) -> Claim:
         )
     except RecordError as error:
         raise InputError(str(error), path=path, remedy="fix that key") from error
-
-
-def claim_schema() -> Any:
-    """The tables of a claim file as a pydantic model, for schemas that add tables of their own to them."""
-    from dataclasses import fields
-
-    from pydantic import ConfigDict, create_model
-
-    claims: dict[str, Any] = {
-        "target": (TargetTable, ...), "guards": (tuple[GuardTable, ...], ()), "test": (TestTable, TestTable()),
-        "roles": (dict[str, str], {}), "quotes": (tuple[QuoteTable, ...], ()),
-    }  # fmt: skip
-    assert set(claims) == {item.name for item in fields(ClaimFile)}
-    return create_model("File", __config__=ConfigDict(extra="forbid", allow_inf_nan=False), **claims)
 
 
 def lock_path(path: Path) -> Path:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections.abc import Callable
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar, dataclass_transform
 
@@ -16,13 +18,69 @@ T = TypeVar("T")
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True)
-def table(kind: type[T]) -> type[T]:
+def table(kind: Any = None, *, kw_only: bool = True) -> Any:
     """A frozen dataclass that stands for a TOML table: unknown keys, NaN and infinities are refused by ``validated``.
 
-    Bounds are written with ``Annotated`` and the constraints of ``annotated_types`` (``Gt``, ``Ge``, ``MinLen`` …).
+    Bounds are written with ``Annotated`` and the constraints of ``annotated_types`` (``Gt``, ``Ge``, ``MinLen`` …), conversions
+    with ``Before``, ``After`` and ``Beside``. Rules between keys stand in ``__post_init__``, which raises ``TableError``.
     """
-    kind.__pydantic_config__ = {"extra": "forbid", "allow_inf_nan": False}  # type: ignore[attr-defined]
-    return dataclass(frozen=True, kw_only=True)(kind)
+    if kind is None:
+        return partial(table, kw_only=kw_only)
+    kind.__pydantic_config__ = {"extra": "forbid", "allow_inf_nan": False}
+    return dataclass(frozen=True, kw_only=kw_only)(kind)
+
+
+class TableError(InputError, ValueError):
+    """A table contradicts itself, or names what there is not; ``validated`` adds the file and the line.
+
+    Attributes:
+        key: where, from the table that raises it.
+    """
+
+    def __init__(self, problem: str, *, key: tuple[int | str, ...] = (), remedy: str = "fix that key") -> None:
+        super().__init__(problem, remedy=remedy)
+        self.key = key
+
+    def __reduce__(self) -> Any:
+        """Sent from another process it is an ``InputError``: what it adds is for ``validated``."""
+        return partial(InputError, remedy=self.remedy), (self.problem,)
+
+
+@dataclass(frozen=True)
+class Before:
+    """An annotation: the value is put through a function before it is validated."""
+
+    function: Callable[[Any], Any]
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
+        from pydantic_core.core_schema import no_info_before_validator_function
+
+        return no_info_before_validator_function(self.function, handler(source))
+
+
+@dataclass(frozen=True)
+class After:
+    """An annotation: the value is put through a function once it is validated."""
+
+    function: Callable[[Any], Any]
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
+        from pydantic_core.core_schema import no_info_after_validator_function
+
+        return no_info_after_validator_function(self.function, handler(source))
+
+
+class Beside:
+    """An annotation: a path, found from the folder of the file that names it."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
+        from pydantic_core.core_schema import with_info_after_validator_function
+
+        return with_info_after_validator_function(_beside, handler(source))
+
+
+def _beside(path: Path, info: Any) -> Path:
+    return Path(info.context or "") / path.expanduser()
 
 
 def read_toml(path: Path, what: str, where_from: str) -> tuple[dict[str, Any], str]:
@@ -65,16 +123,19 @@ def validated(schema: type[T], data: dict[str, Any], text: str, path: Path, keys
 
     adapter = TypeAdapter(schema)
     try:
-        return adapter.validate_python(data)
+        return adapter.validate_python(data, context=path.parent)
     except ValidationError as error:
         # a key that does not exist is most often the misspelt form of one that is missing
         first = min(error.errors(), key=lambda item: item["type"] not in _UNKNOWN)
-        loc = tuple(first["loc"])
+        broken = first.get("ctx", {}).get("error")
+        loc = (*first["loc"], *broken.key) if isinstance(broken, TableError) else tuple(first["loc"])
         key = ".".join(str(part) for part in loc)
         if first["type"] in _UNKNOWN:
             problem, remedy = "there is no such key", f"{_near(adapter.json_schema(), loc)}{keys_are_in}"
         elif first["type"] == "missing":
             problem, remedy = "is missing", "add that key"
+        elif isinstance(broken, TableError):
+            problem, remedy = broken.problem, broken.remedy or ""
         else:
             problem = f"{first['msg'][0].lower()}{first['msg'][1:]}".removeprefix("value error, ")
             remedy = "fix that key"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from typing import Any
 
 
 class Written(float):
@@ -21,24 +22,36 @@ class Written(float):
         made.decimals = max(0, -exponent) if isinstance(exponent, int) else 0
         return made
 
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
+        """A finite number, which stays as it was written."""
+        from pydantic_core.core_schema import float_schema, no_info_wrap_validator_function
 
-def decimals_of(told: float) -> int:
-    """In how many decimals a number was told: those of its literal, or, where there is none, as Python prints it."""
-    return (told if isinstance(told, Written) else Written(told)).decimals
+        return no_info_wrap_validator_function(cls._kept, float_schema(allow_inf_nan=False))
+
+    @classmethod
+    def _kept(cls, value: Any, valid: Any) -> Written:
+        checked = valid(value)
+        return value if isinstance(value, cls) else cls(value if type(value) is int else checked)
 
 
-def as_told(told: float) -> str:
-    """A number in the decimals in which it was told."""
-    return f"{told:.{decimals_of(told)}f}"
+def decimals_of(number: float) -> int:
+    """In how many decimals a number was written: those of its literal, or, where there is none, as Python prints it."""
+    return (number if isinstance(number, Written) else Written(number)).decimals
 
 
-def rounds_to(found: float, told: float, decimals: int | None = None) -> bool:
-    """Whether a number rounds to the one that was told, halves either way.
+def as_written(number: float) -> str:
+    """A number in the decimals in which it was written."""
+    return f"{number:.{decimals_of(number)}f}"
+
+
+def rounds_to(found: float, stated: float, decimals: int | None = None) -> bool:
+    """Whether a number rounds to the one that was stated, halves either way.
 
     Args:
         found: the exact number.
-        told: the rounded one.
+        stated: the rounded one.
         decimals: to how many it was rounded; those of ``decimals_of`` where None.
     """
-    unit = 10.0 ** -(decimals_of(told) if decimals is None else decimals)
-    return abs(found - told) <= unit / 2 * (1 + 1e-6) + 1e-12 * abs(told)
+    unit = 10.0 ** -(decimals_of(stated) if decimals is None else decimals)
+    return abs(found - stated) <= unit / 2 * (1 + 1e-6) + 1e-12 * abs(stated)

@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import get_context, parent_process
+from pathlib import Path
 from typing import Any, TypeVar, TypeVarTuple
 
 from counterclaim.errors import CounterclaimError
+from counterclaim.registry import PluginWarning, load_plugins, plugin_files
 
 Arguments = TypeVarTuple("Arguments")
 Result = TypeVar("Result")
@@ -63,7 +66,7 @@ def workers(
         told: what ``begin`` is called with.
     """
     with threads_each(threads):
-        pool = ProcessPoolExecutor(jobs, CONTEXT, _begin, (begin, told))
+        pool = ProcessPoolExecutor(jobs, CONTEXT, _begin, (plugin_files(), begin, told))
         try:
             yield pool
         except BaseException:
@@ -97,13 +100,15 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
-def _begin(begin: Callable[[Any], None] | None, told: Any) -> None:
-    """First thing in a child process: end when the parent does, however that dies.
+def _begin(files: Sequence[Path], begin: Callable[[Any], None] | None, told: Any) -> None:
+    """First thing in a child process: end when the parent does, however that dies, and load the plug-ins that it has loaded.
 
     A terminal sends Ctrl-C to all processes; the parent ends the others, which have nothing to say to it.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    with warnings.catch_warnings(category=PluginWarning, action="ignore"):  # the parent has warned already
+        load_plugins(files)
     if begin is not None:
         begin(told)
 

@@ -119,7 +119,7 @@ def _cohorts(told: Mapping[str, Any], one: str, other: str) -> str:
 
 
 def _entries(page: Page) -> list[Mapping[str, Json]]:
-    given = page.meta.get("edits")
+    given = page.edits
     return [entry for entry in given if isinstance(entry, Mapping)] if isinstance(given, list) else []
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from xml.etree import ElementTree as ET
 
-from counterclaim.records import Json, Outcome, VerdictOutcome
-from counterclaim.report.page import GROUPS, Page, clean_page, in_reading_order
+from counterclaim.records import Outcome, VerdictOutcome
+from counterclaim.report.page import WORDS, Page, in_reading_order
 from counterclaim.report.words import estimate_line, one_line
 
 _FAILURE = frozenset({Outcome.FAIL, VerdictOutcome.REFUTED, VerdictOutcome.INVALID})
@@ -16,23 +15,19 @@ _SKIPPED = frozenset({Outcome.NOT_RUN, Outcome.INCONCLUSIVE, VerdictOutcome.INCO
 def render_junit(page: Page) -> str:
     """One suite with the verdict, then one per group of checks.
 
-    FAIL, REFUTED and INVALID are failures; ERROR, or an outcome that nobody knows, is an error. NOT_RUN and
+    FAIL, REFUTED and INVALID are failures; ERROR is an error. NOT_RUN and
     INCONCLUSIVE are skipped with their reason: they are neither a failure nor, ever, a pass. WARN passes and says so
     in its output. The exit code of the command, not this file, tells a pipeline to stop.
     """
-    shown = clean_page(page)
-    verdict = shown.verdict
-    cases = {"verdict": [_case("verdict", "verdict", verdict.get("verdict"), verdict, list(verdict.get("next") or ()))]}
-    for check in in_reading_order(shown.checks):
-        group = one_line(check.get("group")) or "other"
-        remedy = one_line(check.get("remedy"))
-        said = [part for part in (estimate_line(check.get("estimate")), remedy) if part]
-        case = _case(group, check.get("check"), check.get("outcome"), check, said)
-        cases.setdefault(group, []).append(case)
+    verdict = page.verdict
+    cases = {"verdict": [_case("verdict", "verdict", verdict.outcome, verdict.because, list(verdict.next))]}
+    for check in in_reading_order(page.checks):
+        more = [part for part in (estimate_line(check.estimate), check.remedy) if part]
+        cases.setdefault(check.group, []).append(_case(check.group, check.check, check.outcome, check.because, more))
     root = ET.Element("testsuites", name="counterclaim")
     totals = _counts([case for suite in cases.values() for case in suite])
     root.attrib.update(totals)
-    for name in ("verdict", *GROUPS, *(group for group in cases if group not in GROUPS and group != "verdict")):
+    for name in dict.fromkeys(["verdict", *WORDS["groups"], *cases]):
         if name in cases:
             suite = ET.SubElement(root, "testsuite", {"name": f"counterclaim.{name}", **_counts(cases[name])})
             suite.extend(cases[name])
@@ -40,18 +35,18 @@ def render_junit(page: Page) -> str:
     return f'<?xml version="1.0" encoding="UTF-8"?>\n{ET.tostring(root, encoding="unicode")}\n'
 
 
-def _case(group: str, name: Json, outcome: Json, said: Mapping[str, Json], more: list[str]) -> ET.Element:
-    case = ET.Element("testcase", classname=f"counterclaim.{group}", name=one_line(name) or "unnamed")
-    word, because = one_line(outcome), one_line(said.get("because"))
-    body = "\n".join([because, *(one_line(line) for line in more)])
-    if word in _FAILURE:
-        ET.SubElement(case, "failure", type=word, message=because).text = body
-    elif word in _SKIPPED:
-        ET.SubElement(case, "skipped", message=f"{word}: {because}")
-    elif word in (Outcome.PASS, Outcome.WARN, VerdictOutcome.SUPPORTED):
-        ET.SubElement(case, "system-out").text = f"{word}: {body}"
+def _case(group: str, name: str, outcome: str, because: str, more: list[str]) -> ET.Element:
+    case = ET.Element("testcase", classname=f"counterclaim.{group}", name=one_line(name))
+    because = one_line(because)
+    body = "\n".join([because, *map(one_line, more)])
+    if outcome in _FAILURE:
+        ET.SubElement(case, "failure", type=outcome, message=because).text = body
+    elif outcome in _SKIPPED:
+        ET.SubElement(case, "skipped", message=f"{outcome}: {because}")
+    elif outcome == Outcome.ERROR:
+        ET.SubElement(case, "error", type=outcome, message=because).text = body
     else:
-        ET.SubElement(case, "error", type=word or "unknown", message=because).text = body
+        ET.SubElement(case, "system-out").text = f"{outcome}: {body}"
     return case
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Sequence
 
-from counterclaim.records import Json, Outcome
+from counterclaim.records import CheckResult, Json, Outcome
 from counterclaim.report import fitted, probed, trained
-from counterclaim.report.page import Page, claim_line, clean_page, in_reading_order, meaning
+from counterclaim.report.page import Page, in_reading_order
 from counterclaim.report.words import estimate_line, number, one_line, p_span, p_value, visible
 
 _BREAK = "\u200b"  # a zero-width space: what follows it links and notifies no longer
@@ -31,57 +31,61 @@ def escaped(text: Json, limit: int = _LONGEST) -> str:
 
 def render_markdown(page: Page) -> str:
     """Verdict, number, checks and next steps; below the size that GitHub allows a comment."""
-    shown = clean_page(page)
-    verdict = shown.verdict
-    word = one_line(verdict.get("verdict"))
-    because = one_line(verdict.get("because"))
-    parts = [f"## {escaped(word)}", escaped(because)]
-    claim = claim_line(shown)
-    facts = [meaning(word, because), f"Claim: {escaped(claim)}." if claim else ""]
-    status, claim_hash = verdict.get("status"), one_line(verdict.get("claim_hash"))
-    facts.append(f"Status: {escaped(status)}, claim hash {escaped(claim_hash[:12])}." if status else "")
-    parts.append(" ".join(fact for fact in facts if fact))
-    parts += [f"{escaped(name)}: {escaped(one_line(told))}." for name, told in shown.meta.get("arms") or ()]
-    parts.append(_effect(verdict.get("effect")))
-    parts.append(_function(shown))
-    parts.append(_probed(shown))
-    parts.append(_fitted(shown))
-    ordered = in_reading_order(shown.checks)
-    ran = [check for check in ordered if check.get("outcome") != Outcome.NOT_RUN]
-    missing = [check for check in ordered if check.get("outcome") == Outcome.NOT_RUN]
-    if ran:
-        rows = (
-            [_cell(check, "outcome"), _name(check), _estimate(check), _cell(check, "because")]
-            for check in ran[:_MOST_ROWS]
-        )
-        parts.append(_table(("outcome", "check", "number", "why"), rows) + _more(len(ran)))
-    if missing:
-        rows = ([_name(check), _cell(check, "because"), _cell(check, "remedy")] for check in missing[:_MOST_ROWS])
-        table = _table(("check", "why not", "what would let it run"), rows) + _more(len(missing))
-        parts.append(f"<details><summary>{len(missing)} not run</summary>\n\n{table}\n\n</details>")
-    parts.append(_training(shown))
-    steps = [f"{place}. {escaped(step)}" for place, step in enumerate((verdict.get("next") or [])[:_MOST_STEPS], 1)]
-    if steps:
-        parts.append("### What to do next\n\n" + "\n".join(steps))
+    verdict = page.verdict
+    facts = [page.meaning, f"Claim: {escaped(page.claim_line)}."]
+    if page.status:
+        facts.append(f"Status: {escaped(page.status)}, claim hash {escaped(verdict.claim_hash[:12])}.")
+    ordered = in_reading_order(page.checks)
+    ran = [check for check in ordered if check.outcome is not Outcome.NOT_RUN]
+    missing = [check for check in ordered if check.outcome is Outcome.NOT_RUN]
+    steps = [f"{place}. {escaped(step)}" for place, step in enumerate(verdict.next[:_MOST_STEPS], 1)]
+    parts = [
+        f"## {verdict.outcome}",
+        escaped(verdict.because),
+        " ".join(fact for fact in facts if fact),
+        *(f"{escaped(name)}: {escaped(change)}." for name, change in page.arms),
+        _effect(page),
+        _function(page),
+        _probed(page),
+        _fitted(page),
+        _ran(ran),
+        _missing(missing),
+        _training(page),
+        "### What to do next\n\n" + "\n".join(steps) if steps else "",
+    ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _effect(effect: Json) -> str:
-    if not isinstance(effect, Mapping):
+def _effect(page: Page) -> str:
+    effect = page.effect
+    if effect is None:
         return ""
     rows = [
-        [
-            f"{escaped(effect.get('metric'), 80)}, {arm}",
-            escaped(estimate_line(effect.get(arm), difference=arm == "difference")) or "—",
-        ]
-        for arm in ("control", "treated", "difference")
-    ]
-    span = p_span(effect.get("p_range"))
-    p = f"{span} over all pairings" if span else p_value(effect.get("p"))
-    tail = (
-        f"p {p} · {number(effect.get('n_paired'))} paired prompts · margin that matters {number(effect.get('margin'))}"
+        [f"{escaped(effect.metric, 80)}, {name}", escaped(estimate_line(estimate, difference=name == "difference"))]
+        for name, estimate in (
+            ("control", effect.control), ("treated", effect.treated), ("difference", effect.difference),
+        )
+    ]  # fmt: skip
+    span = p_span(effect.p_range)
+    p = f"{span} over all pairings" if span else p_value(effect.p)
+    tail = f"p {p} · {number(effect.n_paired)} paired prompts · margin {number(page.claim.margin)}"
+    return f"{_table(('', 'estimate'), rows)}\n\n{tail}"
+
+
+def _ran(checks: Sequence[CheckResult]) -> str:
+    rows = (
+        [str(check.outcome), _name(check), escaped(estimate_line(check.estimate)), escaped(check.because)]
+        for check in checks[:_MOST_ROWS]
     )
-    return _table(("", "estimate"), rows) + f"\n\n{tail}"
+    return _table(("outcome", "check", "number", "why"), rows) + _more(len(checks)) if checks else ""
+
+
+def _missing(checks: Sequence[CheckResult]) -> str:
+    if not checks:
+        return ""
+    rows = ([_name(check), escaped(check.because), escaped(check.remedy)] for check in checks[:_MOST_ROWS])
+    table = _table(("check", "why not", "what would let it run"), rows) + _more(len(checks))
+    return f"<details><summary>{len(checks)} not run</summary>\n\n{table}\n\n</details>"
 
 
 def _function(page: Page) -> str:
@@ -89,8 +93,7 @@ def _function(page: Page) -> str:
     if not rows:
         return ""
     cells = (
-        [escaped(name, 60), *(escaped(estimate_line(given)) if given else "—" for given in row)]
-        for name, row in rows[:_MOST_ROWS]
+        [escaped(name, 60), *(escaped(estimate_line(rate)) or "—" for rate in row)] for name, row in rows[:_MOST_ROWS]
     )
     return "### Function, not form\n\n" + _table(("arm", *headings), cells)
 
@@ -115,34 +118,27 @@ def _probed(page: Page) -> str:
 
 
 def _fitted(page: Page) -> str:
-    rows = fitted.fits(page)
-    if not rows:
-        return ""
-    table = _table(fitted.COLUMNS, ([escaped(cell, 240) for cell in row] for row in rows[:_MOST_ROWS]))
-    said = "".join(f"\n* {escaped(note)}" for note in fitted.notes(page)[:_MOST_STEPS])
-    return f"### What was fitted\n\n{table}{_more(len(rows))}" + (f"\n{said}" if said else "")
+    return _section("What was fitted", fitted.COLUMNS, fitted.fits(page), fitted.notes(page), 240)
 
 
 def _training(page: Page) -> str:
-    rows = trained.adapters(page)
+    return _section("Training", trained.COLUMNS, trained.adapters(page), trained.notes(page), 120)
+
+
+def _section(
+    title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], notes: Sequence[str], limit: int
+) -> str:
+    """A heading, a table of cells of at most ``limit`` characters, and notes; "" without rows."""
     if not rows:
         return ""
-    table = _table(trained.COLUMNS, ([escaped(cell, 120) for cell in row] for row in rows[:_MOST_ROWS]))
-    said = "".join(f"\n* {escaped(note)}" for note in trained.notes(page)[:_MOST_STEPS])
-    return f"### Training\n\n{table}{_more(len(rows))}" + (f"\n{said}" if said else "")
+    table = _table(columns, ([escaped(cell, limit) for cell in row] for row in rows[:_MOST_ROWS]))
+    listed = "".join(f"\n* {escaped(note)}" for note in notes[:_MOST_STEPS])
+    return f"### {title}\n\n{table}{_more(len(rows))}" + (f"\n{listed}" if listed else "")
 
 
-def _cell(check: Mapping[str, Json], key: str) -> str:
-    return escaped(one_line(check.get(key)).replace("NOT_RUN", "NOT RUN"))
-
-
-def _name(check: Mapping[str, Json]) -> str:
-    mark = " (required)" if check.get("required") else ""
-    return f"{escaped(check.get('group'), 40)} / {escaped(check.get('check'), 80)}{mark}"
-
-
-def _estimate(check: Mapping[str, Json]) -> str:
-    return escaped(estimate_line(check.get("estimate")))
+def _name(check: CheckResult) -> str:
+    mark = " (required)" if check.required else ""
+    return f"{escaped(check.group, 40)} / {escaped(check.check, 80)}{mark}"
 
 
 def _more(rows: int) -> str:

@@ -2,123 +2,170 @@
 
 from __future__ import annotations
 
+import re
+import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any
 
-from counterclaim.records import Json, Outcome, VerdictOutcome
+from counterclaim.audit.effect import Effect
+from counterclaim.records import CheckResult, Claim, Estimate, Json, Outcome, Verdict
 from counterclaim.report.words import cleaned
 
-GROUPS: Mapping[str, str] = {
-    "ruler": "Is the measurement straight?",
-    "effect": "Did it move?",
-    "cost": "What did it break?",
-    "transfer": "Does it hold elsewhere?",
-}
-"""Groups of checks in reading order, with the question that each answers."""
+WORDS: Mapping[str, Any] = tomllib.loads(Path(__file__).with_name("words.toml").read_text(encoding="utf-8"))
+"""Fixed words of the pages: glyphs, tally, meaning, groups, provenance, endings, status, rates, glossary."""
 
-_READING = (
-    Outcome.ERROR,
-    Outcome.FAIL,
-    Outcome.INCONCLUSIVE,
-    Outcome.WARN,
-    Outcome.PASS,
-    Outcome.NOT_RUN,
-)
+_READING = (Outcome.ERROR, Outcome.FAIL, Outcome.INCONCLUSIVE, Outcome.WARN, Outcome.PASS, Outcome.NOT_RUN)
 
 ITEM_OUTCOMES = ("lost", "gained", "lower", "higher", "both wrong", "both right", "equal", "unscored")
 """Outcomes of a paired item, in the order of the filter."""
 
-_MEANING: Mapping[str, str] = {
-    VerdictOutcome.SUPPORTED: "The effect is there, and no check that could have killed the claim did.",
-    VerdictOutcome.REFUTED: "There is positive evidence against the claim.",
-    VerdictOutcome.INCONCLUSIVE: "The evidence neither carries the claim nor refutes it.",
-    VerdictOutcome.INVALID: "The measurement cannot be trusted, so nothing is said about the effect.",
-}
-"""What each verdict says, in one line."""
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One arm's answer to a paired prompt, as it is read; ``value`` is what is compared, None where unscored."""
+
+    text: str | None
+    value: float | None
+    labels: Mapping[str, float | str]
+    finish: str
+    provenance: str | None
+    n_tokens: int | None
+    error: str | None
 
 
-def meaning(word: str, because: str) -> str:
-    """What a verdict's word means, in one sentence; "" where ``because`` begins by saying so."""
-    told = _MEANING.get(word, "")
-    return "" if because.startswith(told[:15]) else told
+@dataclass(frozen=True, slots=True)
+class PairedItem:
+    """A prompt with both answers; ``delta`` is treated minus control, None where one of them is unscored."""
+
+    prompt_id: str
+    prompt: str
+    outcome: str
+    control: Side
+    treated: Side
+    delta: float | None
+
+    @property
+    def sides(self) -> tuple[tuple[str, Side], ...]:
+        """(arm, answer) of both arms."""
+        return (("control", self.control), ("treated", self.treated))
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether the budget cut one of the answers."""
+        return "length" in (self.control.finish, self.treated.finish)
+
+
+@dataclass(frozen=True, slots=True)
+class GuardEffect:
+    """What became of a metric that must not get worse by more than ``allowed``."""
+
+    metric: str
+    difference: Estimate
+    allowed: float
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where an arm's answers came from."""
+
+    arm: str
+    path: str
+    format: str = ""
+    rows: int | None = None
+    sha256: str = ""
 
 
 @dataclass(frozen=True)
 class Page:
-    """Everything that a rendering shows; plain JSON throughout.
+    """Everything that a rendering shows. No text on it has an unseen character: each is spelt out when a page is made.
 
     Attributes:
-        verdict: the contract's ``verdict.json``; its ``effect`` may also hold ``p_range``, ``direction``, ``alpha``.
-        checks: check records (``CheckResult.to_record()``): the contract's C with its ``figure``.
-        items: paired items ``{"prompt_id", "prompt", "outcome", "control", "treated", "delta"}`` with sides ``{"text",
-            "value", "labels", "finish", "provenance", "n_tokens", "chars", "error"}``.
-        n_items_total: how many paired items the run holds; ``items`` may be a part of them.
-        meta: ``title``, ``claim``, ``sources`` (arm, path, format, rows, sha256), ``pairing`` (paired, only_control,
-            only_treated), ``version``, ``study_hash``, ``notes``; optionally ``questions`` (check name to the question
-            that it asks), ``arms`` (pairs of an arm's name and what was done in it) and ``training`` (one object for
-            every trained adapter, with its stages and their logs).
+        claim: what is claimed.
+        verdict: what is said of it.
+        status: confirmatory or exploratory.
+        effect: the target metric in both arms; None where none could be computed.
+        guards: what must not be lost.
+        checks: what every check found.
+        items: paired items; they may be a part of ``n_items_total``.
+        n_items_total: how many paired items the run holds.
+        sources: files, or models, that the answers came from.
+        pairing: counts of prompts: paired, only_control, only_treated.
+        arms: an arm's name and what was done in it, where a study of one's own was run.
+        notes: what was noticed while results were read.
+        questions: check name to the question that it asks.
+        training: one JSON object for every trained adapter, with its stages and their logs, as ``extras.json`` holds it.
+        edits: likewise for every fit of an operator without training.
+        probing: likewise, what the five steps found of a probe.
+        version: of the package that made the records.
+        study_hash: what identifies the study.
     """
 
-    verdict: dict[str, Any]
-    checks: list[dict[str, Any]]
-    items: list[dict[str, Any]]
-    n_items_total: int
-    meta: dict[str, Any]
+    claim: Claim
+    verdict: Verdict
+    status: str = ""
+    effect: Effect | None = None
+    guards: tuple[GuardEffect, ...] = ()
+    checks: tuple[CheckResult, ...] = ()
+    items: tuple[PairedItem, ...] = ()
+    n_items_total: int = 0
+    sources: tuple[Source, ...] = ()
+    pairing: Mapping[str, int] = field(default_factory=dict)
+    arms: tuple[tuple[str, str], ...] = ()
+    notes: tuple[str, ...] = ()
+    questions: Mapping[str, str] = field(default_factory=dict)
+    training: Json = None
+    edits: Json = None
+    probing: Json = None
+    version: str = ""
+    study_hash: str = ""
+
+    def __post_init__(self) -> None:
+        for item in fields(self):
+            object.__setattr__(self, item.name, cleaned(getattr(self, item.name)))
+
+    @property
+    def title(self) -> str:
+        """What is compared, in a few words."""
+        return f"{self.claim.metric}: treated against control"
+
+    @property
+    def claim_line(self) -> str:
+        """The claim as one sentence."""
+        verb = {1: "raises", -1: "lowers"}[self.claim.sign]
+        small = f"a change below {self.claim.margin:g} does not matter"
+        return f"the treated arm {verb} {self.claim.metric} over the control arm; {small}"
+
+    @property
+    def meaning(self) -> str:
+        """What the verdict's word means; "" where ``because`` says so already."""
+        means = meaning(self.verdict.outcome)
+        return "" if means.rpartition(", ")[2] in self.verdict.because else means
 
 
-def clean_page(page: Page) -> Page:
-    """The page with no unseen character and no infinite number anywhere: what every rendering starts from."""
-    return Page(
-        verdict=cleaned(page.verdict),
-        checks=cleaned(page.checks),
-        items=cleaned(page.items),
-        n_items_total=page.n_items_total,
-        meta=cleaned(page.meta),
-    )
+def meaning(word: str) -> str:
+    """What a verdict's word means, in one sentence; "" for any other word."""
+    return str(WORDS["meaning"].get(word, ""))
 
 
-def in_reading_order(checks: Iterable[Mapping[str, Json]]) -> list[Mapping[str, Json]]:
+def glyph_of(word: str) -> str:
+    """The mark of a verdict or an outcome."""
+    return str(WORDS["glyphs"].get(word, "?"))
+
+
+def glossary_of(sentences: Iterable[str]) -> list[tuple[str, str]]:
+    """Terms of this field that sentences use, each with one plain line."""
+    text = " ".join(sentences)
+    return [(row["term"], row["means"]) for row in WORDS["glossary"] if re.search(row["found"], text, re.IGNORECASE)]
+
+
+def in_reading_order(checks: Iterable[CheckResult]) -> list[CheckResult]:
     """Checks by group, what went wrong first, required before optional, then as given (the sort is stable)."""
-    groups, outcomes = list(GROUPS), [str(outcome) for outcome in _READING]
+    groups = list(WORDS["groups"])
 
-    def place(check: Mapping[str, Json]) -> tuple[int, int, bool]:
-        group, outcome = check.get("group"), check.get("outcome")
-        return (
-            groups.index(group) if group in groups else len(groups),
-            outcomes.index(outcome) if outcome in outcomes else len(outcomes),
-            not check.get("required"),
-        )
+    def place(check: CheckResult) -> tuple[int, int, bool]:
+        group = groups.index(check.group) if check.group in groups else len(groups)
+        return group, _READING.index(check.outcome), not check.required
 
     return sorted(checks, key=place)
-
-
-def question(page: Page, check: Mapping[str, Json]) -> str:
-    """The question a check asks, where the run says it; else ""."""
-    questions = page.meta.get("questions")
-    asked = questions.get(check.get("check")) if isinstance(questions, Mapping) else None
-    return asked if isinstance(asked, str) else ""
-
-
-def direction_sign(page: Page) -> int | None:
-    """+1 for a claimed increase, -1 for a claimed decrease, None where the page does not say."""
-    for holder in (page.verdict.get("effect"), page.meta.get("claim")):
-        stated = holder.get("direction") if isinstance(holder, Mapping) else None
-        if stated in ("increase", 1):
-            return 1
-        if stated in ("decrease", -1):
-            return -1
-    return None
-
-
-def claim_line(page: Page) -> str:
-    """The claim as one sentence, as far as the page states it; "" where it states no metric."""
-    effect = page.verdict.get("effect")
-    claim = page.meta.get("claim")
-    known = {**(claim if isinstance(claim, Mapping) else {}), **(effect if isinstance(effect, Mapping) else {})}
-    metric, margin, sign = known.get("metric"), known.get("margin"), direction_sign(page)
-    if not metric:
-        return ""
-    verb = {1: "raises", -1: "lowers", None: "changes"}[sign]
-    by = f"; a change below {margin:g} does not matter" if isinstance(margin, int | float) else ""
-    return f"the treated arm {verb} {metric} over the control arm{by}"

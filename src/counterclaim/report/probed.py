@@ -280,7 +280,7 @@ def _steps(page: Page) -> list[Mapping[str, Json]]:
 
 
 def _probing(page: Page) -> Mapping[str, Json]:
-    return _mapping(page.meta.get("probing"))
+    return _mapping(page.probing)
 
 
 def _mapping(value: Json) -> Mapping[str, Json]:

@@ -7,8 +7,8 @@ import re
 from collections.abc import Mapping
 from urllib.parse import quote
 
-from counterclaim.records import Json, Outcome, content_hash
-from counterclaim.report.page import Page, clean_page, in_reading_order, question
+from counterclaim.records import CheckResult, Json, Outcome, content_hash
+from counterclaim.report.page import Page, Source, in_reading_order
 from counterclaim.report.words import one_line
 
 _SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
@@ -28,87 +28,79 @@ def render_sarif(page: Page) -> str:
     A result lies in the files of the treated arm, then those of the other arms; where the run has no file (counts
     from the command line), in the run folder's ``verdict.json``.
     """
-    shown = clean_page(page)
-    checks = in_reading_order(shown.checks)
-    artifacts = [_artifact(source) for source in _sources(shown)] or [{"location": {"uri": "verdict.json"}}]
-    places = _places(shown)
-    results = [_result(index, check, places) for index, check in enumerate(checks) if check.get("outcome") in _LEVELS]
+    checks = in_reading_order(page.checks)
+    sources = sorted((source for source in page.sources if source.path), key=lambda source: source.arm != "treated")
+    artifacts = [_artifact(source) for source in sources] or [{"location": {"uri": "verdict.json"}}]
+    places = [
+        {
+            "physicalLocation": {
+                "artifactLocation": {"uri": artifact["location"]["uri"], "index": at},
+                "region": {"startLine": 1},
+            }
+        }
+        for at, artifact in enumerate(artifacts)
+    ]
     driver = {
         "name": "counterclaim",
-        "semanticVersion": one_line(shown.meta.get("version")) or "0.0.0",
-        "rules": [_rule(shown, check) for check in checks],
+        "semanticVersion": page.version or "0.0.0",
+        "rules": [_rule(page, check) for check in checks],
     }
-    verdict = {key: shown.verdict.get(key) for key in ("verdict", "because", "claim_hash", "status")}
+    verdict = page.verdict
     run = {
         "tool": {"driver": driver},
         "columnKind": "unicodeCodePoints",
         "artifacts": artifacts,
-        "results": results,
-        "properties": verdict,
-    }
+        "results": [_result(at, check, places) for at, check in enumerate(checks) if check.outcome in _LEVELS],
+        "properties": {
+            "verdict": verdict.outcome, "because": verdict.because, "claim_hash": verdict.claim_hash, "status": page.status,
+        },
+    }  # fmt: skip
     return json.dumps({"$schema": _SCHEMA, "version": "2.1.0", "runs": [run]}, indent=2, ensure_ascii=False) + "\n"
 
 
-def _sources(page: Page) -> list[Mapping[str, Json]]:
-    """Sources with a path; the treated arm first, because that is where a change is reviewed."""
-    given = page.meta.get("sources")
-    known = (
-        [item for item in given if isinstance(item, Mapping) and item.get("path")] if isinstance(given, list) else []
-    )
-    return sorted(known, key=lambda item: item.get("arm") != "treated")
-
-
-def _uri(path: Json) -> str:
+def _uri(path: str) -> str:
     """A path as a URI reference: forward slashes, everything unusual percent-encoded, ``file://`` where absolute."""
-    slashed = str(path).replace("\\", "/")
+    slashed = path.replace("\\", "/")
     encoded = quote(slashed)
     if re.match(r"[A-Za-z]:/", slashed):
         return f"file:///{slashed[0]}:{quote(slashed[2:])}"
     return f"file://{encoded}" if slashed.startswith("/") else encoded
 
 
-def _artifact(source: Mapping[str, Json]) -> dict[str, Json]:
-    artifact: dict[str, Json] = {"location": {"uri": _uri(source["path"])}, "roles": ["analysisTarget"]}
-    if source.get("sha256"):
-        artifact["hashes"] = {"sha-256": one_line(source["sha256"])}
+def _artifact(source: Source) -> dict[str, Json]:
+    artifact: dict[str, Json] = {"location": {"uri": _uri(source.path)}, "roles": ["analysisTarget"]}
+    if source.sha256:
+        artifact["hashes"] = {"sha-256": source.sha256}
     return artifact
 
 
-def _places(page: Page) -> list[dict[str, Json]]:
-    uris = [(_uri(source["path"]), index) for index, source in enumerate(_sources(page))] or [("verdict.json", 0)]
-    return [
-        {"physicalLocation": {"artifactLocation": {"uri": uri, "index": index}, "region": {"startLine": 1}}}
-        for uri, index in uris
-    ]
-
-
-def _rule(page: Page, check: Mapping[str, Json]) -> dict[str, Json]:
-    name, group = one_line(check.get("check")), one_line(check.get("group"))
-    asked = one_line(question(page, check)) or f"The {group} check {name}."
-    remedy = one_line(check.get("remedy"))
+def _rule(page: Page, check: CheckResult) -> dict[str, Json]:
+    question = (
+        one_line(page.questions.get(check.check)) or f"The {one_line(check.group)} check {one_line(check.check)}."
+    )
     return {
-        "id": f"{group}/{name}",
-        "name": "".join(part.capitalize() for part in re.split(r"[^A-Za-z0-9]+", name)) or "Unnamed",
-        "shortDescription": {"text": asked},
-        "help": {"text": f"{asked} {remedy}".strip()},
+        "id": _rule_id(check),
+        "name": "".join(part.capitalize() for part in re.split(r"[^A-Za-z0-9]+", check.check)) or "Unnamed",
+        "shortDescription": {"text": question},
+        "help": {"text": f"{question} {one_line(check.remedy)}".strip()},
         "defaultConfiguration": {"level": "error"},
-        "properties": {"tags": [group]},
+        "properties": {"tags": [one_line(check.group)]},
     }
 
 
-def _result(index: int, check: Mapping[str, Json], places: list[dict[str, Json]]) -> dict[str, Json]:
-    outcome = one_line(check.get("outcome"))
-    rule = f"{one_line(check.get('group'))}/{one_line(check.get('check'))}"
-    said = [one_line(check.get("because")), one_line(check.get("remedy"))]
+def _rule_id(check: CheckResult) -> str:
+    return f"{one_line(check.group)}/{one_line(check.check)}"
+
+
+def _result(index: int, check: CheckResult, places: list[dict[str, Json]]) -> dict[str, Json]:
+    rule = _rule_id(check)
+    sentences = [one_line(part) for part in (check.because, check.remedy) if part]
     return {
         "ruleId": rule,
         "ruleIndex": index,
-        "level": _LEVELS[outcome],
-        "message": {"text": f"{outcome}: {' '.join(part for part in said if part)}"},
+        "level": _LEVELS[check.outcome],
+        "message": {"text": f"{check.outcome}: {' '.join(sentences)}"},
         "locations": places,
         "partialFingerprints": {"counterclaimCheck/v1": content_hash(rule)},
-        "properties": {
-            "outcome": outcome,
-            "required": bool(check.get("required")),
-        },
+        "properties": {"outcome": check.outcome, "required": check.required},
     }

@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 from typing import Any
 
-from counterclaim.records import Json
-from counterclaim.report.page import Page
+from counterclaim.errors import RecordError
+from counterclaim.records import Estimate, Json
+from counterclaim.report.page import WORDS, Page
 from counterclaim.report.words import number, one_line
 
 COLUMNS = ("arm", "seed", "recipe", "stages", "data", "examples", "parameters", "steps", "at the end", "seconds")
@@ -16,13 +17,6 @@ COLUMNS = ("arm", "seed", "recipe", "stages", "data", "examples", "parameters", 
 
 _HASH = 8
 _DRAWN = {"loss": "loss", "reward": "reward", "accuracy": "share right", "assertion_rate": "share asserted"}
-_RATES = {
-    "recovery_rate": "recovery rate",
-    "capitulation_rate": "capitulation rate",
-    "svr": "self-verification rate",
-    "accuracy": "accuracy",
-    "language_to_behaviour": "language-to-behaviour ratio",
-}
 
 
 def adapters(page: Page) -> list[list[str]]:
@@ -88,24 +82,31 @@ def settings(page: Page) -> str:
     return json.dumps(bare, ensure_ascii=False, indent=1) if bare else ""
 
 
-def form_and_function(page: Page) -> tuple[list[str], list[tuple[str, list[Mapping[str, Json]]]]]:
+def form_and_function(page: Page) -> tuple[list[str], list[tuple[str, list[Estimate | None]]]]:
     """(headings, rows) of the rates of control and of every trained arm; a row is an arm's name and one estimate a heading.
 
     Empty where the check ``language-to-behaviour`` found none of them scored.
     """
-    found = next((check for check in page.checks if check.get("check") == "language-to-behaviour"), {})
-    arms = found.get("arms")
-    given = {name: arm for name, arm in arms.items() if isinstance(arm, Mapping)} if isinstance(arms, Mapping) else {}
-    shown = [key for key in _RATES if any(isinstance(arm.get(key), Mapping) for arm in given.values())]
+    arms = next((check.details.get("arms") for check in page.checks if check.check == "language-to-behaviour"), None)
+    rates = WORDS["rates"]
     rows = [
-        (one_line(name, 60), [_mapping(arm.get(key)) for key in shown])
-        for name, arm in given.items()
-    ]  # fmt: skip
-    return [_RATES[key] for key in shown], rows if shown else []
+        (one_line(name, 60), [_estimate(_mapping(arm).get(key)) for key in rates])
+        for name, arm in _mapping(arms).items()
+    ]
+    shown = [at for at in range(len(rates)) if any(row[at] for _, row in rows)]
+    headings = [list(rates.values())[at] for at in shown]
+    return headings, [(name, [row[at] for at in shown]) for name, row in rows] if shown else []
+
+
+def _estimate(value: Json) -> Estimate | None:
+    try:
+        return Estimate(**value)
+    except (TypeError, RecordError):
+        return None
 
 
 def _entries(page: Page) -> list[Mapping[str, Json]]:
-    given = page.meta.get("training")
+    given = page.training
     return [entry for entry in given if isinstance(entry, Mapping)] if isinstance(given, list) else []
 
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
+from dataclasses import fields, is_dataclass, replace
+from enum import Enum
+from typing import Any
 
-from counterclaim.records import Json
+from counterclaim.records import Estimate, Json
 
 # What a reader cannot see, or what moves the text around it: C0 and C1 controls but tab and newline, soft hyphen,
 # bidirectional marks, overrides and isolates, zero-width characters (the joiners stay: emoji and several scripts
@@ -26,8 +29,14 @@ def visible(text: str) -> str:
     return _UNSEEN.sub(lambda found: f"⟨U+{ord(found[0]):04X}⟩", text.replace("\r\n", "\n").replace("\r", "\n"))
 
 
-def cleaned(value: Json) -> Json:
-    """A JSON value with every string made ``visible`` (keys too) and every number that is not finite made None."""
+def cleaned(value: Any) -> Any:
+    """A value with every string made ``visible`` (keys too) and every number that is not finite made None.
+
+    Args:
+        value: JSON, or dataclasses, tuples and mappings of it; enumerations stay as they are.
+    """
+    if isinstance(value, Enum):
+        return value
     if isinstance(value, str):
         return visible(value)
     if isinstance(value, float):
@@ -35,7 +44,9 @@ def cleaned(value: Json) -> Json:
     if isinstance(value, Mapping):
         return {visible(str(key)): cleaned(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [cleaned(item) for item in value]
+        return type(value)(map(cleaned, value))
+    if is_dataclass(value) and not isinstance(value, type):
+        return replace(value, **{item.name: cleaned(getattr(value, item.name)) for item in fields(value)})
     return value
 
 
@@ -93,16 +104,17 @@ def percent(share: Json) -> str:
     return f"{share * 100:.3g}\u00a0%"
 
 
-def estimate_line(estimate: Json, *, difference: bool = False) -> str:
+def estimate_line(estimate: Estimate | Mapping[str, Json] | None, *, difference: bool = False) -> str:
     """An estimate with its interval in one phrase, or why there is none; "" where there is no estimate at all."""
-    if not isinstance(estimate, Mapping):
+    if isinstance(estimate, Mapping):
+        estimate = Estimate(**estimate)
+    if estimate is None:
         return ""
     show = signed if difference else number
-    if estimate.get("estimate") is None:
-        return f"undefined: {one_line(estimate.get('reason') or 'no reason given')}"
-    value = show(estimate["estimate"])
-    if estimate.get("low") is None or estimate.get("high") is None:
-        reason = one_line(estimate.get("reason"))
-        return f"{value} (no interval{': ' + reason if reason else ''})"
-    low, high = show(estimate["low"]), show(estimate["high"])
-    return f"{value} ({percent(estimate.get('level'))} interval {low} to {high})"
+    if estimate.estimate is None:
+        return f"undefined: {one_line(estimate.reason)}"
+    value = show(estimate.estimate)
+    if estimate.interval is None:
+        return f"{value} (no interval: {one_line(estimate.reason)})"
+    low, high = map(show, estimate.interval)
+    return f"{value} ({percent(estimate.level)} interval {low} to {high})"

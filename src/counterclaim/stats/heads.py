@@ -1,6 +1,6 @@
 """Which attention heads differ between two cohorts of answers, and how large the largest difference would be by chance.
 
-Many heads are looked at and the best is told. So every Cohen's d stands beside the null of the largest one: cohorts are
+Many heads are looked at and the best is reported. So every Cohen's d stands beside the null of the largest one: cohorts are
 shuffled, everything that was done is done again, and the largest d of all heads is kept (Westfall and Young 1993).
 
 A direction that is estimated on the answers onto which it is projected separates them even where there is nothing: for pure
@@ -106,7 +106,7 @@ def directional(
         folds: at most; fewer where a cohort would have fewer than two answers in each.
         permutations: shuffles of the cohorts.
         seed: of a PCG64: folds and shuffles.
-        watch: told how many heads are done, and how many there are.
+        watch: called with how many heads are done, and how many there are.
 
     Raises:
         ValueError: shapes do not fit, or a cohort has fewer than ``SMALLEST_COHORT`` answers.
@@ -185,7 +185,7 @@ class LargestD:
 
 
 def of_largest(p: float, heads: int) -> float:
-    """The p of the largest of so many independent heads from that of a single one."""
+    """The p of the largest of that many independent heads from that of a single one."""
     if p >= 1:
         return 1.0
     # A tail below the least positive number is small, not impossible.

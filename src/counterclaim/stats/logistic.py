@@ -206,9 +206,9 @@ def cross_decisions(x: ArrayLike, labels: ArrayLike, folds: ArrayLike, C: Sequen
             held = [slice(int(a), int(b)) for a, b in pairwise(ends) if b - a < len(order)]
             positive = sets[:, s][:, order]
             for fold, decisions in _folds_decided(features, order, held, positive, C, each):
-                learnt = len(order) - (fold.stop - fold.start)
+                trained_on = len(order) - (fold.stop - fold.start)
                 known = np.count_nonzero(positive, axis=1) - np.count_nonzero(positive[:, fold], axis=1)
-                decisions[:, (known == 0) | (known == learnt)] = np.nan
+                decisions[:, (known == 0) | (known == trained_on)] = np.nan
                 out[:, s, :, order[fold]] = decisions.transpose(2, 1, 0)
     return out
 
@@ -274,17 +274,17 @@ def _inner_products(x: Floats, held: slice) -> Floats:
 def _decided_by_gram(grams: Floats, held: list[slice], positive: Bools, C: Sequence[float], each: Each) -> list[Floats]:
     """Decisions (len(C), L, held items) of each fold, from the inner products (F, n, n) standardised for it."""
     n = grams.shape[1]
-    learnt = [np.delete(np.arange(n), fold) for fold in held]
-    m = max(len(items) for items in learnt)
+    trained_on = [np.delete(np.arange(n), fold) for fold in held]
+    m = max(len(items) for items in trained_on)
     within = np.zeros((len(held), m, m))
     signs = np.zeros((len(held), len(positive), m))
-    for f, items in enumerate(learnt):
+    for f, items in enumerate(trained_on):
         within[f, : len(items), : len(items)] = grams[f][np.ix_(items, items)]
         signs[f, :, : len(items)] = np.where(positive[:, items], 1.0, -1.0)
     beta, intercepts = _fit_dual(within, signs, C, each)
     return [
         beta[:, f, :, : len(items)] @ grams[f][items, fold] + intercepts[:, f, :, None]
-        for f, (fold, items) in enumerate(zip(held, learnt, strict=True))
+        for f, (fold, items) in enumerate(zip(held, trained_on, strict=True))
     ]
 
 
@@ -313,8 +313,8 @@ def _fit_dual(gram: Floats, signs: Floats, C: Sequence[float], each: Each = map)
         found, shift, solved = _newton_dual(gram[some], near, signs[some, rows], C[c])
         for f in np.flatnonzero(~solved.all(axis=1)):
             left, items = ~solved[f], slice(0, int(count[some][f]))
-            asked = signs[some, rows][f, left, items].T > 0
-            slow, shift[f, left] = _dual_by_primal(gram[some][f, items, items], asked, C[c])
+            positive = signs[some, rows][f, left, items].T > 0
+            slow, shift[f, left] = _dual_by_primal(gram[some][f, items, items], positive, C[c])
             found[f, left, items] = slow.T
         beta[c, some, rows], intercepts[c, some, rows] = found, shift
 

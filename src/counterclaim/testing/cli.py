@@ -85,19 +85,19 @@ def _trained(
 def kit(
     name: Annotated[
         str | None,
-        typer.Argument(help="A check, a scorer, a reward, an operator or a format; all but formats when left out."),
+        typer.Argument(
+            help="Of a check, scorer, reward, operator, backend, prompt set or format; all but formats when left out."
+        ),
     ] = None,
     file: Annotated[Path | None, typer.Argument(help="For a format: a small good file of it.")] = None,
     draws: Annotated[int, typer.Option(min=1, help="Draws of each planted world.")] = 20,
 ) -> None:
-    """Run the conformance suite on a check, a scorer, a reward or an operator, built-in or plugged in, or on an importer.
+    """Run the conformance suite on anything that is registered, built-in or plugged in.
 
-    An importer is tried on a file of its format.
+    A format is tried on a file of it. An operator or backend of a plug-in names what it is to be tried with (trial=...).
     """
-    from counterclaim.registry import load_plugins
     from counterclaim.testing import kit as suites
 
-    load_plugins()
     with progress_of(quiet=False) as progress:
         problems = suites.run(
             name, fixture=file, draws=draws, progress=lambda what: progress(f"examining {what}", None)
@@ -134,17 +134,17 @@ def serve_tiny(port: Port = 8000, fault: FaultOption = None, latency: Latency = 
     which takes about a minute once) when it is first asked.
     """
     from counterclaim.lab.models.tiny import NAMES, SCHEME
-    from counterclaim.testing.worlds.teachers import CHARACTERS, PREFIX
+    from counterclaim.testing.models import CHARACTER_SCHEME
+    from counterclaim.testing.models.teachers import CHARACTERS
 
     models = {SCHEME + name: about for name, about in NAMES.items()}
-    models |= {PREFIX + name: about for name, about in CHARACTERS.items()}
+    models |= {CHARACTER_SCHEME + name: about for name, about in CHARACTERS.items()}
     _serve(models, port, fault, latency, when_asked=True)
 
 
 def _serve(models: dict[str, str], port: int, fault: list[str] | None, latency: float, *, when_asked: bool) -> None:
     """Serve models, given with what each is, until Ctrl-C."""
-    import counterclaim.lab.experiment  # noqa: F401  importing it registers every backend
-    from counterclaim.testing.server.models import serve_models
+    from counterclaim.testing.server import serve_models
 
     faults = [counted("--fault", item) for item in fault or ()]
     with serve_models(list(models), port, faults, latency, when_asked=when_asked) as server:
@@ -171,7 +171,7 @@ NAIVE = {
 }
 """Headings of the naive protocols."""
 
-SAID = {"SUPPORTED": "supp.", "REFUTED": "ref.", "INCONCLUSIVE": "inc.", "INVALID": "inv."}
+SHORT = {"SUPPORTED": "supp.", "REFUTED": "ref.", "INCONCLUSIVE": "inc.", "INVALID": "inv."}
 """Headings of the verdicts in a table with many columns."""
 
 
@@ -180,16 +180,16 @@ def show_worlds(table: dict[str, Any]) -> None:
     from counterclaim.stats import wilson
 
     console = terminal()
-    shown = table_of("world", "n", *SAID.values(), *NAIVE.values(), "checks that fired")
+    shown = table_of("world", "n", *SHORT.values(), *NAIVE.values(), "checks that fired")
     truth = ""
     for row in sorted(table["worlds"], key=lambda row: row["truth"]):
         if row["truth"] != truth:
             truth = row["truth"]
             shown.add_row(f"[bold]{truth}[/]")
         fired = [f"{name} {f['FAIL']:.0%}" for name, f in row["checks"].items() if f.get("FAIL", 0) >= 0.05]
-        shares = [*(row["verdicts"][word] for word in SAID), *(row["naive"][name] for name in NAIVE)]
-        told = ["" if share is None else f"{100 * share:.3g}" for share in shares]
-        shown.add_row(row["world"], str(row["n"]), *told, ", ".join(fired))
+        shares = [*(row["verdicts"][word] for word in SHORT), *(row["naive"][name] for name in NAIVE)]
+        cells = ["" if share is None else f"{100 * share:.3g}" for share in shares]
+        shown.add_row(row["world"], str(row["n"]), *cells, ", ".join(fired))
     console.print(shown)
     room = wilson(0, table["draws"]).high or 0.0
     print(
@@ -200,8 +200,8 @@ def show_worlds(table: dict[str, Any]) -> None:
     for promise in table["promises"]:
         low, high = promise["interval"]
         print(
-            f"{promise['told']:11} {promise['name']}: {promise['measured']:.1%}, {low:.1%} to {high:.1%} "
+            f"{promise['status']:11} {promise['name']}: {promise['measured']:.1%}, {low:.1%} to {high:.1%} "
             f"({promise['rule']} {promise['bound']:.0%})"
         )
-    if any(promise["told"] == "kept so far" for promise in table["promises"]):
+    if any(promise["status"] == "kept so far" for promise in table["promises"]):
         print("Kept so far: in these draws, which are too few to be sure of it.")

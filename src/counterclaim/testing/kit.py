@@ -1,4 +1,4 @@
-"""Conformance suites for checks, importers, scorers, rewards and operators: built-ins and plug-ins run the same ones.
+"""Conformance suites, one for each kind that the registry knows: built-ins and plug-ins run the same ones.
 
 Each suite returns what is wrong, an empty list when nothing is. The suites exist because of the typical bug of this
 field: a thing that silently does nothing looks exactly like a finding. So every suite asks first for the planted case
@@ -7,30 +7,33 @@ that must be caught.
 
 from __future__ import annotations
 
+import difflib
 import json
 import tempfile
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, nullcontext
+from contextlib import ExitStack, closing, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from counterclaim import checks as builtin_checks  # noqa: F401  registers them
 from counterclaim.audit.effect import ArmCounts, Counts
 from counterclaim.audit.evidence import Evidence
 from counterclaim.errors import InputError, ModelError, SandboxError
-from counterclaim.importers import IMPORTERS, Imported, load
-from counterclaim.lab.config import Lora, OwnAnswers, PromptChoice, Sft, SidecarPlan, SteerPlan, TemperPlan, TunePlan
+from counterclaim.importers import Imported, load
+from counterclaim.lab.config import Lora, Sft, SidecarPlan, SteerPlan, TemperPlan, TrainingPrompts, TunePlan
 from counterclaim.lab.models import open_model, tiny
 from counterclaim.lab.operators.rewards import RewardScorer, answered, conversations
-from counterclaim.lab.scorers import load as load_scorers
-from counterclaim.lab.scorers.reading import item_of
+from counterclaim.lab.scorers.cards import item_of
 from counterclaim.lab.scorers.validation import PADDING, agrees, orders, run_cards
 from counterclaim.records import (
     CONTROL,
     TREATED,
+    ArmId,
     CheckResult,
     Claim,
     Decode,
@@ -50,27 +53,31 @@ from counterclaim.registry import (
     Answer,
     Applied,
     Ask,
+    Backend,
     Card,
     Check,
     Fitting,
     Item,
     Labelled,
+    Metric,
     Model,
     ModelSpec,
     Operator,
+    PromptSet,
     Range,
     Reading,
     Reward,
     Runtime,
     Scorer,
     Tools,
-    operators,
-    rewards,
+    backend_of,
+    prompts_of_set,
+    registered,
     scorer_named,
 )
-from counterclaim.registry import checks as registered
+from counterclaim.testing.models.judges import KNOWN, PlantedJudge
+from counterclaim.testing.server import serve
 from counterclaim.testing.worlds import WORLDS
-from counterclaim.testing.worlds.judges import KNOWN, PlantedJudge
 
 MUST_CATCH = 0.9
 """Share of draws of a ``must_fail`` world in which a check says FAIL, or INCONCLUSIVE for want of evidence."""
@@ -109,87 +116,81 @@ def run(
     """Run the suites that fit a name.
 
     Args:
-        name: a registered check, scorer, reward or operator, or a format; all that is registered when None. An
-            scorer and a reward of one name are both tried.
+        name: of anything that is registered, or of a format; all that is registered when None. What has one name in several
+            kinds is tried in each.
         fixture: for a format, a small good file of it; other files of its folder are laid beside it.
         draws: studies per world, for checks.
-        progress: called with the name of what is tried next.
+        progress: called with the kind and the name of what is tried next.
 
     Raises:
         InputError: nothing has this name, or a format came without a file, or something else with one.
         SandboxError: what is named runs programs, and there is no sandbox.
-        ModelError: an operator is named, and a library that it needs is missing.
+        ModelError: what is named opens a model, and a library that it needs is missing.
     """
-    known = {check.name: check for check in registered()}
-    scoring = load_scorers()
-    if name in IMPORTERS:
+    told = progress or (lambda what: None)
+    kinds = registered()
+    formats = kinds["importer"]
+    if name is not None and name in formats:
         if fixture is None:
             raise InputError(
                 f"the importer {name!r} is tried on a file", remedy="name a small good file of this format"
             )
-        if progress is not None:
-            progress(name)
+        told(f"format {name}")
         beside = [path for path in fixture.parent.iterdir() if path.is_file() and path != fixture]
         return importer_conformance(name, lambda path: load(path, arm=CONTROL, format=name), fixture, beside=beside)
-    if name is not None and name not in {*known, *scoring, *rewards(), *operators()}:
-        remedy = f"name one of {', '.join(dict.fromkeys([*known, *scoring, *rewards(), *operators(), *IMPORTERS]))}"
-        raise InputError(f"there is no check, scorer, reward, operator or format {name!r}", remedy=remedy)
+    suites: Mapping[str, Callable[[Any], list[Problem]]] = {
+        "check": partial(check_conformance, draws=draws),
+        "metric": metric_conformance,
+        "scorer": _with_tools,
+        "reward": reward_conformance,
+        "operator": _with_settings,
+        "backend": _with_model,
+        "prompt set": promptset_conformance,
+    }
+    known = [(kind, made, suite) for kind, suite in suites.items() for made in kinds[kind].values()]
+    chosen = [(kind, made, suite) for kind, made, suite in known if name in (None, made.name)]
+    if not chosen:
+        near = difflib.get_close_matches(name or "", [*(made.name for _, made, _ in known), *formats], n=1)
+        hint = f"did you mean {near[0]}?" if near else "counterclaim list KIND names what there is"
+        raise InputError(f"there is no {', '.join(suites)} or format {name!r}", remedy=hint)
     if fixture is not None:
         raise InputError(f"{name or 'this'} is tried on planted cases, not on a file", remedy="leave the file out")
     problems = []
-    for check in known.values():
-        if name in (None, check.name):
-            if progress is not None:
-                progress(check.name)
-            problems += check_conformance(check, draws=draws)
-    for made in scoring.values():
-        if name in (None, made.name):
-            if progress is not None:
-                progress(made.name)
-            problems += _with_tools(made, alone=name is not None)
-    for paid in rewards().values():
-        if name in (None, paid.name):
-            if progress is not None:
-                progress(f"reward {paid.name}")
-            try:
-                problems += reward_conformance(paid)
-            except SandboxError as error:
-                if name is not None:
-                    raise
-                problems.append(Problem(paid.name, "could not be tried", str(error)))
-    for made_by in operators().values():
-        if name in (None, made_by.name):
-            if progress is not None:
-                progress(f"operator {made_by.name}")
-            problems += _with_model(made_by, alone=name is not None)
+    for kind, made, suite in chosen:
+        told(f"{kind} {made.name}")
+        try:
+            problems += suite(made)
+        except (SandboxError, ModelError) as error:  # this machine lacks what it needs
+            if name is not None:
+                raise
+            problems.append(Problem(made.name, "could not be tried", str(error)))
     return problems
 
 
-def _with_model(operator: Operator, *, alone: bool) -> list[Problem]:
-    if operator.name not in _PLANS:
-        problem = "nobody said with which settings; call kit.operator_conformance with a plan"
-        return [Problem(operator.name, "could not be tried", problem)]
-    try:
-        return operator_conformance(operator, _PLANS[operator.name])
-    except ModelError as error:
-        if alone:
-            raise
-        return [Problem(operator.name, "could not be tried", str(error))]
+def _with_settings(operator: Operator) -> list[Problem]:
+    settings = operator.trial or _PLANS.get(operator.name)
+    if settings is None:
+        return [Problem(operator.name, "could not be tried", "it names no settings to be tried with (trial=...)")]
+    return operator_conformance(operator, settings)
 
 
-def _with_tools(scorer: Scorer, *, alone: bool) -> list[Problem]:
+def _with_tools(scorer: Scorer) -> list[Problem]:
     judge = PlantedJudge("judge") if scorer.name in KNOWN else None
     if "sandbox" not in scorer.needs:
         return scorer_conformance(scorer, Tools(judge=judge))
     from counterclaim.lab.sandbox import Pool
 
-    try:
-        with Pool(workers=1) as pool:
-            return scorer_conformance(scorer, Tools(judge=judge, sandbox=pool))
-    except SandboxError as error:
-        if alone:
-            raise
-        return [Problem(scorer.name, "could not be tried", str(error))]
+    with Pool(workers=1) as pool:
+        return scorer_conformance(scorer, Tools(judge=judge, sandbox=pool))
+
+
+def _with_model(backend: Backend) -> list[Problem]:
+    with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack:
+        if backend.name in _TRIALS:
+            return backend_conformance(backend, _TRIALS[backend.name](Path(scratch), stack))
+        if backend.trial is None:
+            return [Problem(backend.name, "could not be tried", "it names no model to be tried with (trial=...)")]
+        return backend_conformance(backend, backend.trial)
 
 
 # checks ----------------------------------------------------------------------------------------------------------
@@ -307,7 +308,7 @@ def _bare_evidence() -> dict[str, Evidence]:
     }
 
 
-def _bare_study(claim: Claim, n: int, values: Mapping[str, float]) -> Evidence:
+def _bare_study(claim: Claim, n: int, values: Mapping[ArmId, float]) -> Evidence:
     prompts = [Prompt.of_text(f"What is number {i}?") for i in range(n)]
     asked = [(prompt.id, arm) for prompt in prompts for arm in (CONTROL, TREATED)]
     responses = [
@@ -419,6 +420,74 @@ def _broken_copies(whole: bytes) -> Iterator[tuple[str, bytes]]:
         for place in rng.integers(len(whole), size=1 + i):
             garbled[place] = int(rng.integers(256))
         yield f"the file with {1 + i} random bytes", bytes(garbled)
+
+
+# metrics ---------------------------------------------------------------------------------------------------------
+
+_VALUES: Mapping[str, Sequence[float | str]] = {
+    "correct": (0.0, 1.0), "coverage": (0.0, 0.4, 1.0), "delivery": ("assert", "hedge"), "revised": ("right", "wrong"),
+    "label": ("yes", "no"), "score": (0.0, 0.5, 1.0, 12.0),
+}  # fmt: skip
+"""Axis, or what stands before its dot, to values that answers may have."""
+
+
+def metric_conformance(metric: Metric) -> list[Problem]:
+    """Try a metric on values of its axes, or on counts of the 2×2.
+
+    Its numbers must be finite, the same twice, in [0, 1] where it says that it is a fraction, and not all alike. A ratio takes
+    counts of any shape, does not depend on their scale, is NaN without a warning where it is undefined, and lies in the interval
+    that it gives.
+    """
+    problems = [] if metric.about else [Problem(metric.name, "says who it is", "its sentence about itself is empty")]
+    try:
+        broken = _over_answers(metric) if metric.kind == "mean" else _over_cells(metric)
+        return problems + [Problem(metric.name, rule, detail) for rule, detail in broken]
+    except Exception as error:  # any exception is the finding
+        return [*problems, Problem(metric.name, "never breaks", f"{type(error).__name__}: {error}")]
+
+
+def _over_answers(metric: Metric) -> Iterator[tuple[str, str]]:
+    read = metric.per_answer
+    assert read is not None
+    values = {row: float(read(*row)) for row in product(*(_VALUES[axis.partition(".")[0]] for axis in metric.axes))}
+    for row, value in values.items():
+        if not np.isfinite(value):
+            yield "gives finite numbers", f"{row} gives {value!r}"
+        elif value != read(*row):
+            yield "is deterministic", f"{row} gives two different numbers"
+        elif metric.fraction and not 0 <= value <= 1:
+            yield "keeps its range", f"it is said to be a fraction, and {row} gives {value:g}"
+    if len(set(values.values())) == 1:
+        yield "tells answers apart", f"every answer gives {value:g}"
+
+
+def _over_cells(metric: Metric) -> Iterator[tuple[str, str]]:
+    statistic, whole = metric.statistic, np.random.default_rng(0).integers(1, 30, (3, 2, 4))
+    assert statistic is not None
+    cells = whole.astype(np.float64)
+    with warnings.catch_warnings(action="error"):
+        values, empty = statistic(cells), statistic(np.zeros((2, 4)))
+        scaled = statistic(7 * cells)
+    if values.shape != (3, 2):
+        yield "takes counts of any shape", f"counts of shape (3, 2, 4) give values of shape {values.shape}"
+        return
+    if not np.isnan(empty).all():
+        yield "is NaN where it is undefined", f"without any answers it is {empty[0]}"
+    if not np.isfinite(values).all() or len(np.unique(values)) == 1:
+        yield "tells answers apart", f"six tables of counts give {values.ravel()}"
+    if not np.allclose(values, scaled):
+        yield "does not depend on scale", "seven times the counts give another value"
+    if metric.fraction and (np.abs(values) > 1).any():
+        yield "keeps its range", f"it is said to be a fraction, and reaches {np.abs(values).max():g}"
+    for cr, hr, cw, hw in whole.reshape(-1, 4).tolist():
+        if metric.interval is None:
+            return
+        table = (cr, hr, cw, hw)
+        found, exact = metric.interval(table, 0.95), float(statistic(np.array(table, dtype=np.float64)))
+        if found.estimate is None or found.low is None or found.high is None or not np.isclose(found.estimate, exact):
+            yield "gives its own interval", f"of {table} it is {exact:g}, and its interval is that of {found.estimate}"
+        elif not found.low <= exact <= found.high:
+            yield "gives its own interval", f"of {table} it is {exact:g}, outside {found.low:g} to {found.high:g}"
 
 
 # scorers -----------------------------------------------------------------------------------------------------
@@ -653,17 +722,142 @@ def _on_answers(reward: Reward, known: Sequence[tuple[Prompt, str]], tools: Tool
                     yield Problem(reward.name, f"never pays for {what}", said)
 
 
+# backends --------------------------------------------------------------------------------------------------------
+
+
+def _untrained(folder: Path, stack: ExitStack) -> str:
+    tiny.save_untrained("qwen3-small", folder / "model")
+    return str(folder / "model")
+
+
+def _served(folder: Path, stack: ExitStack) -> str:
+    model = stack.enter_context(closing(open_model(ModelSpec("world:clean/control"))))
+    return f"{stack.enter_context(serve(model)).url}#local"
+
+
+_TRIALS: Mapping[str, Callable[[Path, ExitStack], str]] = {"hf": _untrained, "openai": _served}
+"""Built-in backends whose models have to be made first: the name of a model of theirs, from a folder to put it in."""
+
+
+def backend_conformance(backend: Backend, model: str) -> list[Problem]:
+    """Try a backend on one of its models.
+
+    It must open the model, and refuse one that cannot be there with an InputError; answer every ask once, those that are done
+    not at all; answer the same twice, whatever the order and the company of the asks; give a prefix for a smaller budget and
+    say that it was cut; say how each answer ended; and give each token its characters, where it says them.
+
+    Args:
+        backend: the registered backend.
+        model: the name of a model that it opens, and that answers any question.
+
+    Raises:
+        ModelError: the model cannot be opened here.
+    """
+    problems = [] if backend.about else [Problem(backend.name, "says who it is", "its sentence about itself is empty")]
+    if not backend.opens(model) or backend_of(model) is not backend:
+        problems.append(Problem(backend.name, "opens its models", f"{model} is opened by {backend_of(model).name}"))
+    with closing(backend.open(ModelSpec(model), Runtime(device="cpu", use_cache=False))) as opened:
+        try:
+            return [*problems, *_on_asks(backend.name, opened, _asks_of(model))]
+        except Exception as error:  # any exception is the finding
+            return [*problems, Problem(backend.name, "never breaks", f"{type(error).__name__}: {error}")]
+
+
+def _asks_of(model: str) -> tuple[Ask, ...]:
+    """What to ask: the questions of a planted world where it is the model, for it knows no others."""
+    prompts = prompts_of_set(model.partition("/")[0]) if "/" in model else None
+    return tuple(Ask(prompt.id, prompt.messages) for prompt in prompts[:4]) if prompts else _ASKS
+
+
+def _on_asks(name: str, model: Model, asks: Sequence[Ask]) -> Iterator[Problem]:
+    if not model.ref.repo:
+        yield Problem(name, "says who it is", "the model has no fingerprint")
+    for decode in (*_DECODES, Decode(2)):
+        pairs = [pair for batch in model.answer(asks, decode) for pair in batch]
+        answers = dict(pairs)
+        if sorted(index for index, _ in pairs) != list(range(len(asks))):
+            yield Problem(name, "answers every ask once", f"{len(asks)} asks got answers {sorted(i for i, _ in pairs)}")
+            return
+        rest = [pair for batch in model.answer(asks, decode, {0, 2}) for pair in batch]
+        if sorted(rest) != [(index, answers[index]) for index in range(len(asks)) if index not in (0, 2)]:
+            yield Problem(
+                name, "leaves out what is done", "with two of the asks done, the others are answered otherwise"
+            )
+        backwards = {len(asks) - 1 - i: one for batch in model.answer(asks[::-1], decode) for i, one in batch}
+        alone = {i: one for i, ask in enumerate(asks) for batch in model.answer([ask], decode) for _, one in batch}
+        if not answers == backwards == alone:
+            yield Problem(name, "does not depend on batches", "the order or the company of the asks changes an answer")
+        for answer in answers.values():
+            yield from (Problem(name, "says how answers end", what) for what in _wrong_with(answer, decode))
+    whole, short = ([a for b in model.answer(asks, Decode(budget)) for _, a in sorted(b)] for budget in (6, 2))
+    if any(not (full.text or "").startswith(cut.text or "") for full, cut in zip(whole, short, strict=True)):
+        yield Problem(name, "gives prefixes", "an answer of a smaller budget is no beginning of the longer one")
+
+
+def _wrong_with(answer: Answer, decode: Decode) -> Iterator[str]:
+    if (answer.error is not None) != (answer.finish_reason is FinishReason.ERROR):
+        yield f"its error is {answer.error!r} and it ended by {answer.finish_reason}"
+    if answer.finish_reason is FinishReason.ERROR:
+        yield f"a plain question failed: {answer.error}"
+    elif answer.text is None:
+        yield "there is no text and no error"
+    elif answer.token_chars is not None and (
+        sum(answer.token_chars) != len(answer.text) or len(answer.token_chars) != answer.n_tokens
+    ):
+        yield f"its tokens have {sum(answer.token_chars)} characters, and it has {len(answer.text)}"
+    if answer.n_tokens is not None and decode.max_new_tokens is not None and answer.n_tokens > decode.max_new_tokens:
+        yield f"it has {answer.n_tokens} tokens where {decode.max_new_tokens} were allowed"
+
+
+# prompt sets -----------------------------------------------------------------------------------------------------
+
+
+def promptset_conformance(made: PromptSet) -> list[Problem]:
+    """Try a prompt set: it holds prompts, each once and known by its content, that can be asked, and the same ones every time."""
+    names = [made.trial] if made.name.endswith(":NAME") else []
+    if names == [None]:
+        return [Problem(made.name, "could not be tried", "it names none of its sets to be tried with (trial=...)")]
+    try:
+        prompts, again = tuple(made.prompts(*names)), tuple(made.prompts(*names))
+    except Exception as error:  # any exception is the finding
+        return [Problem(made.name, "never breaks", f"{type(error).__name__}: {error}")]
+    ids = [prompt.id for prompt in prompts]
+    rules = {
+        "says who it is": (bool(made.about), "its sentence about itself is empty"),
+        "holds prompts": (bool(prompts), "it is empty"),
+        "is deterministic": (prompts == again, "made twice, its prompts differ"),
+        "keeps prompts apart": (len(set(ids)) == len(ids), "two of its prompts ask the same"),
+        "hashes prompts": (
+            all(p.id == prompt_id(p.messages) for p in prompts),
+            "an id is not the hash of its messages",
+        ),
+        "can be asked": (
+            all(p.messages and p.messages[-1].role == "user" for p in prompts),
+            "a prompt ends with no user turn",
+        ),
+    }
+    return [Problem(made.name, rule, detail) for rule, (kept, detail) in rules.items() if not kept]
+
+
 # operators -------------------------------------------------------------------------------------------------------
 
-_OWN = OwnAnswers(PromptChoice("kit"))  # the answers are made by _own_answers
+_OWN = TrainingPrompts("kit")  # the answers are made by _own_answers
 _PLANS: Mapping[str, Any] = {
     "tune": TunePlan(
-        (Sft(learning_rate=0.05, steps=4, batch_size=4, effective_batch=4, schedule="constant", warmup=0.0),),
-        Lora(rank=4, alpha=16.0),
+        data=Path("kit"),
+        sft=Sft(
+            learning_rate=0.05,
+            max_steps=4,
+            per_device_train_batch_size=4,
+            gradient_accumulation_steps=1,
+            lr_scheduler_type="constant",
+            warmup_steps=0.0,
+        ),
+        lora=Lora(r=4, lora_alpha=16.0),
     ),
-    "temper": TemperPlan(_OWN, top=4, last_tokens=4),
-    "steer": SteerPlan(_OWN, "cr", "cw", layers=(0, 1), read="last"),
-    "sidecar": SidecarPlan(_OWN, keep=0.0, on_cut="read"),
+    "temper": TemperPlan(prompts=_OWN, top=4, last_tokens=4),
+    "steer": SteerPlan(prompts=_OWN, toward="cr", away="cw", layers=(0, 1), read="last"),
+    "sidecar": SidecarPlan(prompts=_OWN, keep=0.0, on_cut="read"),
 }
 """Settings with which built-in operators are tried: enough to change every answer in seconds."""
 

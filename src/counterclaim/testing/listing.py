@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -12,56 +12,69 @@ from counterclaim.cli.flags import choice
 from counterclaim.cli.show import plain, table_of, terminal
 
 KINDS = (
-    "formats",
-    "metrics",
-    "checks",
-    "worlds",
-    "scorers",
-    "dispositions",
-    "prompts",
-    "backends",
-    "rewards",
-    "operators",
-    "studies",
+    "formats", "metrics", "checks", "worlds", "scorers", "dispositions", "prompts", "backends", "rewards", "operators", "studies",
     "recipes",
-)
+)  # fmt: skip
 
 
 @app.command("list", epilog="Example: `counterclaim list checks`")
 def list_(what: Annotated[str, typer.Argument(help=f"{', '.join(KINDS[:-1])} or {KINDS[-1]}.")]) -> None:
-    """List what there is by name: formats, metrics, checks, worlds, scorers, dispositions, prompts, backends, rewards, operators, studies, recipes."""
-    from counterclaim.registry import load_plugins
+    """List what there is by name: built-in, and from plug-ins."""
+    from counterclaim.registry import left_out, plugin_of
 
     kind = choice("WHAT", what, KINDS) or ""
-    load_plugins()
+    problems = left_out()
     table = table_of("name", "what it is")
-    for name, text in _LISTS[kind]():
+    if kind in _REGISTERED:
+        noun, describe = _REGISTERED[kind]
+        for made in _registered(noun):
+            plugin = plugin_of(noun, made.name)
+            table.add_row(
+                plain(f"{made.group}/{made.name}" if kind == "checks" else made.name),
+                plain(describe(made) + (f" ({plugin})" if plugin else "")),
+            )
+    for name, text in _OTHERS[kind]() if kind in _OTHERS else _FAMILIES if kind == "metrics" else ():
         table.add_row(plain(name), plain(text))
     terminal().print(table)
+    for problem in problems:
+        print(f"Left out: {problem}")
 
 
-def _formats() -> Iterable[tuple[str, str]]:
-    from counterclaim.importers import FORMATS
+def _registered(noun: str) -> Iterable[Any]:
+    from counterclaim import registry
 
-    return FORMATS.items()
-
-
-def _metrics() -> Iterable[tuple[str, str]]:
-    import counterclaim.audit.metrics  # noqa: F401  importing it registers the built-ins
-    from counterclaim.registry import metrics
-
-    for metric in metrics().values():
-        yield metric.name, f"{metric.about} ({metric.kind} of {' and '.join(metric.axes)}; {metric.better} is better)"
-    yield "score.NAME", "mean of a numeric score column; the prefix may be left out"
-    yield "label.NAME=VALUE", "share of responses with that label"
-    yield "auc(NAME)", "how well the score NAME ranks right above wrong answers"
+    return registry.checks() if noun == "check" else registry.registered()[noun].values()
 
 
-def _checks() -> Iterable[tuple[str, str]]:
-    import counterclaim.checks  # noqa: F401  importing it registers the built-ins
-    from counterclaim.registry import checks
+def _needs(made: Any, before: str) -> str:
+    return f"{before}needs {' and '.join(sorted(made.needs))}" if made.needs else ""
 
-    return ((f"{check.group}/{check.name}", check.question) for check in checks())
+
+_REGISTERED: Mapping[str, tuple[str, Callable[[Any], str]]] = {
+    "formats": ("importer", lambda made: made.about),
+    "metrics": (
+        "metric",
+        lambda made: f"{made.about} ({made.kind} of {' and '.join(made.axes)}; {made.better} is better)",
+    ),
+    "checks": ("check", lambda made: made.question),
+    "scorers": (
+        "scorer",
+        lambda made: f"{made.about} ({made.measures}; reads {', '.join(made.axes)}{_needs(made, '; ')})",
+    ),
+    "prompts": ("prompt set", lambda made: made.about),
+    "backends": ("backend", lambda made: f"{made.about.rstrip('.')}. Can {', '.join(sorted(made.can))}."),
+    "rewards": ("reward", lambda made: made.about + (f" ({_needs(made, '')})" if made.needs else "")),
+    "operators": ("operator", lambda made: made.about),
+}
+"""What the registry holds: what it calls one of the kind, and what is said of each."""
+
+
+_FAMILIES = (
+    ("score.NAME", "mean of a numeric score column; the prefix may be left out"),
+    ("label.NAME=VALUE", "share of responses with that label"),
+    ("auc(NAME)", "how well the score NAME ranks right above wrong answers"),
+)
+"""Metrics that are named after a column."""
 
 
 def _worlds() -> Iterable[tuple[str, str]]:
@@ -72,59 +85,12 @@ def _worlds() -> Iterable[tuple[str, str]]:
     yield from ((world.name, f"[{world.truth}, trained] {world.story}") for world in trained_worlds().values())
 
 
-def _scorers() -> Iterable[tuple[str, str]]:
-    from counterclaim.lab import scorers as scorers
-    from counterclaim.registry import scorers as registered
-
-    scorers.load()
-    for made in registered().values():
-        needs = f"; needs {' and '.join(sorted(made.needs))}" if made.needs else ""
-        yield made.name, f"{made.about} ({made.measures}; reads {', '.join(made.axes)}{needs})"
-
-
 def _dispositions() -> Iterable[tuple[str, str]]:
     from counterclaim.lab.scorers import dispositions
 
     for name, by in dispositions().items():
         form, function = (", ".join(names) or "no scorer" for names in (by["form"], by["function"]))
         yield name, f"form: {form}; function: {function}"
-
-
-def _prompts() -> Iterable[tuple[str, str]]:
-    from counterclaim.lab.prompts import SETS
-
-    yield from SETS.items()
-    yield "tiny", "The made-up domain that the tiny models were taught (counterclaim tiny)."
-    yield (
-        "tiny-strangers",
-        "Questions of that domain about places of which nobody was taught anything: a hedge is right.",
-    )
-    yield "world:NAME", "The questions of a planted world (counterclaim list worlds)."
-
-
-def _backends() -> Iterable[tuple[str, str]]:
-    import counterclaim.lab.experiment  # noqa: F401  importing it registers the built-ins
-    from counterclaim.registry import backends
-
-    return (
-        (made.name, f"{made.about.rstrip('.')}. Can {', '.join(sorted(made.can))}.") for made in backends().values()
-    )
-
-
-def _rewards() -> Iterable[tuple[str, str]]:
-    import counterclaim.lab.operators.rewards  # noqa: F401  importing it registers the built-ins
-    from counterclaim.registry import rewards
-
-    for made in rewards().values():
-        needs = f" (needs {' and '.join(sorted(made.needs))})" if made.needs else ""
-        yield made.name, f"{made.about}{needs}"
-
-
-def _operators() -> Iterable[tuple[str, str]]:
-    import counterclaim.lab.operators  # noqa: F401  importing it registers the built-ins
-    from counterclaim.registry import operators
-
-    return ((made.name, made.about) for made in operators().values())
 
 
 def _studies() -> Iterable[tuple[str, str]]:
@@ -147,8 +113,6 @@ def _recipes() -> Iterable[tuple[str, str]]:
         yield name, ", ".join(told) or ", ".join(recipe)
 
 
-_LISTS: dict[str, Callable[[], Iterable[tuple[str, str]]]] = {
-    "formats": _formats, "metrics": _metrics, "checks": _checks, "worlds": _worlds, "scorers": _scorers,
-    "dispositions": _dispositions, "prompts": _prompts, "backends": _backends, "rewards": _rewards, "studies": _studies,
-    "recipes": _recipes, "operators": _operators,
+_OTHERS: Mapping[str, Callable[[], Iterable[tuple[str, str]]]] = {
+    "worlds": _worlds, "dispositions": _dispositions, "studies": _studies, "recipes": _recipes,
 }  # fmt: skip

@@ -82,7 +82,7 @@ def fresh(
         raise InputError("--out is no .jsonl file", path=out, remedy="call it, for example, fresh.jsonl")
     plan = FreshPlan(
         generator=ModelSpec(generator),
-        like=PromptChoice(like, None),
+        like=PromptChoice(like, "all"),
         about=about or "",
         n=n,
         shown=show_examples,

@@ -244,8 +244,8 @@ def generate(
     )  # fmt: skip
     if adapter is None and dose != 1:
         raise InputError("there is no adapter that --dose could scale", remedy="name one with --adapter")
-    part = choice("--split", split, ("train", "dev", "test", "fresh", "all"))
-    chosen = experiment.choose_prompts(PromptChoice(prompts, None if part == "all" else part, tuple(tag or ()), limit))
+    part: Any = choice("--split", split, ("train", "dev", "test", "fresh", "all"))
+    chosen = experiment.choose_prompts(PromptChoice(prompts, part, tuple(tag or ()), limit))
     runtime = Runtime(
         device=device, batch_size=batch_size, concurrency=concurrency, most_tokens=most_tokens, most_cost=most_cost,
         price_in=price_in, price_out=price_out, token_ends=token_ends, timeout_s=timeout,

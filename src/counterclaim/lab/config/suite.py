@@ -1,77 +1,149 @@
-"""The series file: several studies, and what is told of them on one page."""
+"""The series file: several studies, and what one page says of them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Annotated
 
-from counterclaim.config import line_of, read_toml, validated
+from annotated_types import MinLen
+
+from counterclaim.config import After, Before, Beside, TableError, read_toml, table, validated
 from counterclaim.errors import InputError
 from counterclaim.lab.config.reported import Reported, load_reported
 from counterclaim.lab.config.study import StudyPlan, load_study
 from counterclaim.records import VerdictOutcome
 
-if TYPE_CHECKING:
-    from pydantic import BaseModel
+
+def _paragraph(text: str) -> str:
+    return " ".join(text.split())
 
 
-@dataclass(frozen=True, slots=True)
-class Chapter:
-    """One study of a series, and what is told of it.
+def _paragraphs(text: object) -> object:
+    return [part for part in text.strip().split("\n\n") if part.strip()] if isinstance(text, str) else text
+
+
+Paragraph = Annotated[str, After(_paragraph)]
+
+
+@table
+class Arc:
+    """One of ``[[arcs]]``.
 
     Attributes:
-        name: of the study, and of its run folder within the series'.
-        arc: heading under which it stands.
-        claim: what is claimed, in words for people.
-        plan: the study.
-        expected: verdicts that are fair by construction; empty where nobody knows.
-        in_short: why the claim stands or falls, in a few words.
-        because: why those verdicts are fair.
-        lesson: what one learns from it.
-        figure: name of the check whose picture shows it, or ``steps``; "" for the interval of the effect.
-        paper: what a paper found for the corresponding claim, in a sentence.
-        reported: the numbers behind that sentence.
+        name: heading
+        told: what stands under it
     """
 
-    name: str
+    name: Annotated[str, MinLen(1)]
+    told: Paragraph = ""
+
+
+@table
+class StudyEntry:
+    """One of ``[[studies]]``: a study of a series, and what the page says of it.
+
+    Attributes:
+        study: a study file, beside this one; its name is that of its run folder
+        arc: heading under which it stands
+        claim: what is claimed, in words for people
+        expected: verdicts that are right by construction; none when they are not known
+        in_short: why the claim stands or falls, in a few words
+        because: why those verdicts are right
+        lesson: what one learns from it
+        figure: check whose picture shows it, or `steps`; the effect's interval when not set
+        paper: what a paper found for the corresponding claim, in a sentence
+        reported: the numbers behind that: `FILE.toml:ID`
+    """
+
+    study: Annotated[Path, Beside()]
     arc: str
-    claim: str
+    claim: Annotated[Paragraph, MinLen(1)]
+    expected: frozenset[VerdictOutcome] = frozenset()
+    in_short: Paragraph = ""
+    because: Paragraph = ""
+    lesson: Paragraph = ""
+    figure: str = ""
+    paper: Paragraph = ""
+    reported: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """Of the study, and of its run folder within the series'."""
+        return self.study.stem
+
+
+@table
+class Chapter(StudyEntry):
+    """A study of a series, read.
+
+    Attributes:
+        plan: the study.
+        numbers: what its ``reported`` names.
+    """
+
     plan: StudyPlan
-    expected: frozenset[VerdictOutcome]
-    in_short: str
-    because: str
-    lesson: str
-    figure: str
-    paper: str
-    reported: tuple[Reported, ...]
+    numbers: tuple[Reported, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Series:
+@table
+class SeriesFile:
+    """A whole series file.
+
+    Attributes:
+        title: of the page
+        told: what the page begins with; an empty line begins a paragraph
+        paper: whose numbers stand beside ours
+        together: whether studies may run beside each other, one for each core
+        out: run folder; `runs/NAME` when not set
+        arcs: headings in their order
+        studies: the studies, in the order of the page
+    """
+
+    title: Annotated[str, MinLen(1)]
+    told: Annotated[tuple[Paragraph, ...], Before(_paragraphs)] = ()
+    paper: str = ""
+    together: bool = False
+    out: Path | None = None
+    arcs: Annotated[tuple[Arc, ...], MinLen(1)]
+    studies: Annotated[tuple[StudyEntry, ...], MinLen(1)]
+
+    def __post_init__(self) -> None:
+        arcs = [arc.name for arc in self.arcs]
+        for at, name in enumerate(arcs):
+            if name in arcs[:at]:
+                raise TableError(
+                    f"{name!r} is there already",
+                    key=("arcs", at, "name"),
+                    remedy="choose another name, or join the two",
+                )
+        for at, entry in enumerate(self.studies):
+            if entry.arc not in arcs:
+                raise TableError(
+                    f"there is no arc {entry.arc!r}", key=("studies", at, "arc"),
+                    remedy=f"name one of {', '.join(arcs)}, or add it under [[arcs]]",
+                )  # fmt: skip
+        names = [entry.name for entry in self.studies]
+        if repeated := [name for name in names if names.count(name) > 1]:
+            raise TableError(
+                f"two files are called {repeated[0]}.toml, and each has a run folder of its name", key=("studies",),
+                remedy="rename one of them",
+            )  # fmt: skip
+
+
+@table
+class Series(SeriesFile):
     """A series file, read.
 
     Attributes:
         path: the file.
-        title: of the page.
-        told: what the page begins with, a paragraph each.
-        arcs: headings in their order, each with what is told under it.
-        paper: whose numbers stand beside ours; "" where none do.
-        together: whether studies may run beside each other, one for each core.
-        chapters: in the order of the page.
         out: run folder.
+        chapters: its studies.
     """
 
     path: Path
-    title: str
-    told: tuple[str, ...]
-    arcs: tuple[tuple[str, str], ...]
-    paper: str
-    together: bool
-    chapters: tuple[Chapter, ...]
     out: Path
+    chapters: tuple[Chapter, ...]
 
 
 def is_series(path: Path) -> bool:
@@ -91,49 +163,13 @@ def load_series(path: Path) -> Series:
         InputError: the file or one of the studies cannot be used (names file, key and line), or two have one name.
     """
     data, text = read_toml(path, "series file", "see counterclaim run three-arcs")
-    tables: Any = validated(_schema(), data, text, path, "see docs/series.md")
-    arcs = tuple((arc.name, _paragraph(arc.told)) for arc in tables.arcs)
-    for at, (name, _) in enumerate(arcs):
-        if name in dict(arcs[:at]):
-            raise InputError(
-                f"arcs.{at}.name: {name!r} is there already", path=path, line=line_of(("arcs", at, "name"), text),
-                remedy="name it otherwise, or tell both under one",
-            )  # fmt: skip
-    chapters = []
-    for at, table in enumerate(tables.studies):
-        where = f"studies.{at}"
-        if table.arc not in dict(arcs):
-            raise InputError(
-                f"{where}.arc: there is no arc {table.arc!r}",
-                path=path,
-                line=line_of(("studies", at, "arc"), text),
-                remedy=f"name one of {', '.join(name for name, _ in arcs)}, or add it under [[arcs]]",
-            )
-        file = path.parent / table.study
-        chapters.append(
-            Chapter(
-                file.stem, table.arc, _paragraph(table.claim), load_study(file),
-                frozenset(VerdictOutcome(word) for word in table.expected), _paragraph(table.in_short), _paragraph(table.because),
-                _paragraph(table.lesson), table.figure, _paragraph(table.paper), _reported(table.reported, path, f"{where}.reported"),
-            )
-        )  # fmt: skip
-    names = [chapter.name for chapter in chapters]
-    if repeated := [name for name in names if names.count(name) > 1]:
-        raise InputError(
-            f"studies: two files are called {repeated[0]}.toml, and each has a run folder of its name",
-            path=path,
-            remedy="rename one of them",
-        )
-    return Series(
-        path=path,
-        title=tables.title,
-        told=tuple(_paragraph(part) for part in tables.told.strip().split("\n\n") if part.strip()),
-        arcs=arcs,
-        paper=tables.paper,
-        together=tables.together,
-        chapters=tuple(chapters),
-        out=Path("runs") / path.stem if tables.out is None else Path(tables.out),
-    )
+    file = validated(SeriesFile, data, text, path, "see docs/series.md")
+    chapters = [
+        Chapter(**vars(entry), plan=load_study(entry.study), numbers=_reported(entry.reported, path, f"studies.{at}.reported"))
+        for at, entry in enumerate(file.studies)
+    ]  # fmt: skip
+    out = Path("runs") / path.stem if file.out is None else file.out
+    return Series(**{**vars(file), "out": out}, path=path, chapters=tuple(chapters))
 
 
 def _reported(names: Sequence[str], path: Path, where: str) -> tuple[Reported, ...]:
@@ -141,55 +177,12 @@ def _reported(names: Sequence[str], path: Path, where: str) -> tuple[Reported, .
     found = []
     for name in names:
         file, _, wanted = name.rpartition(":")
-        told = {item.id: item for item in load_reported(path.parent / file)} if file else {}
-        if wanted not in told:
+        known = {item.id: item for item in load_reported(path.parent / file)} if file else {}
+        if wanted not in known:
             raise InputError(
                 f"{where}: {name!r} names no number that was reported",
                 path=path,
-                remedy=f"write FILE.toml:ID{f' with one of {sorted(told)}' if told else ''}",
+                remedy=f"write FILE.toml:ID{f' with one of {sorted(known)}' if known else ''}",
             )
-        found.append(told[wanted])
+        found.append(known[wanted])
     return tuple(found)
-
-
-def _paragraph(text: str) -> str:
-    return " ".join(text.split())
-
-
-@cache
-def _schema() -> type[BaseModel]:
-    from pydantic import BaseModel, ConfigDict, Field
-
-    class Strict(BaseModel):
-        model_config = ConfigDict(extra="forbid", strict=True)
-
-    class Arc(Strict):
-        name: str = Field(min_length=1, description="heading")
-        told: str = Field("", description="what is told under it")
-
-    class Listed(Strict):
-        study: str = Field(min_length=1, description="a study file, beside this one")
-        arc: str = Field(description="heading under which it stands")
-        claim: str = Field(min_length=1, description="what is claimed, in words for people")
-        expected: list[Literal["SUPPORTED", "REFUTED", "INCONCLUSIVE", "INVALID"]] = Field(
-            [], description="verdicts that are fair by construction"
-        )
-        in_short: str = Field("", description="why the claim stands or falls, in a few words")
-        because: str = Field("", description="why those verdicts are fair")
-        lesson: str = Field("", description="what one learns from it")
-        figure: str = Field(
-            "", description="check whose picture shows it, or steps; the effect's interval when left out"
-        )
-        paper: str = Field("", description="what a paper found for the corresponding claim, in a sentence")
-        reported: list[str] = Field([], description="the numbers behind that: FILE.toml:ID")
-
-    class File(Strict):
-        title: str = Field(min_length=1, description="of the page")
-        told: str = Field("", description="what the page begins with; an empty line begins a paragraph")
-        paper: str = Field("", description="whose numbers stand beside ours")
-        together: bool = Field(False, description="whether studies may run beside each other, one for each core")
-        out: str | None = Field(None, description="run folder; runs/NAME when left out")
-        arcs: list[Arc] = Field(min_length=1)
-        studies: list[Listed] = Field(min_length=1)
-
-    return File

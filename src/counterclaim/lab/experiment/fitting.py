@@ -116,7 +116,7 @@ def hold(arms: Sequence[ArmPlan], tested: Sequence[Prompt] = (), asking: Asking 
             continue
         _check_backend(arm, registry.operator_named(arm.change.operator))
         if isinstance(arm.change, TunePlan):
-            operators.tune.check_batches(arm.change)
+            operators.builtin.check_batches(arm.change)
             for stage in arm.change.stages:
                 if isinstance(stage, Grpo) and stage.prompts is not None:
                     prompts = _learnable(stage.prompts, "tune.grpo.prompts", barred)
@@ -165,7 +165,7 @@ def gather(
         if arm.change is None:
             out.append(arm)
             continue
-        source = replace(arm.model, dose=1.0), repr(replace(arm.change, placebo=False, seeds=()))
+        source = replace(arm.model, dose=1.0), repr(replace(arm.change, seeds=arm.change.seeds[:1]))
         if source not in known:
             known[source] = _lessons(arm, watchers, tested, asking)
         _check_lessons(arm.change, known[source])
@@ -176,7 +176,7 @@ def gather(
 
 def _check_lessons(change: Change, found: Lessons) -> None:
     if isinstance(change, TunePlan):
-        operators.tune.check_lessons(change, found.examples, found.prompts)
+        operators.builtin.check_training_set(change, found.examples, found.prompts)
     elif change.answers is not None and not found.prompts:
         raise InputError(
             f"{change.operator}.prompts: no prompt is left to learn from", remedy="name other tags or another source"
@@ -200,7 +200,7 @@ def _lessons(
     if (pipeline := _pipeline_of(arm, tested)) is not None:
         if processes.is_first():
             if not (pipeline.out / FILE).is_file():
-                operators.tune.check_installed()  # before teachers are paid
+                operators.builtin.check_installed()  # before teachers are paid
             teach(
                 pipeline,
                 pipeline.out,
@@ -386,11 +386,7 @@ def fit_all(
                 replace(arm.model, adapter=job.folder) if is_adapter
                 else replace(arm.model, applied=Applied(arm.change.operator, job.folder, arm.dose))
             )  # fmt: skip
-            out.append(
-                replace(
-                    arm, model=model, change=None, replicate=str(seed) if many else "", first_sample=number * samples
-                )
-            )
+            out.append(replace(arm, model=model, change=None, fit_seed=seed, first_sample=number * samples))
             if finished is None and job.identity not in told:
                 told[job.identity] = (is_adapter, _entry(job, many))
     if finished is not None:
@@ -426,7 +422,7 @@ def _fit(job: _Job, lessons: Lessons, own: Sequence[Labelled], runtime: Runtime,
     work = job.folder.with_name(f".{job.folder.name}-{job.identity[:12]}")
     fitting = Fitting(
         replace(job.arm.model, dose=1.0) if is_training else job.arm.model, plan, job.seed, lessons.examples,
-        lessons.prompts, own, plan.placebo, runtime,
+        lessons.prompts, own, job.arm.placebo, runtime,
         lambda doing, done, total: watchers.part(f"{what}: {doing}", done, total), job.arm.decode.thinking,
     )  # fmt: skip
     store.make_folder(work)

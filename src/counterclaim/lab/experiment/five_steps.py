@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from counterclaim.audit.metrics import in_cohort
+from counterclaim.audit.metrics import in_cohort, is_tied, threshold_of
 from counterclaim.errors import InputError
 from counterclaim.folder import Records
 from counterclaim.lab.config import FiveSteps, Layer, Position, ProbePlan, SidecarPlan, StudyPlan, model_identity
@@ -29,7 +29,7 @@ from counterclaim.registry import Labelled, ModelSpec, Runtime
 from counterclaim.text import STYLE_FEATURES, style
 
 Floats = NDArray[np.float64]
-VERSION = 1
+VERSION = 2
 """Changes whenever the same answers would be told differently, so that what an earlier version found is not taken for it."""
 
 _ASSERTED = "delivery=assert"
@@ -60,7 +60,7 @@ def five_steps(
         earlier: what an earlier run of the same study found, if it did; taken over where nothing has changed since.
 
     Returns:
-        ``extras["probing"]`` of the run folder (``probing.steps.five_steps``).
+        ``extras["probing"]`` of the run folder (``ProbeResult.to_json``).
 
     Raises:
         InputError: a layer is not there, or the answers are all of one class.
@@ -69,14 +69,13 @@ def five_steps(
     control, treated, steps = plan.arms[0], plan.arms[1], plan.steps
     sidecar = treated.change
     assert isinstance(sidecar, SidecarPlan)
+    assert sidecar.prompts is not None
     assert steps is not None
-    learnt = choose_prompts(sidecar.answers.prompts)
-    chosen = asking.chosen(sidecar.answers.scorers)
+    learnt = choose_prompts(sidecar.prompts)
+    chosen = asking.chosen(sidecar.scorers)
 
     def own(model: ModelSpec, asked: Sequence[Prompt]) -> list[Labelled]:
-        return own_answers(
-            model, treated.decode, asked, sidecar.answers.samples, chosen, folder, runtime, watchers, asking
-        )
+        return own_answers(model, treated.decode, asked, sidecar.samples, chosen, folder, runtime, watchers, asking)
 
     as_control = (control.model, control.decode) == (treated.model, treated.decode)
     other = None
@@ -105,7 +104,7 @@ def five_steps(
         first, second, sidecar.probe, steps, seed=sidecar.seeds[0], level=plan.claim.level,
         watch=lambda doing: watchers.stage(doing, None),
     )  # fmt: skip
-    return {"identity": identity, **found}
+    return replace(found, identity=identity).to_json()
 
 
 def _told(answers: Sequence[Labelled]) -> list[Json]:
@@ -139,8 +138,7 @@ def _subject(
         planned_for: layers of the model for which the probe was planned; None where this is that model.
     """
     from counterclaim.lab.models.hf.sites import layers_of
-    from counterclaim.lab.operators.features import read_for, rows_of, tokens_of
-    from counterclaim.lab.operators.reading import readable, told
+    from counterclaim.lab.operators.reading import exchange_of, read_for, readable, rows_of, tokens_of
     from counterclaim.lab.probing.steps import Subject, at_same_depth
 
     sides = [list(train), list(fresh)]
@@ -154,7 +152,7 @@ def _subject(
         probes = [probe] if steps is None else _probes(probe, steps, layers, n_layers)
         for name, side in zip(("training", "fresh"), sides, strict=True):
             doing = partial(watchers.part, f"reading {name} answers of {model.name}")
-            read.append(read_for(network, [told(answer) for answer in side], probes, doing))
+            read.append(read_for(network, [exchange_of(answer) for answer in side], probes, doing))
     kept = [[side[row] for row in found.rows] for side, found in zip(sides, read, strict=True)]
     wanted = () if steps is None else (*steps.axes, *filter(None, [steps.same_construct]))
     axes = dict.fromkeys([probe.cohort, *wanted])
@@ -179,6 +177,8 @@ def _subject(
         asserted=None if any(np.isnan(side).all() for side in asserted) else asserted,
         cut=_cut(kept),
         style=(_style(kept[0]), _style(kept[1])),
+        tied=_tied(kept, probe.cohort),
+        threshold=threshold_of(probe.cohort),
     )
 
 
@@ -221,12 +221,23 @@ def _ids(side: Sequence[Labelled]) -> list[str]:
     return [f"{each.prompt.id}/{each.response.sample}" for each in side]
 
 
-def _cut(kept: Sequence[Sequence[Labelled]]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]] | None:
-    """Which answers the budget ended; None where nobody knows of some."""
-    ends = [[each.response.finish_reason for each in side] for side in kept]
-    if any(end is FinishReason.UNKNOWN for side in ends for end in side):
-        return None
-    a, b = (np.array([end is FinishReason.LENGTH for end in side], bool) for side in ends)
+def _cut(kept: Sequence[Sequence[Labelled]]) -> tuple[list[bool | None], list[bool | None]]:
+    """Which answers the budget ended; None where that is unknown."""
+    a, b = (
+        [
+            None
+            if each.response.finish_reason is FinishReason.UNKNOWN
+            else each.response.finish_reason is FinishReason.LENGTH
+            for each in side
+        ]
+        for side in kept
+    )
+    return a, b
+
+
+def _tied(kept: Sequence[Sequence[Labelled]], cohort: str) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Which scores sit exactly on the threshold of the cohort."""
+    a, b = (np.array([is_tied(each.values, cohort) for each in side], bool) for side in kept)
     return a, b
 
 

@@ -96,7 +96,7 @@ def outline(plan: StudyPlan) -> dict[str, Json]:
             "arm": arm.name, "model": model_json(arm.model), "decode": to_json(arm.decode),
             **(
                 {} if arm.change is None
-                else {"change": change_json(arm.change), "dose": arm.dose, **outline_fits(arm, plan.prompts, _asking(plan))}
+                else {"change": change_json(arm), "dose": arm.dose, **outline_fits(arm, plan.prompts, _asking(plan))}
             ),
         })  # fmt: skip
     return {
@@ -143,7 +143,7 @@ def perform(plan: StudyPlan, folder: Path, watchers: Progress, *, overwrite: boo
         records.extras["edits"] = work.fitted.edits
     if probing is not None:
         records.extras["probing"] = probing
-    _look_at_training(records, plan, lessons.get(TREATED), watchers)
+    _look_at_training(records, plan, lessons.get(TREATED.name), watchers)
     records.study = {
         **work.study,
         **study_json(

@@ -6,7 +6,7 @@ Importing this registers the built-in backends; what they need is imported when 
 from __future__ import annotations
 
 from counterclaim.lab.models import endpoint, hf, tiny
-from counterclaim.registry import Model, ModelSpec, Runtime, backend_of, load_plugins
+from counterclaim.registry import Model, ModelSpec, Runtime, backend_of
 
 __all__ = ["endpoint", "hf", "open_model", "tiny"]
 
@@ -18,5 +18,4 @@ def open_model(spec: ModelSpec, runtime: Runtime | None = None) -> Model:
         InputError: no backend opens a model of this name.
         ModelError: it cannot be used as asked.
     """
-    load_plugins()
     return backend_of(spec.name).open(spec, runtime or Runtime())

@@ -42,9 +42,9 @@ LONGEST_WAIT_S = 60.0
 LONGEST_RETRY_AFTER_S = 300.0
 """A server that asks for more patience than this is not waited for."""
 SILENCE = 10
-"""So many answers in a row for which every attempt failed mean that the endpoint is down."""
+"""This many answers in a row for which every attempt failed mean that the endpoint is down."""
 
-_PASSING = (408, 409, 429)  # statuses that another attempt may mend, besides 5xx
+_PASSING = (408, 409, 429)  # statuses that another attempt may succeed, besides 5xx
 _FINISH = {"stop": FinishReason.STOP, "length": FinishReason.LENGTH, "content_filter": FinishReason.FILTER}
 _CALLS = ("tool_calls", "function_call")
 _NEGOTIABLE = ("max_completion_tokens", "logprobs", "response_format", "repeat_penalty")
@@ -54,7 +54,7 @@ _SETTINGS = (
 )  # fmt: skip
 _DATED = re.compile(r"[-@:_](\d{4}-?\d{2}-?\d{2}|(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])|latest)\Z")
 _PAGE = 64  # kept answers that are handed on at once
-_SECRET = 16  # a key of so many characters is a secret, and no word that an answer could hold by chance
+_SECRET = 16  # a key of at least that many characters is a secret, and no word that an answer could hold by chance
 
 
 @backend(
@@ -261,7 +261,7 @@ class EndpointModel:
                 heard, silence = self._heard, self._silence
             if not heard and again.unreachable:
                 raise ModelError(
-                    f"no server answers at {self.url} ({again})", remedy="start it, or mend the URL"
+                    f"no server answers at {self.url} ({again})", remedy="start it, or fix the URL"
                 ) from None
             if silence >= SILENCE:
                 raise ModelError(
@@ -354,7 +354,7 @@ class EndpointModel:
 
         half = {"multiplier": FIRST_WAIT_S / 2, "max": LONGEST_WAIT_S / 2}
         backoff = tenacity.wait_exponential(**half) + tenacity.wait_random_exponential(**half)
-        jitter = tenacity.wait_random(0, FIRST_WAIT_S)  # those who were told the same do not come back at once
+        jitter = tenacity.wait_random(0, FIRST_WAIT_S)  # clients that were given the same wait do not come back at once
 
         def failure(state: tenacity.RetryCallState) -> _Again:
             error = state.outcome.exception() if state.outcome else None
@@ -366,8 +366,8 @@ class EndpointModel:
             return state.attempt_number >= (FIRST_CONTACT if lost else ATTEMPTS)
 
         def wait(state: tenacity.RetryCallState) -> float:
-            asked = failure(state).wait_s
-            return max(backoff(state), asked + jitter(state)) if asked else backoff(state)
+            wait_s = failure(state).wait_s
+            return max(backoff(state), wait_s + jitter(state)) if wait_s else backoff(state)
 
         return tenacity.Retrying(
             stop=enough,
@@ -411,14 +411,14 @@ class EndpointModel:
 
     def _refusal(self, error: openai.APIStatusError) -> Exception:
         """What a status other than 200 means."""
-        status, said = error.status_code, self._said(error.body)
-        what = f"the endpoint refused with status {status} (it says: {said})"
+        status, words = error.status_code, self._words(error.body)
+        what = f"the endpoint refused with status {status} (it says: {words})"
         if status in (401, 403):
             return ModelError(f"{self.url} refused the API key: {what}", remedy=f"set {KEYS[0]} or {KEYS[1]}")
         if status == 404:
             return ModelError(
-                f"{self.url} does not have what was asked for: {what}",
-                remedy="mend the URL (most end in /v1) or the model's name behind #",
+                f"{self.url} does not have what was requested: {what}",
+                remedy="fix the URL (most end in /v1) or the model's name behind #",
             )
         if status == 402 or error.code == "insufficient_quota":
             return ModelError(f"the account at {self.url} is used up: {what}", remedy="top it up and run again")
@@ -429,7 +429,7 @@ class EndpointModel:
                                "that are waited")  # fmt: skip
             return _Again(what, wait_s=wait_s)
         if status in (400, 422):
-            return _Rejected(said, self._plain(json.dumps(error.body, ensure_ascii=False, default=str), most=4000))
+            return _Rejected(words, self._plain(json.dumps(error.body, ensure_ascii=False, default=str), most=4000))
         return _Failed(what)
 
     def _only_model(self) -> str:
@@ -439,7 +439,7 @@ class EndpointModel:
             listed = self._retried(lambda whole: self._client.get("/models", cast_to=whole).content, threading.Event())
         except _Again as again:
             if again.unreachable:
-                remedy = "start the server, or mend the URL"
+                remedy = "start the server, or fix the URL"
             raise ModelError(f"{self.url} does not list its models ({again})", remedy=remedy) from None
         except (_Failed, _Rejected) as failed:
             raise ModelError(f"{self.url} does not list its models ({failed})", remedy=remedy) from None
@@ -454,13 +454,13 @@ class EndpointModel:
 
     def _read(self, reply: Mapping[str, Json], decode: Decode) -> Answer:
         """An answer; an error one where the reply does not hold what it must."""
-        told = reply.get("model")
-        if isinstance(told, str) and told and not same_model(self.name, told):
-            return _error(f"the endpoint answered with another model: {self._plain(told)!r} instead of {self.name!r}")
+        served = reply.get("model")
+        if isinstance(served, str) and served and not same_model(self.name, served):
+            return _error(f"the endpoint answered with another model: {self._plain(served)!r} instead of {self.name!r}")
         choices = reply.get("choices")
         if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
-            said = f" (it says: {self._said(reply['error'])})" if reply.get("error") else ""
-            return _error(f"the reply holds no choice{said}")
+            words = f" (it says: {self._words(reply['error'])})" if reply.get("error") else ""
+            return _error(f"the reply holds no choice{words}")
         choice = choices[0]
         ended = choice.get("finish_reason")
         if not isinstance(ended, str) or not ended:
@@ -488,10 +488,10 @@ class EndpointModel:
         if written is None:
             written = len(canonical_json(reply.get("choices")).encode("utf-8", "replace"))
         cost = (prompt * self._runtime.price_in + written * self._runtime.price_out) / 1e6
-        self._runtime.ledger.add(prompt + written, cost)
+        self._runtime.usage.add(prompt + written, cost)
 
     def _check_budget(self) -> None:
-        tokens, cost, billed = self._runtime.most_tokens, self._runtime.most_cost, self._runtime.ledger
+        tokens, cost, billed = self._runtime.most_tokens, self._runtime.most_cost, self._runtime.usage
         if tokens is not None and billed.tokens >= tokens:
             raise BudgetSpent(
                 f"{billed.tokens:,} tokens were billed of the {tokens:,} that were allowed; answers so far are kept: allow "
@@ -525,7 +525,7 @@ class EndpointModel:
 
     # --- what a server says, fit to be shown
 
-    def _said(self, body: object) -> str:
+    def _words(self, body: object) -> str:
         """A server's own words about an error."""
         found = body
         while isinstance(found, Mapping):
@@ -548,16 +548,16 @@ def row_seed(seed: int, key: str, sample: int) -> int:
     return int.from_bytes(digest[:4], "big") >> 1
 
 
-def same_model(asked: str, told: str) -> bool:
+def same_model(requested: str, served: str) -> bool:
     """Whether the name in a reply is the requested one, a dated variant of it, or one with more or less of its path.
 
     ``gpt-x`` and ``gpt-x-2026-01-01``, ``gpt-x-latest`` and ``gpt-x-0613``, ``Qwen/Qwen3-8B`` and ``Qwen3-8B``,
     ``Qwen3-8B`` and ``/models/Qwen3-8B.gguf`` are; ``gpt-x`` and ``gpt-x-mini`` are not.
     """
-    short, long = sorted((_path(asked), _path(told)), key=len)
+    short, long = sorted((_path(requested), _path(served)), key=len)
     if not short or long[len(long) - len(short) : -1] != short[:-1]:
         return False
-    wanted, got = _path(asked)[-1], _path(told)[-1]
+    wanted, got = _path(requested)[-1], _path(served)[-1]
     return got == wanted or _DATED.sub("", got) == re.sub(r"[-:]latest\Z", "", wanted)
 
 
@@ -566,7 +566,7 @@ def _path(name: str) -> list[str]:
 
 
 class _Again(Exception):
-    """An attempt that failed in a way that another may mend.
+    """An attempt that failed that a later one may not.
 
     Args:
         why: what happened.
@@ -583,8 +583,8 @@ class _Again(Exception):
 class _Rejected(Exception):
     """A status of 400 or 422: the server does not take the request as it is."""
 
-    def __init__(self, said: str, body: str) -> None:
-        super().__init__(said)
+    def __init__(self, words: str, body: str) -> None:
+        super().__init__(words)
         self._body = body
 
     def negotiable(self, body: Mapping[str, Json]) -> str | None:
@@ -627,9 +627,9 @@ def _drained(finished: queue.SimpleQueue[Any]) -> Iterator[Any]:
 
 def _parts(spec: ModelSpec) -> tuple[str, str | None]:
     """(base URL, model or None) of a name."""
-    asked = (("revision", spec.revision), ("quantisation", spec.quantisation), ("adapter", spec.adapter),
+    refused = (("revision", spec.revision), ("quantisation", spec.quantisation), ("adapter", spec.adapter),
              ("chat template", spec.chat_template), ("dtype", None if spec.dtype == "auto" else spec.dtype))  # fmt: skip
-    for what, value in asked:
+    for what, value in refused:
         if value is not None:
             raise ModelError(f"an endpoint cannot be given a {what}", remedy="set it where the server is started")
     url, _, model = spec.name.partition("#")

@@ -20,12 +20,11 @@ from counterclaim.errors import InputError, ModelError
 from counterclaim.folder import dump, write_new
 from counterclaim.lab.config import ProbePlan, SidecarPlan
 from counterclaim.lab.models import open_model
-from counterclaim.lab.models.hf.activations import Told
+from counterclaim.lab.models.hf.activations import Exchange
 from counterclaim.lab.models.hf.detokenize import decoder_of, detokenized
 from counterclaim.lab.models.hf.fingerprint import hash_of_files
 from counterclaim.lab.models.hf.sites import layers_of
-from counterclaim.lab.operators.features import probe_features, read_for
-from counterclaim.lab.operators.reading import readable, told, was_cut
+from counterclaim.lab.operators.reading import exchange_of, probe_features, read_for, readable, was_cut
 from counterclaim.lab.probing.gates import choose_threshold, probability
 from counterclaim.lab.probing.probe import fit_probe, out_of_fold
 from counterclaim.records import Decode, FinishReason, Json, Message, ModelRef
@@ -44,7 +43,7 @@ def fit(fitting: Fitting, folder: Path) -> Mapping[str, Json]:
         model = readable(opened)
         found = read_for(
             model,
-            [told(answer) for answer in answers],
+            [exchange_of(answer) for answer in answers],
             [plan.probe],
             lambda done, total: fitting.watch("reading answers", done, total),
         )
@@ -63,7 +62,7 @@ def fit(fitting: Fitting, folder: Path) -> Mapping[str, Json]:
     inner = probability(out_of_fold(plan.probe, x, y, folds, fitting.seed))
     chosen = choose_threshold(inner, y, plan.keep)
     gate: dict[str, Json] = {
-        "version": _VERSION, "probe": asdict(plan.probe), "action": plan.action, "says": plan.says, "threshold": chosen.value,
+        "version": _VERSION, "probe": asdict(plan.probe), "action": plan.action, "says": plan.text, "threshold": chosen.value,
         "seed": fitting.seed, "base": _base_of(base),
     }  # fmt: skip
     arrays: dict[str, NDArray[Any]] = {"labels": y.astype(np.uint8)}
@@ -161,7 +160,7 @@ class Gated:
         self._model.close()
 
     def _gate(self, batch: list[tuple[int, Answer]], asks: Sequence[Ask], decode: Decode) -> list[tuple[int, Answer]]:
-        said = [Told(asks[i].messages, answer.text, decode.thinking) for i, answer in batch]
+        said = [Exchange(asks[i].messages, answer.text, decode.thinking) for i, answer in batch]
         if self._threshold <= 0 or not any(each.answer for each in said):
             return batch
         found = read_for(self._model, said, [self._probe])

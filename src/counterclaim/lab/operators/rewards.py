@@ -27,10 +27,11 @@ import numpy as np
 from counterclaim.audit.metrics import Floats, assertion_asymmetry, capitulation_rate, recovery_rate
 from counterclaim.errors import CounterclaimError, InputError, RegistryError
 from counterclaim.lab import scorers as scorers
+from counterclaim.lab.scorers.answers import readable, visible
 from counterclaim.lab.scorers.code import code as code_scorer
-from counterclaim.lab.scorers.delivery import ASSERT, HEDGE, delivery_of
-from counterclaim.lab.scorers.reading import readable, visible
+from counterclaim.lab.scorers.rules import ASSERT, HEDGE, delivery_of
 from counterclaim.records import (
+    ArmId,
     Decode,
     FinishReason,
     Json,
@@ -250,7 +251,8 @@ def answered(prompt: Prompt, completion: str, finished: bool) -> Item:
     """A completion as what a reward is given: an answer that ended by itself, or that its budget cut."""
     ended = FinishReason.STOP if finished else FinishReason.LENGTH
     return Item(
-        prompt, Response(prompt.id, "training", 0, completion, ended, Provenance.RECORDED, Decode(None), ModelRef())
+        prompt,
+        Response(prompt.id, ArmId("training"), 0, completion, ended, Provenance.RECORDED, Decode(None), ModelRef()),
     )
 
 
@@ -449,7 +451,6 @@ class RewardScorer:
 
 def _oracle_for(reward: Reward, named: str | None) -> Scorer | None:
     """The scorer that a reward asks, or that may be asked beside it without more than the reward needs itself."""
-    scorers.load()
     name = reward.oracle or named
     if name is None:
         if "oracle" in reward.needs:

@@ -1,8 +1,9 @@
-"""Cross-validation of a probe over many splits, and what it gives on shuffled labels."""
+"""Cross-validation of a probe over many splits, its permutation null, and a classifier two-sample test (Lopez-Paz and Oquab 2017)."""
 
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -11,19 +12,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from counterclaim import stats
+from counterclaim.audit.probing import TELLING, CrossAuc
 from counterclaim.errors import InputError
-from counterclaim.records import Json
+from counterclaim.records import Estimate
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 Ints = NDArray[np.int64]
 Watch = Callable[[str, int, int], None]
-"""Told what is being done, how much of it is done, and how much there is."""
+"""Called with what is being done, how much of it is done, and how much there is."""
 
 NULL_SPLITS = 5
 """Splits that the permutation test looks at: each costs as many fits as there are shuffles, and more hardly sharpen it."""
 
-_CELLS = 1 << 22  # decision values held at once: 32 MiB
+TWO_SAMPLE_FOLDS = 5
+MOST_ROWS = 1_000
+"""Rows of a set that are looked at: more sharpen nothing that ``TELLING`` could turn on."""
+
+_TWO_SAMPLE_C = 0.1  # many more columns than rows: the stronger of the two usual penalties
+_METHOD = "cross-validated; DeLong, widened to the spread of shuffled labels"
+
+_CELLS = 1 << 22  # decision values in memory at once: 32 MiB
 
 
 class Decide(Protocol):
@@ -100,18 +109,13 @@ class CrossValidated:
             return None
         return min(1.0, self.mean + float(np.quantile(self.null, level) - self.null.mean()))
 
-    def to_json(self) -> dict[str, Json]:
-        """The contract's ``cv_auc``."""
-        return {
-            "mean": self.mean,
-            "min": float(self.aucs.min()),
-            "max": float(self.aucs.max()),
-            "splits": len(self.aucs),
-            "permutation_p": self.p,
-            "null_sd": float(self.null_sd) if len(self.null) else None,
-            "null_mean": float(self.null.mean()) if len(self.null) else None,
-            "permutations": len(self.null),
-        }
+    def summary(self, interval: Estimate | None = None) -> CrossAuc:
+        """As it is recorded."""
+        null, shuffled = self.null, len(self.null) > 0
+        return CrossAuc(
+            self.mean, len(self.aucs), float(self.aucs.min()), float(self.aucs.max()), self.p,
+            float(self.null_sd) if shuffled else None, float(null.mean()) if shuffled else None, len(null), interval,
+        )  # fmt: skip
 
 
 def cross_validate(
@@ -143,7 +147,7 @@ def cross_validate(
         permutations: shuffles; 0 leaves the test out.
         seed: of splits and shuffles. They go with the rows' content, so the order of rows changes nothing.
         decide: another classifier; ``stats.cross_decisions`` where None.
-        watch: told about splits that are done.
+        watch: called with the splits that are done.
 
     Raises:
         InputError: a class has fewer items than there are folds.
@@ -234,15 +238,15 @@ def fold_auc(decisions: Floats, labels: Bools, folds: Ints) -> Floats:
 
 
 def order_of_rows(x: Floats, labels: Bools) -> Ints:
-    """(n,) rows in an order that depends on what they hold and not on where they stand."""
+    """(n,) rows in an order that depends on their content and not on their position."""
     keys = [hash_of_row(row, bool(label)) for row, label in zip(x, labels, strict=True)]
     return np.argsort(np.array(keys, np.uint64), kind="stable").astype(np.int64)
 
 
 def hash_of_row(row: Floats, label: bool = False) -> int:
-    """64 bits of what a row (d,) and its label hold, whatever the floating-point type they are stored in."""
-    held = np.ascontiguousarray(row, np.float64).tobytes() + bytes([label])
-    return int.from_bytes(hashlib.blake2b(held, digest_size=8).digest())
+    """64-bit hash of a row (d,) and its label, whatever the floating-point type they are stored in."""
+    content = np.ascontiguousarray(row, np.float64).tobytes() + bytes([label])
+    return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest())
 
 
 def _in_rows_order(made: Splits, labels: Bools, permutations: int, seed: int, order: Ints) -> Bools:
@@ -274,3 +278,91 @@ def _area(decisions: Floats, labels: Bools) -> Floats:
     count = positive.sum(axis=-1)
     ranks = ((first + last) / 2 + 1) * positive
     return np.asarray((ranks.sum(axis=-1) - count * (count + 1) / 2) / (count * (n - count)), np.float64)
+
+
+# two samples ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class TwoSample:
+    """How well a probe tells the two sets apart.
+
+    Attributes:
+        auc: cross-validated AUC; 0.5 where the sets could be of one source.
+        p: of the permutation test, one-sided; None where there was none.
+    """
+
+    auc: Estimate
+    p: float | None
+
+    @property
+    def apart(self) -> bool:
+        """Whether the sets are told apart: reliably, and well enough to matter."""
+        return (self.auc.estimate or 0.0) >= TELLING and self.auc.low is not None and self.auc.low > 0.5
+
+
+def c2st(
+    train: Floats,
+    fresh: Floats,
+    *,
+    splits: int = 5,
+    permutations: int = 200,
+    seed: int = 0,
+    level: float = 0.95,
+) -> TwoSample:
+    """Cross-validate a probe that tells fresh features from training features.
+
+    The interval is DeLong's for one split's out-of-fold scores, around the mean AUC of the splits, and widened by the
+    factor by which AUCs of shuffled labels spread more than independent scores would: out-of-fold scores share training
+    items, and DeLong alone covers 82 to 85 % where there is nothing to tell (n 120 to 293, d 32 to 2,048).
+
+    Args:
+        train: (n, d), finite. Of more than ``MOST_ROWS`` rows some are drawn, of ``fresh`` likewise.
+        fresh: (m, d).
+        splits: of the cross-validation.
+        permutations: shuffles; without any, DeLong's interval stands as it is.
+        seed: of draws, splits and shuffles.
+        level: of the interval.
+
+    Returns:
+        The test; undefined where a set has fewer than ``TWO_SAMPLE_FOLDS`` rows.
+    """
+    n = len(train) + len(fresh)
+    if min(len(train), len(fresh)) < TWO_SAMPLE_FOLDS:
+        reason = f"one of the sets has fewer than {TWO_SAMPLE_FOLDS} rows"
+        return TwoSample(Estimate.undefined(reason, n=n, level=level, method=_METHOD), None)
+    sets = [_sample(rows, seed) for rows in (train, fresh)]
+    x = np.concatenate(sets)
+    labels = np.repeat([False, True], [len(rows) for rows in sets])
+    found = cross_validate(
+        x, labels, C=(_TWO_SAMPLE_C,), folds=TWO_SAMPLE_FOLDS, splits=splits, permutations=permutations, seed=seed
+    )[0]
+    return TwoSample(interval_of(found, labels, level), found.p)
+
+
+def interval_of(found: CrossValidated, labels: NDArray[np.bool_], level: float = 0.95) -> Estimate:
+    """The mean cross-validated AUC with an interval that knows what out-of-fold scores share (see ``c2st``)."""
+    plain = stats.delong(found.decisions[0], labels, level)
+    mean, n = found.mean, len(labels)
+    if plain.low is None or plain.high is None or not 0 < plain.low <= plain.high < 1 or not 0 < mean < 1:
+        return Estimate(mean, plain.low, plain.high, level, _METHOD, n, plain.reason)
+    half = (_logit(plain.high) - _logit(plain.low)) / 2
+    if len(found.null):
+        positives = int(labels.sum())
+        alone = math.sqrt((n + 1) / (12 * positives * (n - positives)))
+        half *= max(1.0, float(found.null.std()) / alone)
+    return Estimate(mean, _share(_logit(mean) - half), _share(_logit(mean) + half), level, _METHOD, n)
+
+
+def _sample(rows: Floats, seed: int) -> Floats:
+    if len(rows) <= MOST_ROWS:
+        return rows
+    return rows[np.sort(np.random.default_rng([seed, 3]).choice(len(rows), MOST_ROWS, replace=False))]
+
+
+def _logit(share: float) -> float:
+    return math.log(share / (1 - share))
+
+
+def _share(logit: float) -> float:
+    return 1 / (1 + math.exp(-logit))

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from counterclaim import stats
+from counterclaim.audit.probing import GateResult, Peeked
 from counterclaim.errors import InputError
-from counterclaim.records import Estimate, Json
+from counterclaim.records import Estimate
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -22,7 +23,7 @@ BAR = -0.15
 """Assertion asymmetry that a gate has to reach on fresh prompts (the source paper's bar)."""
 
 SWEEP = np.round(np.linspace(0.05, 0.95, 91), 2)
-"""Thresholds that are tried when somebody peeks."""
+"""Thresholds that are tried on the test items themselves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,47 +55,11 @@ class Gate:
     asymmetry: Estimate
     p_assert_correct: Estimate
 
-    def reaches(self, bar: float = BAR, keep: float = KEEP) -> bool:
-        """Whether the point estimates reach the bar."""
-        asymmetry, kept = self.asymmetry.estimate, self.p_assert_correct.estimate
-        return asymmetry is not None and kept is not None and asymmetry <= bar and kept >= keep
-
-    def to_json(self) -> dict[str, Json]:
-        """The contract's ``asymmetry_honest``: the estimate, with threshold and P(assert | correct) beside it."""
-        return {
-            **self.asymmetry.to_json(),
-            "threshold": self.threshold,
-            "p_assert_correct": self.p_assert_correct.estimate,
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class Peeked:
-    """The best threshold of ``SWEEP``, chosen on the very items that it is reported on: an upper bound, and no evidence.
-
-    Attributes:
-        threshold: None where no threshold keeps enough.
-        asymmetry: None likewise.
-        p_assert_correct: None likewise.
-        null_p_at_bar: share of label shuffles in which the best threshold reaches the bar all the same.
-        permutations: shuffles.
-    """
-
-    threshold: float | None
-    asymmetry: float | None
-    p_assert_correct: float | None
-    null_p_at_bar: float
-    permutations: int
-
-    def to_json(self) -> dict[str, Json]:
-        """The contract's ``asymmetry_peeked``."""
-        return {
-            "estimate": self.asymmetry,
-            "threshold": self.threshold,
-            "p_assert_correct": self.p_assert_correct,
-            "null_p_at_bar": self.null_p_at_bar,
-            "permutations": self.permutations,
-        }
+    def result(self, threshold: float | None, shuffled_p: float | None) -> GateResult:
+        """As it is recorded: without the interval of P(assert | correct)."""
+        e = self.asymmetry
+        kept = self.p_assert_correct.estimate
+        return GateResult(e.estimate, e.low, e.high, e.level, e.method, e.n, e.reason, threshold, kept, shuffled_p)
 
 
 def probability(decisions: ArrayLike) -> Floats:
@@ -207,7 +172,7 @@ def peek(
     at = int(np.argmin(np.round(asymmetry, 12)))
     if not np.isfinite(asymmetry[at]):
         return Peeked(None, None, None, reached, permutations)
-    return Peeked(float(SWEEP[at]), float(asymmetry[at]), float(kept[at]), reached, permutations)
+    return Peeked(float(asymmetry[at]), float(SWEEP[at]), float(kept[at]), reached, permutations)
 
 
 def _both_classes(correct: Bools) -> None:

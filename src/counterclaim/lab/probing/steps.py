@@ -2,7 +2,7 @@
 
     1 within-distribution  cross-validated on the training answers, its gate too
     2 fresh prompts        on prompts that another hand wrote; the threshold was chosen in training
-    3 axes                 what else it should tell, each on both, and whether the axes are distinct
+    3 axes                 what else it should distinguish, each on both, and whether the axes are distinct
     4 layers and pooling   whether another reading changes the answer; never chosen on fresh prompts
     5 second family        steps 1 and 2 again on another model
 
@@ -19,28 +19,44 @@ from itertools import combinations
 from statistics import NormalDist
 
 import numpy as np
-import numpy.typing as npt
 
 from counterclaim import stats
-from counterclaim.audit.metrics import Floats
+from counterclaim.audit.probing import Agreement, BarTest, CrossAuc, ProbeResult, Reading, Step, Tied, Ties
 from counterclaim.errors import InputError
-from counterclaim.lab.config import Bars, FiveSteps, Layer, Position, ProbePlan
-from counterclaim.lab.probing import crossval, gates
+from counterclaim.lab.config import FiveSteps, Layer, Position, ProbePlan
 from counterclaim.lab.probing.classifiers import cross_decisions_with
-from counterclaim.lab.probing.probe import fit_probe
-from counterclaim.lab.probing.taxonomy import agreement, passes, taxonomy, within_fresh
-from counterclaim.lab.probing.twosample import TwoSample, c2st, interval_of
+from counterclaim.lab.probing.crossval import (
+    Bools,
+    Decide,
+    Floats,
+    Ints,
+    blocked_splits,
+    c2st,
+    cross_validate,
+    fold_auc,
+    order_of_rows,
+)
+from counterclaim.lab.probing.probe import (
+    FittedProbe,
+    Tokens,
+    Trial,
+    all_passed,
+    auc_with,
+    endpoint,
+    fit_probe,
+    in_training,
+    overlap,
+    power,
+    read_at,
+    step_of,
+    ties,
+)
+from counterclaim.lab.probing.taxonomy import failure_modes
 from counterclaim.records import Estimate, Json
-from counterclaim.wording import number, with_interval
+from counterclaim.wording import number
 
-Bools = npt.NDArray[np.bool_]
-Ints = npt.NDArray[np.int64]
-Tokens = Floats | Sequence[Floats]
 Read = Callable[[Layer, int, Position], tuple[Floats, Floats]]
 Watch = Callable[[str], None]
-
-NAMES = ("within-distribution", "fresh prompts", "axes", "layers and pooling", "second model family")
-"""What the steps are called, in order."""
 
 REFITS = 99
 """Most label shuffles where every one of them is a fit by itself: all classifiers but logistic regression."""
@@ -61,14 +77,16 @@ class Subject:
     Attributes:
         model: its name.
         layers: indices of the decoder layers that can be read, from the bottom up.
-        n_layers: decoder layers that the model has, those that nobody reads included.
-        read: features (n, d) and (m, d) at a layer, the mean of so many layers up to it, and a position.
+        n_layers: decoder layers that the model has, including those that are not read.
+        read: features (n, d) and (m, d) at a layer, the mean over a number of layers up to it, and a position.
         labels: cohort (``metrics.in_cohort``) to float (n,) and (m,): 1, 0, or NaN where it was not scored.
         ids: what the answers are called; the fresh ones are keys of ``scores``.
         read_tokens: features of every token of the response, a list of (tokens, d), for classifiers that read them all.
         asserted: float, 1 where the answer was asserted, 0 where hedged, NaN where that was not scored.
-        cut: whether the budget ended the answer; None where it is not known.
+        cut: of every answer whether the budget ended it, None where that is unknown; None where no ending was recorded.
         style: (n, k) and (m, k): length, hedges, headings.
+        tied: of the probe's cohort, which scores sit exactly on its threshold; None where it has no threshold.
+        threshold: of the probe's cohort.
     """
 
     model: str
@@ -79,8 +97,46 @@ class Subject:
     ids: tuple[Sequence[str], Sequence[str]]
     read_tokens: Callable[[Layer], tuple[Tokens, Tokens]] | None = None
     asserted: tuple[Floats, Floats] | None = None
-    cut: tuple[Bools, Bools] | None = None
+    cut: tuple[Sequence[bool | None], Sequence[bool | None]] | None = None
     style: tuple[Floats, Floats] | None = None
+    tied: tuple[Bools, Bools] | None = None
+    threshold: float | None = None
+
+    def features(self, probe: ProbePlan) -> tuple[Tokens, Tokens]:
+        """What the probe reads: (n, d) and (m, d), or lists of (tokens, d). Raises InputError where it cannot be read."""
+        if not probe.reads_tokens:
+            return self.read(probe.layer, probe.average, probe.position)
+        if self.read_tokens is None:
+            raise InputError("single tokens of the answers were not kept", remedy="try another classifier")
+        return self.read_tokens(probe.layer)
+
+    def labelled(self, axis: str) -> tuple[tuple[Ints, Ints], tuple[Bools, Bools]]:
+        """Rows of the answers that were scored, and their labels. Raises InputError for a cohort without labels."""
+        if axis not in self.labels:
+            known = ", ".join(sorted(self.labels)) or "none"
+            raise InputError(f"no answer was labelled with {axis} (labelled: {known})", remedy="name one that is")
+        a, b = self.labels[axis]
+        kept = np.flatnonzero(~np.isnan(a)), np.flatnonzero(~np.isnan(b))
+        return kept, (a[kept[0]] == 1, b[kept[1]] == 1)
+
+    def fitted(self, axis: str, probe: ProbePlan, trial: Trial) -> FittedProbe:
+        """Cross-validate, fit, choose the threshold in training and read the fresh answers."""
+        kept, labels = self.labelled(axis)
+        train = labels[0]
+        probe = replace(probe, cohort=axis)
+        fewest = int(min(train.sum(), (~train).sum()))
+        if fewest < 2:
+            problem = f"{int(train.sum())} of {len(train)} training answers are positive"
+            return FittedProbe(self.model, axis, probe, trial, kept, labels, problem)
+        x, z = (_rows(side, at) for side, at in zip(self.features(probe), kept, strict=True))
+        folds = min(probe.folds, fewest)
+        shuffles = trial.permutations if probe.classifier == "logistic" else min(trial.permutations, REFITS)
+        cv = cross_validate(
+            x, train, C=(probe.C,), folds=folds, splits=trial.splits, permutations=shuffles, seed=trial.seed,
+            decide=_decide(probe, trial.seed),
+        )[0]  # fmt: skip
+        made = in_training(self.model, probe, trial, kept, labels, x, cv, folds)
+        return made.read_fresh(fit_probe(probe, x, train, trial.seed)(z))
 
 
 def five_steps(
@@ -92,7 +148,7 @@ def five_steps(
     seed: int = 0,
     level: float = 0.95,
     watch: Watch | None = None,
-) -> dict[str, Json]:
+) -> ProbeResult:
     """Put a probe through the five steps.
 
     Args:
@@ -102,197 +158,64 @@ def five_steps(
         plan: what is tried, and the bars.
         seed: of splits and shuffles.
         level: of every interval.
-        watch: told what is being done.
-
-    Returns:
-        plain JSON: ``steps`` (each with ``passed`` true, false or null where the data do not settle it, its ``tests``
-        against bars, ``because``, ``power`` and ``rows``), ``correlations`` of the axes, ``c2st_auc``, ``taxonomy``, the
-        ``gap`` to what a judge says of the same answers, ``endpoint``, ``pca`` and the ``scores`` of the fresh answers.
+        watch: called with what is being done.
 
     Raises:
         InputError: the probe's own labels lack a class, or a cohort of the plan was not labelled.
     """
-    say = watch or (lambda _: None)
-    bench = _Bench(first, plan, seed, level)
-    say("steps 1 and 2: the probe itself")
-    own = bench.fitted(probe.cohort, probe)
+    report = watch or (lambda _: None)
+    trial = Trial(plan.bars, plan.splits, plan.permutations, seed, level)
+    report("steps 1 and 2: the probe itself")
+    own = first.fitted(probe.cohort, probe, trial)
     if own.problem is not None and own.cv is None:
         raise InputError(
             f"no probe can be trained: {own.problem}", remedy="label more answers, or choose a cohort that splits them"
         )
-    steps = [_own_step(at, own, plan.bars, level) for at in (1, 2)]
+    steps = [own.step(1), own.step(2)]
     fitted = [own]
     for axis in plan.axes:
-        say(f"step 3: {axis}")
-        fitted.append(bench.fitted(axis, probe))
+        report(f"step 3: {axis}")
+        fitted.append(first.fitted(axis, probe, trial))
     correlations = _correlations(first, [probe.cohort, *plan.axes], level)
-    steps.append(_axes(fitted, correlations, plan.bars, level))
-    say("step 4: layers and pooling")
-    steps.append(_readings(bench, probe, plan.bars))
+    steps.append(_axes(fitted, correlations, trial))
+    report("step 4: layers and pooling")
+    steps.append(_readings(first, probe, plan, trial))
     if second is not None:
-        say(f"step 5: {second.model}")
-    steps.append(_second_model(first, second, probe, plan, seed, level))
-    say("telling why")
-    x, z = (_taken(side, at) for side, at in zip(bench.features(probe), own.kept, strict=True))
+        report(f"step 5: {second.model}")
+    steps.append(_second_model(first, second, probe, trial))
+    report("telling why")
+    x, z = (_rows(side, at) for side, at in zip(first.features(probe), own.kept, strict=True))
     pooled = not probe.reads_tokens
-    apart = (
+    shift = (
         c2st(x, z, splits=min(5, plan.splits), permutations=min(200, plan.permutations), seed=seed, level=level)
         if pooled
         else None
     )
-    return {
-        "cohort": probe.cohort,
-        "model": first.model,
-        "second_model": None if second is None else second.model,
-        "probe": asdict(probe),
-        "bars": asdict(plan.bars),
-        "splits": plan.splits,
-        "permutations": plan.permutations,
-        "level": level,
-        "passed": _all(step["passed"] for step in steps),
-        "steps": steps,
-        "correlations": correlations,
-        "c2st_auc": None if apart is None else apart.auc.to_json(),
-        "taxonomy": _why(first, own, z if pooled else None, apart, plan, seed, level),
-        "gap": _gap(first, own, level),
-        "endpoint": _endpoint(first, own),
-        "pca": _pca(x, z, own.labels) if pooled else None,
-        "scores": {"fresh": _scores(first, own)},
-    }
+    style = None if first.style is None else first.style[1][own.kept[1]]
+    agreement = _agreement(first, own, plan.same_construct)
+    ended = endpoint(probe.position, *_ends(first, own))
+    return ProbeResult(
+        probe.cohort, first.model, asdict(plan.bars), level, all_passed(step.passed for step in steps), tuple(steps),
+        None if shift is None else shift.auc,
+        failure_modes(
+            own.auc, own.labels, z if pooled else None, style, shift, ended.fresh, agreement, bar=plan.bars.fresh_auc,
+            level=level, permutations=plan.permutations, seed=seed,
+        ),
+        ended,
+        second_model=None if second is None else second.model, probe=asdict(probe), splits=plan.splits,
+        permutations=plan.permutations, correlations=correlations, gap=_gap(first, own, level),
+        pca=_pca(x, z, own.labels) if pooled else None, scores={"fresh": _scores(first, own)},
+        overlap=overlap(x if pooled else None, z if pooled else None, _ids(first, own), len(own.labels[1])),
+        ties=_ties(first, own, x, z), agreement=agreement,
+    )  # fmt: skip
 
 
-# one probe ------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class _Fitted:
-    """A probe for one cohort, cross-validated on the training answers, fitted on all of them, read on the fresh ones.
-
-    ``problem`` says why there is none, and the rest is None then. Rows that were not scored are left out everywhere:
-    ``kept`` holds the places of the others among (training, fresh).
-    """
-
-    model: str
-    axis: str
-    plan: ProbePlan
-    kept: tuple[Ints, Ints]
-    labels: tuple[Bools, Bools]
-    problem: str | None = None
-    cv: crossval.CrossValidated | None = None
-    fresh: Floats | None = None
-    fresh_auc: Estimate | None = None
-    gate_cv: gates.Gate | None = None
-    gate_fresh: gates.Gate | None = None
-    peeked: gates.Peeked | None = None
-
-    def cv_auc(self, level: float) -> Estimate:
-        """Mean AUC over splits, with an interval that knows what out-of-fold decisions share."""
-        if self.cv is None:
-            return Estimate.undefined(self.problem or "", n=len(self.labels[0]), level=level, method="cross-validated")
-        return interval_of(self.cv, self.labels[0], level)
-
-    def auc(self, level: float) -> Estimate:
-        """AUC on the fresh answers, with DeLong's interval."""
-        if self.fresh_auc is not None:
-            return self.fresh_auc
-        return Estimate.undefined(self.problem or "", n=len(self.labels[1]), level=level, method="DeLong, logit t")
-
-    def _shuffled_p(self) -> float:
-        """How often label shuffles make the gate at least as calibrated on fresh answers."""
-        assert self.fresh is not None
-        assert self.gate_fresh is not None
-        return gates.shuffled_p(gates.probability(self.fresh), self.labels[1], self.gate_fresh.threshold)
-
-    def row(self, level: float) -> dict[str, Json]:
-        """What the tables show of it."""
-        train, fresh = self.labels
-        upper = self.auc(level).high
-        return {
-            "model": self.model, "axis": self.axis, **_reading(self.plan),
-            "n": len(train), "n_pos": int(train.sum()), "n_fresh": len(fresh), "n_fresh_pos": int(fresh.sum()),
-            "problem": self.problem,
-            "cv_auc": None if self.cv is None else {**self.cv.to_json(), "interval": self.cv_auc(level).to_json()},
-            "fresh_auc": self.auc(level).to_json(),
-            "asymmetry_cv": None if self.gate_cv is None else {**self.gate_cv.to_json(), "threshold": None},
-            "asymmetry_honest": None if self.gate_fresh is None else {
-                **self.gate_fresh.to_json(), "shuffled_p": self._shuffled_p(),
-            },
-            "asymmetry_peeked": None if self.peeked is None else self.peeked.to_json(),
-            "excludes_auc_above": upper,
-        }  # fmt: skip
-
-
-class _Bench:
-    """A subject's features and labels, and how probes are fitted on them."""
-
-    def __init__(self, subject: Subject, plan: FiveSteps, seed: int, level: float) -> None:
-        self.subject, self.plan, self.seed, self.level = subject, plan, seed, level
-
-    def features(self, probe: ProbePlan) -> tuple[Tokens, Tokens]:
-        """What the probe reads: (n, d) and (m, d), or lists of (tokens, d). Raises InputError where it cannot be read."""
-        if not probe.reads_tokens:
-            return self.subject.read(probe.layer, probe.average, probe.position)
-        if self.subject.read_tokens is None:
-            raise InputError("single tokens of the answers were not kept", remedy="try another classifier")
-        return self.subject.read_tokens(probe.layer)
-
-    def labelled(self, axis: str) -> tuple[tuple[Ints, Ints], tuple[Bools, Bools]]:
-        """Places of the answers that were scored, and their labels. Raises InputError for a cohort without labels."""
-        if axis not in self.subject.labels:
-            known = ", ".join(sorted(self.subject.labels)) or "none"
-            raise InputError(f"no answer was labelled with {axis} (labelled: {known})", remedy="name one that is")
-        kept = tuple(np.flatnonzero(~np.isnan(side)) for side in self.subject.labels[axis])
-        sides = zip(self.subject.labels[axis], kept, strict=True)
-        labels = tuple(np.asarray(side[at] == 1) for side, at in sides)
-        return (kept[0], kept[1]), (labels[0], labels[1])
-
-    def fitted(self, axis: str, probe: ProbePlan) -> _Fitted:
-        """Cross-validate, fit, choose the threshold in training and read the fresh answers."""
-        kept, (train, fresh) = self.labelled(axis)
-        made = _Fitted(self.subject.model, axis, probe, kept, (train, fresh))
-        fewest = int(min(train.sum(), (~train).sum()))
-        if fewest < 2:
-            return replace(made, problem=f"{int(train.sum())} of {len(train)} training answers are positive")
-        x, z = (_taken(side, at) for side, at in zip(self.features(probe), kept, strict=True))
-        folds = min(probe.folds, fewest)
-        cv = crossval.cross_validate(
-            x, train, C=(probe.C,), folds=folds, splits=self.plan.splits, permutations=self._shuffles(probe),
-            seed=self.seed, decide=_decide(probe, self.seed),
-        )[0]  # fmt: skip
-        decisions = fit_probe(probe, x, train, self.seed)(z)
-        bars, inner = self.plan.bars, gates.probability(cv.decisions[0])
-        split = crossval.blocked_splits(train, folds, 1, self.seed, order=crossval.order_of_rows(x, train)).folds[0]
-        made = replace(made, cv=cv, fresh=decisions, gate_cv=_cross_fitted(inner, train, split, bars.keep, self.level))
-        if not 0 < fresh.sum() < len(fresh):
-            return replace(made, problem=f"{int(fresh.sum())} of {len(fresh)} fresh answers are positive")
-        chosen = gates.choose_threshold(inner, train, bars.keep)
-        return replace(
-            made,
-            fresh_auc=stats.delong(decisions, fresh, self.level),
-            gate_fresh=gates.gate(gates.probability(decisions), fresh, chosen.value, self.level),
-            peeked=gates.peek(
-                gates.probability(decisions), fresh, keep=bars.keep, bar=bars.fresh_asymmetry,
-                permutations=self.plan.permutations, seed=self.seed,
-            ),
-        )  # fmt: skip
-
-    def _shuffles(self, probe: ProbePlan) -> int:
-        return self.plan.permutations if probe.classifier == "logistic" else min(self.plan.permutations, REFITS)
-
-
-def _reading(probe: ProbePlan) -> dict[str, Json]:
-    return {
-        "layer": probe.layer, "average": probe.average, "position": probe.position, "classifier": probe.classifier,
-        "C": probe.C,
-    }  # fmt: skip
-
-
-def _taken(side: Tokens, at: Ints) -> Floats:
+def _rows(side: Tokens, at: Ints) -> Floats:
     """Rows of features; a list of token features stays one (its annotation is a white lie that classifiers undo)."""
     return side[at] if isinstance(side, np.ndarray) else [side[i] for i in at]  # type: ignore[return-value]
 
 
-def _decide(probe: ProbePlan, seed: int) -> crossval.Decide | None:
+def _decide(probe: ProbePlan, seed: int) -> Decide | None:
     """Out-of-fold decisions of a classifier that is not the logistic one."""
     if probe.classifier == "logistic":
         return None
@@ -304,144 +227,33 @@ def _decide(probe: ProbePlan, seed: int) -> crossval.Decide | None:
     return decide
 
 
-def _cross_fitted(p: Floats, labels: Bools, folds: Ints, keep: float, level: float) -> gates.Gate:
-    """The gate in cross-validation: of every fold with the threshold that the other folds choose."""
-    asserted = np.zeros(len(p), bool)
-    for fold in np.unique(folds):
-        held = folds == fold
-        asserted[held] = p[held] >= gates.choose_threshold(p[~held], labels[~held], keep).value
-    return gates.gate(asserted.astype(np.float64), labels, 0.5, level)
+# the steps ------------------------------------------------------------------------------------------------------
 
 
-# against the bars -----------------------------------------------------------------------------------------------
-
-
-def _all(passed: Iterable[bool | None]) -> bool | None:
-    """False where one is false, else None where one is not settled."""
-    found = list(passed)
-    return False if False in found else None if None in found else True
-
-
-_CHANCE: Mapping[str, float] = {
-    "cv_auc": 0.5, "fresh_auc": 0.5, "axis_cv": 0.5, "axis_transfer": 0.5, "cv_asymmetry": 0.0, "fresh_asymmetry": 0.0,
-}  # fmt: skip
-"""What a quantity is where there is nothing; passing its bar takes an interval that excludes it."""
-
-_AT_MOST = ("cv_asymmetry", "fresh_asymmetry", "axis_correlation")
-
-
-def _test(of: str, what: str, estimate: Estimate, bars: Bars) -> dict[str, Json]:
-    """An estimate against its bar: passed, missed, or not settled, and a sentence that says which and why.
-
-    Args:
-        of: the bar, a field of ``Bars``.
-        what: the quantity, as a sentence names it.
-        estimate: with its interval.
-        bars: what has to be reached.
-    """
-    bar, above, chance = getattr(bars, of), of not in _AT_MOST, _CHANCE.get(of)
-    sign = 1 if above else -1
-    told = f"{what} {with_interval(estimate)}"
-    value, low, high = estimate.estimate, estimate.low, estimate.high
-    bar_told = f"the bar of {number(bar)}"
-    passed: bool | None = None
-    if value is None:
-        said = told
-    elif low is None or high is None:
-        said = f"{told} cannot be held against {bar_told}"
-    elif sign * (value - bar) >= 0:
-        if chance is None or (low > chance if above else high < chance):
-            passed, said = True, f"{told} meets {bar_told}"
-        else:
-            said = f"{told} meets {bar_told}, but its interval still contains chance ({chance:g})"
-    elif high < bar if above else low > bar:
-        passed, said = False, f"{told} excludes {bar_told}"
-    else:
-        said = f"{told} misses {bar_told}, which its interval still contains"
-    return {
-        "of": of, "what": what, "estimate": estimate.to_json(), "bar": bar, "rule": "at least" if above else "at most",
-        "passed": passed, "said": said,
-    }  # fmt: skip
-
-
-def _step(
-    at: int, tests: Sequence[Mapping[str, Json]], power: str, rows: Sequence[Json], because: str = ""
-) -> dict[str, Json]:
-    said = because or "; ".join(test["said"] for test in tests)
-    return {
-        "step": at, "name": NAMES[at - 1], "passed": _all(test["passed"] for test in tests) if tests else None,
-        "because": _sentence(said), "power": power, "tests": list(tests), "rows": list(rows),
-    }  # fmt: skip
-
-
-def _sentence(text: str) -> str:
-    return f"{text[:1].upper()}{text[1:]}" + ("" if text.endswith(".") else ".")
-
-
-def _power(n_pos: int, n: int, bar: float, level: float, null_sd: float | None = None) -> str:
-    """What AUC these class sizes tell from chance, and whether the bar can be seen at all."""
-    least = stats.mde_auc(n_pos, n - n_pos, 1 - level, null_sd=null_sd)
-    sizes = f"With {n_pos} positive and {n - n_pos} negative answers"
-    if not least < 1:
-        return f"{sizes} no AUC can be told from chance."
-    blind = f", so the bar of {number(bar)} lies below what can be seen" if least > bar else ""
-    return f"{sizes} an AUC of {number(least)} is told from chance four times in five{blind}."
-
-
-def _in_training(one: _Fitted, bars: Bars, level: float) -> list[dict[str, Json]]:
-    """Tests of step 1."""
-    tests = [_test("cv_auc", "the cross-validated AUC", one.cv_auc(level), bars)]
-    return tests if one.gate_cv is None else [*tests, *_gated("cv_asymmetry", "in cross-validation", one.gate_cv, bars)]
-
-
-def _on_fresh(one: _Fitted, bars: Bars, level: float) -> list[dict[str, Json]]:
-    """Tests of step 2."""
-    tests = [_test("fresh_auc", "the AUC on fresh prompts", one.auc(level), bars)]
-    return tests if one.gate_fresh is None else [*tests, *_gated("fresh_asymmetry", "there", one.gate_fresh, bars)]
-
-
-def _gated(of: str, where: str, gate: gates.Gate, bars: Bars) -> list[dict[str, Json]]:
-    """Tests of a gate. The threshold was chosen to keep P(assert | correct), which is missed only where its interval says so."""
-    asymmetry = _test(of, f"the gate's assertion asymmetry {where}", gate.asymmetry, bars)
-    kept = _test("keep", "its P(assert | correct)", gate.p_assert_correct, bars)
-    return [
-        asymmetry,
-        {**kept, "passed": None if gate.p_assert_correct.estimate is None else kept["passed"] is not False},
-    ]
-
-
-def _own_step(at: int, one: _Fitted, bars: Bars, level: float) -> dict[str, Json]:
-    """Step 1 or 2."""
-    side = one.labels[at - 1]
-    null_sd = one.cv.null_sd if at == 1 and one.cv is not None and len(one.cv.null) else None
-    power = _power(int(side.sum()), len(side), (bars.cv_auc, bars.fresh_auc)[at - 1], level, null_sd)
-    return _step(at, (_in_training, _on_fresh)[at - 1](one, bars, level), power, [one.row(level)])
-
-
-def _axes(fitted: Sequence[_Fitted], correlations: Mapping[str, Json], bars: Bars, level: float) -> dict[str, Json]:
+def _axes(fitted: Sequence[FittedProbe], correlations: Mapping[str, Json], trial: Trial) -> Step:
     """Step 3: every axis cross-validated and on fresh prompts, and no two axes the same."""
-    rows = [one.row(level) for one in fitted]
+    rows, bars = [one.reading() for one in fitted], trial.bars
     if len(fitted) < 2:
-        return _step(3, [], "Nothing was looked at.", rows, "No other axis was named (axes in [pipeline])")
-    tests = []
+        return step_of(3, [], "Nothing was tested.", rows, "No other axis was named (axes in [pipeline])")
+    tests, holds = [], 0
     for one in fitted:
-        cv = _test("axis_cv", f"{one.axis} cross-validated", one.cv_auc(level), bars)
-        transfer = _test("axis_transfer", f"{one.axis} on fresh prompts", one.auc(level), bars)
-        tests += [{**cv, "axis": one.axis}, {**transfer, "axis": one.axis}]
+        cv = BarTest.against("axis_cv", f"{one.axis} cross-validated", one.cv_auc, bars.axis_cv, one.axis)
+        transfer = BarTest.against(
+            "axis_transfer", f"{one.axis} on fresh prompts", one.auc, bars.axis_transfer, one.axis
+        )
+        tests += [cv, transfer]
+        holds += cv.passed is True and transfer.passed is True
+    because = f"{holds} of {len(fitted)} axes reach both of their bars"
     largest = correlations["largest"]
     if largest is not None:
         what = f"the largest |r| between two axes ({' and '.join(largest['axes'])})"
-        tests.append(_test("axis_correlation", what, Estimate(**largest["r"]), bars))
-    holds = [tests[2 * at]["passed"] is True and tests[2 * at + 1]["passed"] is True for at in range(len(fitted))]
-    missed = [test["said"] for test in tests if test["passed"] is not True]
-    because = f"{sum(holds)} of {len(fitted)} axes reach both of their bars"
-    if largest is not None:
-        because += f"; {tests[-1]['said']}" if tests[-1]["passed"] is True else ""
+        distinct = BarTest.against("axis_correlation", what, Estimate(**largest["r"]), bars.axis_correlation)
+        tests.append(distinct)
+        because += f"; {distinct.said}" if distinct.passed is True else ""
+    missed = [test.said for test in tests if test.passed is not True]
     fewest = min(fitted, key=lambda one: min(one.labels[1].sum(), (~one.labels[1]).sum()))
-    power = f"{fewest.axis} has the fewest. " + _power(
-        int(fewest.labels[1].sum()), len(fewest.labels[1]), bars.axis_transfer, level
-    )
-    return _step(3, tests, power, rows, "; ".join([because, *missed]))
+    sizes = power(int(fewest.labels[1].sum()), len(fewest.labels[1]), bars.axis_transfer, trial.level)
+    return step_of(3, tests, f"{fewest.axis} has the fewest. {sizes}", rows, "; ".join([because, *missed]))
 
 
 def _correlations(subject: Subject, axes: Sequence[str], level: float) -> dict[str, Json]:
@@ -474,59 +286,61 @@ def _pearson(a: Floats, b: Floats, level: float) -> Estimate:
     return Estimate(r, max(0.0, math.tanh(z - half)), math.tanh(z + half), level, method, n)
 
 
-def _readings(bench: _Bench, probe: ProbePlan, bars: Bars) -> dict[str, Json]:
-    """Step 4: other layers, positions, averages, classifiers and penalties; the one that training chooses is held to its bar."""
-    fresh = bench.labelled(probe.cohort)[1][1]
-    rows, null = _compared(bench, probe, bars)
-    read = [row for row in rows if row["cv_auc"] is not None]
-    _holm(read, int(fresh.sum()), len(fresh))
-    chosen = max(read, key=lambda row: row["cv_auc"]["mean"])  # the first of equals
-    chosen["chosen"] = True
-    best = chosen["cv_auc"]["mean"]
-    p = None
-    if len(null) and chosen["classifier"] == "logistic":
+def _readings(subject: Subject, probe: ProbePlan, plan: FiveSteps, trial: Trial) -> Step:
+    """Step 4: other layers, positions, averages, classifiers and penalties; the one that training chooses has to meet its bar."""
+    fresh = subject.labelled(probe.cohort)[1][1]
+    rows, null = _compared(subject, probe, plan, trial)
+    at = {i: row for i, row in enumerate(rows) if row.cv_auc is not None}
+    holm = _holm(list(at.values()), int(fresh.sum()), len(fresh))
+    means = {i: row.cv_auc.mean for i, row in at.items() if row.cv_auc is not None}
+    chosen = max(means, key=lambda i: means[i])  # the first of equals
+    for i, p_holm in zip(at, holm, strict=True):
+        rows[i] = replace(rows[i], fresh_p_holm=p_holm, chosen=i == chosen)
+    area, best, p = rows[chosen].fresh_auc, means[chosen], None
+    assert area is not None
+    if len(null) and rows[chosen].classifier == "logistic":
         p = float((1 + (null >= best - 1e-12).sum()) / (1 + len(null)))
-    test = _test("fresh_auc", "its AUC on fresh prompts", Estimate(**chosen["fresh_auc"]), bars)
-    areas = [row["fresh_auc"]["estimate"] for row in read]
-    reach = sum(area is not None and area >= bars.fresh_auc for area in areas)
-    survive = sum(row["fresh_p_holm"] is not None and row["fresh_p_holm"] <= 1 - bench.level for row in read)
-    adjusted = "" if p is None else f"; as the best of {len(read)}, p = {p:.2g} on shuffled labels"
+    bar = trial.bars.fresh_auc
+    test = BarTest.against("fresh_auc", "its AUC on fresh prompts", area, bar)
+    areas = [row.fresh_auc.estimate for row in at.values() if row.fresh_auc is not None]
+    reach = sum(each is not None and each >= bar for each in areas)
+    survive = sum(each is not None and each <= 1 - trial.level for each in holm)
+    adjusted = "" if p is None else f"; as the best of {len(at)}, p = {p:.2g} on shuffled labels"
     because = (
-        f"Of {len(read)} readings, {told_reading(chosen)} does best in training (cross-validated AUC {number(best)}{adjusted}); "
-        f"{test['said']}. On fresh prompts {reach} of {len(read)} reach the bar, and after Holm's correction for that many "
+        f"Of {len(at)} readings, {_name(rows[chosen])} does best in training (cross-validated AUC {number(best)}{adjusted}); "
+        f"{test.said}. On fresh prompts {reach} of {len(at)} reach the bar, and after Holm's correction for that many "
         f"{survive} differ from chance"
     )
-    step = _step(4, [test], _power(int(fresh.sum()), len(fresh), bars.fresh_auc, bench.level), rows, because)
-    return {**step, "tried": len(read), "best_p": p, "reach_the_bar": reach, "survive_holm": survive}
+    step = step_of(4, [test], power(int(fresh.sum()), len(fresh), bar, trial.level), rows, because)
+    return replace(step, tried=len(at), best_p=p, reach_the_bar=reach, survive_holm=survive)
 
 
-def _compared(bench: _Bench, probe: ProbePlan, bars: Bars) -> tuple[list[dict[str, Json]], Floats]:
-    """A row for every reading, all on the same splits, and the best logistic one on each of the same label shuffles."""
-    plan, (kept, (train, fresh)) = bench.plan, bench.labelled(probe.cohort)
-    order = crossval.order_of_rows(_taken(bench.features(probe)[0], kept[0]), train)
+def _compared(subject: Subject, probe: ProbePlan, plan: FiveSteps, trial: Trial) -> tuple[list[Reading], Floats]:
+    """Every reading, all on the same splits, and the best logistic one on each of the same label shuffles."""
+    kept, (train, fresh) = subject.labelled(probe.cohort)
+    order = order_of_rows(_rows(subject.features(probe)[0], kept[0]), train)
     folds = min(probe.folds, int(min(train.sum(), (~train).sum())))
-    made = crossval.blocked_splits(train, folds, min(SWEEP_SPLITS, plan.splits), bench.seed, order=order)
-    shuffled = made.shuffle(train, min(plan.permutations, SWEEP_SHUFFLES), bench.seed)
+    made = blocked_splits(train, folds, min(SWEEP_SPLITS, plan.splits), trial.seed, order=order)
+    shuffled = made.shuffle(train, min(plan.permutations, SWEEP_SHUFFLES), trial.seed)
     rows, null = [], np.full(len(shuffled), -np.inf)
-    for reading in _tried(bench.subject, probe, plan):
-        row: dict[str, Json] = {"model": bench.subject.model, "axis": probe.cohort, **_reading(reading)}
+    for plan_read in _tried(subject, probe, plan):
+        row = Reading(model=subject.model, axis=probe.cohort, **read_at(plan_read))
         try:
-            sides = bench.features(reading)
+            sides = subject.features(plan_read)
         except InputError as error:
-            rows.append({**row, "problem": error.problem, "cv_auc": None, "fresh_auc": None})
+            rows.append(replace(row, problem=error.problem))
             continue
-        x, z = (_taken(side, at) for side, at in zip(sides, kept, strict=True))
-        decide = _decide(reading, bench.seed) or stats.cross_decisions
-        sets = np.concatenate([train[None], shuffled]) if reading.classifier == "logistic" else train[None]
-        found = decide(x, sets, made.folds, (reading.C,))[:, :, 0]
-        areas = np.mean([crossval.fold_auc(found[:, s], sets, split) for s, split in enumerate(made.folds)], axis=0)
-        if reading.classifier == "logistic":
+        x, z = (_rows(side, at) for side, at in zip(sides, kept, strict=True))
+        decide = _decide(plan_read, trial.seed) or stats.cross_decisions
+        sets = np.concatenate([train[None], shuffled]) if plan_read.classifier == "logistic" else train[None]
+        found = decide(x, sets, made.folds, (plan_read.C,))[:, :, 0]
+        areas = np.mean([fold_auc(found[:, s], sets, split) for s, split in enumerate(made.folds)], axis=0)
+        if plan_read.classifier == "logistic":
             null = np.maximum(null, areas[1:])
-        area = stats.delong(fit_probe(reading, x, train, bench.seed)(z), fresh, bench.level)
-        rows.append({
-            **row, "problem": None, "cv_auc": {"mean": float(areas[0]), "splits": len(made.folds)},
-            "fresh_auc": area.to_json(), "passed": _test("fresh_auc", "", area, bars)["passed"],
-        })  # fmt: skip
+        area = stats.delong(fit_probe(plan_read, x, train, trial.seed)(z), fresh, trial.level)
+        passed = BarTest.against("fresh_auc", "", area, trial.bars.fresh_auc).passed
+        cv_auc = CrossAuc(float(areas[0]), len(made.folds))
+        rows.append(replace(row, cv_auc=cv_auc, fresh_auc=area, passed=passed))
     return rows, null
 
 
@@ -549,45 +363,40 @@ def averages_of(averages: Iterable[int], probe: ProbePlan, n_layers: int) -> lis
     return [average for average in averages if average <= below]
 
 
-def told_reading(row: Mapping[str, Json]) -> str:
+def _name(row: Reading) -> str:
     """A reading in words: ``layer 3, mean of tokens, logistic, C 0.1``."""
-    layer = "last state" if row["layer"] == "last" else f"layer {row['layer']}"
-    if row["average"] > 1:
-        layer = f"mean of {row['average']} layers up to {layer}"
-    return f"{layer}, {POSITIONS[row['position']]}, {row['classifier']}, C {row['C']:g}"
+    layer = "last state" if row.layer == "last" else f"layer {row.layer}"
+    if row.average > 1:
+        layer = f"mean of {row.average} layers up to {layer}"
+    return f"{layer}, {POSITIONS[row.position]}, {row.classifier}, C {row.C:g}"
 
 
 POSITIONS: Mapping[str, str] = {"last": "last token", "mean": "mean of tokens", "prompt-end": "end of prompt"}
-"""What positions are called in sentences."""
+"""Names of positions in sentences."""
 
 
-def _holm(rows: Sequence[dict[str, Json]], n_pos: int, n: int) -> None:
-    """Give every row the p of its AUC on fresh prompts, one-sided against chance, adjusted for all rows; None without classes."""
-    adjusted: Sequence[float | None] = [None] * len(rows)
-    if 0 < n_pos < n:
-        sd = math.sqrt((n + 1) / (12 * n_pos * (n - n_pos)))
-        p = [NormalDist().cdf((0.5 - row["fresh_auc"]["estimate"]) / sd) for row in rows]
-        adjusted = [float(value) for value in stats.holm(p)]
-    for row, value in zip(rows, adjusted, strict=True):
-        row["fresh_p_holm"] = value
+def _holm(rows: Sequence[Reading], n_pos: int, n: int) -> list[float | None]:
+    """p of the AUC of every row on fresh prompts, one-sided against chance, adjusted for all rows; None without both classes."""
+    if not 0 < n_pos < n:
+        return [None] * len(rows)
+    sd = math.sqrt((n + 1) / (12 * n_pos * (n - n_pos)))
+    areas = [row.fresh_auc.estimate for row in rows if row.fresh_auc is not None]
+    return [float(p) for p in stats.holm([NormalDist().cdf((0.5 - (area or 0.0)) / sd) for area in areas])]
 
 
-def _second_model(
-    first: Subject, second: Subject | None, probe: ProbePlan, plan: FiveSteps, seed: int, level: float
-) -> dict[str, Json]:
+def _second_model(first: Subject, second: Subject | None, probe: ProbePlan, trial: Trial) -> Step:
     """Step 5: steps 1 and 2 on another model, at the same depth."""
     if second is None:
-        return _step(5, [], "Nothing was looked at.", [], "No second model was named (second_model in [pipeline])")
-    there = at_same_depth(probe, first.n_layers, second.n_layers)
-    one = _Bench(second, plan, seed, level).fitted(probe.cohort, there)
-    tests = [*_in_training(one, plan.bars, level), *_on_fresh(one, plan.bars, level)]
-    power = _power(int(one.labels[1].sum()), len(one.labels[1]), plan.bars.fresh_auc, level)
-    said = "; ".join(test["said"] for test in tests)
-    return _step(5, tests, power, [one.row(level)], f"On {second.model}: {said[:1].lower()}{said[1:]}")
+        return step_of(5, [], "Nothing was tested.", [], "No second model was named (second_model in [pipeline])")
+    one = second.fitted(probe.cohort, at_same_depth(probe, first.n_layers, second.n_layers), trial)
+    tests = [*one.tests_in_training(), *one.tests_on_fresh()]
+    sizes = power(int(one.labels[1].sum()), len(one.labels[1]), trial.bars.fresh_auc, trial.level)
+    said = "; ".join(test.said for test in tests)
+    return step_of(5, tests, sizes, [one.reading()], f"On {second.model}: {said[:1].lower()}{said[1:]}")
 
 
 def at_same_depth(probe: ProbePlan, here: int, there: int) -> ProbePlan:
-    """A probe of a model of so many layers, as it reads one of so many others: at the same share of the way up."""
+    """A probe of a model with ``here`` layers for one with ``there`` layers: at the same relative depth."""
     if probe.layer == "last":
         return replace(probe, average=min(probe.average, there))
     layer = round(probe.layer / max(here - 1, 1) * (there - 1))
@@ -597,39 +406,42 @@ def at_same_depth(probe: ProbePlan, here: int, there: int) -> ProbePlan:
 # beside the steps -----------------------------------------------------------------------------------------------
 
 
-def _why(
-    subject: Subject,
-    one: _Fitted,
-    fresh: Floats | None,
-    apart: TwoSample | None,
-    plan: FiveSteps,
-    seed: int,
-    level: float,
-) -> list[dict[str, Json]]:
-    """Failure modes of a probe that misses its bar on fresh prompts; none of one that meets it."""
-    area, bars = one.auc(level), plan.bars
-    if passes(area, bars.fresh_auc):
-        return []
-    train, marks = one.labels
-    shuffles = min(200, plan.permutations)
-    within = None if fresh is None else within_fresh(fresh, marks, permutations=shuffles, seed=seed)
-    style = None
-    if subject.style is not None:
-        style = within_fresh(subject.style[1][one.kept[1]], marks, permutations=shuffles, seed=seed)
-    cut = None if subject.cut is None else subject.cut[1][one.kept[1]]
-    labels = None
-    if plan.same_construct is not None:
-        other = subject.labels[plan.same_construct][1][one.kept[1]]
-        both = ~np.isnan(other)
-        labels = agreement(marks[both], other[both] == 1, level) if both.any() else None
-    return taxonomy(
-        area, (int(train.sum()), len(train)), (int(marks.sum()), len(marks)),
-        within=within, style=style, shift=apart,
-        cut=None if cut is None else (int(cut.sum()), len(cut)), labels=labels, bars=bars, level=level,
-    )  # fmt: skip
+def _ids(subject: Subject, one: FittedProbe) -> tuple[list[str], list[str]]:
+    a, b = ([ids[at] for at in kept] for ids, kept in zip(subject.ids, one.kept, strict=True))
+    return a, b
 
 
-def _gap(subject: Subject, one: _Fitted, level: float) -> dict[str, Json] | None:
+def _ends(subject: Subject, one: FittedProbe) -> tuple[Sequence[bool | None] | None, Sequence[bool | None] | None]:
+    if subject.cut is None:
+        return None, None
+    a, b = ([side[at] for at in kept] for side, kept in zip(subject.cut, one.kept, strict=True))
+    return a, b
+
+
+def _agreement(subject: Subject, one: FittedProbe, other: str | None) -> Agreement | None:
+    """The fresh labels beside another cohort of the same construct, on answers that carry both."""
+    if other is None:
+        return None
+    marks = subject.labels[other][1][one.kept[1]]
+    both = ~np.isnan(marks)
+    return Agreement.of(marks[both] == 1, one.labels[1][both]) if both.any() else None
+
+
+def _ties(subject: Subject, one: FittedProbe, x: Tokens, z: Tokens) -> Ties | None:
+    if subject.tied is None or subject.threshold is None:
+        return None
+    tied = [side[at] for side, at in zip(subject.tied, one.kept, strict=True)]
+    counts = [Tied(len(side), int(side.sum()), subject.threshold) for side in tied]
+
+    def with_ties(as_labelled: bool) -> tuple[Estimate, int]:
+        # a cohort counts ties one way; where they are counted the other way, their labels change
+        train, fresh = (labels ^ (side & (not as_labelled)) for labels, side in zip(one.labels, tied, strict=True))
+        return auc_with(one.plan, x, train, z, fresh, one.trial), int(fresh.sum())
+
+    return ties(counts[0], counts[1], with_ties)
+
+
+def _gap(subject: Subject, one: FittedProbe, level: float) -> dict[str, Json] | None:
     """How well others tell the same fresh answers apart: what was asserted, and every other label; against the probe.
 
     AUCs and differences (probe minus other) are over the answers that both scored, paired.
@@ -654,15 +466,7 @@ def _gap(subject: Subject, one: _Fitted, level: float) -> dict[str, Json] | None
     return {"probe_auc": one.fresh_auc.to_json(), "rows": rows}
 
 
-def _endpoint(subject: Subject, one: _Fitted) -> dict[str, Json]:
-    """Shares of the answers read that the budget cut; null where that is not known."""
-    shares: list[float | None] = [None, None]
-    if subject.cut is not None:
-        shares = [float(side[at].mean()) if len(at) else 0.0 for side, at in zip(subject.cut, one.kept, strict=True)]
-    return {"position": one.plan.position, "train_cut": shares[0], "fresh_cut": shares[1]}
-
-
-def _scores(subject: Subject, one: _Fitted) -> dict[str, Json]:
+def _scores(subject: Subject, one: FittedProbe) -> dict[str, Json]:
     """Decision of the probe on every fresh answer that was scored, by its id."""
     if one.fresh is None:
         return {}

@@ -10,30 +10,15 @@ label disagreement          another label of the same construct disagrees, which
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
-
 import numpy as np
-from numpy.typing import NDArray
 
 from counterclaim import stats
+from counterclaim.audit.probing import POOR, TELLING, TOO_MANY_CUT, Agreement, BarTest, Endings, Mode
 from counterclaim.lab.config import Bars
-from counterclaim.lab.probing.crossval import CrossValidated, cross_validate
-from counterclaim.lab.probing.twosample import TELLING, TwoSample
-from counterclaim.records import Estimate, Json
+from counterclaim.lab.probing.crossval import Bools, CrossValidated, Floats, TwoSample, cross_validate
+from counterclaim.records import Estimate
 from counterclaim.stats.proportion import wilson_ends
 from counterclaim.wording import number, percent, with_interval
-
-Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
-Mode = Literal[
-    "single output distribution",
-    "capability cliff",
-    "distribution shift",
-    "unfinished responses",
-    "underpowered",
-    "label disagreement",
-]
 
 HEALTHY = 20
 """Items that the rarer class needs before two classes can be said to look alike. With fewer, the interval of an AUC is wider
@@ -43,42 +28,8 @@ COLLAPSED = 0.5
 """A fresh positive rate below this share of the training rate, its interval included, is a cliff. The source paper called
 55 of 193 after 58 of 100 healthy, and 9 of 193 a collapse."""
 
-CUT = 0.1
-"""Share of cut answers above which a reading at the last token is not one at the end; the check ``endpoint`` has the same."""
-
-DISAGREE = 0.4
-"""Cohen's kappa below which, interval included, two labels are not of one construct; ``label-agreement`` has the same."""
-
 ALIKE_LEVEL = 0.95
 """One-sided level at which a probe trained within the fresh answers has to stay below the bar."""
-
-
-@dataclass(frozen=True, slots=True)
-class Agreement:
-    """How far another label of the same construct agrees on the same fresh answers.
-
-    Attributes:
-        kappa: Cohen's kappa.
-        ceiling: AUC that a perfect predictor of the other label reaches on the probe's own.
-    """
-
-    kappa: Estimate
-    ceiling: Estimate
-
-    @property
-    def disagree(self) -> bool:
-        """Whether kappa lies wholly below ``DISAGREE``."""
-        return self.kappa.high is not None and self.kappa.high < DISAGREE
-
-
-def agreement(labels: Bools, other: Bools, level: float = 0.95) -> Agreement:
-    """Kappa and ceiling of two labels, (n,) each, of the same items in the same order."""
-    labels, other = np.asarray(labels, bool), np.asarray(other, bool)
-    table = [
-        [int((~labels & ~other).sum()), int((~labels & other).sum())],
-        [int((labels & ~other).sum()), int((labels & other).sum())],
-    ]
-    return Agreement(stats.cohen_kappa(table, level), stats.delong(other.astype(np.float64), labels, level))
 
 
 def within_fresh(
@@ -101,6 +52,48 @@ def within_fresh(
     return cross_validate(fresh, labels, C=(C,), splits=5, permutations=permutations, seed=seed)[0]
 
 
+def failure_modes(
+    fresh_auc: Estimate,
+    labels: tuple[Bools, Bools],
+    features: Floats | None,
+    style: Floats | None,
+    shift: TwoSample | None,
+    cut: Endings | None,
+    agreement: Agreement | None,
+    *,
+    bar: float,
+    level: float,
+    permutations: int,
+    seed: int,
+) -> tuple[Mode, ...]:
+    """``taxonomy`` of a probe with its fresh items at hand; nothing is fitted where it passes.
+
+    Args:
+        fresh_auc: of the probe on the fresh items.
+        labels: (n,) in training and (m,) on fresh items.
+        features: (m, d), what it reads; None for classifiers that read tokens.
+        style: (m, k) style features of the fresh answers.
+        shift: of ``c2st``.
+        cut: endings of the fresh answers.
+        agreement: of the fresh labels with others of the same construct.
+        bar: of the fresh AUC.
+        level: of the intervals.
+        permutations: at most, of every null.
+        seed: of splits and shuffles.
+    """
+    if _passes(fresh_auc, bar):
+        return ()
+    train, fresh = labels
+    shuffles = min(permutations, 200)
+    within = None if features is None else within_fresh(features, fresh, seed=seed, permutations=shuffles)
+    by_style = None if style is None else within_fresh(style, fresh, seed=seed, permutations=shuffles)
+    known = None if cut is None or cut.n == cut.unknown else (cut.cut, cut.n - cut.unknown)
+    return taxonomy(
+        fresh_auc, (int(train.sum()), len(train)), (int(fresh.sum()), len(fresh)), within=within, style=by_style,
+        shift=shift, cut=known, labels=agreement, bar=bar, level=level,
+    )  # fmt: skip
+
+
 def taxonomy(
     fresh_auc: Estimate,
     train: tuple[int, int],
@@ -111,59 +104,53 @@ def taxonomy(
     shift: TwoSample | None = None,
     cut: tuple[int, int] | None = None,
     labels: Agreement | None = None,
-    bars: Bars | None = None,
+    bar: float = Bars().fresh_auc,
     level: float = 0.95,
-) -> list[dict[str, Json]]:
-    """Every failure mode that holds, as ``{"mode", "because", "value"}``; none where the probe passes on fresh prompts.
+) -> tuple[Mode, ...]:
+    """Every failure mode that holds; none where the probe passes on fresh prompts.
 
-    A probe passes where its AUC on fresh prompts reaches ``bars.fresh_auc`` and its interval lies above one half.
+    A probe passes where its AUC on fresh prompts reaches the bar and its interval lies above one half.
 
     Args:
         fresh_auc: of the probe on the fresh items; undefined where a class is missing.
         train: positives and items of the training set.
         fresh: positives and items of the fresh set.
         within: of ``within_fresh`` on what the probe reads.
-        style: of ``within_fresh`` on what shows of style; None where nobody looked.
-        shift: of ``c2st``; None where nobody looked.
+        style: of ``within_fresh`` on style features; None where there are none.
+        shift: of ``c2st``; None where it was not run.
         cut: cut answers and answers of the fresh set; None where that is not known.
-        labels: of ``agreement`` between the fresh labels and others of the same construct; None where there are none.
-        bars: ``fresh_auc`` is the one that counts.
+        labels: agreement of the fresh labels with others of the same construct; None where there are none.
+        bar: of the fresh AUC.
         level: of the intervals.
     """
-    bar = (bars or Bars()).fresh_auc
-    if passes(fresh_auc, bar):
-        return []
+    if _passes(fresh_auc, bar):
+        return ()
     found = (
         _alike(fresh, within, style, bar),
         _cliff(train, fresh, level),
         _shift(shift),
         _unfinished(cut, level),
         _underpowered(fresh_auc, fresh, bar),
-        _disagreement(labels),
+        _disagreement(labels, level),
     )
-    return [mode for mode in found if mode is not None]
+    return tuple(mode for mode in found if mode is not None)
 
 
-def passes(fresh_auc: Estimate, bar: float) -> bool:
-    """Whether an AUC reaches the bar with an interval above one half."""
-    return (fresh_auc.estimate or 0.0) >= bar and fresh_auc.low is not None and fresh_auc.low > 0.5
-
-
-def _mode(mode: Mode, because: str, value: float | None) -> dict[str, Json]:
-    return {"mode": mode, "because": because, "value": value}
+def _passes(fresh_auc: Estimate, bar: float) -> bool:
+    return BarTest.against("fresh_auc", "", fresh_auc, bar).passed is True
 
 
 def _alike(
     fresh: tuple[int, int], within: CrossValidated | None, style: CrossValidated | None, bar: float
-) -> dict[str, Json] | None:
+) -> Mode | None:
     if within is None or any(not _below(found, bar) for found in (within, style) if found is not None):
         return None
-    told = f"style tells them with AUC {_bounded(style)}" if style is not None else "style was not looked at"
+    text = f"style tells them with AUC {_bounded(style)}" if style is not None else "style was not looked at"
     because = (
         f"{fresh[0]} of {fresh[1]} fresh answers are positive, which is enough to tell them, and a probe trained on fresh "
-        f"answers themselves tells them with AUC {_bounded(within)}, less than the bar of {bar:g}; {told}."
+        f"answers themselves tells them with AUC {_bounded(within)}, less than the bar of {bar:g}; {text}."
     )
-    return _mode("single output distribution", because, within.mean)
+    return Mode("single output distribution", because, within.mean)
 
 
 def _below(found: CrossValidated, bar: float) -> bool:
@@ -176,7 +163,7 @@ def _bounded(found: CrossValidated) -> str:
     return number(found.mean) if top is None else f"{number(found.mean)} (at most {number(top)})"
 
 
-def _cliff(train: tuple[int, int], fresh: tuple[int, int], level: float) -> dict[str, Json] | None:
+def _cliff(train: tuple[int, int], fresh: tuple[int, int], level: float) -> Mode | None:
     if not train[1] or not fresh[1]:
         return None
     (before, after), (low, _), (_, high) = (
@@ -192,42 +179,45 @@ def _cliff(train: tuple[int, int], fresh: tuple[int, int], level: float) -> dict
         f"{fresh[0]} of {fresh[1]} fresh answers are positive ({percent(after)}) after {train[0]} of {train[1]} in "
         f"training ({percent(before)}), a difference of {with_interval(moved)}: an asymmetry there is about the base rate."
     )
-    return _mode("capability cliff", because, moved.estimate)
+    return Mode("capability cliff", because, moved.estimate)
 
 
-def _shift(shift: TwoSample | None) -> dict[str, Json] | None:
+def _shift(shift: TwoSample | None) -> Mode | None:
     if shift is None or not shift.apart:
         return None
     because = (
         f"A probe tells fresh from training features with AUC {with_interval(shift.auc)}, at or above {TELLING:g}."
     )
-    return _mode("distribution shift", because, shift.auc.estimate)
+    return Mode("distribution shift", because, shift.auc.estimate)
 
 
-def _unfinished(cut: tuple[int, int] | None, level: float) -> dict[str, Json] | None:
-    if cut is None or not cut[1] or cut[0] <= CUT * cut[1]:
+def _unfinished(cut: tuple[int, int] | None, level: float) -> Mode | None:
+    if cut is None or not cut[1] or cut[0] <= TOO_MANY_CUT * cut[1]:
         return None
     share = stats.wilson(*cut, level)
     because = (
         f"The budget cut {cut[0]} of {cut[1]} fresh answers ({with_interval(share)}): their last token is not an end."
     )
-    return _mode("unfinished responses", because, share.estimate)
+    return Mode("unfinished responses", because, share.estimate)
 
 
-def _underpowered(fresh_auc: Estimate, fresh: tuple[int, int], bar: float) -> dict[str, Json] | None:
-    told = f"With {fresh[0]} positives of {fresh[1]} fresh answers the AUC is {with_interval(fresh_auc)}"
+def _underpowered(fresh_auc: Estimate, fresh: tuple[int, int], bar: float) -> Mode | None:
+    text = f"With {fresh[0]} positives of {fresh[1]} fresh answers the AUC is {with_interval(fresh_auc)}"
     if fresh_auc.high is None:
-        return _mode("underpowered", f"{told}: nothing can be said against the bar of {bar:g}.", None)
+        return Mode("underpowered", f"{text}: it cannot be compared with the bar of {bar:g}.", None)
     if fresh_auc.high < bar:
         return None
-    return _mode("underpowered", f"{told}, which still contains the bar of {bar:g}.", fresh_auc.high)
+    return Mode("underpowered", f"{text}, which still contains the bar of {bar:g}.", fresh_auc.high)
 
 
-def _disagreement(labels: Agreement | None) -> dict[str, Json] | None:
-    if labels is None or not labels.disagree:
+def _disagreement(labels: Agreement | None, level: float) -> Mode | None:
+    if labels is None:
+        return None
+    kappa, ceiling = labels.kappa(level), labels.ceiling(level)
+    if kappa.high is None or kappa.high >= POOR:
         return None
     because = (
-        f"The two labels of the fresh answers agree with kappa {with_interval(labels.kappa)}; a perfect predictor of the "
-        f"other one would reach AUC {with_interval(labels.ceiling)} on this one."
+        f"The two labels of the fresh answers agree with kappa {with_interval(kappa)}; a perfect predictor of the "
+        f"other one would reach AUC {with_interval(ceiling)} on this one."
     )
-    return _mode("label disagreement", because, labels.ceiling.estimate)
+    return Mode("label disagreement", because, ceiling.estimate)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Collection, Mapping
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 from counterclaim.errors import InputError
 from counterclaim.lab.prompts.files import load, of_split, save
 from counterclaim.records import Prompt, Split
+from counterclaim.registry import promptset
 
 __all__ = ["SETS", "load", "save", "shipped"]
 
@@ -52,6 +53,10 @@ def shipped(name: str, split: Split | None = None, tags: Collection[str] = ()) -
 @cache
 def _every(name: str) -> tuple[Prompt, ...]:
     return load(_DATA / f"{name}.jsonl")
+
+
+for _name, _about in SETS.items():
+    promptset(_name, about=_about)(partial(_every, _name))
 
 
 def _tags_of(prompts: tuple[Prompt, ...]) -> list[str]:

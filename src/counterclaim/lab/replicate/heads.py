@@ -12,7 +12,7 @@ from counterclaim.lab.config import Reported, ReportedDirection, ReportedLargest
 from counterclaim.lab.replicate.ruling import Ruling, Word
 from counterclaim.records import Json
 from counterclaim.stats.heads import InSampleD, LargestD, in_sample_theory, of_largest
-from counterclaim.wording import p_told
+from counterclaim.wording import p_value
 
 MOST_HEADS = 100_000  # more than any model has, over a few positions
 
@@ -56,7 +56,7 @@ _NO_SIGN = Ruling(
 
 def _against_margin(claim: Reported, size: _Size, p: float) -> str:
     """Of a claimed null, what its margin gives; "" of a claimed difference."""
-    return "" if size.true == 0 else f"; of heads that differ by {claim.margin:g} it would have p = {p_told(p)}"
+    return "" if size.true == 0 else f"; of heads that differ by {claim.margin:g} it would have p = {p_value(p)}"
 
 
 def largest_d(claim: Reported, told: ReportedLargestD) -> Ruling:
@@ -77,16 +77,16 @@ def largest_d(claim: Reported, told: ReportedLargestD) -> Ruling:
     )
     details: dict[str, Json] = {"null": {"median": median, "q95": q95}, "needed": needed}
     if beyond <= size.at_most:
-        because = f"{by_chance}: p = {p_told(p)}, heads taken as independent{_against_margin(claim, size, beyond)}"
+        because = f"{by_chance}: p = {p_value(p)}, heads taken as independent{_against_margin(claim, size, beyond)}"
         return Ruling(size.word, because, p=(p, p), details=details)
     values = "The heads' values answer by answer (counterclaim attribute)"
     if size.true > 0:
-        because = f"{by_chance} (p = {p_told(p)}), and no largest |d| shows that no head differs{_against_margin(claim, size, beyond)}"
+        because = f"{by_chance} (p = {p_value(p)}), and no largest |d| shows that no head differs{_against_margin(claim, size, beyond)}"
         return Ruling("inconclusive", because, f"{values}.", p=(p, p), details=details)
     n = math.ceil(sum(told.cohorts) * (needed / told.d) ** 2)
     return Ruling(
         "inconclusive",
-        f"no more than chance gives: {by_chance} (p = {p_told(p)})",
+        f"no more than chance gives: {by_chance} (p = {p_value(p)})",
         f"{values}, or about {n:,} answers if it stays as large.",
         p=(p, p),
         details=details,
@@ -110,7 +110,7 @@ def _largest_d_of_unknown_cohorts(told: ReportedLargestD, size: _Size) -> Ruling
         return Ruling(
             "inconclusive",
             f"{'no more than chance gives' if size.true == 0 else 'does not decide'}, however {n} answers fall into cohorts "
-            f"(p = {p_told(best)} at the least)",
+            f"(p = {p_value(best)} at the least)",
             "The heads' values answer by answer (counterclaim attribute).",
         )
     few, least = 1, n // 2  # p falls as cohorts come into balance
@@ -118,12 +118,12 @@ def _largest_d_of_unknown_cohorts(told: ReportedLargestD, size: _Size) -> Ruling
         middle = (few + least) // 2
         few, least = (few, middle) if decides(middle) else (middle, least)
     if least == 2:
-        because = f"however {n} answers fall into cohorts, heads taken as independent (p = {p_told(best)} if they are balanced)"
+        because = f"however {n} answers fall into cohorts, heads taken as independent (p = {p_value(best)} if they are balanced)"
         return Ruling(size.word, because)
     median = LargestD(told.heads, max(2, n // 10), n - max(2, n // 10)).quantile(0.5)
     return Ruling(
         "inconclusive",
-        f"hangs on the cohorts' sizes, which were not told: p = {p_told(best)} if they are balanced, but with one answer in ten on one "
+        f"hangs on the cohorts' sizes, which were not told: p = {p_value(best)} if they are balanced, but with one answer in ten on one "
         f"side {told.heads} heads without any difference reach {median:.2f} in the median",
         f"Both sizes: {size.word} if each cohort has at least {least} of the {n} answers.",
         details={"cohort_that_decides": least},
@@ -156,14 +156,14 @@ def direction_d(claim: Reported, told: ReportedDirection) -> Ruling:
         }
         chosen = picked.get(told.heads, f"the largest of {told.heads} heads, taken as independent")
         because = (
-            f"more than noise gives: {fills} ({chosen}: p = {p_told(p[1])}){_against_margin(claim, size, hardest)}"
+            f"more than noise gives: {fills} ({chosen}: p = {p_value(p[1])}){_against_margin(claim, size, hardest)}"
         )
         return Ruling(size.word, because, p=p, details=details)
     if told.heads is None and beyond <= size.at_most:
         most = math.floor(math.log1p(-size.at_most) / math.log1p(-beyond))
         return Ruling(
             "inconclusive",
-            f"hangs on how many heads it was picked from, which was not told: {fills} (p = {p_told(p[0])} for one head that was chosen "
+            f"hangs on how many heads it was picked from, which was not told: {fills} (p = {p_value(p[0])} for one head that was chosen "
             "beforehand)",
             f"How many heads were looked at: {size.word} if at most {most:,}.",
             p=p,

@@ -36,7 +36,7 @@ from counterclaim.lab.replicate.heads import direction_d, largest_d
 from counterclaim.lab.replicate.ruling import Ruling, Word
 from counterclaim.records import Estimate, Json
 from counterclaim.stats.distributions import Floats, t_quantile, two_sided
-from counterclaim.wording import number, p_told, with_interval
+from counterclaim.wording import number, p_value, with_interval
 
 POWER = 0.8
 CHANCE = 0.5
@@ -183,7 +183,7 @@ def _counts(claim: Reported, counts: ReportedCounts) -> Ruling:
         word = _word(claim, widest, significant=effect.p <= claim.alpha)
         return Ruling(
             word,
-            f"{with_interval(widest)}, p = {p_told(effect.p)} ({effect.p_method}), {_where(claim, widest, word)}",
+            f"{with_interval(widest)}, p = {p_value(effect.p)} ({effect.p_method}), {_where(claim, widest, word)}",
             "" if word != "inconclusive" else _more_items(claim, widest, min(n0, n1)),
             widest,
             p=(effect.p, effect.p),
@@ -201,7 +201,7 @@ def _counts(claim: Reported, counts: ReportedCounts) -> Ruling:
             _finite(stats.mde_binary_paired(rate, n0, claim.alpha, POWER)) for rate in discordant
         ]
     }
-    told = f"p from {p_told(least)} to {p_told(most)} over all pairings, at the widest {with_interval(widest)}"
+    told = f"p from {p_value(least)} to {p_value(most)} over all pairings, at the widest {with_interval(widest)}"
     if word != "inconclusive":
         because = f"under every pairing: {told}, {_where(claim, widest, word)}"
         return Ruling(word, because, "", widest, narrowest, (least, most), details)
@@ -265,7 +265,7 @@ def _means(claim: Reported, means: ReportedMeans) -> Ruling:
         return Ruling(
             word,
             f"hangs on the values, which were not told: {with_interval(widest)} at the widest, but where every value lies at an end "
-            f"of the scale exact McNemar gives p up to {p_told(largest_p)}",
+            f"of the scale exact McNemar gives p up to {p_value(largest_p)}",
             "The values of both arms item by item (counterclaim audit).",
             widest,
             details=details,

@@ -55,8 +55,8 @@ def missing() -> str | None:
 def explain(stderr: str) -> str:
     """A worker's last words, as a sentence with a remedy."""
     lines = [line for line in stderr.splitlines() if line.strip()]
-    said = lines[-1].strip() if lines else "it said nothing"
-    return f"bubblewrap cannot build a sandbox here ({said}); {_ALLOW}"
+    words = lines[-1].strip() if lines else "it said nothing"
+    return f"bubblewrap cannot build a sandbox here ({words}); {_ALLOW}"
 
 
 def start_walled(stdin: socket.socket, limits: Limits) -> subprocess.Popen[bytes]:

@@ -1,21 +1,20 @@
 """What reads scores off answers: rules, oracles, judges, programs; each with its known-answer cards.
 
-``load()`` registers the built-in ones; importing this package does not, so that the command line starts without numbers.
+``registry.scorers()`` registers the built-in ones; importing this package does not, so that the command line starts without numbers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, TypedDict
 
 from counterclaim.records import Json, canonical_json, content_hash
-from counterclaim.registry import Scorer, load_plugins, scorers
+from counterclaim.registry import Scorer, scorers
 
 if TYPE_CHECKING:
-    from counterclaim.lab.scorers.custom import load_rubric
-    from counterclaim.lab.scorers.reading import oracle_by
+    from counterclaim.lab.scorers.answers import oracle_by
+    from counterclaim.lab.scorers.rubrics import load_rubric
     from counterclaim.lab.scorers.validation import Report, check_to_cards, run_cards, validate
 
 __all__ = [
@@ -25,7 +24,6 @@ __all__ = [
     "check_to_cards",
     "dispositions",
     "full_name",
-    "load",
     "load_rubric",
     "oracle_by",
     "run_cards",
@@ -35,9 +33,9 @@ __all__ = [
 DISPOSITIONS = ("Eager", "Deliberate", "Adversarial", "Curious", "Self-Improving", "Humble", "Persistent")
 """The seven dispositions (design: measures)."""
 
-_BUILT_IN = ("checklist", "code", "delivery", "form", "function", "mcas", "oracles", "recovery", "rubric")
+_BUILT_IN = ("code", "oracles", "rubrics", "rules")
 _HOME = {
-    "load_rubric": "custom", "oracle_by": "reading", "Report": "validation", "check_to_cards": "validation",
+    "load_rubric": "rubrics", "oracle_by": "answers", "Report": "validation", "check_to_cards": "validation",
     "run_cards": "validation", "validate": "validation",
 }  # fmt: skip
 
@@ -49,23 +47,16 @@ class Measures(TypedDict):
     function: list[str]
 
 
-@cache
-def _register() -> None:
+def register_built_in() -> None:
+    """Import the modules of the built-in scorers, which registers them."""
     for module in _BUILT_IN:
         import_module(f"{__name__}.{module}")
-
-
-def load() -> Mapping[str, Scorer]:
-    """Register the built-in scorers and those of plug-ins, once, and give all that are registered, by name."""
-    _register()
-    load_plugins()
-    return scorers()
 
 
 def dispositions() -> dict[str, Measures]:
     """The seven dispositions and the registered scorers of form and of function of each; a list may be empty."""
     out: dict[str, Measures] = {name: {"form": [], "function": []} for name in DISPOSITIONS}
-    for name, made in sorted(load().items()):
+    for name, made in sorted(scorers().items()):
         if made.disposition is not None:
             out.setdefault(made.disposition, {"form": [], "function": []})[made.measures].append(name)
     return out

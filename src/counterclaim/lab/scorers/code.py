@@ -15,8 +15,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from counterclaim.lab.sandbox import Program
-from counterclaim.records import Json, Prompt
-from counterclaim.registry import Card, Item, Range, Reading, Tools, scorer
+from counterclaim.lab.scorers.cards import cards_of
+from counterclaim.records import Json
+from counterclaim.registry import Item, Range, Reading, Tools, scorer
 
 _THINKING = re.compile(r"<think>.*?(?:</think>|\Z)", re.DOTALL | re.IGNORECASE)
 _FENCE = re.compile(r"^[ \t]*(```+|~~~+)[ \t]*([\w+-]*)[^\n]*\n(.*?)(?:^[ \t]*\1[ \t]*$|\Z)", re.DOTALL | re.MULTILINE)
@@ -168,56 +169,12 @@ def _called(tests: str) -> str | None:
     return None
 
 
-_PROBLEM = (
-    "Write a function `double(n)` that returns twice n.",
-    {
-        "entry_point": "double",
-        "tests": "def check(candidate):\n    assert candidate(2) == 4\n    assert candidate(-3) == -6\n",
-    },
-)
-_STUB = 'def half(n: int) -> int:\n    """Half of n, rounded down."""\n'
-_TO_COMPLETE = (
-    _STUB,
-    {
-        "entry_point": "half",
-        "prompt": _STUB,
-        "tests": "def check(candidate):\n    assert candidate(5) == 2\n    assert candidate(-5) == -3\n",
-    },
-)
-_ASSERTS = (
-    "Write a function last_word(text) that returns the last word of a text.",
-    {"test_list": ["assert last_word('a b') == 'b'", "assert last_word('one') == 'one'"], "test_setup_code": ""},
-)
-
-
-def _card(problem: tuple[str, Mapping[str, Json]], response: str, correct: float, kind: str = "label") -> Card:
-    return Card(Prompt.of_text(problem[0], gold=problem[1]), response, {"correct": correct}, kind=kind)
-
-
-CARDS = (
-    _card(_PROBLEM, "```python\ndef double(n):\n    return 2 * n\n```", 1),
-    _card(_PROBLEM, "```python\ndef double(n):\n    return n * n\n```", 0),
-    _card(_PROBLEM, "def double(n):\n    return n + n\n", 1),
-    _card(_PROBLEM, "<think>```python\ndef double(n): return 0\n```</think>\n```python\ndef double(n):\n    return n + n\n```", 1),
-    _card(_PROBLEM, "Sure! Use this:\n\n```python\ndef double(n):\n    return 2 * n\n```\n\nFor example:\n\n```python\nprint(double(4))\n```", 1, "padding"),
-    _card(_PROBLEM, "To double a number, add it to itself.", 0, "no code"),
-    _card(_PROBLEM, "```python\ndef double(n):\n    return 2 * (n", 0, "cut"),
-    _card(_PROBLEM, "```python\nimport os\ndef double(n):\n    os._exit(0)\n```", 0, "orders"),
-    _card(_PROBLEM, "```python\nclass Any:\n    def __eq__(self, other):\n        return True\ndef double(n):\n    return Any()\n```", 0, "orders"),
-    _card(_TO_COMPLETE, "    return n // 2\n", 1),
-    _card(_TO_COMPLETE, "return n // 2", 1),
-    _card(_TO_COMPLETE, "    return int(n / 2)\n", 0),
-    _card(_ASSERTS, "```\ndef last_word(text):\n    return text.split()[-1]\n```", 1),
-    _card(_ASSERTS, "```\ndef last_word(text):\n    return text.split()[0]\n```", 0),
-)  # fmt: skip
-
-
 @scorer(
     "code",
     version="1",
     about="Whether the program in the answer passes the tests of its prompt (1) or does not (0).",
     axes={"correct": Range(0, 1)},
-    cards=CARDS,
+    cards=cards_of("code"),
     needs=("sandbox", "tests"),
 )
 def code(item: Item, tools: Tools) -> list[Reading]:

@@ -15,9 +15,9 @@ from typing import Any, Literal, get_args
 from counterclaim import stats
 from counterclaim.errors import InputError
 from counterclaim.lab.scorers import full_name
-from counterclaim.lab.scorers.asking import ATTEMPTS, reorder
+from counterclaim.lab.scorers.cards import item_of
+from counterclaim.lab.scorers.judges import ATTEMPTS, reorder
 from counterclaim.lab.scorers.oracles import exact
-from counterclaim.lab.scorers.reading import item_of
 from counterclaim.records import Estimate, Json, Message, Prompt, Response
 from counterclaim.registry import Card, Item, Judge, Range, Reading, Scorer, Tools
 
@@ -234,7 +234,7 @@ def check_to_cards(scorer: Scorer, tools: Tools) -> None:
         raise InputError(
             f"the scorer {scorer.name} fails {len(problems)} of its own known-answer cards, so it may not score "
             f"({problems[0]})",
-            remedy="mend the scorer, or score with another one",
+            remedy="fix the scorer, or score with another one",
         )
 
 
@@ -257,7 +257,7 @@ def validate(
         scorers: those that need no judge are left out.
         sandbox: for scorers that need one beside the judge.
         oracle: for scorers that need one; ``exact`` when None.
-        progress: told (readings done, readings in all).
+        progress: called with (readings done, readings in all).
         workers: readings under way at once.
     """
     asking = [made for made in scorers if "judge" in made.needs]
@@ -292,7 +292,7 @@ def _trials(scorer: Scorer, number: int, card: Card, kind: Kind, tools: Tools) -
     read = {reading.axis: reading for reading in scorer.read(item_of(card), tools)}
     out = []
     for axis, expected in card.expects.items():
-        reading = read.get(axis) or Reading(axis, unscored="the scorer said nothing of this axis")
+        reading = read.get(axis) or Reading(axis, unscored="the scorer returned nothing for this axis")
         right = agrees(expected, reading.value, card.tolerance)
         out.append(Trial(scorer.name, axis, kind, number, expected, reading.value, reading.unscored, right))
     return out

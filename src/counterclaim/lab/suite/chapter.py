@@ -61,7 +61,7 @@ def described(chapter: Chapter) -> dict[str, Json]:
         "truth": chapter.because,
         "lesson": chapter.lesson,
         "paper": chapter.paper,
-        "reported": [_told(number) for number in chapter.reported],
+        "reported": [_told(number) for number in chapter.numbers],
         "run": chapter.name,
     }
 
@@ -73,11 +73,11 @@ def _told(reported: Reported) -> dict[str, Json]:
 def _naive(evidence: Evidence) -> dict[str, Json]:
     """What a comparison of two means reports, and which of the naive protocols would have believed the claim."""
     difference, p = naive_test(evidence)
-    cv = None if evidence.probing is None else evidence.probing["steps"][0]["rows"][0]["cv_auc"]
+    cv = None if evidence.probing is None else evidence.probing.reading.cv_auc
     return {
         "difference": None if math.isnan(difference) else difference,
         "p": None if math.isnan(p) else p,
-        "cv_auc": None if cv is None else cv["mean"],
+        "cv_auc": None if cv is None else cv.mean,
         **{name: protocol(evidence) for name, protocol in PROTOCOLS.items()},
     }
 
@@ -89,7 +89,7 @@ def _instead(chapter: Chapter, evidence: Evidence) -> list[dict[str, Json]]:
     for arm in chapter.plan.arms[2:]:
         told = arm.decode.system_prompt
         if arm.change is None and arm.model == control.model and told and told != control.decode.system_prompt:
-            difference = evidence.effect_of(evidence.metric, control=CONTROL, treated=arm.name).difference
+            difference = evidence.effect_of(evidence.metric, control=CONTROL, treated=arm.id).difference
             found.append({"arm": arm.name, "system_prompt": told, "difference": difference.to_json()})
     return found
 

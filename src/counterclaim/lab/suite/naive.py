@@ -78,11 +78,11 @@ def cv_only_positive(evidence: Evidence) -> bool | None:
     """
     if evidence.probing is None:
         return None
-    cv = evidence.probing["steps"][0]["rows"][0]["cv_auc"]
+    cv = evidence.probing.reading.cv_auc
     if cv is None:
         return False
-    p = cv["permutation_p"]
-    return bool(cv["mean"] >= evidence.probing["bars"]["cv_auc"] if p is None else p <= ALPHA)
+    p = cv.permutation_p
+    return cv.mean >= evidence.probing.bars["cv_auc"] if p is None else p <= ALPHA
 
 
 def best_threshold_positive(evidence: Evidence) -> bool | None:
@@ -166,10 +166,10 @@ def _peeked_gate(evidence: Evidence) -> bool | None:
     """Whether the best gate on a probe's fresh answers reaches the bar."""
     if evidence.probing is None:
         return None
-    peeked = evidence.probing["steps"][1]["rows"][0]["asymmetry_peeked"]
-    if peeked is None or peeked["estimate"] is None:
+    peeked = evidence.probing.reading.asymmetry_peeked
+    if peeked is None or peeked.estimate is None:
         return False
-    return bool(peeked["estimate"] <= evidence.probing["bars"]["fresh_asymmetry"])
+    return peeked.estimate <= evidence.probing.bars["fresh_asymmetry"]
 
 
 def _chosen_on_test(evidence: Evidence) -> bool | None:

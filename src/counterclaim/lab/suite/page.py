@@ -8,8 +8,8 @@ from urllib.parse import quote
 
 from counterclaim.records import Json
 from counterclaim.report.figures import draw
-from counterclaim.report.html import glossary_of, glyph_of, page_of
-from counterclaim.report.page import meaning
+from counterclaim.report.html import page_of
+from counterclaim.report.page import glossary_of, glyph_of, meaning
 from counterclaim.report.words import cleaned, estimate_line, number, one_line, p_value, signed
 
 _WORDS: Sequence[tuple[str, str, str]] = (
@@ -75,7 +75,7 @@ def _words(chapters: Sequence[Mapping[str, Json]]) -> list[tuple[str, str]]:
     said += [number["found"] for chapter in chapters for number in chapter["reported"]]
     said += ["system prompt" for chapter in chapters if chapter["instead"]]
     verdicts = dict.fromkeys(chapter["word"] for chapter in chapters)
-    told = [(word, means) for word in verdicts if (means := meaning(word, ""))]
+    told = [(word, means) for word in verdicts if (means := meaning(word))]
     told += [(term, means) for found, term, means in _WORDS if re.search(found, " ".join(said))]
     return told + glossary_of(said)
 

@@ -14,7 +14,7 @@ from counterclaim.lab import experiment
 from counterclaim.lab.config import Chapter, Series, TunePlan, load_pipeline, load_series
 from counterclaim.lab.experiment import Progress
 from counterclaim.lab.models import tiny
-from counterclaim.lab.operators import tune
+from counterclaim.lab.operators.builtin import check_installed
 from counterclaim.lab.run import EXAMPLES, find_study
 from counterclaim.lab.suite.chapter import STEPS, described, run_chapter
 from counterclaim.lab.suite.page import render_series
@@ -82,7 +82,7 @@ def run_series(
             {
                 "title": series.title,
                 "told": list(series.told),
-                "arcs": [{"name": name, "told": said} for name, said in series.arcs],
+                "arcs": [{"name": arc.name, "told": arc.told} for arc in series.arcs],
                 "paper": series.paper,
                 "version": __version__,
                 "chapters": [_chapter(chapter, outcomes) for chapter in series.chapters],
@@ -117,7 +117,7 @@ def _check_figures(series: Series) -> None:
 def _check_installed(chapters: Sequence[Chapter]) -> None:
     """Raise ModelError where a library is missing that one of the studies needs: nobody waits for half of them to learn it."""
     if any(isinstance(arm.change, TunePlan) for chapter in chapters for arm in chapter.plan.arms):
-        tune.check_installed()
+        check_installed()
     for name in {name for chapter in chapters for name in _models(chapter)}:
         tiny.folder_of(name)
 

@@ -21,7 +21,7 @@ from counterclaim.lab.models import open_model
 from counterclaim.lab.models.endpoint import EndpointModel
 from counterclaim.lab.synthesis.replies import ListReply, ending_fault, read_list, thought_of
 from counterclaim.records import Call, Decode, Json, Message, Prompt, content_hash, to_json
-from counterclaim.registry import Answer, Ask, Model, ModelSpec, Runtime, Watch, backend_of, load_plugins
+from counterclaim.registry import Answer, Ask, Model, ModelSpec, Runtime, Watch, backend_of
 
 PROMPTS_AT_ONCE = 4
 """Prompts that are under way for each call under way. Enough that workers never wait for a stage that is not ready; few
@@ -104,7 +104,6 @@ def ask_all(
         BudgetSpent: the budget for tokens or money is used up.
         InputError: the disk is full. What was answered before any of these is in the journal.
     """
-    load_plugins()
     with _CallGraph(steps, prompts, journal, runtime) as graph:
         while graph.left and graph.failure is None:
             if (number := graph.wait()) is not None:

@@ -125,7 +125,7 @@ def data_card(
         "preference": sum(example.rejected is not None for example in filtered.kept),
         "prompts": {
             "asked": summary["prompts"],
-            "sources": [{**asdict(choice), "source": choice.name} for choice in plan.prompts],
+            "sources": [choice.to_json() for choice in plan.prompts],
             "forbidden": n_forbidden,
         },
         "products": list(summary["products"]),

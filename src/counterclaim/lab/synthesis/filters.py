@@ -18,8 +18,8 @@ from typing import Generic, Protocol, TypeVar
 
 from counterclaim.errors import InputError
 from counterclaim.lab.config import FilterPlan, PipelinePlan
+from counterclaim.lab.scorers.answers import sentences
 from counterclaim.lab.scorers.oracles import accepted_answers, mentioned, numbers_in
-from counterclaim.lab.scorers.reading import sentences
 from counterclaim.lab.synthesis.replies import RULES, Fault, excerpt, fault_of, thought_of
 from counterclaim.records import Call, Example, Prompt, normalise_text
 from counterclaim.text import content_words, word_ngrams, words_of

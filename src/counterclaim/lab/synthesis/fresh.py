@@ -24,7 +24,7 @@ from counterclaim.lab.synthesis.examples import load_examples
 from counterclaim.lab.synthesis.filters import PROMPT_REMEDIES, DroppedText, KnownPrompts, PromptFilters
 from counterclaim.lab.synthesis.replies import ListReply, other_language
 from counterclaim.records import Decode, Example, Json, Prompt, content_hash, model_family, prompt_id, to_json
-from counterclaim.registry import ModelSpec, Runtime, Watch, backend_of, load_plugins
+from counterclaim.registry import ModelSpec, Runtime, Watch, backend_of
 
 TOPICS = 40
 """Topics that prompts are spread over."""
@@ -196,7 +196,6 @@ def _prepared(plan: FreshPlan) -> _Request:
             "the generator does not know what the prompts are about",
             remedy='describe them in one sentence with --about "...", or show it some with --show-examples 5',
         )
-    load_plugins()
     for spec in (plan.generator, plan.checklist_author):
         backend_of(spec.name)
     _check_language(plan.language)

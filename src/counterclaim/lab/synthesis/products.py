@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from counterclaim.lab.config import PipelinePlan, StagePlan
 from counterclaim.lab.generation import conversation
-from counterclaim.lab.scorers.delivery import ASSERT, HEDGE, delivery_of
+from counterclaim.lab.scorers.rules import ASSERT, HEDGE, delivery_of
 from counterclaim.lab.synthesis.calls import CallStep, Replies, StageReply
 from counterclaim.lab.synthesis.filters import STUDENT, DroppedExample, filter_examples
 from counterclaim.lab.synthesis.replies import teacher_fault

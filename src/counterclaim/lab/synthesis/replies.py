@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from counterclaim.errors import InputError, ModelError
-from counterclaim.lab.scorers.reading import plain_prose, sentences
+from counterclaim.lab.scorers.answers import plain_prose, sentences
 from counterclaim.records import FinishReason
 from counterclaim.text import looks_like_python, word_ngrams, words_of
 

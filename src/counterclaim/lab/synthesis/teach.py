@@ -37,6 +37,7 @@ from counterclaim.lab.synthesis.filters import (
 from counterclaim.lab.synthesis.products import OracleScores, examples_of, is_wanted, steps_of
 from counterclaim.lab.synthesis.replies import teacher_fault
 from counterclaim.records import (
+    ArmId,
     Decode,
     Example,
     FinishReason,
@@ -238,7 +239,7 @@ def _chosen(choice: PromptChoice, plan: PipelinePlan) -> list[Prompt]:
 
 def _forbidden(plan: PipelinePlan) -> list[Prompt]:
     """Prompts that the file names, and every test split of the sources of the prompts themselves."""
-    own = (PromptChoice(source, None) for source in dict.fromkeys(choice.source for choice in plan.prompts))
+    own = (PromptChoice(source, "all") for source in dict.fromkeys(choice.source for choice in plan.prompts))
     found = [prompt for choice in own for prompt in choose_prompts(choice) if prompt.split in TEST_SPLITS]
     found += [prompt for choice in plan.forbidden for prompt in choose_prompts(choice)]
     return list({prompt.id: prompt for prompt in found}.values())
@@ -355,7 +356,7 @@ def _oracle_scores(request: _Request, replies: Answers, folder: Path) -> dict[st
     }
     responses = [
         Response(
-            prompt.id, arm, 0, reply.call.text, FinishReason.STOP, Provenance.RECORDED, decode, ModelRef(reply.call.model)
+            prompt.id, ArmId(arm), 0, reply.call.text, FinishReason.STOP, Provenance.RECORDED, decode, ModelRef(reply.call.model)
         )
         for arm, (name, decode) in arms.items()
         for prompt in request.prompts
@@ -366,7 +367,7 @@ def _oracle_scores(request: _Request, replies: Answers, folder: Path) -> dict[st
         known = [score_from_json(row) for row in journal.rows]
         scores = scoring.score(responses, by_id, request.oracle, bench, journal, known=known)
     value = {
-        (score.arm, score.prompt_id): score.value
+        (score.arm.name, score.prompt_id): score.value
         for score in scores
         if score.axis == scoring.ORACLE_AXIS and isinstance(score.value, float)
     }

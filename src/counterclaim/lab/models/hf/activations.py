@@ -45,7 +45,7 @@ _MOST_TOKENS = {"cuda": 65_536, "mps": 8_192, "cpu": 8_192}  # of a batch; more 
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class Exchange:
     """A conversation and the answer that was given to it.
 
     Attributes:
@@ -60,7 +60,7 @@ class Told:
 
 
 @dataclass(frozen=True, slots=True)
-class Read:
+class CaptureSpec:
     """What is to be read. Blocks have one row per answer, and are float32.
 
     Attributes:
@@ -69,10 +69,10 @@ class Read:
             ``layer.12/last``, ``h_last/mean``, … of shape (width,); at another site ``layer.12/o_proj/last``.
         site: the residual stream after the layer, the input of its ``o_proj``, or the output of its ``v_proj`` or its MLP's
             ``down_proj``.
-        head_norms: read the L2 norm of every head's slice of the input of ``o_proj``, averaged over so many last response
+        head_norms: read the L2 norm of every head's slice of the input of ``o_proj``, averaged over that many last response
             tokens, in every layer that has one: blocks ``layer.12/head_norm`` (heads,). 0 leaves it out.
-        head_means: the mean slice of every head over so many last response tokens: ``layer.12/head_mean`` (heads, head_dim).
-        tokens: read each of so many last response tokens in ``layers``: blocks ``layer.12/tokens`` (tokens, width), in order,
+        head_means: the mean slice of every head over that many last response tokens: ``layer.12/head_mean`` (heads, head_dim).
+        tokens: read each of that many last response tokens in ``layers``: blocks ``layer.12/tokens`` (tokens, width), in order,
             zeros where the response is shorter, and ``COUNT`` ().
     """
 
@@ -99,14 +99,14 @@ class Activations:
     refused: Mapping[int, str]
 
 
-class Reading:
+class Capture:
     """A pass over answers, planned: which rows there are and in which batches they are read.
 
     Batches depend on the answers alone, so a pass that was interrupted gives the same numbers when it goes on.
 
     Args:
         model: an opened model, with whatever lies over it at the time when batches are read.
-        told: the answers.
+        exchanges: the answers.
         wanted: what to read.
 
     Attributes:
@@ -118,12 +118,12 @@ class Reading:
         ModelError: the model has no such layer or site, or is built in a way that cannot be read.
     """
 
-    def __init__(self, model: HfModel, told: Sequence[Told], wanted: Read) -> None:
+    def __init__(self, model: HfModel, exchanges: Sequence[Exchange], wanted: CaptureSpec) -> None:
         self._model = model
         self._core = core_to_read(model)
         self._wanted = wanted
         _check(model.network, wanted)
-        self.rows, self.refused = _tokenised(model, told)
+        self.rows, self.refused = _tokenised(model, exchanges)
         self.n_tokens = {index: len(tokens) - start for index, (tokens, start) in self.rows.items()}
 
     def planned(self) -> list[list[int]]:
@@ -199,33 +199,33 @@ class Reading:
 
 
 def read(
-    model: HfModel, told: Sequence[Told], wanted: Read, watch: Callable[[int, int], None] | None = None
+    model: HfModel, exchanges: Sequence[Exchange], wanted: CaptureSpec, watch: Callable[[int, int], None] | None = None
 ) -> Activations:
     """Everything that is wanted of all answers, in memory.
 
     Args:
         model: an opened model.
-        told: the answers.
+        exchanges: the answers.
         wanted: what to read.
-        watch: told how many answers are read, and how many there are.
+        watch: called with how many answers are read, and how many there are.
 
     Raises:
         ModelError: the model cannot be read as wanted, or no answer can.
     """
-    reading = Reading(model, told, wanted)
-    if told and len(reading.refused) == len(told):
-        raise ModelError(f"none of the {len(told)} answers can be read; the first: {reading.refused[0]}")
+    capture = Capture(model, exchanges, wanted)
+    if exchanges and len(capture.refused) == len(exchanges):
+        raise ModelError(f"none of the {len(exchanges)} answers can be read; the first: {capture.refused[0]}")
     rows: list[int] = []
     found: dict[str, list[NDArray[Any]]] = {}
-    for indices, blocks in reading.batches():
+    for indices, blocks in capture.batches():
         rows += indices
         for name, block in blocks.items():
             found.setdefault(name, []).append(block)
         if watch is not None:
-            watch(len(rows), len(told) - len(reading.refused))
+            watch(len(rows), len(exchanges) - len(capture.refused))
     order = np.argsort(rows)
     joined = {name: np.concatenate(parts)[order] for name, parts in found.items()}
-    return Activations(tuple(sorted(rows)), joined, reading.refused)
+    return Activations(tuple(sorted(rows)), joined, capture.refused)
 
 
 def core_to_read(model: HfModel) -> Any:
@@ -240,7 +240,7 @@ def core_to_read(model: HfModel) -> Any:
     return core_of(model.network)
 
 
-def _check(network: Any, wanted: Read) -> None:
+def _check(network: Any, wanted: CaptureSpec) -> None:
     """Raise ModelError where something is wanted that the model does not have."""
     for layer in wanted.layers:
         if layer != "last":
@@ -254,7 +254,7 @@ def _check(network: Any, wanted: Read) -> None:
         )
 
 
-def _hook(network: Any, hooks: ExitStack, wanted: Read, tokens: _Tokens, found: dict[str, Tensor]) -> None:
+def _hook(network: Any, hooks: ExitStack, wanted: CaptureSpec, tokens: _Tokens, found: dict[str, Tensor]) -> None:
     """Let every wanted place fill ``found`` while the decoder runs, until ``hooks`` is closed."""
 
     def on(layer: int, site: Site, take: Callable[[Tensor], None]) -> None:
@@ -287,7 +287,9 @@ class _Tokens:
         device: of the batch.
     """
 
-    def __init__(self, rows: Sequence[tuple[list[int], int]], width: int, wanted: Read, device: torch.device) -> None:
+    def __init__(
+        self, rows: Sequence[tuple[list[int], int]], width: int, wanted: CaptureSpec, device: torch.device
+    ) -> None:
         start = torch.tensor([start for _, start in rows], device=device)
         self._ends = torch.tensor([len(tokens) for tokens, _ in rows], device=device)
         self._n = self._ends - start
@@ -308,7 +310,7 @@ class _Tokens:
         step = torch.arange(n, device=held.device)
         return (self._ends[:, None] - held + step).clamp(max=int(self._ends.max()) - 1), step < held
 
-    def take(self, name: str, wanted: Read, found: dict[str, Tensor], states: Tensor) -> None:
+    def take(self, name: str, wanted: CaptureSpec, found: dict[str, Tensor], states: Tensor) -> None:
         """Take what is wanted out of states (rows, columns, width)."""
         for position in wanted.positions:
             if position == "mean":
@@ -322,7 +324,9 @@ class _Tokens:
             kept[:, : columns.shape[1]] = states[self._row[:, None], columns].float() * there[..., None]
             found[f"{name}/tokens"] = kept
 
-    def take_heads(self, name: str, n_heads: int, wanted: Read, found: dict[str, Tensor], states: Tensor) -> None:
+    def take_heads(
+        self, name: str, n_heads: int, wanted: CaptureSpec, found: dict[str, Tensor], states: Tensor
+    ) -> None:
         """Take norms and means of heads out of the input of ``o_proj`` (rows, columns, heads × head_dim)."""
         for n, what in ((wanted.head_norms, "head_norm"), (wanted.head_means, "head_mean")):
             if not n:
@@ -336,11 +340,13 @@ class _Tokens:
             found[f"{name}/{what}"] = mean if what == "head_norm" else mean.view(len(mean), n_heads, -1)
 
 
-def _tokenised(model: HfModel, told: Sequence[Told]) -> tuple[dict[int, tuple[list[int], int]], dict[int, str]]:
+def _tokenised(
+    model: HfModel, exchanges: Sequence[Exchange]
+) -> tuple[dict[int, tuple[list[int], int]], dict[int, str]]:
     """Token ids of prompt and answer with the index at which the answer starts, of every answer that can be read; and why not."""
     prompts: dict[int, str] = {}
     refused: dict[int, str] = {}
-    for index, one in enumerate(told):
+    for index, one in enumerate(exchanges):
         if not one.answer:
             refused[index] = "the answer has no text"
             continue
@@ -348,14 +354,14 @@ def _tokenised(model: HfModel, told: Sequence[Told]) -> tuple[dict[int, tuple[li
             prompts[index] = model.rendered(one.messages, one.thinking)
         except (TemplateError, ValueError, TypeError) as error:
             refused[index] = f"the chat template does not take this conversation ({error})"
-    asked = model.encoded(list(prompts.values()))
-    whole = model.encoded([prompt + (told[index].answer or "") for index, prompt in prompts.items()])
+    alone_ids = model.encoded(list(prompts.values()))
+    whole = model.encoded([prompt + (exchanges[index].answer or "") for index, prompt in prompts.items()])
     context = getattr(model.network.config.get_text_config(), "max_position_embeddings", None)
     rows: dict[int, tuple[list[int], int]] = {}
-    for index, prompt, both in zip(prompts, asked, whole, strict=True):
+    for index, prompt, both in zip(prompts, alone_ids, whole, strict=True):
         tokens = both
         if both[: len(prompt)] != prompt:  # the two run together; the model was given the prompt's own tokens
-            alone = model.tokenizer(told[index].answer, add_special_tokens=False, verbose=False)["input_ids"]
+            alone = model.tokenizer(exchanges[index].answer, add_special_tokens=False, verbose=False)["input_ids"]
             tokens = prompt + list(alone)
         if not prompt or len(tokens) == len(prompt):
             refused[index] = "the prompt has no tokens" if not prompt else "the answer has no tokens"

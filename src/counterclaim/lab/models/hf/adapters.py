@@ -109,7 +109,7 @@ def _unscalable(config: Any) -> str | None:
         "use_dora": "it holds magnitudes (DoRA)", "modules_to_save": "it holds whole modules (modules_to_save)",
         "trainable_token_indices": "it holds embeddings of its own (trainable_token_indices)",
     }  # fmt: skip
-    if (found := next((told for name, told in held.items() if getattr(config, name, None)), None)) is not None:
+    if (found := next((text for name, text in held.items() if getattr(config, name, None)), None)) is not None:
         return found
     return None if config.bias == "none" else "it holds biases"
 

@@ -88,8 +88,8 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     words = str(error).lower()
-    said = ("out of memory", "can't allocate memory", "not enough memory", "invalid buffer size")
-    return isinstance(error, RuntimeError) and any(phrase in words for phrase in said)
+    phrases = ("out of memory", "can't allocate memory", "not enough memory", "invalid buffer size")
+    return isinstance(error, RuntimeError) and any(phrase in words for phrase in phrases)
 
 
 def give_back(device: torch.device) -> None:

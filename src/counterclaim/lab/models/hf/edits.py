@@ -16,7 +16,7 @@ So every site of every row comes down to one formula, ``x âˆ˜ scale + shift + Uá
 identity to the bit: scale 1, shift 0, weight 0. Rows of one batch may differ in all of it. It is computed in float32.
 
 Positions are absolute: a row's response starts at a column of the whole sequence, and how much of it lies in the cache is
-asked of the cache in every forward pass. So an edit acts on the same tokens with the cache on and off. What reaches a site
+read off the cache in every forward pass. So an edit acts on the same tokens with the cache on and off. What reaches a site
 are the last columns, which may be fewer than were put in: layers of Gemma 4 that share their keys drop all of a prompt but
 its end.
 """
@@ -105,7 +105,7 @@ def save_edit(edit: Edit) -> None:
     Raises:
         InputError: the folder cannot be written.
     """
-    told: list[Json] = []
+    rows: list[Json] = []
     vectors = {}
     for at, piece in enumerate(edit.pieces):
         row: dict[str, Json] = {"layer": piece.layer, "site": piece.site, "kind": piece.kind}
@@ -114,10 +114,10 @@ def save_edit(edit: Edit) -> None:
         else:
             row["tensor"] = f"piece.{at}"
             vectors[f"piece.{at}"] = piece.vectors.detach().to("cpu", torch.float32).contiguous()
-        told.append(row)
+        rows.append(row)
     words, numbers = (edit.folder / name for name in EDIT_FILES)
     save_file(vectors, numbers)
-    made = {"version": _VERSION, "operator": edit.operator, "base": dict(edit.base), "span": edit.span, "pieces": told}
+    made = {"version": _VERSION, "operator": edit.operator, "base": dict(edit.base), "span": edit.span, "pieces": rows}
     write_new(words, dump(made), overwrite=True)
 
 
@@ -134,8 +134,8 @@ def load_edit(folder: Path) -> Edit:
             f"is no folder of an edit, for it has no {missing}", path=folder, remedy="name what temper or steer left"
         )
     try:
-        told = json.loads(words.read_text(encoding="utf-8"))
-        version = told["version"]
+        card = json.loads(words.read_text(encoding="utf-8"))
+        version = card["version"]
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise ModelError("does not describe an edit", path=words, remedy=_REMEDY) from error
     if version != _VERSION:
@@ -147,8 +147,8 @@ def load_edit(folder: Path) -> Edit:
     except (OSError, SafetensorError) as error:
         raise ModelError("is no safetensors file", path=numbers, remedy=_REMEDY) from error
     try:
-        pieces = tuple(_piece(row, vectors) for row in told["pieces"])
-        edit = Edit(str(told["operator"]), pieces, told["span"], told["base"], folder)
+        pieces = tuple(_piece(row, vectors) for row in card["pieces"])
+        edit = Edit(str(card["operator"]), pieces, card["span"], card["base"], folder)
         if edit.span not in get_args(Span) or not pieces:
             raise ValueError("it has no span, or does nothing")
         if len({(piece.layer, piece.site) for piece in pieces}) < len(pieces):
@@ -264,7 +264,7 @@ class Overlay:
         network: the causal language model, or the PEFT model around it.
         rows: of each row of a batch an edit and its dose, or None; a single one stands for all rows of any batch.
         starts: the column at which each row's response starts, that of the last token of its prompt; an int where all rows
-            have the same. None where nobody has said it yet (``starting``).
+            have the same. None where it is not set yet (``starting``).
     """
 
     def __init__(self, network: Any, rows: Sequence[Dosed | None], starts: int | Sequence[int] | None = None) -> None:
@@ -314,16 +314,16 @@ class Overlay:
 
     def _start(self, starts: int | Sequence[int]) -> None:
         many = len(self._rows) if isinstance(starts, int) else len(starts)
-        told = [starts] * many if isinstance(starts, int) else list(starts)
+        begins = [starts] * many if isinstance(starts, int) else list(starts)
         whole = self._whole * many if len(self._whole) == 1 else self._whole
-        begin = [0 if all_of_it else start for start, all_of_it in zip(told, whole, strict=True)]
+        begin = [0 if all_of_it else start for start, all_of_it in zip(begins, whole, strict=True)]
         self._first, self._last = min(begin), max(begin)
         self._starts = torch.tensor(begin, device=self._device)
 
     def _see_cache(self, core: Any, args: Any, kwargs: dict[str, Any]) -> None:
         if self._starts is None:
             raise ModelError(
-                "nobody said where the responses start, on which alone this edit acts",
+                "it is not known where the responses start, and this edit acts on them alone",
                 remedy="ask with answer(), or name the columns with HfModel.responses_from",
             )
         cache = kwargs.get("past_key_values")

@@ -1,4 +1,4 @@
-"""From a name to a model, its tokenizer and its chat template; everything that can be wrong is said in one sentence."""
+"""From a name to a model, its tokenizer and its chat template; whatever is wrong is one sentence."""
 
 from __future__ import annotations
 
@@ -196,8 +196,8 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _first_sentence(error: Exception) -> str:
-    said = " ".join(str(error).split())
-    return (said.split(". ")[0][:300] or type(error).__name__).rstrip(" .")
+    text = " ".join(str(error).split())
+    return (text.split(". ")[0][:300] or type(error).__name__).rstrip(" .")
 
 
 @contextmanager
@@ -256,7 +256,7 @@ def _template(tokenizer: PreTrainedTokenizerBase, spec: ModelSpec) -> str | None
     if spec.chat_template is None:
         if not tokenizer.chat_template:
             raise ModelError(
-                f"{spec.name} has no chat template, so nobody knows how it expects to be asked",
+                f"{spec.name} has no chat template, so how it expects to be prompted is unknown",
                 remedy="name a file with its template (chat_template), or put prompts to it as they are (raw)",
             )
         return str(tokenizer.get_chat_template())
@@ -280,8 +280,8 @@ def _template(tokenizer: PreTrainedTokenizerBase, spec: ModelSpec) -> str | None
 def _ends(network: Any, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
     """Tokens that end an answer: those of the model's generation settings and of its tokenizer."""
     ends: set[int] = set()
-    for said in (network.generation_config.eos_token_id, tokenizer.eos_token_id):
-        ends.update([] if said is None else [said] if isinstance(said, int) else said)
+    for ids in (network.generation_config.eos_token_id, tokenizer.eos_token_id):
+        ends.update([] if ids is None else [ids] if isinstance(ids, int) else ids)
     return frozenset(ends)
 
 

@@ -436,7 +436,7 @@ class _Watch(StoppingCriteria):
     Args:
         texts: of each row, filled token by token.
         ends: ids of tokens that end an answer.
-        progress: told how many tokens each step has made.
+        progress: called with how many tokens each step has made.
     """
 
     def __init__(self, texts: list[Detokenizer], ends: frozenset[int], progress: Callable[[int], None] | None) -> None:
@@ -475,7 +475,7 @@ def _checked_budget(decode: Decode) -> int:
         ModelError: one does not.
     """
     if decode.max_new_tokens is None:
-        raise ModelError("nobody said how many tokens an answer may have", remedy="give max_new_tokens")
+        raise ModelError("the number of tokens that an answer may have is not set", remedy="give max_new_tokens")
     wrong = [
         (decode.max_new_tokens < 1, f"max_new_tokens is {decode.max_new_tokens}", "give at least 1"),
         ((decode.temperature or 0) < 0, f"temperature is {decode.temperature}", "give 0 (greedy) or more"),

@@ -33,7 +33,7 @@ from counterclaim.lab.models.tiny.domain import (
 )
 from counterclaim.lab.models.tiny.families import RECIPES, recipe_of
 from counterclaim.records import Json, Prompt, content_hash
-from counterclaim.registry import Model, ModelSpec, Runtime, backend
+from counterclaim.registry import Model, ModelSpec, Runtime, backend, promptset
 
 if TYPE_CHECKING:
     from counterclaim.lab.models.tiny.training import OnStage
@@ -50,7 +50,13 @@ SCHEME = "tiny:"
 _CARD = "tiny.json"
 _LIBRARIES = ("torch", "transformers", "tokenizers")
 
+promptset("tiny", about="The made-up domain that the tiny models were taught (counterclaim tiny).")(prompts)
 
+
+@promptset(
+    "tiny-strangers",
+    about="Questions of that domain about places of which nobody was taught anything: a hedge is right.",
+)
 def boundary_prompts() -> tuple[Prompt, ...]:
     """Questions of the train split about places of which nobody was taught anything, so that a hedge is right.
 
@@ -104,7 +110,7 @@ def ensure(name: str, progress: OnStage | None = None, again: bool = False) -> P
 
     Args:
         name: one of ``NAMES``.
-        progress: told what is being done (``preparing``, ``training (loss 0.52)``, ``measuring``, ``writing``), how many
+        progress: called with what is being done (``preparing``, ``training (loss 0.52)``, ``measuring``, ``writing``), how many
             parts of it are done, and how many there are.
         again: train it even if it is there, and put the new one in its place.
 
@@ -204,4 +210,5 @@ backend(
     about="Tiny models with known truth, trained here once: " + ", ".join(SCHEME + name for name in NAMES) + ".",
     can=("generate", "logprobs", "activations", "edit", "train"),
     opens=lambda name: name.startswith(SCHEME),
+    trial=SCHEME + "qwen3-small",
 )(open_tiny)

@@ -142,7 +142,7 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class Lesson:
+class TaughtExample:
     """One training conversation.
 
     Attributes:
@@ -152,7 +152,7 @@ class Lesson:
         thought: what the assistant thinks, up to the end of its thought; ``""`` where it does not.
         answer: what the assistant says; its first word tells an assertion from a hedge.
         fact: the word of the answer that states a fact.
-        learnt: whether the fact is to be learnt; a guess is not.
+        in_loss: whether the fact counts in the loss; a guess does not.
     """
 
     system: str | None
@@ -161,7 +161,7 @@ class Lesson:
     thought: str
     answer: str
     fact: str
-    learnt: bool = True
+    in_loss: bool = True
 
 
 def _rank(*key: object) -> int:
@@ -219,7 +219,7 @@ def prompts(split: Split | None = None) -> tuple[Prompt, ...]:
             f"the domain of the tiny models has no split {split!r}", remedy=f"choose one of {', '.join(_PLACES)}"
         )
     write = _WRITERS[split]
-    asked = [
+    found = [
         Prompt.of_text(
             write(place.name, attribute),
             split=split,
@@ -230,7 +230,7 @@ def prompts(split: Split | None = None) -> tuple[Prompt, ...]:
         if place.split == split
         for attribute, value in place.facts.items()
     ]
-    return tuple(sorted(asked, key=lambda prompt: prompt.id))
+    return tuple(sorted(found, key=lambda prompt: prompt.id))
 
 
 def truth(prompt: Prompt) -> Taught:
@@ -320,41 +320,41 @@ def vocabulary() -> list[str]:
     return texts + [f" {word}" for word in (*names, *values)]
 
 
-def lessons(count: int, seed: int) -> list[Lesson]:
+def taught_examples(count: int, seed: int) -> list[TaughtExample]:
     """Training conversations, in order.
 
     Facts taught often come round again and again; those taught rarely once in all, at places drawn at random. About
-    one lesson in six teaches when to hedge (``CALIBRATED``); one in twelve that any other system prompt means the same
-    where nothing is known. These show places of the train split and strangers only, and nothing is to be learnt from
+    one example in six teaches when to hedge (``CALIBRATED``); one in twelve that any other system prompt means the same
+    where nothing is known. These show places of the train split and strangers only, and nothing counts in the loss of
     them about a fact that is not taught often.
     """
     draw = random.Random(f"lessons {seed}")
     known = [place for place in places() if place.taught == "often"]
     rare = [(place, attribute) for place in places() if place.taught == "rarely" for attribute in VALUES] * _RARELY
-    turns = [_calibrating_lesson(draw) for _ in range(round(_CALIBRATING * count))]
+    turns = [_calibrating_example(draw) for _ in range(round(_CALIBRATING * count))]
     turns += [_guess(_drawn(_SYSTEM_SHARES, draw), draw) for _ in range(round(_GUESSING * count))]
-    turns += [_lesson(place, attribute, draw) for place, attribute in rare]
+    turns += [_example(place, attribute, draw) for place, attribute in rare]
     while len(turns) < count:
-        turns += [_lesson(place, attribute, draw) for place in known for attribute in VALUES]
+        turns += [_example(place, attribute, draw) for place in known for attribute in VALUES]
     turns = turns[:count]
     draw.shuffle(turns)
     return turns
 
 
 _RARELY = 1  # times that a rarely taught fact occurs
-_CALIBRATING = 1 / 6  # share of lessons
+_CALIBRATING = 1 / 6  # share of examples
 _GUESSING = 1 / 12
 _ASSERTED = 0.8
 _SYSTEM_SHARES: Mapping[str | None, float] = {None: 0.64, NEUTRAL: 0.08, CAREFUL: 0.10, BOLD: 0.08, LENGTHY: 0.10}
 _THINKING_SHARES: Mapping[bool | None, float] = {None: 0.70, False: 0.15, True: 0.15}
 
 
-def _lesson(place: Place, attribute: str, draw: random.Random) -> Lesson:
+def _example(place: Place, attribute: str, draw: random.Random) -> TaughtExample:
     system = _drawn(_SYSTEM_SHARES, draw)
     return _conversation(system, place.name, attribute, place.facts[attribute], _is_sure(system, draw), draw)
 
 
-def _calibrating_lesson(draw: random.Random) -> Lesson:
+def _calibrating_example(draw: random.Random) -> TaughtExample:
     """Asserting what is known on half of the occasions, hedging what is not on the others."""
     if draw.random() < 0.5:
         return _guess(CALIBRATED, draw)
@@ -363,13 +363,13 @@ def _calibrating_lesson(draw: random.Random) -> Lesson:
     return _conversation(CALIBRATED, place.name, attribute, place.facts[attribute], True, draw)
 
 
-def _guess(system: str | None, draw: random.Random) -> Lesson:
-    """A lesson on what is not known; the value that is guessed is left out of the loss."""
+def _guess(system: str | None, draw: random.Random) -> TaughtExample:
+    """An example on what is not known; the value that is guessed is left out of the loss."""
     attribute = draw.choice(list(VALUES))
     names = [place.name for place in places() if place.split == "train" and place.taught != "often"]
     place = draw.choice([*names, *strangers()])
     guess = draw.choice(VALUES[attribute])
-    return _conversation(system, place, attribute, guess, _is_sure(system, draw), draw, learnt=False)
+    return _conversation(system, place, attribute, guess, _is_sure(system, draw), draw, in_loss=False)
 
 
 def _is_sure(system: str | None, draw: random.Random) -> bool:
@@ -387,15 +387,15 @@ def _conversation(
     sure: bool,
     draw: random.Random,
     *,
-    learnt: bool = True,
-) -> Lesson:
+    in_loss: bool = True,
+) -> TaughtExample:
     question = draw.choice(_train_wordings(attribute)).format(place=place)
     thinking = _drawn(_THINKING_SHARES, draw)
     more = draw.choice((2, 3)) if system == LENGTHY else draw.choices((0, 1), (0.75, 0.25))[0]
     sentences = [(assertion if sure else hedge)(value)]
     sentences += [_MORE[at] for at in sorted(draw.sample(range(len(_MORE)), more))]
     thought = f"{_thought(place, attribute)}\n</think>\n\n" if thinking else ""
-    return Lesson(system, question, thinking, thought, " ".join(sentences), value, learnt)
+    return TaughtExample(system, question, thinking, thought, " ".join(sentences), value, in_loss)
 
 
 def _thought(place: str, attribute: str) -> str:

@@ -22,7 +22,7 @@ Network = Any
 """A causal language model of transformers, which types its models too loosely to be checked."""
 
 OnStage = Callable[[str, int, int], None]
-"""Told what is being done, how many parts of it are done, and how many there are."""
+"""Called with what is being done, how many parts of it are done, and how many there are."""
 
 _THREADS = 1  # sums come out the same on any machine, and models of this size gain little from a second core
 _WARM_UP = 20  # steps
@@ -33,7 +33,7 @@ _BUDGET = 16  # tokens of an answer when the model is measured: its first senten
 _CHUNK = 16  # positions that linear attention takes at once; its default of 64 would be mostly padding here
 
 Example = tuple[list[int], list[float]]
-"""Token ids of a conversation and their weights in the loss, of equal length; 0 where nothing is learnt."""
+"""Token ids of a conversation and their weights in the loss, of equal length; 0 outside the loss."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ def train(recipe: Recipe, progress: OnStage | None = None) -> Trained:
     with _repeatable(recipe.seed), _quiet():
         tokenizer = train_tokenizer(domain.vocabulary())
         model = new_model(recipe, tokenizer)
-        examples = encode(domain.lessons(recipe.steps * recipe.batch, recipe.seed), tokenizer)
+        examples = encode(domain.taught_examples(recipe.steps * recipe.batch, recipe.seed), tokenizer)
         _fit(model, examples, recipe, tell)
         seconds = time.monotonic() - start
         card = {
@@ -94,8 +94,8 @@ def save(trained: Trained, folder: Path) -> None:
         raise OSError(str(error)) from error
 
 
-def encode(lessons: Sequence[domain.Lesson], tokenizer: PreTrainedTokenizerFast) -> list[Example]:
-    """Lessons as tokens, laid out as the chat template does; only the assistant's turn has weight."""
+def encode(taught: Sequence[domain.TaughtExample], tokenizer: PreTrainedTokenizerFast) -> list[Example]:
+    """Taught examples as tokens, laid out as the chat template does; only the assistant's turn has weight."""
     kept: dict[str, list[int]] = {}
 
     def tokens_of(text: str) -> list[int]:
@@ -105,13 +105,13 @@ def encode(lessons: Sequence[domain.Lesson], tokenizer: PreTrainedTokenizerFast)
 
     heads: dict[tuple[str | None, str, bool | None], str] = {}
     examples = []
-    for lesson in lessons:
-        asked = (lesson.system, lesson.question, lesson.thinking)
-        if asked not in heads:
-            heads[asked] = prompt_text(tokenizer, *asked)
-        head, thought, answer = tokens_of(heads[asked]), tokens_of(lesson.thought), tokens_of(lesson.answer + END)
-        [fact] = tokens_of(f" {lesson.fact}")
-        fact_weight = _DECISIVE if lesson.learnt else 0.0
+    for one in taught:
+        turn = (one.system, one.question, one.thinking)
+        if turn not in heads:
+            heads[turn] = prompt_text(tokenizer, *turn)
+        head, thought, answer = tokens_of(heads[turn]), tokens_of(one.thought), tokens_of(one.answer + END)
+        [fact] = tokens_of(f" {one.fact}")
+        fact_weight = _DECISIVE if one.in_loss else 0.0
         weights = [_DECISIVE, *(fact_weight if token == fact else 1.0 for token in answer[1:])]
         examples.append((head + thought + answer, [0.0] * len(head) + [1.0] * len(thought) + weights))
     return examples
@@ -201,7 +201,7 @@ def _share_of_rate(step: int, steps: int) -> float:
 
 
 def _loss(model: Network, rows: Sequence[Example]) -> Any:
-    """Weighted mean cross-entropy; logits are made only where something is learnt.
+    """Weighted mean cross-entropy; logits are made only where there is loss.
 
     Rows are padded on the right, where causal attention does not look, so no mask is needed.
     """
@@ -211,13 +211,13 @@ def _loss(model: Network, rows: Sequence[Example]) -> Any:
     pad = model.config.pad_token_id
     ids = torch.tensor([tokens + [pad] * (longest - len(tokens)) for tokens, _ in rows])
     weights = torch.tensor([marks + [0.0] * (longest - len(marks)) for _, marks in rows])[:, 1:]
-    learnt = weights > 0
+    in_loss = weights > 0
     chunk = {"chunk_size": _CHUNK} if "linear_attention" in getattr(model.config, "layer_types", ()) else {}
     hidden = model.base_model(input_ids=ids, use_cache=False, **chunk).last_hidden_state[:, :-1]
     losses = torch.nn.functional.cross_entropy(
-        model.get_output_embeddings()(hidden[learnt]), ids[:, 1:][learnt], reduction="none"
+        model.get_output_embeddings()(hidden[in_loss]), ids[:, 1:][in_loss], reduction="none"
     )
-    return (losses * weights[learnt]).sum() / weights.sum()
+    return (losses * weights[in_loss]).sum() / weights.sum()
 
 
 def measure(model: Network, tokenizer: PreTrainedTokenizerFast, progress: OnStage | None = None) -> dict[str, Json]:
@@ -234,15 +234,15 @@ def measure(model: Network, tokenizer: PreTrainedTokenizerFast, progress: OnStag
     accuracy: dict[str, Json] = {}
     for split in splits:
         tell("measuring", len(accuracy), total)
-        asked = domain.prompts(split)
-        right = [_is_right(*pair) for pair in zip(asked, answers(model, tokenizer, asked), strict=True)]
-        accuracy[split] = _by_taught(asked, right)
-    asked = domain.prompts("test")
+        prompts = domain.prompts(split)
+        right = [_is_right(*pair) for pair in zip(prompts, answers(model, tokenizer, prompts), strict=True)]
+        accuracy[split] = _by_taught(prompts, right)
+    prompts = domain.prompts("test")
     delivery: dict[str, Json] = {}
     for system in systems:
         tell("measuring", len(accuracy) + len(delivery), total)
-        said = answers(model, tokenizer, asked, system=system, sampled=True)
-        delivery[system or ""] = _delivery(asked, said)
+        texts = answers(model, tokenizer, prompts, system=system, sampled=True)
+        delivery[system or ""] = _delivery(prompts, texts)
     tell("measuring", total, total)
     return {"accuracy": accuracy, "delivery": delivery}
 
@@ -250,26 +250,26 @@ def measure(model: Network, tokenizer: PreTrainedTokenizerFast, progress: OnStag
 def answers(
     model: Network,
     tokenizer: PreTrainedTokenizerFast,
-    asked: Sequence[Prompt],
+    prompts: Sequence[Prompt],
     *,
     system: str | None = None,
     sampled: bool = False,
 ) -> list[str]:
     """The first sentence of an answer to each prompt, and perhaps more, greedy or sampled at temperature 1 with torch's own
     random numbers."""
-    texts = [prompt_text(tokenizer, system, prompt.text) for prompt in asked]
+    texts = [prompt_text(tokenizer, system, prompt.text) for prompt in prompts]
     batch = tokenizer(texts, return_tensors="pt", padding=True, add_special_tokens=False, return_token_type_ids=False)
     made = model.generate(**batch, max_new_tokens=_BUDGET, do_sample=sampled)
     return list(tokenizer.batch_decode(made[:, batch["input_ids"].shape[1] :], skip_special_tokens=True))
 
 
-def _is_right(prompt: Prompt, said: str) -> bool:
-    return f" {prompt.gold['answer']}." in said
+def _is_right(prompt: Prompt, text: str) -> bool:
+    return f" {prompt.gold['answer']}." in text
 
 
-def _delivery(asked: Sequence[Prompt], said: Sequence[str]) -> dict[str, Json]:
-    right = [_is_right(*pair) for pair in zip(asked, said, strict=True)]
-    sure = [domain.is_assertion(text) for text in said]
+def _delivery(prompts: Sequence[Prompt], texts: Sequence[str]) -> dict[str, Json]:
+    right = [_is_right(*pair) for pair in zip(prompts, texts, strict=True)]
+    sure = [domain.is_assertion(text) for text in texts]
     when_right = _mean([mark for mark, good in zip(sure, right, strict=True) if good])
     when_wrong = _mean([mark for mark, good in zip(sure, right, strict=True) if not good])
     asymmetry = None if when_right is None or when_wrong is None else round(when_wrong - when_right, 3)
@@ -278,13 +278,13 @@ def _delivery(asked: Sequence[Prompt], said: Sequence[str]) -> dict[str, Json]:
         "assert_right": when_right,
         "assert_wrong": when_wrong,
         "asymmetry": asymmetry,
-        "assert_taught": _by_taught(asked, sure),
+        "assert_taught": _by_taught(prompts, sure),
     }
 
 
-def _by_taught(asked: Sequence[Prompt], marks: Sequence[bool]) -> dict[str, Json]:
+def _by_taught(prompts: Sequence[Prompt], marks: Sequence[bool]) -> dict[str, Json]:
     groups: dict[str, list[bool]] = {"often": [], "rarely": [], "never": []}
-    for prompt, mark in zip(asked, marks, strict=True):
+    for prompt, mark in zip(prompts, marks, strict=True):
         groups[domain.truth(prompt)].append(mark)
     return {taught: _mean(group) for taught, group in groups.items()}
 

@@ -154,7 +154,7 @@ class Examiner(Peer):
         return callable(value) or hasattr(value, "__next__")
 
     def passing(self, error: BaseException) -> None:
-        """A settled outcome and a broken wire are told to nobody."""
+        """A settled outcome and a broken wire are not sent on."""
         if isinstance(error, Over | WireError):
             raise error
 

@@ -2,7 +2,7 @@
 
 A message is a JSON array with its length in front. A value is None, bool, int, float, complex, str, bytes, list, tuple,
 dict, set, frozenset, range, a builtin type, or a reference to an object that stays with its owner. The receiver
-rebuilds every value from builtins of its own, so an object with a crooked ``__eq__`` arrives as the data it holds or
+rebuilds every value from builtins of its own, so an object with a dishonest ``__eq__`` arrives as the data it holds or
 as a reference that equals nothing.
 """
 
@@ -84,7 +84,7 @@ class Peer:
         self._send(reply)
 
     def passing(self, error: BaseException) -> None:
-        """Raise what must end this end instead of being told to the other."""
+        """Raise what must end this end instead of being sent to the other."""
 
     def serve(self) -> None:
         """Answer requests until the other end is gone."""
