@@ -619,7 +619,7 @@ def test_a_dry_run_asks_nobody_and_writes_nothing(run_cli: Cli, tmp_path: Path) 
     code, text, err = run_cli(*flags, "--dry-run")
     assert (code, err) == (0, "")
     assert "200 prompts in about 41 calls" in text
-    assert "Nobody was asked and nothing was written." in text
+    assert "No model was asked and nothing was written." in text
     code, text, _ = run_cli(*flags, "--dry-run", "--json", "--checklists")
     assert (code, json.loads(text)["calls"]) == (0, 241)
     assert list(tmp_path.iterdir()) == []
@@ -628,11 +628,11 @@ def test_a_dry_run_asks_nobody_and_writes_nothing(run_cli: Cli, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("more", "says"),
     [
-        (("--out", "fresh.jsonl"), "nothing tells the generator what the prompts are about"),
+        (("--out", "fresh.jsonl"), "the generator does not know what the prompts are about"),
         (("--about", "x", "--out", "fresh.csv"), "is no .jsonl file"),
         (("--about", "x", "--out", "fresh.jsonl", "--role", "king=a"), "there is no role 'king'"),
         (("--about", "x", "--out", "fresh.jsonl", "--role", "student"), "is not NAME=VALUE"),
-        (("--about", "x", "--out", "fresh.jsonl", "--language", "xx"), "nobody here can tell the language 'xx'"),
+        (("--about", "x", "--out", "fresh.jsonl", "--language", "xx"), "the language 'xx' cannot be recognised"),
         (("--about", "x", "--out", "fresh.jsonl", "--train", "tinny"), "did you mean tiny?"),
     ],
 )
