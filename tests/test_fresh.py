@@ -16,8 +16,8 @@ import pytest
 from conftest import write_rows
 from counterclaim.errors import BudgetSpent, InputError
 from counterclaim.lab import prompts as promptsets
+from counterclaim.lab.answers import Progress
 from counterclaim.lab.config import PromptChoice, load_study
-from counterclaim.lab.experiment import Progress
 from counterclaim.lab.models import endpoint
 from counterclaim.lab.models.tiny import domain
 from counterclaim.lab.prompts.select import choose_prompts

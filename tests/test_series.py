@@ -19,8 +19,8 @@ import pytest
 from counterclaim import folder as store
 from counterclaim.errors import CounterclaimError, InputError, ModelError
 from counterclaim.lab import suite as series
+from counterclaim.lab.answers import Progress
 from counterclaim.lab.config import Series, is_series, load_series, load_study
-from counterclaim.lab.experiment import Progress
 from counterclaim.lab.run import run_study
 from counterclaim.lab.suite.chapter import run_chapter
 from counterclaim.lab.suite.page import believed_by, render_series, summary
@@ -159,7 +159,7 @@ def test_a_picture_that_nothing_draws_is_refused_before_any_study_is_begun(
 
 
 def test_every_series_that_ships_can_be_read_and_its_studies_can_be_run() -> None:
-    from counterclaim.lab import experiment
+    from counterclaim.lab.run import outline
 
     assert "three-arcs" in series.shipped()
     for file, about in series.shipped().values():
@@ -168,7 +168,7 @@ def test_every_series_that_ships_can_be_read_and_its_studies_can_be_run() -> Non
         for chapter in read.chapters:
             assert chapter.expected, chapter.name
             assert all((chapter.because, chapter.lesson)), chapter.name
-            assert experiment.outline(chapter.plan)["answers"] > 0
+            assert outline(chapter.plan)["answers"] > 0
 
 
 def test_the_three_arcs_hold_each_verdict_three_families_and_a_sentence_beside_every_arm() -> None:

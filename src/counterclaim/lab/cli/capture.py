@@ -63,7 +63,7 @@ def capture(
 
     One forward pass per batch, without logits. Killed at any moment and run again, it goes on where it stopped.
     """
-    from counterclaim.lab.experiment.reading import Which, opened
+    from counterclaim.lab.reading import RunSelection, opened
     from counterclaim.records import ArmId
     from counterclaim.registry import Runtime
 
@@ -74,7 +74,9 @@ def capture(
     on_a_cut: Literal["refuse", "read"] | None = choice("--on-cut", on_cut, ("refuse", "read"))
     with (
         watching(quiet=as_json) as watchers,
-        opened(run, Which(ArmId.parse(arm), replicate, model), Runtime(device=device, batch_size=batch_size)) as (
+        opened(
+            run, RunSelection(ArmId.parse(arm), replicate, model), Runtime(device=device, batch_size=batch_size)
+        ) as (
             reader,
             answers,
         ),
@@ -132,7 +134,7 @@ def attribute(
     if (run is None) == (published is None):
         raise InputError("name a run folder, or a file with --published", remedy="give exactly one of the two")
     if published is not None:
-        from counterclaim.lab.experiment.published import published as judged
+        from counterclaim.lab.replicate.published import published as judged
 
         told = judged(published, cohort, against)
         if as_json:
@@ -158,13 +160,13 @@ def attribute(
 def _attributed(
     run: Path, which: tuple[str, str | None, str | None], how: tuple[str, int | None], quiet: bool, **wanted: Any
 ) -> dict[str, Any]:
-    from counterclaim.lab.experiment.reading import Which, opened
+    from counterclaim.lab.reading import RunSelection, opened
     from counterclaim.records import ArmId
     from counterclaim.registry import Runtime
 
     with (
         watching(quiet=quiet) as watchers,
-        opened(run, Which(ArmId.parse(which[0]), *which[1:]), Runtime(device=how[0], batch_size=how[1])) as (
+        opened(run, RunSelection(ArmId.parse(which[0]), *which[1:]), Runtime(device=how[0], batch_size=how[1])) as (
             reader,
             answers,
         ),

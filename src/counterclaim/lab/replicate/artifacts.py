@@ -14,9 +14,9 @@ from counterclaim.audit.metrics import CELLS
 from counterclaim.config import as_written, rounds_to
 from counterclaim.errors import InputError
 from counterclaim.lab.config import Numbers, Reported, ReportedCells, ReportedLargestD, ReportedMeans
-from counterclaim.lab.experiment.published import published
 from counterclaim.lab.replicate.judging import judge
-from counterclaim.lab.run import shipped_studies
+from counterclaim.lab.replicate.published import published
+from counterclaim.lab.studies import shipped_studies
 from counterclaim.records import Estimate, Json
 from counterclaim.wording import number, with_interval
 

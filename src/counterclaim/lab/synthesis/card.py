@@ -23,7 +23,7 @@ from counterclaim.records import Estimate, Json, model_family
 from counterclaim.report.markdown import escaped
 from counterclaim.report.words import cleaned, number
 from counterclaim.text import words_of
-from counterclaim.text.overlap import told_apart
+from counterclaim.text.overlap import two_sample_auc
 
 SHOWN = 3
 """Dropped examples that are shown for each filter."""
@@ -237,7 +237,7 @@ def comparison(fresh: Sequence[str], known: Sequence[str], against: str, level: 
         reason = f"one of the two holds {least} different texts, and {LEAST} are needed"
         auc = Estimate.undefined(reason, n=len(fresh) + len(known), level=level)
     else:
-        auc = told_apart(known, fresh, level)
+        auc = two_sample_auc(known, fresh, level)
     kind = _kind(auc)
     return {"auc": auc.to_json(), "kind": kind, "against": against, "says": _sentence(kind, auc, against)}
 

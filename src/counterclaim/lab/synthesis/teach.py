@@ -77,7 +77,7 @@ class _Request:
     barred: list[DroppedExample]
     forbidden: list[Prompt]
     steps: list[CallStep]
-    oracle: list[scoring.Chosen]
+    oracle: list[scoring.ChosenScorer]
 
     @property
     def by_id(self) -> dict[str, Prompt]:
@@ -378,14 +378,14 @@ def _oracle_scores(request: _Request, replies: Answers, folder: Path) -> dict[st
 
 
 @contextmanager
-def _bench(request: _Request) -> Iterator[scoring.Bench]:
+def _bench(request: _Request) -> Iterator[scoring.ScoringContext]:
     """What the oracle works with; its judge shares the budget of the teachers."""
     plan = request.plan
     if plan.judge is None or not any("judge" in item.scorer.needs for item in request.oracle):
-        yield scoring.Bench()
+        yield scoring.ScoringContext()
         return
     with closing(open_judge(plan.judge, plan.runtime)) as judge:
-        yield scoring.Bench(judge, plan.runtime.concurrency)
+        yield scoring.ScoringContext(judge, plan.runtime.concurrency)
 
 
 def _filtered(request: _Request, replies: Answers, scores: Mapping[str, OracleScores]) -> FilteredExamples:
