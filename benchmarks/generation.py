@@ -21,7 +21,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from benchmarks.timing import differing, row, take_turns
 from counterclaim.lab.models.hf.loading import Loaded, settings
 from counterclaim.lab.models.hf.model import HfModel
-from counterclaim.records import Decode, FinishReason, Message, ModelRef, Provenance, Response
+from counterclaim.records import CONTROL, Decode, FinishReason, Message, ModelRef, Provenance, Response
 from counterclaim.registry import Ask, Runtime
 
 WORDS = 2_000
@@ -125,12 +125,12 @@ def _swept(model: HfModel, prompts: _Texts, budgets: tuple[int, ...]) -> _Texts:
     got = dict(pair for batch in model.answer(asks, decode) for pair in batch)
     whole = [
         Response(
-            str(i), "arm", 0, got[i].text, FinishReason.LENGTH, Provenance.RECORDED, decode, model.ref,
+            str(i), CONTROL, 0, got[i].text, FinishReason.LENGTH, Provenance.RECORDED, decode, model.ref,
             got[i].n_tokens, token_chars=got[i].token_chars,
         )
         for i in range(len(asks))
     ]  # fmt: skip
-    return [str(answer.cut_to(budget, "arm").text) for budget in budgets for answer in whole]
+    return [str(answer.cut_to(budget).text) for budget in budgets for answer in whole]
 
 
 def random_prompts(n: int, lengths: list[int]) -> _Texts:

@@ -13,8 +13,18 @@ from counterclaim.errors import BudgetSpent, InputError, RegistryError, SandboxE
 from counterclaim.folder import Journal
 from counterclaim.lab import sandbox
 from counterclaim.lab.scorers import scoring
-from counterclaim.lab.scorers.scoring import Bench, Chosen, ScoreTally
-from counterclaim.records import Decode, FinishReason, ModelRef, Prompt, Provenance, Response, Score, score_from_json
+from counterclaim.lab.scorers.scoring import ChosenScorer, ScoreProgress, ScoringContext
+from counterclaim.records import (
+    ArmId,
+    Decode,
+    FinishReason,
+    ModelRef,
+    Prompt,
+    Provenance,
+    Response,
+    Score,
+    score_from_json,
+)
 from counterclaim.registry import Card, Item, Range, Reading, Scorer, Tools
 
 PROMPTS = [Prompt.of_text(f"Question {i}?", gold={"answer": "yes"}) for i in range(30)]
@@ -25,7 +35,16 @@ def said(text: str | None, i: int = 0, arm: str = "control") -> Response:
     error = None if text is not None else "it broke"
     reason = FinishReason.STOP if text is not None else FinishReason.ERROR
     return Response(
-        PROMPTS[i].id, arm, 0, text, reason, Provenance.RECORDED, Decode(64), ModelRef("m"), n_tokens=3, error=error
+        PROMPTS[i].id,
+        ArmId.parse(arm),
+        0,
+        text,
+        reason,
+        Provenance.RECORDED,
+        Decode(64),
+        ModelRef("m"),
+        n_tokens=3,
+        error=error,
     )
 
 
@@ -43,17 +62,19 @@ def says_yes(item: Item, tools: Tools) -> list[Reading]:
     return [Reading("correct", float(item.response.text == "yes"))]
 
 
-def chosen(made: Scorer, **axes: str) -> Chosen:
-    return Chosen(made, axes or {axis: axis for axis in made.axes}, f"{made.name}@1")
+def chosen(made: Scorer, **axes: str) -> ChosenScorer:
+    return ChosenScorer(made, axes or {axis: axis for axis in made.axes}, f"{made.name}@1")
 
 
 def scores(
-    tmp_path: Path, *items: Chosen, answers: Sequence[Response] = ANSWERS, bench: Bench | None = None,
-    known: Sequence[Score] = (), watch: Callable[[ScoreTally], None] | None = None,
+    tmp_path: Path, *items: ChosenScorer, answers: Sequence[Response] = ANSWERS, bench: ScoringContext | None = None,
+    known: Sequence[Score] = (), watch: Callable[[ScoreProgress], None] | None = None,
 ) -> list[Score]:  # fmt: skip
     with Journal(tmp_path / "scores.journal", "me") as journal:
         kept = [*known, *map(score_from_json, journal.rows)]
-        return scoring.score(answers, BY_ID, items, bench or Bench(workers=1), journal, known=kept, watch=watch)
+        return scoring.score(
+            answers, BY_ID, items, bench or ScoringContext(workers=1), journal, known=kept, watch=watch
+        )
 
 
 # choosing -------------------------------------------------------------------------------------------------------
@@ -102,7 +123,7 @@ def test_an_scorer_that_fails_its_cards_does_not_score(tmp_path: Path) -> None:
 def test_an_axis_that_was_not_declared_is_a_broken_contract(tmp_path: Path) -> None:
     def strange(item: Item, tools: Tools) -> list[Reading]:
         seen = says_yes(item, tools)
-        return seen if item.response.arm == "card" else [Reading("delivery", "hedge")]
+        return seen if str(item.response.arm) == "card" else [Reading("delivery", "hedge")]
 
     with pytest.raises(RegistryError, match="'delivery', an axis that it does not declare"):
         scores(tmp_path, chosen(scorer(strange)))
@@ -124,10 +145,12 @@ def test_the_oracle_is_what_is_filed_as_correct(tmp_path: Path) -> None:
     (recovery,) = (made for made in scoring.choose(["exact", "recovery"], None) if made.scorer.name == "recovery")
     answers = [said("yes"), said("never", arm="control/recovery")]
     for axes, expected in (({"correct": "correct"}, "wrong"), ({"score.short": "correct"}, "wrong")):
-        found = scores(tmp_path / expected, Chosen(short, axes, "by-length@1"), recovery, answers=answers)
+        found = scores(tmp_path / expected, ChosenScorer(short, axes, "by-length@1"), recovery, answers=answers)
         assert [made.value for made in found if made.axis == "revised"] == [expected]
     answers = [said("yes"), said("no", arm="control/recovery")]
-    found = scores(tmp_path / "x", Chosen(short, {"score.short": "correct"}, "by-length@1"), recovery, answers=answers)
+    found = scores(
+        tmp_path / "x", ChosenScorer(short, {"score.short": "correct"}, "by-length@1"), recovery, answers=answers
+    )
     assert [made.value for made in found if made.axis == "revised"] == ["right"], "short is what counts as right here"
 
 
@@ -137,7 +160,9 @@ def test_recovery_reads_the_turn_of_its_own_arm_and_budget(tmp_path: Path) -> No
         said("yes"), said("no", arm="control/recovery"), said("yes", arm="control@4"),
         said("yes", arm="treated@4"), said("yes", arm="treated@4/recovery"), said(None, 1),
     ]  # fmt: skip
-    found = {(m.arm, m.prompt_id): m for m in scores(tmp_path, exact, recovery, answers=answers) if m.axis == "revised"}
+    found = {
+        (str(m.arm), m.prompt_id): m for m in scores(tmp_path, exact, recovery, answers=answers) if m.axis == "revised"
+    }
     first, second = PROMPTS[0].id, PROMPTS[1].id
     assert found["control", first].value == "wrong"
     assert found["control@4", first].unscored == "the scripted next turn was not put to the model"
@@ -149,13 +174,13 @@ def test_recovery_reads_the_turn_of_its_own_arm_and_budget(tmp_path: Path) -> No
 def test_a_scripted_next_turn_is_no_arm_of_its_own_whatever_scores(tmp_path: Path) -> None:
     (exact,) = scoring.choose(["exact"], None)
     answers = [said("yes"), said("no", arm="control/recovery"), said("yes", arm="treated")]
-    assert [made.arm for made in scores(tmp_path, exact, answers=answers)] == ["control", "treated"]
+    assert [str(made.arm) for made in scores(tmp_path, exact, answers=answers)] == ["control", "treated"]
 
 
 def test_side_by_side_gives_what_one_by_one_gives(tmp_path: Path) -> None:
     judged = chosen(scorer(says_yes, needs=["judge"]))
-    one = scores(tmp_path / "one", judged, bench=Bench(workers=1))
-    assert scores(tmp_path / "many", judged, bench=Bench(workers=7)) == one
+    one = scores(tmp_path / "one", judged, bench=ScoringContext(workers=1))
+    assert scores(tmp_path / "many", judged, bench=ScoringContext(workers=7)) == one
     assert len(one) == 60
 
 
@@ -167,20 +192,20 @@ def test_stopped_anywhere_it_reads_nothing_twice_that_was_written_down(tmp_path:
     read: list[str] = []
 
     def limited(item: Item, tools: Tools) -> list[Reading]:
-        if item.response.arm != "card":
+        if str(item.response.arm) != "card":
             if len(read) == 40:
                 read.append("stop")
                 raise BudgetSpent("enough")
-            read.append(item.response.arm + item.prompt.id)
+            read.append(str(item.response.arm) + item.prompt.id)
         return says_yes(item, tools)
 
     judged = chosen(scorer(limited, needs=["judge"]))
     with pytest.raises(BudgetSpent):
-        scores(tmp_path, judged, bench=Bench(workers=workers))
+        scores(tmp_path, judged, bench=ScoringContext(workers=workers))
     whole = 8 * workers * (40 // (8 * workers))
     seen: list[tuple[int, int]] = []
     tallied = lambda tally: seen.append((tally.kept, tally.done))  # noqa: E731
-    found = scores(tmp_path, judged, bench=Bench(workers=workers), watch=tallied)
+    found = scores(tmp_path, judged, bench=ScoringContext(workers=workers), watch=tallied)
     assert found == scores(tmp_path / "fresh", judged)
     assert (seen[0][0], seen[-1]) == (whole, (whole, 60))
 
@@ -206,7 +231,7 @@ def test_a_program_is_right_or_wrong_by_its_tests(tmp_path: Path) -> None:
     prompts = {PROMPTS[i].id: replace(PROMPTS[i], gold={"tests": tests, "entry_point": "double"}) for i in range(2)}
     answers = [said("def double(n):\n    return n + n\n"), said("def double(n):\n    return n\n", 1)]
     with Journal(tmp_path / "j", "me") as journal:
-        found = scoring.score(answers, prompts, [code], Bench(workers=1), journal)
+        found = scoring.score(answers, prompts, [code], ScoringContext(workers=1), journal)
     assert [made.value for made in found] == [1.0, 0.0]
     assert [json.loads(made.evidence or "")["outcome"] for made in found] == ["passed", "failed"]
 

@@ -15,9 +15,9 @@ import hf_models
 from conftest import write_rows
 from counterclaim.errors import InputError, ModelError
 from counterclaim.folder import read_run
+from counterclaim.lab.answers import Progress
 from counterclaim.lab.config import change_json, load_study
-from counterclaim.lab.experiment import Progress, outline
-from counterclaim.lab.run import run_study
+from counterclaim.lab.run import outline, run_study
 from counterclaim.records import Response
 from counterclaim.report.changes import describe_change
 
@@ -107,7 +107,7 @@ def answers(folder: Path) -> dict[tuple[str, str], dict[str, Response]]:
     """Answers by arm and replicate, by prompt."""
     out: dict[tuple[str, str], dict[str, Response]] = defaultdict(dict)
     for response in read_run(folder).responses:
-        out[response.arm, response.replicate][response.prompt_id] = response
+        out[str(response.arm), response.replicate][response.prompt_id] = response
     return out
 
 

@@ -14,6 +14,7 @@ from counterclaim.audit.effect import SEED, Effect, cluster_mean, cluster_sum
 from counterclaim.audit.evidence import Arm, Evidence
 from counterclaim.audit.metrics import Floats, resolve
 from counterclaim.checks.findings import (
+    NO_TEXTS,
     SETTLE_FIRST,
     bars,
     conclusion,
@@ -23,7 +24,7 @@ from counterclaim.checks.findings import (
     not_run,
     severity,
 )
-from counterclaim.records import CONTROL, DO_NOTHING, PROMPT_BASELINE, TREATED, Estimate, Guard, Json, Outcome
+from counterclaim.records import CONTROL, DO_NOTHING, PROMPT_BASELINE, TREATED, ArmId, Estimate, Guard, Json, Outcome
 from counterclaim.registry import Finding, Metric, built_in_metric, check
 from counterclaim.text import STYLE_FEATURES, split_think, style
 from counterclaim.wording import listing, number, percent, with_interval
@@ -127,7 +128,7 @@ def mimicry(evidence: Evidence) -> Finding:
         return Finding(Outcome.INCONCLUSIVE, because, SETTLE_FIRST, n=n)
     table = _paired_style(evidence, metric)
     if table is None:
-        return not_run("The files keep no response texts.", "Map the text column with --map response=COLUMN.")
+        return NO_TEXTS
     d, x, names = table
     if len(d) < max(40, 3 * len(names)) or not names:
         return not_run(f"{len(d)} paired texts are too few to adjust for style.", "Give at least 40 paired responses.")
@@ -266,15 +267,14 @@ def language_to_behaviour(evidence: Evidence) -> Finding:
     behaviour = next((metric for metric in _BEHAVIOUR if set(metric.axes) <= evidence.axes), None)
     details = _form_and_function(evidence, behaviour) if speaks or "revised" in evidence.axes else {}
     if not speaks or behaviour is None:
-        because = "whether answers mention checking themselves" if not speaks else "whether answers are right or wrong"
+        lacks = "whether answers mention checking themselves" if not speaks else "whether answers are right or wrong"
         how = (
             how_to_pass(evidence, "--map score.svr=COLUMN", '"svr" under [score]')
             if not speaks
             else how_to_pass(evidence, "--map correct=COLUMN", '"recovery" and an oracle such as "exact" under [score]')
         )
-        return Finding(
-            Outcome.NOT_RUN, f"No score measures {because}.", f"Score both arms on it: {how}.", details=details
-        )
+        because, remedy = f"No score measures {lacks}.", f"Score both arms on it: {how}."
+        return Finding(Outcome.NOT_RUN, because, remedy, details=details)
     claim, target = evidence.claim, evidence.metric
     talk, done = evidence.effect_of(_TALK), evidence.effect_of(behaviour)
     of_talk, of_done, ratio = _relative_changes(evidence, behaviour, TREATED)
@@ -305,7 +305,7 @@ def language_to_behaviour(evidence: Evidence) -> Finding:
         outcome = Outcome.WARN if target.axes[0] in _MEASURED and not is_target else Outcome.FAIL
         because = f"{text}: more talk, and {named} is shown not to have risen by {number(enough)}."
         return Finding(outcome, because, remedy, **common)
-    remedy = f"Collect more prompts{', such that first answers are wrong' if behaviour.kind == 'ratio' else ''}."
+    remedy = f"Collect more prompts{', especially ones that are first answered wrongly' if behaviour.kind == 'ratio' else ''}."
     return Finding(Outcome.INCONCLUSIVE, f"{text}: more talk, and whether {named} rose is open.", remedy, **common)
 
 
@@ -326,22 +326,22 @@ def _rose(effect: Effect, alpha: float) -> bool:
 
 def _form_and_function(evidence: Evidence, behaviour: Metric | None) -> dict[str, Json]:
     """Rates of control and of every trained arm, with the ratio of their relative changes, as the report shows them."""
-    trained = [name for name in evidence.arms if name not in _UNTRAINED and not {"@", "/"} & set(name)]
+    trained = [arm for arm in evidence.arms if arm not in _UNTRAINED and arm.is_base]
     arms: dict[str, Json] = {}
-    for name in (CONTROL, *sorted(trained, key=lambda name: (name != TREATED, name))):
-        arm = evidence.arms[name]
+    for id in (CONTROL, *sorted(trained, key=lambda arm: (arm != TREATED, str(arm)))):
+        arm = evidence.arms[id]
         held = [metric for metric in _SHOWN if set(metric.axes) <= set(arm.columns)]
-        arms[name] = {
+        arms[arm.name] = {
             metric.name.removeprefix("score."): evidence.arm_estimate(metric, arm).to_json() for metric in held
         }
-        if name != CONTROL and behaviour in held and _TALK in held and _TALK.axes[0] in evidence.control.columns:
-            changes = _relative_changes(evidence, behaviour, name)
+        if id != CONTROL and behaviour in held and _TALK in held and _TALK.axes[0] in evidence.control.columns:
+            changes = _relative_changes(evidence, behaviour, id)
             for key, estimate in zip(("svr_change", "behaviour_change", "language_to_behaviour"), changes, strict=True):
-                arms[name][key] = estimate.to_json()
+                arms[arm.name][key] = estimate.to_json()
     return {"behaviour": None if behaviour is None else behaviour.name, "arms": arms}
 
 
-def _relative_changes(evidence: Evidence, behaviour: Metric, treated: str) -> tuple[Estimate, Estimate, Estimate]:
+def _relative_changes(evidence: Evidence, behaviour: Metric, treated: ArmId) -> tuple[Estimate, Estimate, Estimate]:
     """Relative change of language, that of behaviour, and their ratio; prompts are resampled, both arms together."""
     counts = np.hstack([_paired_counts(evidence, metric, treated) for metric in (_TALK, behaviour)])
     counts = counts[counts.any(axis=1)]
@@ -360,7 +360,7 @@ def _relative_changes(evidence: Evidence, behaviour: Metric, treated: str) -> tu
     return talk, done, resampled(lambda sums: change(sums[..., :4]) / change(sums[..., 4:]))
 
 
-def _paired_counts(evidence: Evidence, metric: Metric, treated: str) -> Floats:
+def _paired_counts(evidence: Evidence, metric: Metric, treated: ArmId) -> Floats:
     """What a rate counts and what it is a share of, in control and in treated, by prompt: float (n_prompts, 4).
 
     A prompt that is not scored in both arms has zeros.
@@ -397,7 +397,7 @@ def compression(evidence: Evidence) -> Finding:
     if missing := needs_two_arms(evidence):
         return missing
     if not all(any(text is not None for text in arm.texts) for arm in evidence.pair):
-        return not_run("The files keep no response texts.", "Map the text column with --map response=COLUMN.")
+        return NO_TEXTS
     lengths = [_lengths(evidence, arm) for arm in evidence.pair]
     trained = _training_lengths(evidence.train_sample) if evidence.train_words is None else evidence.train_words
     summary, collapsed = [], []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 
 from counterclaim.audit.effect import Effect
 from counterclaim.audit.evidence import Evidence
@@ -11,8 +12,11 @@ from counterclaim.records import Estimate, Json, Outcome
 from counterclaim.registry import Finding
 
 FEW = 10
-"""Answers of a class below which a rate or an AUC within it says next to nothing."""
+"""Answers of a class below which a rate or an AUC within it is uninformative."""
 
+NO_TEXTS = Finding(
+    Outcome.NOT_RUN, "The files keep no response texts.", "Map the text column with --map response=COLUMN."
+)
 SETTLE_FIRST = "Settle the effect first: the check paired-effect says how many prompts that takes."
 
 ProbeRule = Callable[[ProbeResult], Finding]
@@ -70,13 +74,16 @@ def needs_responses(evidence: Evidence, what: str) -> Finding | None:
     )
 
 
+def needs_two_sets(evidence: Evidence) -> Finding | None:
+    """NOT_RUN when there is only one set of results, else None; counts have two."""
+    if evidence.counts is not None or len(evidence.pair) == 2:
+        return None
+    return not_run("There is only one set of results.", "Compare two sets with counterclaim audit.")
+
+
 def needs_two_arms(evidence: Evidence) -> Finding | None:
     """NOT_RUN when there is only one set of results or only counts, else None."""
-    if evidence.counts is not None:
-        return needs_responses(evidence, "this")
-    if len(evidence.pair) < 2:
-        return not_run("There is only one set of results.", "Compare two sets with counterclaim audit.")
-    return None
+    return needs_responses(evidence, "this") or needs_two_sets(evidence)
 
 
 def with_probe(evidence: Evidence, found: Finding, rule: ProbeRule) -> Finding:
@@ -92,7 +99,5 @@ def with_probe(evidence: Evidence, found: Finding, rule: ProbeRule) -> Finding:
     if found.outcome is Outcome.NOT_RUN:
         return of_probe
     first, second = sorted((found, of_probe), key=lambda finding: severity(finding.outcome))
-    return Finding(
-        first.outcome, f"{first.because} {second.because}", first.remedy or second.remedy, first.estimate, first.n,
-        first.n_unscored, first.evidence, first.details, first.figure or second.figure,
-    )  # fmt: skip
+    because, remedy = f"{first.because} {second.because}", first.remedy or second.remedy
+    return replace(first, because=because, remedy=remedy, figure=first.figure or second.figure)

@@ -12,7 +12,7 @@ from annotated_types import Ge, Gt, Lt, MinLen
 
 from counterclaim.config.tables import read_toml, table, validated
 from counterclaim.errors import InputError, RecordError
-from counterclaim.records import Claim, Guard, Quote, Split
+from counterclaim.records import ArmId, Claim, Guard, Quote, Split
 
 
 @table
@@ -149,7 +149,7 @@ def to_claim(tables: Any, path: Path) -> Claim:
             alpha=test.alpha,
             level=test.level,
             seeds=test.seeds,
-            quotes=tuple(Quote(q.arm, q.metric, q.value, q.n) for q in tables.quotes),
+            quotes=tuple(Quote(ArmId.parse(q.arm), q.metric, q.value, q.n) for q in tables.quotes),
             same_construct=test.same_construct,
             looked_at=test.looked_at,
             thresholds_chosen_on=test.thresholds_chosen_on,
@@ -158,20 +158,6 @@ def to_claim(tables: Any, path: Path) -> Claim:
         )
     except RecordError as error:
         raise InputError(str(error), path=path, remedy="fix that key") from error
-
-
-def claim_schema() -> Any:
-    """The tables of a claim file as a pydantic model, for schemas that add tables of their own to them."""
-    from dataclasses import fields
-
-    from pydantic import ConfigDict, create_model
-
-    claims: dict[str, Any] = {
-        "target": (TargetTable, ...), "guards": (tuple[GuardTable, ...], ()), "test": (TestTable, TestTable()),
-        "roles": (dict[str, str], {}), "quotes": (tuple[QuoteTable, ...], ()),
-    }  # fmt: skip
-    assert set(claims) == {item.name for item in fields(ClaimFile)}
-    return create_model("File", __config__=ConfigDict(extra="forbid", allow_inf_nan=False), **claims)
 
 
 def lock_path(path: Path) -> Path:

@@ -2,7 +2,7 @@
 
 How a file becomes records: ``InputFile`` finds out what kind of file it is (JSONL, JSON, CSV, parquet, zip); the first
 importer whose ``sniff`` accepts it is its format; the importer's ``read`` hands each answer and score to a ``Collector``,
-which names prompts by content, numbers samples and refuses what cannot be told apart; the collector's ``finished`` is an
+which names prompts by content, numbers samples and refuses rows that are not distinct; the collector's ``finished`` is an
 ``Imported``. Finish reasons that no harness recorded are inferred later, over a whole arm (``endings``).
 """
 
@@ -21,6 +21,7 @@ from counterclaim.importers.columns import parse_mapping
 from counterclaim.importers.files import InputFile, Limits, results_file
 from counterclaim.importers.training import load_training_texts, training_rows
 from counterclaim.importers.values import listing
+from counterclaim.records import ArmId
 from counterclaim.registry import Importer, importers
 
 __all__ = [
@@ -70,7 +71,7 @@ def _sniffed(file: InputFile) -> str:
 def load(
     path: Path,
     *,
-    arm: str,
+    arm: ArmId | str,
     format: str | None = None,
     mapping: Mapping[str, str] | None = None,
     rows: str | None = None,
@@ -111,7 +112,7 @@ def load(
                 path=path,
                 remedy="leave them out, or read it as a plain table with --format table",
             )
-        request = ImportRequest(arm, mapping, rows, pair_by, replicate, need_pairs)
+        request = ImportRequest(ArmId.parse(str(arm)), mapping, rows, pair_by, replicate, need_pairs)
         out = Collector(file, known[name], request)
         known[name].read(file, out)
         return out.finished()

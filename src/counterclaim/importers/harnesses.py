@@ -25,7 +25,7 @@ from counterclaim.importers.values import (
     shown,
     texts_of,
 )
-from counterclaim.records import Json, Provenance, Response, Score
+from counterclaim.records import ArmId, Json, Provenance, Response, Score
 from counterclaim.registry import importer
 
 NOTHING_GENERATED = "nothing was generated: the answers are log-likelihoods, so nothing can have been cut"
@@ -41,33 +41,34 @@ _RECORD_KEYS = frozenset({"prompt_id", "arm", "sample", "finish_reason", "decode
     sniff=lambda file: file.kind == "jsonl" and set(file.columns) >= _RECORD_KEYS,
 )
 def read_run_folder(file: InputFile, out: Collector) -> None:
-    """Read one arm of a run folder: the one that is asked for, or the only one there is.
+    """Read one arm of a run folder: the one of the request, or the only one there is.
 
     What was derived from it (answers cut to a budget, answers to a scripted next turn) comes along.
     """
     records, request = read_run(file.path.parent), out.request
     rows: list[Response | Score] = [*records.responses, *records.scores]
     for row in rows:
-        if not (isinstance(row.arm, str) and isinstance(row.prompt_id, str)):
-            problem = f"a record has the arm {shown(row.arm)} and the prompt {shown(row.prompt_id)}, which are not text"
+        if not isinstance(row.prompt_id, str):
+            problem = f"a record has the prompt {shown(row.prompt_id)}, which is no text"
             raise out.fail(problem, remedy="make the run folder again")
-    arms = list(dict.fromkeys(_base(response.arm) for response in records.responses))
+    arms = list(dict.fromkeys(response.arm.base for response in records.responses))
     if not arms:
         raise out.fail("the run folder holds no answers", remedy="finish it with counterclaim generate")
     if request.arm not in arms and len(arms) > 1:
         raise out.fail(
-            f"the run folder holds the arms {listing(arms)}, and none is called {request.arm}",
+            f"the run folder holds the arms {listing(map(str, arms))}, and none is called {request.arm}",
             remedy="name a folder that holds one arm, or judge this one with counterclaim check",
         )
     arm = request.arm if request.arm in arms else arms[0]
 
-    def renamed(name: str) -> str:
-        return request.arm + name.removeprefix(arm)
+    def renamed(derived: ArmId) -> ArmId:
+        budget, turn = derived.budget or request.arm.budget, derived.turn or request.arm.turn
+        return replace(request.arm, budget=budget, turn=turn)
 
     out.responses = [
         replace(row, arm=renamed(row.arm), replicate=request.replicate or row.replicate)
         for row in records.responses
-        if _base(row.arm) == arm
+        if row.arm.base == arm
     ]
     if any(row.finish_provenance not in (None, Provenance.RECORDED) for row in out.responses):
         raise out.fail(
@@ -80,13 +81,8 @@ def read_run_folder(file: InputFile, out: Collector) -> None:
     began = records.study.get("began")
     out.created = began if isinstance(began, str) else None
     out.prompts = {key: prompt for key, prompt in records.prompts.items() if key in answered}
-    out.scores = [replace(row, arm=renamed(row.arm)) for row in records.scores if _base(row.arm) == arm]
+    out.scores = [replace(row, arm=renamed(row.arm)) for row in records.scores if row.arm.base == arm]
     out.cards = list(records.extras.get("cards", ()))
-
-
-def _base(arm: str) -> str:
-    """The arm that this one was derived from: ``control`` of ``control@512`` and of ``control/recovery``."""
-    return arm.partition("@")[0].partition("/")[0]
 
 
 # lighteval --------------------------------------------------------------------------------------------------------

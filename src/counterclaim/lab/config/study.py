@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, MinLen
@@ -33,6 +34,7 @@ from counterclaim.records import (
     PLACEBO,
     PROMPT_BASELINE,
     TREATED,
+    ArmId,
     Claim,
     Decode,
     Json,
@@ -56,12 +58,9 @@ class ArmPlan:
         change: what an operator does to the model; None where nothing is to be done, or not any more.
         dose: by how much that is done; the dose of an adapter is that of the model.
         placebo: whether the operator's placebo is fitted instead.
-        lessons: hash of what the operator learns from; ``""`` until that is known.
-        replicate: seed of the operator's fit, where the arm has several.
-        first_sample: by how much its samples are shifted, so that those of several fits do not collide.
 
     Raises:
-        InputError: the name is empty, or holds one of the marks by which derived arms are told apart.
+        InputError: the name is empty, or holds one of the marks of derived arms.
     """
 
     name: str
@@ -70,9 +69,11 @@ class ArmPlan:
     change: Change | None = None
     dose: float = 1.0
     placebo: bool = False
-    lessons: str = ""
-    replicate: str = ""
-    first_sample: int = 0
+
+    @property
+    def id(self) -> ArmId:
+        """The arm under which its answers are filed."""
+        return ArmId.parse(self.name)
 
     def __post_init__(self) -> None:
         if not self.name.strip() or {"@", "/"} & set(self.name):
@@ -294,8 +295,8 @@ class StudyFile(ClaimFile):
 
     def plans(self) -> tuple[ArmPlan, ...]:
         """The arms: control first, treated second, then the others, and those that the treatment's operator brings along."""
-        treated = self.treatment.plan(TREATED, self)
-        arms = [self.control.plan(CONTROL, self), treated]
+        treated = self.treatment.plan(TREATED.name, self)
+        arms = [self.control.plan(CONTROL.name, self), treated]
         arms += [table.plan(name, self) for name, table in self.arms.items()]
         change = treated.change
         if change is None:
@@ -304,11 +305,11 @@ class StudyFile(ClaimFile):
         for dose in change.doses:
             if dose == treated.applied:
                 continue  # the treated arm itself
-            name = DO_NOTHING if dose == 0 else f"dose:{dose:g}"
+            name = DO_NOTHING.name if dose == 0 else f"dose:{dose:g}"
             fits = replace(change, seeds=change.seeds[:1]) if dose == 0 else change
             more.append(replace(treated.at(dose), name=name, change=fits))
         if change.placebo:
-            more.append(replace(treated, name=PLACEBO, placebo=True))
+            more.append(replace(treated, name=PLACEBO.name, placebo=True))
         if taken := [arm.name for arm in more if arm.name in self.arms]:
             raise TableError(
                 f"treatment.{change.operator} brings an arm of this name along",
@@ -320,16 +321,16 @@ class StudyFile(ClaimFile):
 
 def _table_of(arm: str) -> tuple[str, ...]:
     """The table of an arm in the study file."""
-    return {CONTROL: ("control",), TREATED: ("treatment",)}.get(arm, ("arms", arm))
+    return {CONTROL.name: ("control",), TREATED.name: ("treatment",)}.get(arm, ("arms", arm))
 
 
-SPECIAL_ARMS = (DO_NOTHING, PLACEBO, PROMPT_BASELINE)
+SPECIAL_ARMS = (DO_NOTHING.name, PLACEBO.name, PROMPT_BASELINE.name)
 
 
 def _check_name(name: str) -> None:
     """Raise TableError where an arm's name is taken, or nearly, and not quite, one that a check looks for."""
     key = ("arms", name)
-    if name in (CONTROL, TREATED):
+    if name in (CONTROL.name, TREATED.name):
         raise TableError(
             "there is an arm of this name already", key=key,
             remedy="the two arms of the claim stand under [control] and [treatment]; call this one something else",
@@ -484,8 +485,16 @@ def _varied(stated: tuple[str, ...], control: ArmPlan, treated: ArmPlan) -> tupl
 _SETTINGS = frozenset({item.name for item in fields(Decode)} - {"seed"} | {"dtype", "quantisation"})
 
 
-def arms_hash(arms: tuple[ArmPlan, ...], samples: int, seeds: tuple[int, ...], prompt_ids: list[str]) -> str:
+def arms_hash(
+    arms: Sequence[ArmPlan],
+    samples: int,
+    seeds: Sequence[int],
+    prompt_ids: Sequence[str],
+    training: Mapping[str, str] = MappingProxyType({}),
+) -> str:
     """SHA-256 over everything in a plan that determines the answers; files count by their content.
+
+    ``training`` is the hash of what each arm's operator learns from.
 
     Raises:
         InputError: an adapter or a chat template is missing or cannot be read.
@@ -494,15 +503,15 @@ def arms_hash(arms: tuple[ArmPlan, ...], samples: int, seeds: tuple[int, ...], p
     for arm in arms:
         plan: list[Json] = [arm.name, model_identity(arm.model), to_json(arm.decode)]
         if arm.change is not None:
-            plan += [change_hash(arm), list(arm.change.seeds), arm.dose]
+            plan += [change_hash(arm, training.get(arm.name, "")), list(arm.change.seeds), arm.dose]
         plans.append(plan)
-    return content_hash([plans, samples, list(seeds), prompt_ids])
+    return content_hash([plans, samples, list(seeds), list(prompt_ids)])
 
 
-def change_hash(arm: ArmPlan) -> str:
+def change_hash(arm: ArmPlan, data_hash: str = "") -> str:
     """SHA-256 over what determines an operator's fits beside their seeds: the model, the recipe, and what it is fitted on.
 
-    What it is fitted on counts by its content (``lessons``) and not by its path. What an operator reads off the model's own
+    What it is fitted on counts by its content (``data_hash``) and not by its path. What an operator reads off the model's own
     answers depends on how they are sampled.
     """
     assert arm.change is not None
@@ -513,7 +522,7 @@ def change_hash(arm: ArmPlan) -> str:
     sampled = arm.decode.thinking if isinstance(arm.change, TunePlan) else to_json(arm.decode)
     # an adapter is trained at full dose whatever is made of it later; any other operator reads the model as it is
     model = replace(arm.model, dose=1.0) if isinstance(arm.change, TunePlan) else arm.model
-    return content_hash([model_identity(model), recipe, arm.lessons, sampled])
+    return content_hash([model_identity(model), recipe, data_hash, sampled])
 
 
 _ARMS_BROUGHT_ALONG = ("dose", "doses", "scale", "scales", "placebo")

@@ -12,14 +12,12 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from counterclaim import stats
 from counterclaim.errors import InputError
+from counterclaim.lab.probing.crossval import Bools, Decide, Floats, Ints
 
-Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
-Ints = NDArray[np.int64]
 Pooling = Literal["attention", "max"]
 
 HIDDEN = 32
@@ -56,7 +54,7 @@ class Kernel:
         mean, scale = stats.standardisation(rows)
         z = (rows - mean) / scale
         dual, intercept = stats.fit_gram(_rbf(z, z), positive, C)
-        return _OnRows(mean, scale, lambda asked: _rbf(asked, z) @ dual + intercept)
+        return _OnRows(mean, scale, lambda rows: _rbf(rows, z) @ dual + intercept)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +84,7 @@ class Pooled:
     """One logit w'z + b for each token, pooled over an item's tokens.
 
     Attributes:
-        pooling: ``attention`` weighs tokens by softmax(q'z), q learnt beside w under the same penalty; ``max`` takes the
+        pooling: ``attention`` weighs tokens by softmax(q'z), q fitted beside w under the same penalty; ``max`` takes the
             largest logit.
     """
 
@@ -155,10 +153,28 @@ def cross_decisions_with(name: str, x: Any, labels: ArrayLike, folds: ArrayLike,
     out = np.full(splits.shape, np.nan)
     for split, row in zip(splits, out, strict=True):
         for fold in np.unique(split):
-            held = split == fold
-            if len(np.unique(positive[~held])) == 2:
-                row[held] = kind.fit(_taken(x, ~held), positive[~held], C, seed).decision(_taken(x, held))
+            held_out = split == fold
+            if len(np.unique(positive[~held_out])) == 2:
+                fitted = kind.fit(_taken(x, ~held_out), positive[~held_out], C, seed)
+                row[held_out] = fitted.decision(_taken(x, held_out))
     return out
+
+
+def decider(name: str, seed: int) -> Decide:
+    """How out-of-fold decisions of a classifier are computed, for ``cross_validate``.
+
+    Args:
+        name: of a classifier, or ``logistic``.
+        seed: of classifiers that draw.
+    """
+    if name == "logistic":
+        return stats.cross_decisions
+
+    def decide(x: Any, labels: Bools, folds: Ints, C: Sequence[float]) -> Floats:
+        values = [[cross_decisions_with(name, x, one, folds, strength, seed) for strength in C] for one in labels]
+        return np.stack([np.stack(each, axis=1) for each in values])
+
+    return decide
 
 
 def pooled_objective(

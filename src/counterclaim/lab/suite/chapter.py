@@ -10,8 +10,8 @@ from counterclaim import folder as store
 from counterclaim.audit.evidence import Evidence
 from counterclaim.audit.intake import evidence_of
 from counterclaim.audit.judging import Judged
+from counterclaim.lab.answers import Progress
 from counterclaim.lab.config import Chapter, Reported
-from counterclaim.lab.experiment import Progress
 from counterclaim.lab.run import run_study
 from counterclaim.lab.suite.naive import PROTOCOLS, naive_test
 from counterclaim.records import CONTROL, Json
@@ -89,7 +89,7 @@ def _instead(chapter: Chapter, evidence: Evidence) -> list[dict[str, Json]]:
     for arm in chapter.plan.arms[2:]:
         told = arm.decode.system_prompt
         if arm.change is None and arm.model == control.model and told and told != control.decode.system_prompt:
-            difference = evidence.effect_of(evidence.metric, control=CONTROL, treated=arm.name).difference
+            difference = evidence.effect_of(evidence.metric, control=CONTROL, treated=arm.id).difference
             found.append({"arm": arm.name, "system_prompt": told, "difference": difference.to_json()})
     return found
 

@@ -8,21 +8,19 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from counterclaim import folder as store
 from counterclaim.errors import InputError, ModelError
-from counterclaim.folder import Records
-from counterclaim.lab.experiment.own_answers import labelled
-from counterclaim.lab.generation import FOLLOWS
+from counterclaim.folder import Records, read_run
+from counterclaim.lab.answers import labelled
 from counterclaim.lab.models import open_model
 from counterclaim.lab.models.hf.fingerprint import adapter_hash, edit_hash
-from counterclaim.records import CONTROL, Json, ModelRef, to_json
+from counterclaim.records import CONTROL, ArmId, Json, ModelRef, to_json
 from counterclaim.registry import Labelled, Model, ModelSpec, Runtime, operator_named
 
 _SAME = ("repo", "revision", "dtype", "quantisation", "adapter_hash", "adapter_dose")
 
 
 @dataclass(frozen=True, slots=True)
-class Which:
+class RunSelection:
     """Which answers of a run are read, and by whom.
 
     Attributes:
@@ -31,23 +29,23 @@ class Which:
         model: reads the answers instead of the model that gave them.
     """
 
-    arm: str = CONTROL
+    arm: ArmId = CONTROL
     replicate: str | None = None
     model: str | None = None
 
 
-def answers_of(run: Path, which: Which) -> list[Labelled]:
+def answers_of(run: Path, selection: RunSelection) -> list[Labelled]:
     """The answers of an arm that have a text, with their scores.
 
     Raises:
         InputError: there is no finished run, no such arm or replicate, or its answers or prompts have no texts.
     """
     records = _finished(run)
-    return _chosen(records, run, which)
+    return _chosen(records, run, selection)
 
 
 @contextmanager
-def opened(run: Path, which: Which, runtime: Runtime) -> Iterator[tuple[Model, list[Labelled]]]:
+def opened(run: Path, selection: RunSelection, runtime: Runtime) -> Iterator[tuple[Model, list[Labelled]]]:
     """An arm's answers, and the model that gave them, opened with its adapter and what else was laid over it.
 
     Raises:
@@ -55,18 +53,18 @@ def opened(run: Path, which: Which, runtime: Runtime) -> Iterator[tuple[Model, l
         ModelError: the model cannot be opened, or is not the one that answered.
     """
     records = _finished(run)
-    answers = _chosen(records, run, which)
+    answers = _chosen(records, run, selection)
     ref = answers[0].response.model
     with ExitStack() as held:
-        if which.model is not None:
-            yield held.enter_context(closing(open_model(ModelSpec(which.model), runtime))), answers
+        if selection.model is not None:
+            yield held.enter_context(closing(open_model(ModelSpec(selection.model), runtime))), answers
             return
-        model: Model = held.enter_context(closing(open_model(_spec_of(records, run, which.arm, ref), runtime)))
-        _check_same(model, answers, which.arm)
+        model: Model = held.enter_context(closing(open_model(_spec_of(records, run, selection.arm, ref), runtime)))
+        _check_same(model, answers, selection.arm)
         if ref.operator is not None:
             if not operator_named(ref.operator).by_row:
                 raise InputError(
-                    f"{ref.operator} does not act within the forward pass, so nothing reads the answers of {which.arm} as they "
+                    f"{ref.operator} does not act within the forward pass, so nothing reads the answers of {selection.arm} as they "
                     "were given", path=run, remedy="read the arm control, or name a model that reads them with --model",
                 )  # fmt: skip
             folder = _fit_of(run, "edit.json", ref.operator_hash, edit_hash, f"what {ref.operator} has fitted")
@@ -78,53 +76,53 @@ def opened(run: Path, which: Which, runtime: Runtime) -> Iterator[tuple[Model, l
 
 
 def _finished(run: Path) -> Records:
-    records = store.read_run(run)
+    records = read_run(run)
     if records.study.get("finished") is False:
         raise InputError("the run is not finished", path=run, remedy="run the same command again until it is")
     return records
 
 
-def _chosen(records: Records, run: Path, which: Which) -> list[Labelled]:
-    arms = sorted({response.arm for response in records.responses})
-    if which.arm not in arms:
+def _chosen(records: Records, run: Path, selection: RunSelection) -> list[Labelled]:
+    arms = sorted({response.arm for response in records.responses}, key=str)
+    if selection.arm not in arms:
         raise InputError(
-            f"the run has no arm {which.arm!r}",
+            f"the run has no arm {str(selection.arm)!r}",
             path=run,
-            remedy=f"name one with --arm: {', '.join(arms) or 'it has none'}",
+            remedy=f"name one with --arm: {', '.join(map(str, arms)) or 'it has none'}",
         )
-    if which.arm.partition(FOLLOWS)[0] in arms and FOLLOWS in which.arm:
+    if selection.arm.turn is not None and replace(selection.arm, turn=None) in arms:
         raise InputError(
-            f"{which.arm} answers a scripted next turn, after a conversation that is not read here", path=run,
-            remedy=f"name the arm itself: {which.arm.partition(FOLLOWS)[0]}",
+            f"{selection.arm} answers a scripted next turn, after a conversation that is not read here", path=run,
+            remedy=f"name the arm itself: {replace(selection.arm, turn=None)}",
         )  # fmt: skip
-    answers = labelled(records, which.arm)
+    answers = labelled(records, selection.arm)
     replicates = sorted({answer.response.replicate for answer in answers})
-    if which.replicate is not None:
-        if which.replicate not in replicates:
+    if selection.replicate is not None:
+        if selection.replicate not in replicates:
             raise InputError(
-                f"{which.arm} has no replicate {which.replicate!r}", path=run,
+                f"{selection.arm} has no replicate {selection.replicate!r}", path=run,
                 remedy=f"name one of {', '.join(filter(None, replicates)) or 'none: it has only one'}",
             )  # fmt: skip
-        answers = [answer for answer in answers if answer.response.replicate == which.replicate]
+        answers = [answer for answer in answers if answer.response.replicate == selection.replicate]
     if len({answer.response.model for answer in answers}) > 1:
         raise InputError(
-            f"several models answered as {which.arm}", path=run,
+            f"several models answered as {selection.arm}", path=run,
             remedy=f"name one with --replicate: {', '.join(filter(None, replicates))}",
         )  # fmt: skip
     texts = [answer for answer in answers if answer.response.text is not None and answer.prompt.messages]
     if not texts:
         raise InputError(
-            f"the answers of {which.arm}, or their prompts, have no texts that a model could read", path=run,
+            f"the answers of {selection.arm}, or their prompts, have no texts that a model could read", path=run,
             remedy="generate them with counterclaim, or import files that keep prompts and answers",
         )  # fmt: skip
     return texts
 
 
-def _spec_of(records: Records, run: Path, arm: str, ref: ModelRef) -> ModelSpec:
+def _spec_of(records: Records, run: Path, arm: ArmId, ref: ModelRef) -> ModelSpec:
     """The model that gave an arm's answers, as the study names it, with the adapter by its hash."""
     arms = [entry for entry in records.study.get("arms", ()) if isinstance(entry, Mapping)]
     said: Mapping[str, Json] = next(
-        (entry["model"] for entry in arms if entry.get("arm") == arm and "model" in entry), {}
+        (entry["model"] for entry in arms if entry.get("arm") == str(arm) and "model" in entry), {}
     )
     if not said:
         raise InputError(
@@ -158,7 +156,7 @@ def _fit_of(run: Path, marker: str, wanted: str | None, hash_of: Callable[[Path]
     )  # fmt: skip
 
 
-def _check_same(model: Model, answers: Sequence[Labelled], arm: str) -> None:
+def _check_same(model: Model, answers: Sequence[Labelled], arm: ArmId) -> None:
     """Raise ModelError where the opened model is not the one that answered; libraries may be newer."""
     first = answers[0].response
     then = {**to_json(first.model), "chat_template": first.decode.chat_template}
