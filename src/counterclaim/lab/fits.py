@@ -137,9 +137,9 @@ def check_fits(arms: Sequence[ArmPlan], tested: Sequence[Prompt] = (), scoring: 
                 if isinstance(stage, Grpo) and stage.prompts is not None:
                     prompts = _learnable(stage.prompts, "tune.grpo.prompts", barred)
                     operators.rewards.check_payable(reward_named(stage.reward), stage.oracle, prompts)
-        elif arm.change.answers is not None:
-            prompts = _learnable(arm.change.answers.prompts, f"{arm.change.operator}.prompts", barred)
-            check_gold(scoring.choose(arm.change.answers.scorers), prompts)
+        elif arm.change.prompts is not None:
+            prompts = _learnable(arm.change.prompts, f"{arm.change.operator}.prompts", barred)
+            check_gold(scoring.choose(arm.change.scorers), prompts)
 
 
 def _learnable(choice: PromptChoice, where: str, barred: set[str]) -> list[Prompt]:
@@ -193,7 +193,7 @@ def training_sets(
 def _check_training(change: Change, found: TrainingSet) -> None:
     if isinstance(change, TunePlan):
         operators.builtin.check_training_set(change, found.examples, found.prompts)
-    elif change.answers is not None and not found.prompts:
+    elif change.prompts is not None and not found.prompts:
         raise InputError(
             f"{change.operator}.prompts: no prompt is left to learn from", remedy="name other tags or another source"
         )
@@ -205,10 +205,10 @@ def _training_set(
     plan = arm.change
     assert plan is not None
     if not isinstance(plan, TunePlan):
-        if plan.answers is None:
+        if plan.prompts is None:
             return TrainingSet()
-        chosen = scoring.choose(plan.answers.scorers)
-        return TrainingSet((), choose_prompts(plan.answers.prompts), plan.answers.samples, chosen)
+        chosen = scoring.choose(plan.scorers)
+        return TrainingSet((), choose_prompts(plan.prompts), plan.samples, chosen)
     prompts = _prompts(plan)
     if plan.data is None:
         return TrainingSet(prompts=prompts)
@@ -422,7 +422,7 @@ def fit_arms(
     missing = {job.identity: job for job in jobs.values() if not has_every_answer and not job.is_done}
     adapters = [job for job in missing.values() if isinstance(job.change, TunePlan)]
     if any(isinstance(job.change, TunePlan) for job in jobs.values()):
-        with processes.losses_told():
+        with processes.losses_reported():
             processes.meet(runtime.device)
             processes.agree(lambda: [job.identity for job in adapters])
             for job in adapters:
@@ -529,7 +529,7 @@ def train_along(arms: Sequence[ArmPlan], folder: Path, runtime: Runtime, progres
     arms = [arm for arm in arms if isinstance(arm.change, TunePlan)]
     if not arms:
         return
-    with processes.losses_told():
+    with processes.losses_reported():
         processes.meet(runtime.device)
         wanted: list[str] = processes.agree(list)
         training = training_sets(arms, progress)  # only now: the first process may have had to ask teachers
