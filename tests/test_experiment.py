@@ -20,7 +20,7 @@ from counterclaim import audit
 from counterclaim.audit.intake import Options
 from counterclaim.errors import InputError, ModelError
 from counterclaim.folder import Journal, locked, read_run
-from counterclaim.lab import experiment
+from counterclaim.lab import experiment, generation
 from counterclaim.lab.config import ArmPlan, PromptChoice, load_study
 from counterclaim.lab.experiment import Answering, Progress, Scoring
 from counterclaim.lab.run import run_study
@@ -463,6 +463,40 @@ def test_a_study_that_is_scored_again_by_other_scorers_is_exploratory(tmp_path: 
     golds.write_text("".join(json.dumps({"prompt": q.text, "answer": "no"}) + "\n" for q in QUESTIONS))
     scored(tmp_path / "run", "svr", golds=str(golds))
     assert read_run(tmp_path / "run").study["status"] == "exploratory", "the scores of the claim are gone"
+
+
+def test_a_study_that_is_scored_again_has_no_verdict_until_it_is_checked_again(tmp_path: Path) -> None:
+    asked_study(tmp_path)
+    run = tmp_path / "run"
+    made = ("checks.jsonl", "verdict.json", "report.html", "report.md", "junit.xml", "verdict.sarif")
+    assert all((run / name).exists() for name in made)
+    scored(run, "length")
+    assert [name for name in made if (run / name).exists()] == []
+    with pytest.raises(InputError, match=r"verdict\.json.* is missing"):
+        study.report(run)
+    study.check(run)
+    assert all((run / name).exists() for name in made)
+
+
+def test_a_study_that_replaces_another_begins_without_its_verdict(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped before the first answer, the folder holds nothing that was made from the old one."""
+    asked_study(tmp_path)
+    run = tmp_path / "run"
+    (run / "notes.txt").write_text("mine")
+
+    def stopped(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(generation, "generate", stopped)
+    plan = load_study(study_file(tmp_path, ASKED.replace("max_new_tokens = 64", "max_new_tokens = 65")))
+    with pytest.raises(KeyboardInterrupt):
+        study.run(plan, run, overwrite=True)
+    left = {path.name for path in run.iterdir() if not path.name.startswith(".")}
+    assert left == {"notes.txt", "study.json", "prompts.jsonl", "answers.journal"}
+    with pytest.raises(InputError, match="not finished"):
+        study.report(run)
 
 
 def test_a_run_does_not_go_on_with_a_model_that_has_changed(tmp_path: Path) -> None:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from counterclaim.importers.endings import Inference, describe_inference, infer_finish
+from counterclaim.importers import endings as finish
+from counterclaim.importers.endings import Inference, describe_inference, infer_finish, storage_clip
 from counterclaim.records import Decode, FinishReason, ModelRef, Provenance, Response
+from counterclaim.text import estimate_tokens, piece_ends
 from simulated_arms import arm, cut_arm, split_tokens
 
 LENGTH, STOP, UNKNOWN = FinishReason.LENGTH, FinishReason.STOP, FinishReason.UNKNOWN
@@ -267,3 +271,284 @@ def test_real_answers_cut_at_512_tokens(paper: Path, name: str) -> None:
     assert inference.cv_tokens_est is not None
     assert inference.cv_tokens_est < 0.02
     assert inference.storage_clip_chars is None
+
+
+# --- what it takes: both sides of each threshold ------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("share", "below"), [(0.69, True), (0.71, False)])
+def test_answers_of_seven_tenths_of_a_stated_budget_may_have_filled_it(share: float, below: bool) -> None:
+    """The estimate of tokens is that loose; what is shorter by it cannot have come near the budget."""
+    texts = arm("prose", 60, 1, mean_words=100, spread=0.2)
+    budget = round(max(map(estimate_tokens, texts)) / share)
+    assert ("well below the budget" in describe_inference(responses(texts, budget=budget)).sentence) is below
+
+
+@pytest.mark.parametrize(("share", "doubt"), [(0.24, False), (0.26, True)])
+def test_no_tokenizer_needs_four_times_the_tokens(share: float, doubt: bool) -> None:
+    """Below a quarter of the budget even a pile-up of broken ends is no ceiling; above it may be another tokenizer's."""
+    texts, truth, _ = cut_arm("markdown", 100, 5, 0.5)
+    found = reasons(responses(texts, budget=round(max(map(estimate_tokens, texts)) / share)))
+    assert LENGTH not in found
+    assert found.count(UNKNOWN) == (62 if doubt else 0)
+    assert sum(truth) == 50
+
+
+def at_one_ceiling(broken: int, whole: int = 60) -> list[str]:
+    """Answers of about equal length, so many of which break off, above shorter ones that end as answers do."""
+    short = arm("prose", 100, 4, mean_words=50, spread=0.2)
+    long = [text[:500].rpartition(" ")[0] for text in arm("prose", broken + whole, 3, mean_words=150, spread=0.05)]
+    return short + [f"{text} and the" if i < broken else f"{text} town." for i, text in enumerate(long)]
+
+
+def judged(
+    monkeypatch: pytest.MonkeyPatch, evidence: float, posterior: tuple[float, ...], budget: int | None = None
+) -> Counter[FinishReason]:
+    """How 12 broken answers among 72 are called where the mixture says this."""
+    said = finish._Mixture(evidence, np.array(posterior))
+    monkeypatch.setattr(finish._Mixture, "of", lambda *_: said)
+    return Counter(reasons(responses(at_one_ceiling(12), budget=budget))[100:])
+
+
+@pytest.mark.parametrize(("odds", "cut"), [(990.0, 0), (1010.0, 12)])
+def test_an_arm_has_cuts_only_if_they_make_its_endings_a_thousand_times_the_likelier(
+    monkeypatch: pytest.MonkeyPatch, odds: float, cut: int
+) -> None:
+    assert judged(monkeypatch, math.log(odds), (0.0, 0.0, 0.0, 0.0, 1.0))[LENGTH] == cut
+
+
+@pytest.mark.parametrize(
+    ("chance", "label"), [(0.81, LENGTH), (0.79, UNKNOWN), (0.5, UNKNOWN), (0.21, UNKNOWN), (0.19, STOP)]
+)
+def test_an_ending_is_called_only_where_four_in_five_chances_say_so(
+    monkeypatch: pytest.MonkeyPatch, chance: float, label: FinishReason
+) -> None:
+    found = judged(monkeypatch, 99.0, (0.0, 0.0, 0.0, 0.0, chance))
+    assert found[label] == (72 if label is STOP else 12)
+
+
+@pytest.mark.parametrize(("chance", "unknown"), [(0.21, 12), (0.19, 0)])
+def test_far_below_the_budget_what_might_be_cut_is_in_doubt(
+    monkeypatch: pytest.MonkeyPatch, chance: float, unknown: int
+) -> None:
+    found = judged(monkeypatch, 99.0, (0.0, 0.0, 0.0, 0.0, chance), budget=250)
+    assert found == Counter({STOP: 72 - unknown, UNKNOWN: unknown})
+
+
+@pytest.mark.parametrize(("broken", "whole", "cut"), [(15, 5, False), (17, 5, True), (18, 10, False), (21, 10, True)])
+def test_broken_ends_are_in_doubt_until_there_are_too_many_of_them_to_be_chance(
+    broken: int, whole: int, cut: bool
+) -> None:
+    found = describe_inference(responses(at_one_ceiling(broken, whole)))
+    assert (found.cut, found.unknown) == ((broken, 0) if cut else (0, broken))
+    assert found.pile_up is cut
+
+
+# --- the parts, each by its definition ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "state"),
+    [
+        ("The mill turns.", "complete"),
+        ("The mill turns and the", "broken"),
+        ("The mill turns seed into oil all day long by the river", "open_prose"),
+        ("It is this one:\nThe old mill town", "open_short"),
+        ("It is this one:\nOne two three four five", "open_short"),
+        ("It is this one:\nOne two three four five six", "open_prose"),
+        ("Some of them.\n- one thing of many other good things", "open_line"),
+        ("Some of them.\n3) one thing of many other good things", "open_line"),
+        # among lines that have no end of sentence either, so the last one need not
+        ("Roses bloom\nviolets grow\nsugar melts\nso do all of us when the day is done", "open_line"),
+        ("Roses bloom\nviolets grow\nso do all of us when the day is done", "open_prose"),
+        ("Roses bloom.\nviolets grow\nsugar melts\nsnow falls.\nso do all of us when the day is done", "open_prose"),
+        ("Roses bloom.\nviolets grow\nsugar melts\nsnow falls\nso do all of us when the day is done", "open_line"),
+    ],
+)
+def test_an_ending_is_put_into_the_state_that_it_shows(text: str, state: str) -> None:
+    assert finish.STATES[finish._state(text)] == state
+
+
+def test_only_the_last_ten_lines_tell_whether_lines_have_ends_here() -> None:
+    last = "so do all of us when the day is done"
+    ten = ["it grows."] * 5 + ["it grows"] * 5
+    assert finish.STATES[finish._state("\n".join(["it grows"] * 9 + ten + [last]))] == "open_prose"
+    assert finish.STATES[finish._state("\n".join(["it grows."] * 9 + ten[1:] + ["it grows", last]))] == "open_line"
+
+
+def test_final_answers_are_short_or_short_and_given_again() -> None:
+    """12 tokens; 48 where three say the same; under a stated budget few against it, too, or ended."""
+    texts = ["a", "b", *["c"] * 3, *["d"] * 3, "e", "e"]
+    sizes = np.array([12.0, 12.6, *[48.0] * 3, *[48.3] * 3, 20.0, 20.0])
+    unended = np.full(10, 3)
+    short = finish._closed_form(texts, sizes, unended, None)
+    assert short.tolist() == [True, False, *[True] * 3, *[False] * 5]
+    assert finish._closed_form(texts, sizes, unended, 36).tolist() == [True, *[False] * 9]
+    assert finish._closed_form(texts, sizes, unended, 35).tolist() == [False] * 10
+    assert finish._closed_form(texts, sizes, np.zeros(10, int), 35).tolist() == short.tolist()
+
+
+@pytest.mark.parametrize(
+    ("n", "at_top", "length", "clip"),
+    [(40, 3, 60, 60), (40, 2, 60, None), (100, 5, 60, 60), (100, 4, 60, None), (40, 3, 40, 40), (40, 3, 39, None)],
+)
+def test_texts_were_clipped_where_three_and_one_in_twenty_end_at_one_length(
+    n: int, at_top: int, length: int, clip: int | None
+) -> None:
+    texts = [f"{i:03} It turns seed into oil the whole day long at the mill" * 3 for i in range(at_top)]
+    texts = [text[:length] for text in texts] + [f"It is {i}." for i in range(n - at_top)]
+    assert storage_clip(texts) == clip
+
+
+def test_texts_of_one_length_that_end_as_answers_do_were_not_clipped() -> None:
+    whole = [f"The answer to the question that was asked here is {i:03}." for i in range(6)]
+    assert storage_clip(whole) is None
+    for ended, clip in ((2, len(whole[0])), (3, None)):
+        texts = whole[:ended] + [
+            f"The answer to the question that was asked here is{i:03}ab"[: len(whole[0])] for i in range(6 - ended)
+        ]
+        assert storage_clip(texts) == clip
+    assert storage_clip([whole[0][:-4] + "then"] * 9 + ["It is."]) is None, "equal texts share a length"
+
+
+def test_the_edge_of_the_ceiling_is_below_what_breaks_off_and_passes_strays_over() -> None:
+    cut = np.full(20, 400.0)
+    short = np.linspace(50, 200, 180)
+    broken = np.r_[np.ones(20, bool), np.zeros(180, bool)]
+    edge = 400 * math.exp(-3 / math.sqrt(400))
+    assert finish._zone_edge(np.r_[cut, short], broken) == pytest.approx(edge)
+    strays = np.r_[np.full(2, 900.0), cut, short[2:]]  # one in a hundred is longer than the ceiling
+    assert finish._zone_edge(strays, np.r_[np.zeros(2, bool), broken[:-2]]) == pytest.approx(edge)
+    fewer = finish._zone_edge(strays[:199], np.r_[np.zeros(2, bool), broken[:-3]])
+    assert fewer > 700, "two of 199 are more than one in a hundred"
+    three = np.r_[np.full(3, 900.0), cut, short[3:]]
+    assert finish._zone_edge(three, np.r_[np.zeros(3, bool), broken[:-3]]) > 700
+    long = np.full(10, 10_000.0)  # never narrower than an eighth
+    assert finish._zone_edge(long, np.ones(10, bool)) == pytest.approx(10_000 * math.exp(-0.12))
+
+
+def test_the_fitted_edge_is_four_robust_deviations_below_the_median() -> None:
+    logs = np.array([5.9, 5.95, 6.0, 6.05, 6.2])
+    assert math.log(finish._fitted_edge(np.exp(logs))) == pytest.approx(6.0 - 4 * 1.4826 * 0.05)
+    assert math.log(finish._fitted_edge(np.full(5, 400.0))) == pytest.approx(math.log(400) - 4 * 0.015)
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+@pytest.mark.parametrize("seen", [(3, 1, 0, 2, 6), (20, 0, 0, 0, 1), (0, 0, 4, 9, 2)])
+@pytest.mark.parametrize("reference", [(0, 0, 0, 0, 0), (60, 3, 2, 0, 1)])
+def test_the_evidence_is_that_of_a_mixture_against_finished_endings_alone(
+    stopped: bool, seen: tuple[int, ...], reference: tuple[int, ...]
+) -> None:
+    """Said once more with scipy's laws: beta-binomial and Dirichlet-multinomial, against a multinomial for each share."""
+    from scipy.stats import betabinom, dirichlet_multinomial, multinomial
+
+    texts = arm("prose", 12, 2, mean_words=60)
+    counts, below = np.array(seen, float), np.array(reference, float)
+    found = finish._Mixture.of(texts, counts, below, stopped)
+    a, b = (1.0, 4.0) if stopped else (0.4, 40.0)
+    a, b = a + below[4], b + below[:4].sum()
+    alpha = np.array([2.0, 0.4, 0.4, 0.2]) + below[:4]
+    n, others = sum(seen), sum(seen[:4])
+    none_cut = betabinom.pmf(seen[4], n, a, b) * dirichlet_multinomial.pmf(seen[:4], alpha, others)
+    cut = finish._cut_rates(texts)
+    whole = np.append(alpha / alpha.sum() * b / (a + b), a / (a + b))
+    shares = np.linspace(0.005, 0.995, 100)
+    some_cut = np.mean([multinomial.pmf(seen, n, s * cut + (1 - s) * whole) for s in shares])
+    assert found.evidence == pytest.approx(math.log(some_cut / none_cut), rel=1e-6)
+    # the posterior is Bayes' rule at the share that it leads to
+    share = ((counts * found.posterior).sum() + 0.5) / (n + 1)
+    assert found.posterior == pytest.approx(share * cut / (share * cut + (1 - share) * whole), abs=1e-3)
+
+
+def test_the_rates_of_cut_endings_are_those_of_prefixes_beyond_the_first_third() -> None:
+    texts = arm("prose", 8, 2, mean_words=60)
+    every = [
+        finish._state(text[:end]) for text in texts for end in piece_ends(text)[len(piece_ends(text)) // 3 : -1]
+    ]  # fmt: skip
+    expected = np.bincount(every, minlength=5) / len(every)
+    found = finish._cut_rates(texts)
+    assert found.sum() == pytest.approx(1.0)
+    assert found == pytest.approx(expected, abs=0.06)
+    assert found.min() > 0
+    assert finish._cut_rates(["Yes."]) == pytest.approx(finish._cut_rates(["Yes."]), abs=0)
+
+
+def counts_of(**states: int) -> np.ndarray:
+    return np.array([states.get(name, 0) for name in finish.STATES], float)
+
+
+@pytest.mark.parametrize(
+    ("seen", "reference", "explained", "prose", "broken"),
+    [
+        (counts_of(complete=9), counts_of(complete=100), False, 0.5, 0.5),
+        (counts_of(complete=9), counts_of(complete=94, broken=6), False, 0.5, 0.0),
+        (counts_of(complete=9), counts_of(complete=95, broken=5), False, 0.5, 0.5),
+        (counts_of(complete=9), counts_of(complete=94, open_prose=6), False, 0.0, 0.5),
+        (counts_of(complete=9, open_prose=2), counts_of(complete=100), False, 0.5, 0.5),
+        (counts_of(complete=9, open_prose=3), counts_of(complete=100), False, 0.0, 0.5),
+        (counts_of(complete=9, open_prose=3), counts_of(complete=19), False, 0.0, 0.5),
+        (counts_of(complete=9, open_prose=10), counts_of(complete=19), False, 0.5, 0.5),
+        (counts_of(complete=9, open_prose=9), counts_of(complete=19), False, 0.0, 0.5),
+        (counts_of(complete=9, open_prose=10), counts_of(complete=20), False, 0.0, 0.5),
+        (counts_of(complete=9, open_prose=10), counts_of(), True, 0.0, 0.0),
+    ],
+)
+def test_where_nothing_piles_up_only_what_finished_answers_do_not_do_is_in_doubt(
+    seen: np.ndarray, reference: np.ndarray, explained: bool, prose: float, broken: float
+) -> None:
+    assert finish._doubt(seen, reference, explained).tolist() == [0.0, 0.0, 0.0, prose, broken]
+
+
+def test_token_counts_decide_for_those_who_have_them_and_texts_for_the_others() -> None:
+    whole = [f"It turns seed into oil at mill number {i}." for i in range(4)]
+    assert describe_inference(responses(whole, tokens=[5, 6, None, None], budget=9)).basis == "tokens"
+    assert describe_inference(responses(whole, tokens=[5, None, None, None], budget=9)).basis == "text"
+
+
+@pytest.mark.parametrize(("at_top", "label"), [(1, UNKNOWN), (2, UNKNOWN), (3, STOP)])
+def test_one_or_two_broken_answers_at_the_maximal_count_are_in_doubt(at_top: int, label: FinishReason) -> None:
+    """Three of many would be a spike; here as many lie just below it, and they are taken for finished."""
+    counts = [40] * at_top + [k for k in range(32, 40) for _ in range(4)]
+    texts = [f"It turns seed number {i} into oil and the" for i in range(len(counts))]
+    found = reasons(responses(texts, tokens=counts))
+    assert set(found[:at_top]) == {label}
+    assert set(found[at_top:]) == {STOP}
+
+
+@pytest.mark.parametrize(
+    ("n", "at_top", "just_below", "spike"),
+    [(60, 3, 0, True), (60, 2, 0, False), (150, 3, 0, True), (151, 3, 0, False), (60, 7, 16, True), (60, 6, 16, False)],
+)
+def test_a_spike_stands_far_above_the_counts_below_it(n: int, at_top: int, just_below: int, spike: bool) -> None:
+    counts = [100] * at_top + [92 + i % 8 for i in range(just_below)]
+    counts += [20 + i % 60 for i in range(n - len(counts))]
+    found = reasons(responses([None] * n, tokens=counts))
+    assert found.count(LENGTH) == (at_top if spike else 0)
+
+
+def test_a_spike_of_answers_that_mostly_end_complete_is_no_budget() -> None:
+    counts = [50] * 8 + [20 + i for i in range(28)]
+    for ended, label in ((4, LENGTH), (5, STOP)):
+        texts = ["It turns." if i < ended else "It turns and the" for i in range(8)] + ["It turns."] * 28
+        assert set(reasons(responses(texts, tokens=counts))[:8]) == {label}
+
+
+@pytest.mark.parametrize(("broken", "of_the_cut"), [(12, True), (3, True), (2, False)])
+def test_lengths_are_told_of_the_cut_answers_where_there_are_three(
+    monkeypatch: pytest.MonkeyPatch, broken: int, of_the_cut: bool
+) -> None:
+    said = finish._Mixture(99.0, np.array([0.15, 0.0, 0.0, 0.0, 0.9]))
+    monkeypatch.setattr(finish._Mixture, "of", lambda *_: said)
+    texts = at_one_ceiling(broken)
+    found = describe_inference(responses(texts))
+    cut = texts[100 : 100 + broken]
+    assert found.cut == broken
+    for value, measure in ((found.cv_chars, len), (found.cv_tokens_est, estimate_tokens)):
+        sizes = np.array([measure(text) for text in cut], float)
+        own = pytest.approx(sizes.std() / sizes.mean())
+        assert value == own if of_the_cut else value != own
+    assert found.ceiling_chars == np.median([len(text) for text in cut])
+    # what is expected to be wrong: one in ten of those called cut, three in twenty of those at the ceiling called finished
+    finished = (found.expected_wrong - 0.1 * broken) / 0.15
+    assert finished == pytest.approx(round(finished))
+    assert 60 <= finished <= 160
