@@ -78,60 +78,16 @@ def run_bench(quick: bool = False, progress: OnStep | None = None, only: Collect
     return {"machine": machine, "rows": rows, "audits": audits, "skipped": skipped}
 
 
-def _execution(quick: bool, progress: OnStep) -> Rows:
-    from benchmarks.sandbox import execution_duels
+def _lazily(home: str, doing: str) -> Callable[[bool, OnStep], Rows]:
+    """A group whose module is imported when it is measured; ``home`` is ``module:function``."""
 
-    progress("programs in the sandbox")
-    return execution_duels(quick)
+    def measure(quick: bool, progress: OnStep) -> Rows:
+        progress(doing)
+        module, _, function = home.partition(":")
+        rows: Rows = getattr(importlib.import_module(f"benchmarks.{module}"), function)(quick)
+        return rows
 
-
-def _endpoint(quick: bool, progress: OnStep) -> Rows:
-    from benchmarks.endpoint import endpoint_duel
-
-    progress("requests to a local endpoint")
-    return [endpoint_duel(quick)]
-
-
-def _pipeline(quick: bool, progress: OnStep) -> Rows:
-    from benchmarks.teachers import pipeline_duel
-
-    progress("a teacher pipeline on a local endpoint")
-    return [pipeline_duel(quick)]
-
-
-def _generation(quick: bool, progress: OnStep) -> Rows:
-    from benchmarks.generation import generation_duels
-
-    progress("generation on this machine's processor")
-    return generation_duels(quick)
-
-
-def _edits(quick: bool, progress: OnStep) -> Rows:
-    from benchmarks.edits import edit_duels
-
-    progress("a sweep of scales on this machine's processor")
-    return edit_duels(quick)
-
-
-def _training(quick: bool, progress: OnStep) -> Rows:
-    from benchmarks.training import training_duels
-
-    progress("steps of training on this machine's processor")
-    return training_duels(quick)
-
-
-def _capture(quick: bool, progress: OnStep) -> Rows:
-    from benchmarks.activations import capture_duels
-
-    progress("reading activations on this machine's processor")
-    return capture_duels(quick)
-
-
-def _nnsight(quick: bool, progress: OnStep) -> Rows:
-    from benchmarks.activations import nnsight_duels
-
-    progress("reading activations, against nnsight")
-    return nnsight_duels(quick)
+    return measure
 
 
 def _lacks(*packages: str, extra: str) -> Callable[[], str | None]:
@@ -151,21 +107,31 @@ def _without(package: str, how: str) -> str | None:
     return None if importlib.util.find_spec(package) else f"{package} is not installed; {how} to have it in the table"
 
 
+_MODELS = _lacks("torch", "transformers", extra="models")
 GROUPS: dict[str, Group] = {
     "audits": Group(audit_costs, lambda: None),
-    "sandbox": Group(_execution, sandbox.available),
-    "endpoint": Group(_endpoint, _lacks("openai", "tenacity", extra="endpoints")),
-    "pipeline": Group(_pipeline, _lacks("openai", "tenacity", "py3langid", extra="endpoints,train")),
+    "sandbox": Group(_lazily("sandbox:execution_duels", "programs in the sandbox"), sandbox.available),
+    "endpoint": Group(
+        _lazily("endpoint:endpoint_duels", "requests to a local endpoint"),
+        _lacks("openai", "tenacity", extra="endpoints"),
+    ),
+    "pipeline": Group(
+        _lazily("teachers:pipeline_duels", "a teacher pipeline on a local endpoint"),
+        _lacks("openai", "tenacity", "py3langid", extra="endpoints,train"),
+    ),
     "statistics": Group(statistics_duels, lambda: None),
     "probes": Group(probe_duels, lambda: None),
-    "generation": Group(_generation, _lacks("torch", "transformers", extra="models")),
-    "edits": Group(_edits, _lacks("torch", "transformers", extra="models")),
-    "capture": Group(_capture, _lacks("torch", "transformers", extra="models")),
+    "generation": Group(_lazily("generation:generation_duels", "generation on this machine's processor"), _MODELS),
+    "edits": Group(_lazily("edits:edit_duels", "a sweep of scales on this machine's processor"), _MODELS),
+    "capture": Group(_lazily("activations:capture_duels", "reading activations on this machine's processor"), _MODELS),
     "capture-nnsight": Group(
-        _nnsight,
-        lambda: _lacks("torch", "transformers", extra="models")() or _without("nnsight", "pip install nnsight"),
+        _lazily("activations:nnsight_duels", "reading activations, against nnsight"),
+        lambda: _MODELS() or _without("nnsight", "pip install nnsight"),
     ),
-    "training": Group(_training, _lacks("torch", "transformers", "peft", "trl", "datasets", extra="train")),
+    "training": Group(
+        _lazily("training:training_duels", "steps of training on this machine's processor"),
+        _lacks("torch", "transformers", "peft", "trl", "datasets", extra="train"),
+    ),
 }
 """In the order in which they run: those that start processes come before those that fill this one's memory."""
 

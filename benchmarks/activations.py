@@ -11,20 +11,18 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from statistics import median
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from tokenizers import Tokenizer
-from tokenizers.models import WordLevel
-from tokenizers.pre_tokenizers import WhitespaceSplit
 from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
-from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
+from transformers import Qwen3Config, Qwen3ForCausalLM
 
+from benchmarks.generation import word_tokenizer
+from benchmarks.timing import row, take_turns
 from counterclaim.lab.models.hf.activations import Capture, CaptureSpec, Exchange
 from counterclaim.lab.models.hf.devices import threads_for
 from counterclaim.lab.models.hf.loading import Loaded
@@ -167,27 +165,16 @@ def _duel(
     name: str, ours: Callable[[], _Features], peer: str, theirs: Callable[[], _Features], turns: int
 ) -> dict[str, Any]:
     held = [_most_held(side) / 1e6 for side in (ours, theirs)]  # and set up what first calls set up
-    seconds: tuple[list[float], list[float]] = ([], [])
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    for turn in range(turns):
-        for side in (0, 1) if turn % 2 else (1, 0):  # neither is always the one that comes after the other
-            start = time.process_time()
-            found = (ours, theirs)[side]()
-            seconds[side].append(time.process_time() - start)
-            if side == 0:
-                mine = found
-            else:
-                other = found
+    found, seconds = take_turns({"ours": ours, peer: theirs}, turns, time.process_time)
     torch.set_num_threads(threads)
-    ours_s, peer_s = median(seconds[0]), median(seconds[1])
-    apart = max(float(np.abs(mine[key] - other[key]).max()) for key in other)
+    apart = max(float(np.abs(found["ours"][key] - theirs_read).max()) for key, theirs_read in found[peer].items())
     price = name.endswith("(price)")
-    return {
-        "name": f"{name.removesuffix(' (price)')}; peak memory {held[0]:.0f} and {held[1]:.0f} MB{' (price)' if price else ''}",
-        "ours": ours_s, "peer": peer, "peer_s": peer_s, "ratio": ours_s / peer_s if price else peer_s / ours_s,
-        "agreement": apart,
-    }  # fmt: skip
+    title = (
+        f"{name.removesuffix(' (price)')}; peak memory {held[0]:.0f} and {held[1]:.0f} MB{' (price)' if price else ''}"
+    )
+    return row(title, seconds["ours"], peer, seconds[peer], apart, price=price)
 
 
 _Mode: Any = TorchDispatchMode  # these are typed loosely by torch
@@ -238,12 +225,7 @@ def _most_held(run: Callable[[], Any]) -> int:
 
 def _made(size: _Size) -> tuple[HfModel, list[Exchange]]:
     """A Qwen3 with random weights behind a tokenizer of one token per word, and conversations of mixed length."""
-    marks = ("<pad>", "<end>", "<turn>")
-    words = {word: at for at, word in enumerate([*marks, *(f"w{i}" for i in range(_WORDS))])}
-    tokenizer = Tokenizer(WordLevel(words, unk_token="<pad>"))
-    tokenizer.pre_tokenizer = WhitespaceSplit()
-    fast: Any = PreTrainedTokenizerFast  # typed loosely by transformers
-    wrapped = fast(tokenizer_object=tokenizer, pad_token="<pad>", eos_token="<end>", chat_template=_TEMPLATE)
+    wrapped = word_tokenizer(_WORDS, ("<pad>", "<end>", "<turn>"), eos_token="<end>", chat_template=_TEMPLATE)
     with torch.random.fork_rng():
         torch.manual_seed(0)
         config = Qwen3Config(

@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import torch
@@ -22,6 +21,7 @@ from torch import Tensor
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from benchmarks.generation import WORDS, opened, random_prompts
+from benchmarks.timing import differing, row, take_turns
 from counterclaim.lab.models.hf.edits import Edit, Piece, base_of, save_edit
 from counterclaim.lab.models.hf.model import HfModel
 from counterclaim.lab.models.hf.sites import heads_of, place
@@ -77,25 +77,11 @@ def _sweeps(model: HfModel, turns: int, budget: int) -> list[dict[str, Json]]:
 
 
 def _duel(name: str, sides: dict[str, Callable[[], _Texts]], turns: int) -> list[dict[str, Json]]:
-    answers = {side: run() for side, run in sides.items()}  # the first calls also set things up
-    seconds: dict[str, list[float]] = {side: [] for side in sides}
-    for _ in range(turns):
-        for side, run in sides.items():
-            start = time.process_time()
-            answers[side] = run()
-            seconds[side].append(time.process_time() - start)
-    ours = median(seconds["ours"])
-    rows: list[dict[str, Json]] = []
-    for side in sides:
-        if side != "ours":
-            peer_s = median(seconds[side])
-            apart = sum(one != two for one, two in zip(answers["ours"], answers[side], strict=True)) / len(
-                answers[side]
-            )
-            rows.append(
-                {"name": name, "ours": ours, "peer": side, "peer_s": peer_s, "ratio": peer_s / ours, "agreement": apart}
-            )
-    return rows
+    answers, seconds = take_turns(sides, turns, time.process_time)
+    return [
+        row(name, seconds["ours"], side, seconds[side], differing(answers["ours"], answers[side]))
+        for side in list(sides)[1:]
+    ]
 
 
 def _swept(model: HfModel, folder: Path, prompts: _Texts, decode: Decode) -> _Texts:

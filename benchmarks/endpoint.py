@@ -6,10 +6,11 @@ import time
 from collections.abc import Mapping
 from statistics import median
 
+from benchmarks.timing import row
 from counterclaim.lab.models.endpoint import EndpointModel
 from counterclaim.records import Decode, FinishReason, Json, Message
 from counterclaim.registry import Answer, Ask, ModelSpec, Runtime
-from counterclaim.testing.server.serving import serve
+from counterclaim.testing.server import serve
 
 LATENCY_S = 0.2
 CONCURRENCY = 16
@@ -18,7 +19,7 @@ REQUESTS = 320
 _TEXT = "Water boils at a lower temperature where the air is thinner. " * 10
 
 
-def endpoint_duel(quick: bool) -> dict[str, Json]:
+def endpoint_duels(quick: bool) -> list[dict[str, Json]]:
     """Time ``EndpointModel`` on a local server that takes a fixed time for every reply, without kept replies.
 
     The server runs in the same process, so its own work counts against us.
@@ -27,7 +28,7 @@ def endpoint_duel(quick: bool) -> dict[str, Json]:
         quick: one repetition of four rounds instead of three of twenty.
 
     Returns:
-        ``{"name", "ours", "peer", "peer_s", "ratio", "agreement"}``: median seconds, the ideal's seconds, ideal / ours
+        A row ``{"name", "ours", "peer", "peer_s", "ratio", "agreement"}``: median seconds, the ideal's seconds, ideal / ours
         (1 is perfect), and the share of answers that are not what the server sent (0).
     """
     n = 4 * CONCURRENCY if quick else REQUESTS
@@ -47,15 +48,8 @@ def endpoint_duel(quick: bool) -> dict[str, Json]:
         finally:
             model.close()
     ideal = n * LATENCY_S / CONCURRENCY
-    ours = median(seconds)
-    return {
-        "name": f"{n} requests of {LATENCY_S:g} s, {CONCURRENCY} at a time",
-        "ours": ours,
-        "peer": "ideal, n x latency / concurrency",
-        "peer_s": ideal,
-        "ratio": ideal / ours,
-        "agreement": wrong / (repeats * n),
-    }
+    name = f"{n} requests of {LATENCY_S:g} s, {CONCURRENCY} at a time"
+    return [row(name, median(seconds), "ideal, n x latency / concurrency", ideal, wrong / (repeats * n))]
 
 
 def _answer(body: Mapping[str, Json]) -> Answer:

@@ -8,10 +8,8 @@ all are (each token is spelled by a word of its own, so equal texts are equal to
 from __future__ import annotations
 
 import random
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from statistics import median
 from typing import Any
 
 import torch
@@ -20,9 +18,10 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from benchmarks.timing import differing, row, take_turns
 from counterclaim.lab.models.hf.loading import Loaded, settings
 from counterclaim.lab.models.hf.model import HfModel
-from counterclaim.records import Decode, FinishReason, Message, ModelRef, Provenance, Response
+from counterclaim.records import CONTROL, Decode, FinishReason, Message, ModelRef, Provenance, Response
 from counterclaim.registry import Ask, Runtime
 
 WORDS = 2_000
@@ -92,22 +91,8 @@ def generation_duels(quick: bool = False) -> list[dict[str, Any]]:
 
 
 def _duel(name: str, ours: Callable[[], _Texts], peer: str, theirs: Callable[[], _Texts], turns: int) -> dict[str, Any]:
-    ours(), theirs()  # the first calls also set things up
-    seconds: tuple[list[float], list[float]] = ([], [])
-    for _ in range(turns):
-        mine, mine_s = _timed(ours)
-        other, other_s = _timed(theirs)
-        seconds[0].append(mine_s)
-        seconds[1].append(other_s)
-    ours_s, peer_s = median(seconds[0]), median(seconds[1])
-    apart = sum(one != two for one, two in zip(mine, other, strict=True)) / len(mine)
-    return {"name": name, "ours": ours_s, "peer": peer, "peer_s": peer_s, "ratio": peer_s / ours_s, "agreement": apart}
-
-
-def _timed(call: Callable[[], _Texts]) -> tuple[_Texts, float]:
-    start = time.perf_counter()
-    texts = call()
-    return texts, time.perf_counter() - start
+    texts, seconds = take_turns({"ours": ours, peer: theirs}, turns)
+    return row(name, seconds["ours"], peer, seconds[peer], differing(texts["ours"], texts[peer]))
 
 
 def _ours(model: HfModel, prompts: _Texts, decode: Decode) -> _Texts:
@@ -140,12 +125,12 @@ def _swept(model: HfModel, prompts: _Texts, budgets: tuple[int, ...]) -> _Texts:
     got = dict(pair for batch in model.answer(asks, decode) for pair in batch)
     whole = [
         Response(
-            str(i), "arm", 0, got[i].text, FinishReason.LENGTH, Provenance.RECORDED, decode, model.ref,
+            str(i), CONTROL, 0, got[i].text, FinishReason.LENGTH, Provenance.RECORDED, decode, model.ref,
             got[i].n_tokens, token_chars=got[i].token_chars,
         )
         for i in range(len(asks))
     ]  # fmt: skip
-    return [str(answer.cut_to(budget, "arm").text) for budget in budgets for answer in whole]
+    return [str(answer.cut_to(budget).text) for budget in budgets for answer in whole]
 
 
 def random_prompts(n: int, lengths: list[int]) -> _Texts:
@@ -165,13 +150,18 @@ def _model() -> HfModel:
         return opened(LlamaForCausalLM(config), _ROWS_PER_BATCH)
 
 
-def opened(network: Any, batch_size: int) -> HfModel:
-    """A network with a vocabulary of ``WORDS`` + 1 behind a tokenizer of one token per word; no token ends an answer."""
-    words = {"<pad>": 0, **{f"w{i}": i + 1 for i in range(WORDS)}}
-    made = Tokenizer(WordLevel(words))
+def word_tokenizer(n_words: int, marks: Sequence[str], **settings: Any) -> Any:
+    """A tokenizer of one token per word: some marks, ``<pad>`` among them, and then ``w0``, ``w1``, ..."""
+    words = {word: at for at, word in enumerate([*marks, *(f"w{i}" for i in range(n_words))])}
+    made = Tokenizer(WordLevel(words, unk_token="<pad>"))
     made.pre_tokenizer = WhitespaceSplit()
     fast: Any = PreTrainedTokenizerFast  # typed loosely by transformers
-    tokenizer = fast(tokenizer_object=made, pad_token="<pad>", padding_side="left")
+    return fast(tokenizer_object=made, pad_token="<pad>", **settings)
+
+
+def opened(network: Any, batch_size: int) -> HfModel:
+    """A network with a vocabulary of ``WORDS`` + 1 behind a tokenizer of one token per word; no token ends an answer."""
+    tokenizer = word_tokenizer(WORDS, ("<pad>",), padding_side="left")
     network.eval()
     network.generation_config = settings(frozenset(), 0)
     loaded = Loaded(network, tokenizer, torch.device("cpu"), ModelRef("random"), None, frozenset(), 0)

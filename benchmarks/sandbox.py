@@ -5,12 +5,11 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from statistics import median
 
+from benchmarks.timing import differing, row, take_turns
 from counterclaim.lab.sandbox import bubblewrap
 from counterclaim.lab.sandbox.pool import Pool
 from counterclaim.lab.sandbox.programs import Program
@@ -54,24 +53,10 @@ def execution_duels(quick: bool) -> list[dict[str, Json]]:
                 [[sys.executable, "-I", "-S", "-B", str(path)] for path in paths]
             ),
         }
-        list(pool.map(programs[:_WORKERS]))  # the workers start once and serve long
-        seconds: dict[str, list[float]] = {name: [] for name in ways}
-        answers: dict[str, list[bool]] = {}
-        for _ in range(turns):
-            for name, run in ways.items():
-                started = time.perf_counter()
-                answers[name] = run()
-                seconds[name].append(time.perf_counter() - started)
-    ours = median(seconds["pool"])
+        answers, seconds = take_turns(ways, turns)
+    name = f"{n} programs with their tests, {_WORKERS} at a time"
     return [
-        {
-            "name": f"{n} programs with their tests, {_WORKERS} at a time",
-            "ours": ours,
-            "peer": peer,
-            "peer_s": median(seconds[peer]),
-            "ratio": median(seconds[peer]) / ours,
-            "agreement": sum(a != b for a, b in zip(answers["pool"], answers[peer], strict=True)) / n,
-        }
+        row(name, seconds["pool"], peer, seconds[peer], differing(answers["pool"], answers[peer]))
         for peer in list(ways)[1:]
     ]
 

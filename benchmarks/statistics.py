@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from statistics import median
 
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.timing import row, take_turns
 from counterclaim.records import Estimate, Json
 from counterclaim.stats import bootstrap_auc, bootstrap_counts, bootstrap_means, sign_flip_test
 
@@ -63,23 +62,10 @@ def statistics_duels(quick: bool, progress: Callable[[str], None]) -> list[dict[
 
 def fight(duel: Duel, rounds: int) -> dict[str, Json]:
     """Both sides in turn, this often, and their medians: a row as ``statistics_duels`` gives it."""
-    mine, other = duel.ours(), duel.theirs()  # the first call of each pays for imports and tables
-    ours: list[float] = []
-    theirs: list[float] = []
-    for _ in range(rounds):
-        for call, times in ((duel.ours, ours), (duel.theirs, theirs)):
-            start = time.perf_counter()
-            call()
-            times.append(time.perf_counter() - start)
-    seconds, peer_seconds = median(ours), median(theirs) / duel.share
-    return {
-        "name": duel.name,
-        "ours": seconds,
-        "peer": duel.peer,
-        "peer_s": peer_seconds,
-        "ratio": seconds / peer_seconds if duel.price else peer_seconds / seconds,
-        "agreement": float(np.max(np.abs(np.subtract(mine, other)))),
-    }
+    sides = {"ours": duel.ours, "theirs": duel.theirs}
+    numbers, seconds = take_turns(sides, rounds)
+    apart = float(np.max(np.abs(np.subtract(numbers["ours"], numbers["theirs"]))))
+    return row(duel.name, seconds["ours"], duel.peer, seconds["theirs"] / duel.share, apart, price=duel.price)
 
 
 def _ends(draws: Floats) -> Numbers:

@@ -11,6 +11,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from statistics import median
 
+from benchmarks.timing import row
 from counterclaim.folder import Journal
 from counterclaim.lab.config import PipelinePlan, PromptChoice, StagePlan
 from counterclaim.lab.models.tiny import prompts
@@ -34,7 +35,7 @@ _TEXT = (
 )
 
 
-def pipeline_duel(quick: bool) -> dict[str, Json]:
+def pipeline_duels(quick: bool) -> list[dict[str, Json]]:
     """Time the calls of a pipeline of four stages, three of them in parallel, on a local server of fixed latency.
 
     What is timed is what a run does from the first call to the last: conversations, requests, the journal on the disk,
@@ -45,7 +46,7 @@ def pipeline_duel(quick: bool) -> dict[str, Json]:
         quick: one repetition of a third of the prompts instead of three of all.
 
     Returns:
-        ``{"name", "ours", "peer", "peer_s", "ratio", "agreement"}``: median seconds, the ideal's seconds, ideal / ours
+        A row ``{"name", "ours", "peer", "peer_s", "ratio", "agreement"}``: median seconds, the ideal's seconds, ideal / ours
         (1 is perfect), and the share of replies that are not what the server sent (0).
     """
     asked = prompts("train")[: PROMPTS // 3 if quick else PROMPTS]
@@ -66,15 +67,9 @@ def pipeline_duel(quick: bool) -> dict[str, Json]:
             )
     calls = len(asked) * len(steps)
     ideal = calls * LATENCY_S / CONCURRENCY
-    ours = median(seconds[1:])
-    return {
-        "name": f"{len(asked)} prompts through {len(steps)} stages of {LATENCY_S:g} s, {CONCURRENCY} calls at a time",
-        "ours": ours,
-        "peer": "ideal, calls x latency / concurrency",
-        "peer_s": ideal,
-        "ratio": ideal / ours,
-        "agreement": wrong / ((1 + repeats) * calls),
-    }
+    name = f"{len(asked)} prompts through {len(steps)} stages of {LATENCY_S:g} s, {CONCURRENCY} calls at a time"
+    wrong_share = wrong / ((1 + repeats) * calls)
+    return [row(name, median(seconds[1:]), "ideal, calls x latency / concurrency", ideal, wrong_share)]
 
 
 @contextmanager

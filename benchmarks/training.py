@@ -21,13 +21,9 @@ from typing import Any
 import torch
 from datasets import Dataset
 from peft import LoraConfig, get_peft_model
-from tokenizers import Tokenizer
-from tokenizers.models import WordLevel
-from tokenizers.pre_tokenizers import WhitespaceSplit
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
-    PreTrainedTokenizerFast,
     PrinterCallback,
     Qwen3Config,
     Qwen3ForCausalLM,
@@ -38,6 +34,8 @@ from trl.trainer.dpo_trainer import DPOTrainer
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
+from benchmarks.generation import word_tokenizer
+from benchmarks.timing import row
 from counterclaim.lab.config import Dpo, Lora, Sft, TunePlan
 from counterclaim.lab.models.hf.devices import threads_for
 from counterclaim.lab.operators.training import fit, quiet
@@ -134,11 +132,8 @@ def _duel(
         for side, run in enumerate((ours, theirs)):
             stamps, losses[side] = run()
             seconds[side].append((stamps[-1] - stamps[0]) / (len(stamps) - 1))
-    ours_s, peer_s = median(seconds[0]), median(seconds[1])
-    return {
-        "name": name, "ours": ours_s, "peer": f"a bare {type(stage).__name__.upper()}Trainer of TRL", "peer_s": peer_s,
-        "ratio": peer_s / ours_s, "agreement": abs(losses[0] - losses[1]),
-    }  # fmt: skip
+    peer = f"a bare {type(stage).__name__.upper()}Trainer of TRL"
+    return row(name, median(seconds[0]), peer, median(seconds[1]), abs(losses[0] - losses[1]))
 
 
 class _Stamped(TrainerCallback):
@@ -222,17 +217,13 @@ def _examples(n: int) -> list[Example]:
 
 def _save_model(folder: Path) -> None:
     """A Qwen3 of about five million random weights, and a tokenizer of one token per word."""
-    words = {word: at for at, word in enumerate([*_MARKS, *(f"w{i}" for i in range(_WORDS))])}
-    made = Tokenizer(WordLevel(words, unk_token="<pad>"))
-    made.pre_tokenizer = WhitespaceSplit()
-    fast: Any = PreTrainedTokenizerFast  # typed loosely by transformers
-    tokenizer = fast(tokenizer_object=made, pad_token="<pad>", eos_token="<end>", chat_template=_TEMPLATE)
+    tokenizer = word_tokenizer(_WORDS, _MARKS, eos_token="<end>", chat_template=_TEMPLATE)
     with torch.random.fork_rng(), quiet():
         torch.manual_seed(0)
         config = Qwen3Config(
-            vocab_size=len(words), hidden_size=256, intermediate_size=768, num_hidden_layers=6, num_attention_heads=4,
+            vocab_size=len(tokenizer), hidden_size=256, intermediate_size=768, num_hidden_layers=6, num_attention_heads=4,
             num_key_value_heads=2, head_dim=64, max_position_embeddings=512, tie_word_embeddings=True,
-            bos_token_id=None, eos_token_id=words["<end>"], pad_token_id=words["<pad>"],
+            bos_token_id=None, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
         )  # fmt: skip
         network: Any = Qwen3ForCausalLM(config)
         network.save_pretrained(folder)

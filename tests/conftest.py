@@ -18,7 +18,7 @@ import pytest
 
 from counterclaim.audit.effect import ArmCounts, Counts
 from counterclaim.audit.evidence import Evidence
-from counterclaim.records import Claim, Decode, FinishReason, ModelRef, Prompt, Provenance, Response, Score
+from counterclaim.records import ArmId, Claim, Decode, FinishReason, ModelRef, Prompt, Provenance, Response, Score
 
 PAPER = Path(os.environ.get("COUNTERCLAIM_PAPER_DATA", Path(__file__).parents[2] / "shared" / "data" / "paper"))
 PLANETS = "amber birch coral delta ember flint grove heron indigo jasper kelp lotus maple nectar onyx".split()
@@ -71,11 +71,15 @@ def arm_of(
         finish = FinishReason.UNKNOWN if i in unknown else FinishReason.LENGTH if i in cut else FinishReason.STOP
         words = answer(i, name) if text is None else text(i)
         known = None if finish is FinishReason.UNKNOWN else Provenance.RECORDED
-        responses.append(Response(prompt.id, name, sample, words, finish, known, decode, model, 20, replicate))
+        responses.append(
+            Response(prompt.id, ArmId.parse(name), sample, words, finish, known, decode, model, 20, replicate)
+        )
         for axis, values in scores.items():
             value = values[at]
             who = scorer if isinstance(scorer, str) else scorer.get(axis, "exact-match@1")
-            marks.append(Score(prompt.id, name, sample, who, axis, value, reason if value is None else None))
+            marks.append(
+                Score(prompt.id, ArmId.parse(name), sample, who, axis, value, reason if value is None else None)
+            )
     return responses, marks
 
 

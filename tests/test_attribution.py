@@ -16,7 +16,7 @@ from counterclaim.errors import InputError, ModelError
 from counterclaim.lab.models import open_model
 from counterclaim.lab.models.hf.model import HfModel
 from counterclaim.lab.operators.attribution import Attribution, attribute
-from counterclaim.records import Decode, FinishReason, ModelRef, Prompt, Provenance, Response
+from counterclaim.records import CONTROL, Decode, FinishReason, ModelRef, Prompt, Provenance, Response
 from counterclaim.registry import Labelled, ModelSpec, Runtime
 from counterclaim.stats.heads import LargestD, directional, in_sample_theory, magnitude
 
@@ -166,7 +166,7 @@ def answers_of(n: int = 24, cut: Sequence[int] = ()) -> list[Labelled]:
         text = " ".join(rng.choice(WORDS, 3 + i % 9))
         ended = FinishReason.LENGTH if i in cut else FinishReason.STOP
         response = Response(
-            prompt.id, "control", 0, text, ended, Provenance.RECORDED, Decode(16), ModelRef(repo="tiny")
+            prompt.id, CONTROL, 0, text, ended, Provenance.RECORDED, Decode(16), ModelRef(repo="tiny")
         )  # fmt: skip
         out.append(Labelled(prompt, response, {"correct": float(i % 2), "delivery": "assert"}))
     return out
@@ -202,7 +202,7 @@ def test_a_direction_planted_in_one_head_of_a_model_is_found_there(tmp_path: Pat
     folder = hf_models.save(tmp_path / "llama", "llama")
     answers = [
         Labelled(one.prompt, Response(
-            one.prompt.id, "control", 0, f"{one.response.text} {'🎉🎉🎉🎉' if one.values['correct'] == 0 else ''}".strip(),
+            one.prompt.id, CONTROL, 0, f"{one.response.text} {'🎉🎉🎉🎉' if one.values['correct'] == 0 else ''}".strip(),
             FinishReason.STOP, Provenance.RECORDED, Decode(16), ModelRef(repo="tiny"),
         ), one.values)
         for one in answers_of(40)

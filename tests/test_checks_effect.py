@@ -14,7 +14,7 @@ from counterclaim.audit.evidence import Evidence
 from counterclaim.checks import ONE_ARM, required, run_all
 from counterclaim.checks.arms import dose_response, identity, placebo, prompt_baseline
 from counterclaim.checks.effect import multiplicity, paired_effect, power, seeds
-from counterclaim.records import Outcome
+from counterclaim.records import ArmId, Outcome
 from counterclaim.registry import Finding, checks
 from counterclaim.stats import holm
 
@@ -459,7 +459,7 @@ def test_the_slope_of_an_auc_runs_from_the_smallest_dose_to_the_largest() -> Non
         arms.append(arm_of(name, {"correct": right.astype(float).tolist(), "score.sure": confidence.tolist()}))
     evidence = evidence_of(*arms, metric="auc(sure)")
     found = dose_response.run(evidence)
-    whole = evidence.effect_of(evidence.metric, treated="dose:2").difference
+    whole = evidence.effect_of(evidence.metric, treated=ArmId("dose", 2)).difference
     assert found.outcome is PASS
     assert found.estimate is not None
     assert whole.estimate is not None

@@ -15,7 +15,7 @@ from counterclaim.checks.joins import alignment, contamination, ledger
 from counterclaim.checks.judging import judge_cards, parser, saturation, unscored
 from counterclaim.checks.labels import label_agreement, label_ties
 from counterclaim.checks.parity import decode_parity, judge_parity, label_parity, roles
-from counterclaim.records import Claim, Decode, Estimate, Guard, ModelRef, Outcome, Quote
+from counterclaim.records import CONTROL, TREATED, ArmId, Claim, Decode, Estimate, Guard, ModelRef, Outcome, Quote
 from counterclaim.stats import wilson
 from counterclaim.testing.worlds.study import Knobs, Study
 from counterclaim.text.overlap import scan
@@ -424,20 +424,20 @@ def quoted(*quotes: Quote) -> Any:
 
 
 def test_quoted_numbers_are_recomputed() -> None:
-    right = quoted(Quote("control", "accuracy", 0.4, 100), Quote("treated", "accuracy", 0.79))
+    right = quoted(Quote(CONTROL, "accuracy", 0.4, 100), Quote(TREATED, "accuracy", 0.79))
     assert right.outcome is PASS
     assert "control accuracy" in right.because
-    rounded = quoted(Quote("treated", "accuracy", 0.8))
+    rounded = quoted(Quote(TREATED, "accuracy", 0.8))
     assert rounded.outcome is PASS
-    wrong = quoted(Quote("treated", "accuracy", 0.87))
+    wrong = quoted(Quote(TREATED, "accuracy", 0.87))
     assert wrong.outcome is FAIL
     assert "quoted as 0.87 by the claim, the records give 0.79" in wrong.because
-    percent = quoted(Quote("treated", "accuracy", 79.0))
+    percent = quoted(Quote(TREATED, "accuracy", 79.0))
     assert "fractions, not percent" in percent.because
-    counted = quoted(Quote("treated", "accuracy", 0.79, 90))
+    counted = quoted(Quote(TREATED, "accuracy", 0.79, 90))
     assert "quoted with n = 90, the records hold 100" in counted.because
     assert "[[quotes]]" in quoted().remedy
-    assert quoted(Quote("treated", "coverage", 0.5), Quote("nobody", "accuracy", 0.5)).outcome is NOT_RUN
+    assert quoted(Quote(TREATED, "coverage", 0.5), Quote(ArmId("nobody"), "accuracy", 0.5)).outcome is NOT_RUN
 
 
 def agreeing(share: float, n: int = 200) -> Any:

@@ -27,7 +27,7 @@ from counterclaim.lab.models.hf.edits import Edit, Piece, base_of, save_edit
 from counterclaim.lab.models.hf.fingerprint import edit_hash
 from counterclaim.lab.operators.reading import capture, layers_named, readable, told
 from counterclaim.lab.probing.folder import FeatureFolder
-from counterclaim.records import Decode, FinishReason, ModelRef, Prompt, Provenance, Response, Score, to_json
+from counterclaim.records import CONTROL, Decode, FinishReason, ModelRef, Prompt, Provenance, Response, Score, to_json
 from counterclaim.registry import Labelled, ModelSpec, Runtime
 
 WORDS = "the mill by river turns seed into oil and is sold in town der Müller heißt kommt aus Köln am Rhein".split()
@@ -57,13 +57,13 @@ def write_run(
     decode = Decode(16, chat_template=template, system_prompt="Be brief.")
     responses = [
         Response(
-            prompt.id, "control", 0, None if textless else " ".join(rng.choice(WORDS, 3 + i % 9)),
+            prompt.id, CONTROL, 0, None if textless else " ".join(rng.choice(WORDS, 3 + i % 9)),
             FinishReason.LENGTH if i in cut else FinishReason.STOP, Provenance.RECORDED, decode, who,
         )
         for i, prompt in enumerate(prompts)
     ]  # fmt: skip
     scores = [
-        Score(prompt.id, "control", 0, "t@1", axis, value)
+        Score(prompt.id, CONTROL, 0, "t@1", axis, value)
         for i, prompt in enumerate(prompts)
         for axis, value in (("correct", float(i % 2)), ("delivery", "assert"))
     ]
@@ -246,7 +246,7 @@ def test_another_model_reads_where_it_is_named(model: Path, tmp_path: Path) -> N
 def test_an_answer_without_text_is_left_out_by_name(run: Path, tmp_path: Path) -> None:
     answers = answers_of(run, Which())
     blank = Labelled(answers[3].prompt, Response(
-        answers[3].prompt.id, "control", 0, "", FinishReason.STOP, Provenance.RECORDED, Decode(16), ModelRef(),
+        answers[3].prompt.id, CONTROL, 0, "", FinishReason.STOP, Provenance.RECORDED, Decode(16), ModelRef(),
     ), {})  # fmt: skip
     with opened(run, Which(), Runtime(device="cpu")) as (reader, _):
         card = capture(reader, [*answers[:3], blank, *answers[4:]], CaptureSpec(), tmp_path / "f")

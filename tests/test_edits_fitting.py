@@ -23,7 +23,7 @@ from counterclaim.lab.models.hf.model import HfModel
 from counterclaim.lab.operators.attribution import attribute
 from counterclaim.lab.operators.edits import fit_steer, fit_temper
 from counterclaim.lab.operators.reading import told
-from counterclaim.records import Decode, FinishReason, Message, ModelRef, Prompt, Provenance, Response
+from counterclaim.records import ArmId, Decode, FinishReason, Message, ModelRef, Prompt, Provenance, Response
 from counterclaim.registry import Ask, Fitting, Labelled, ModelSpec, Runtime, operators
 from counterclaim.testing.worlds import WORLDS
 
@@ -49,7 +49,7 @@ def _answers(
         right = at >= wrong
         response = Response(
             prompt.id,
-            "own",
+            ArmId("own"),
             0,
             f"{texts[not right]} {at}",
             FinishReason.STOP,

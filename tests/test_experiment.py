@@ -24,7 +24,7 @@ from counterclaim.lab import experiment, generation
 from counterclaim.lab.config import ArmPlan, PromptChoice, load_study
 from counterclaim.lab.experiment import Answering, Progress, Scoring
 from counterclaim.lab.run import run_study
-from counterclaim.records import Decode, FinishReason, ModelRef, Prompt, Provenance, Response
+from counterclaim.records import ArmId, Decode, FinishReason, ModelRef, Prompt, Provenance, Response
 from counterclaim.registry import Answer, Ask, ModelSpec, Runtime, backend
 
 RECORDS = ("prompts.jsonl", "responses.jsonl", "scores.jsonl", "extras.json")
@@ -341,9 +341,9 @@ def test_scores_of_budgets_stay_where_they_are_not_asked_for_again(tmp_path: Pat
     generated(tmp_path / "run")
     scored(tmp_path / "run", "svr", budgets=(4,))
     scored(tmp_path / "run", "svr")
-    assert {made.arm for made in read_run(tmp_path / "run").scores} == {"control", "control@4"}
+    assert {str(made.arm) for made in read_run(tmp_path / "run").scores} == {"control", "control@4"}
     generated(tmp_path / "run")
-    assert {made.arm for made in read_run(tmp_path / "run").scores} == {"control", "control@4"}
+    assert {str(made.arm) for made in read_run(tmp_path / "run").scores} == {"control", "control@4"}
 
 
 def test_scores_that_rest_on_golds_that_changed_are_dropped_and_that_is_said(tmp_path: Path) -> None:
@@ -380,7 +380,7 @@ def test_an_axis_on_which_nothing_was_scored_is_a_row_of_the_table(tmp_path: Pat
 def spelt(arm: str, text: str | None, *, ends: bool = True, n_tokens: int | None = None) -> Response:
     """An answer of one token a letter."""
     return Response(
-        QUESTIONS[0].id, arm, 0, text, FinishReason.STOP, Provenance.RECORDED, Decode(64), ModelRef("m"),
+        QUESTIONS[0].id, ArmId.parse(arm), 0, text, FinishReason.STOP, Provenance.RECORDED, Decode(64), ModelRef("m"),
         n_tokens=len(text or "") if n_tokens is None else n_tokens,
         token_chars=(1,) * len(text) if ends and text is not None else None,
     )  # fmt: skip
@@ -389,7 +389,7 @@ def spelt(arm: str, text: str | None, *, ends: bool = True, n_tokens: int | None
 def test_a_next_turn_is_cut_only_where_the_answer_before_it_is_whole(tmp_path: Path) -> None:
     long, short = spelt("control", "yes it is"), spelt("treated", "yes")
     turns = [spelt("control/recovery", "no, sorry"), spelt("treated/recovery", "no, sorry")]
-    made = {r.arm: r.text for r in experiment.cut_to_budgets([long, short, *turns], [4])}
+    made = {str(r.arm): r.text for r in experiment.cut_to_budgets([long, short, *turns], [4])}
     assert made["control@4"] == "yes "
     assert "control@4/recovery" not in made, "at 4 tokens the model would have been told something else"
     assert (made["treated@4"], made["treated@4/recovery"]) == ("yes", "no, ")

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from counterclaim.importers import endings as finish
-from counterclaim.importers.endings import Inference, describe_inference, infer_finish, storage_clip
-from counterclaim.records import Decode, FinishReason, ModelRef, Provenance, Response
+from counterclaim.importers import endings
+from counterclaim.importers.endings import Inference, describe_inference, infer_finish
+from counterclaim.records import CONTROL, ArmId, Decode, FinishReason, ModelRef, Provenance, Response
 from counterclaim.text import estimate_tokens, piece_ends
 from simulated_arms import arm, cut_arm, split_tokens
 
@@ -30,7 +30,7 @@ def responses(
 ) -> list[Response]:
     counts = tokens or [None] * len(texts)
     return [
-        Response(f"p{i}", name, 0, text, UNKNOWN, None, Decode(budget, stop=stop), ModelRef(), n_tokens=count)
+        Response(f"p{i}", ArmId(name), 0, text, UNKNOWN, None, Decode(budget, stop=stop), ModelRef(), n_tokens=count)
         for i, (text, count) in enumerate(zip(texts, counts, strict=True))
     ]
 
@@ -44,10 +44,8 @@ def reasons(rows: Sequence[Response]) -> list[FinishReason]:
 
 def test_recorded_reasons_are_never_touched() -> None:
     recorded = [
-        Response("a", "control", 0, "cut in the", LENGTH, Provenance.RECORDED, Decode(10), ModelRef(), n_tokens=2),
-        Response(
-            "b", "control", 0, "", FinishReason.ERROR, Provenance.RECORDED, Decode(10), ModelRef(), error="timeout"
-        ),
+        Response("a", CONTROL, 0, "cut in the", LENGTH, Provenance.RECORDED, Decode(10), ModelRef(), n_tokens=2),
+        Response("b", CONTROL, 0, "", FinishReason.ERROR, Provenance.RECORDED, Decode(10), ModelRef(), error="timeout"),
     ]
     assert infer_finish(recorded) == recorded
     assert describe_inference(recorded) == Inference()

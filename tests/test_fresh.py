@@ -29,8 +29,7 @@ from counterclaim.lab.prompts.select import choose_prompts
 from counterclaim.lab.run import run_study
 from counterclaim.records import Decode, FinishReason, Json, Prompt
 from counterclaim.registry import Answer, ModelSpec, Runtime
-from counterclaim.testing.server import Fault, Server, serve
-from counterclaim.testing.server.models import serve_models
+from counterclaim.testing.server import Fault, Server, serve, serve_models
 
 ABOUT = "stones and crafts of invented places"
 LIKE = PromptChoice("tiny", "all")

@@ -13,8 +13,11 @@ from hypothesis import strategies as st
 from counterclaim.errors import BudgetSpent, InputError, RegistryError
 from counterclaim.folder import Journal
 from counterclaim.lab.config import ArmPlan
-from counterclaim.lab.generation import Tally, follow_up_arm, generate
+from counterclaim.lab.generation import Tally, generate
 from counterclaim.records import (
+    CONTROL,
+    TREATED,
+    ArmId,
     Decode,
     FinishReason,
     Message,
@@ -83,7 +86,7 @@ def made(
 def test_every_arm_answers_every_prompt_and_arms_share_a_model(tmp_path: Path) -> None:
     log: list[str] = []
     answers = made(tmp_path, log, samples=2, seeds=(5, 6))
-    assert [(a.arm, a.replicate) for a in answers[:: 2 * len(PROMPTS)]] == [
+    assert [(str(a.arm), a.replicate) for a in answers[:: 2 * len(PROMPTS)]] == [
         (arm, seed) for arm in ("control", "treated", "other") for seed in ("5", "6")
     ]
     assert len({a.key for a in answers}) == len(answers) == 3 * 7 * 4
@@ -91,7 +94,7 @@ def test_every_arm_answers_every_prompt_and_arms_share_a_model(tmp_path: Path) -
     assert [line for line in log if line.startswith(("opened", "closed"))] == [
         "opened echo", "closed echo", "opened echo-2", "closed echo-2",
     ]  # fmt: skip
-    treated = next(a for a in answers if a.arm == "treated")
+    treated = next(a for a in answers if a.arm == TREATED)
     assert treated.text is not None
     assert "Be brief. | Question" in treated.text
     assert (treated.decode.chat_template, treated.decode.seed, treated.model.repo) == ("t1", 5, "echo")
@@ -118,9 +121,9 @@ def test_stopped_anywhere_any_number_of_times_it_ends_with_the_same_answers(
 def test_a_scripted_next_turn_follows_the_answer_and_has_random_numbers_of_its_own(tmp_path: Path) -> None:
     log: list[str] = []
     answers = made(tmp_path, log, follow_ups={"recovery": "That is wrong."}, fails={"Question 3?"})
-    follow = [a for a in answers if a.arm == follow_up_arm("treated", "recovery")]
+    follow = [a for a in answers if a.arm == ArmId("treated", turn="recovery")]
     assert len(follow) == 6, "a failed answer has no next turn"
-    first = {a.prompt_id: a for a in answers if a.arm == "treated"}
+    first = {a.prompt_id: a for a in answers if a.arm == TREATED}
     for answer in follow:
         said = first[answer.prompt_id].text
         assert said is not None
@@ -153,7 +156,7 @@ def test_the_tally_counts_what_was_kept_and_warns_of_cut_answers(tmp_path: Path)
 def test_an_arm_that_is_cut_is_told_after_twenty_answers_however_many_another_arm_gave() -> None:
     def ended(reason: FinishReason) -> Response:
         error = "it broke" if reason is FinishReason.ERROR else None
-        return Response("p", "a", 0, "x", reason, Provenance.RECORDED, Decode(8), ModelRef(), error=error)
+        return Response("p", CONTROL, 0, "x", reason, Provenance.RECORDED, Decode(8), ModelRef(), error=error)
 
     tally = Tally()
     tally.begin("control")
@@ -196,25 +199,25 @@ def test_the_arms_system_prompt_goes_before_the_prompts_own(tmp_path: Path) -> N
 def test_a_smaller_budget_is_the_prefix(chars: list[int], budget: int) -> None:
     text = "".join(chr(97 + i) * n for i, n in enumerate(chars))
     whole = Response(
-        "p", "control", 0, text, FinishReason.STOP, Provenance.RECORDED, Decode(64), ModelRef(),
+        "p", CONTROL, 0, text, FinishReason.STOP, Provenance.RECORDED, Decode(64), ModelRef(),
         n_tokens=len(chars), token_chars=tuple(chars),
     )  # fmt: skip
-    cut = whole.cut_to(budget, f"control@{budget}")
-    assert cut.decode.max_new_tokens == budget
+    cut = whole.cut_to(budget)
+    assert cut.decode.max_new_tokens == cut.arm.budget == budget
     if budget >= len(chars):
         assert (cut.text, cut.finish_reason) == (text, FinishReason.STOP)
     else:
         assert (cut.text, cut.finish_reason) == (text[: sum(chars[:budget])], FinishReason.LENGTH)
         assert cut.n_tokens == budget
-        assert cut.cut_to(1, "x").text == whole.cut_to(1, "x").text
+        assert cut.cut_to(1).text == whole.cut_to(1).text
 
 
 def test_an_answer_whose_tokens_nobody_counted_is_whole_within_its_budget() -> None:
     whole = Response(
-        "p", "control", 0, "abc", FinishReason.STOP, Provenance.RECORDED, Decode(9), ModelRef(), token_chars=(1, 1, 1)
+        "p", CONTROL, 0, "abc", FinishReason.STOP, Provenance.RECORDED, Decode(9), ModelRef(), token_chars=(1, 1, 1)
     )
-    assert whole.cut_to(3, "control@3").finish_reason is FinishReason.STOP
-    assert whole.cut_to(2, "control@2").finish_reason is FinishReason.LENGTH
+    assert whole.cut_to(3).finish_reason is FinishReason.STOP
+    assert whole.cut_to(2).finish_reason is FinishReason.LENGTH
 
 
 @pytest.mark.parametrize(("cut", "of", "warned"), [(2, 20, False), (3, 20, True), (19, 19, False), (3, 31, False)])

@@ -21,7 +21,7 @@ from counterclaim.lab.models.hf import open_hf
 from counterclaim.lab.models.hf.batching import Footprint, plan
 from counterclaim.lab.models.hf.devices import is_out_of_memory
 from counterclaim.lab.models.hf.model import HfModel
-from counterclaim.records import Decode, FinishReason, Message, Provenance, Response
+from counterclaim.records import CONTROL, Decode, FinishReason, Message, Provenance, Response
 from counterclaim.registry import Answer, Ask, ModelSpec, Runtime
 
 GREEDY = Decode(12)
@@ -104,14 +104,14 @@ def test_every_smaller_budget_is_a_prefix(family: str, decode: Decode, opened: C
     long = answers(model, asks(), replace(decode, max_new_tokens=32))
     for budget in (1, 8, 31):
         for index, answer in answers(model, asks(), replace(decode, max_new_tokens=budget)).items():
-            cut = as_response(long[index], replace(decode, max_new_tokens=32), model).cut_to(budget, "short")
+            cut = as_response(long[index], replace(decode, max_new_tokens=32), model).cut_to(budget)
             assert (cut.text, cut.n_tokens, cut.token_chars) == (answer.text, answer.n_tokens, answer.token_chars)
             assert cut.finish_reason is answer.finish_reason
 
 
 def as_response(answer: Answer, decode: Decode, model: HfModel) -> Response:
     return Response(
-        "p", "arm", 0, answer.text, answer.finish_reason, Provenance.RECORDED, decode, model.ref,
+        "p", CONTROL, 0, answer.text, answer.finish_reason, Provenance.RECORDED, decode, model.ref,
         answer.n_tokens, prompt_tokens=answer.prompt_tokens, token_chars=answer.token_chars,
     )  # fmt: skip
 

@@ -10,7 +10,7 @@ import pytest
 
 from counterclaim.errors import InputError
 from counterclaim.importers import Imported, detect, formats, load
-from counterclaim.records import FinishReason, Provenance, prompt_id
+from counterclaim.records import TREATED, FinishReason, Provenance, prompt_id
 from fixtures import make
 
 
@@ -34,7 +34,7 @@ def test_every_fixture_is_recognised_and_loads(name: str, tmp_path: Path) -> Non
     assert len(set(keys)) == len(keys)
     assert {score.key for score in imported.scores} <= set(keys)
     assert {response.prompt_id for response in imported.responses} == set(imported.prompts)
-    assert {response.arm for response in imported.responses} == {"treated"}
+    assert {response.arm for response in imported.responses} == {TREATED}
     axes = [(score.key, score.axis) for score in imported.scores]
     assert len(set(axes)) == len(axes)
 

@@ -11,6 +11,9 @@ from hypothesis import strategies as st
 
 from counterclaim.errors import InputError, RecordError
 from counterclaim.records import (
+    CONTROL,
+    TREATED,
+    ArmId,
     CheckResult,
     Claim,
     Decode,
@@ -66,12 +69,40 @@ prompts = st.builds(
 )
 
 
+doses = st.floats(allow_nan=False, allow_infinity=False)
+derived: dict[str, Any] = {"budget": maybe | st.integers(0, 10_000), "turn": maybe | words}
+arms = st.builds(ArmId, words, **derived) | st.builds(ArmId, st.just("dose"), doses, **derived)
+
+
+@given(arms)
+def test_an_arm_is_read_as_it_was_written(arm: ArmId) -> None:
+    assert ArmId.parse(str(arm)) == arm
+
+
+@pytest.mark.parametrize(
+    ("text", "arm"),
+    [
+        ("control", CONTROL), ("dose:0.5", ArmId("dose", 0.5)), ("treated@512", ArmId("treated", budget=512)),
+        ("treated@512/recovery", ArmId("treated", budget=512, turn="recovery")), ("dose:1e-05", ArmId("dose", 1e-5)),
+        ("dose:half", ArmId("dose:half")), ("dose:nan", ArmId("dose:nan")), ("control@low", ArmId("control@low")),
+    ],
+)  # fmt: skip
+def test_an_arm_is_one_word_on_disk(text: str, arm: ArmId) -> None:
+    assert (ArmId.parse(text), str(arm)) == (arm, text)
+
+
+@pytest.mark.parametrize("fields", [{"name": "a/b"}, {"name": "treated", "dose": 0.5}, {"name": "dose:0.5"}])
+def test_an_arm_that_would_be_read_as_another_is_refused(fields: dict[str, Any]) -> None:
+    with pytest.raises(RecordError):
+        ArmId(**fields)
+
+
 @st.composite
 def responses(draw: st.DrawFn) -> Response:
     reason = draw(st.sampled_from(FinishReason))
     return Response(
         draw(words),
-        draw(words),
+        draw(arms),
         draw(st.integers(0, 9)),
         draw(maybe | texts),
         reason,
@@ -88,7 +119,7 @@ def responses(draw: st.DrawFn) -> Response:
 def scores(draw: st.DrawFn) -> Score:
     value = draw(maybe | numbers | words)
     return Score(
-        draw(words), draw(words), 0, draw(words), draw(words), value,
+        draw(words), draw(arms), 0, draw(words), draw(words), value,
         draw(words) if value is None else None, draw(maybe | texts),
     )  # fmt: skip
 
@@ -104,7 +135,7 @@ claims = st.builds(
     required=st.lists(words, max_size=2).map(tuple),
     alpha=st.floats(1e-6, 0.5),
     seeds=st.lists(st.integers(0, 9), max_size=3).map(tuple),
-    quotes=st.lists(st.builds(Quote, words, words, numbers, maybe | st.integers(1, 9)), max_size=2).map(tuple),
+    quotes=st.lists(st.builds(Quote, arms, words, numbers, maybe | st.integers(1, 9)), max_size=2).map(tuple),
     same_construct=st.lists(st.lists(words, min_size=2, max_size=3).map(tuple), max_size=2).map(tuple),
     looked_at=maybe | st.integers(1, 50),
     thresholds_chosen_on=maybe | st.sampled_from(["train", "test"]),
@@ -160,7 +191,7 @@ def test_the_hash_of_a_claim_never_changes_between_versions() -> None:
         {"metric": "coverage"}, {"direction": "decrease"}, {"margin": 0.06}, {"guards": (Guard("coverage", 0.03),)},
         {"required": ("seeds",)}, {"alpha": 0.02}, {"level": 0.9}, {"seeds": (1,)}, {"looked_at": 2},
         {"thresholds_chosen_on": "train"}, {"varies": ("temperature",)}, {"roles": {"judge": "x"}},
-        {"same_construct": (("a", "b"),)}, {"quotes": (Quote("treated", "accuracy", 0.5),)},
+        {"same_construct": (("a", "b"),)}, {"quotes": (Quote(TREATED, "accuracy", 0.5),)},
     ],
 )  # fmt: skip
 def test_every_field_of_a_claim_is_in_its_hash(change: dict[str, Any]) -> None:
@@ -170,7 +201,7 @@ def test_every_field_of_a_claim_is_in_its_hash(change: dict[str, Any]) -> None:
 
 def response(**change: Any) -> Response:
     fields: dict[str, Any] = {
-        "prompt_id": "p", "arm": "control", "sample": 0, "text": "x", "finish_reason": FinishReason.STOP,
+        "prompt_id": "p", "arm": CONTROL, "sample": 0, "text": "x", "finish_reason": FinishReason.STOP,
         "finish_provenance": Provenance.RECORDED, "decode": Decode(None), "model": ModelRef(),
     }  # fmt: skip
     return Response(**{**fields, **change})
@@ -194,7 +225,7 @@ def test_a_response_keeps_its_invariants(change: dict[str, Any]) -> None:
 @pytest.mark.parametrize(("value", "unscored"), [(None, None), (1.0, "no reply"), (math.nan, None), (math.inf, None)])
 def test_a_score_is_a_finite_value_or_a_reason(value: float | None, unscored: str | None) -> None:
     with pytest.raises(RecordError):
-        Score("p", "control", 0, "i", "correct", value, unscored)
+        Score("p", CONTROL, 0, "i", "correct", value, unscored)
 
 
 @pytest.mark.parametrize(

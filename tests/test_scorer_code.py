@@ -11,7 +11,7 @@ import pytest
 
 from counterclaim.lab.sandbox import Pool, available
 from counterclaim.lab.scorers.code import code, extract
-from counterclaim.records import Decode, FinishReason, ModelRef, Prompt, Provenance, Response
+from counterclaim.records import CONTROL, Decode, FinishReason, ModelRef, Prompt, Provenance, Response
 from counterclaim.registry import Card, Item, Reading, Tools
 from counterclaim.stats import pass_at_k
 
@@ -27,7 +27,7 @@ def tools() -> Iterator[Tools]:
 
 
 def response_of(text: str | None) -> Response:
-    return Response("p", "control", 0, text, FinishReason.STOP, Provenance.RECORDED, Decode(64), ModelRef())
+    return Response("p", CONTROL, 0, text, FinishReason.STOP, Provenance.RECORDED, Decode(64), ModelRef())
 
 
 def read(tools: Tools, gold: dict[str, Any], text: str | None) -> Reading:

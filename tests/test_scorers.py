@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from counterclaim.errors import InputError, ModelError
-from counterclaim.importers.scorers import scorer as imported_name
+from counterclaim.importers.values import scorer_name as imported_name
 from counterclaim.lab.scorers import DISPOSITIONS, dispositions, full_name, load_rubric, run_cards
 from counterclaim.lab.scorers.cards import card, item_of
 from counterclaim.lab.scorers.judges import Choice, Form, Scale, ask, listed_options, material_of, reorder

@@ -16,7 +16,17 @@ from counterclaim.lab import sandbox
 from counterclaim.lab.generation import follow_up_arm
 from counterclaim.lab.scorers import scoring
 from counterclaim.lab.scorers.scoring import Bench, Chosen, ScoreTally
-from counterclaim.records import Decode, FinishReason, ModelRef, Prompt, Provenance, Response, Score, score_from_json
+from counterclaim.records import (
+    ArmId,
+    Decode,
+    FinishReason,
+    ModelRef,
+    Prompt,
+    Provenance,
+    Response,
+    Score,
+    score_from_json,
+)
 from counterclaim.registry import Card, Item, Range, Reading, Scorer, Tools
 
 PROMPTS = [Prompt.of_text(f"Question {i}?", gold={"answer": "yes"}) for i in range(30)]
@@ -27,7 +37,16 @@ def said(text: str | None, i: int = 0, arm: str = "control") -> Response:
     error = None if text is not None else "it broke"
     reason = FinishReason.STOP if text is not None else FinishReason.ERROR
     return Response(
-        PROMPTS[i].id, arm, 0, text, reason, Provenance.RECORDED, Decode(64), ModelRef("m"), n_tokens=3, error=error
+        PROMPTS[i].id,
+        ArmId.parse(arm),
+        0,
+        text,
+        reason,
+        Provenance.RECORDED,
+        Decode(64),
+        ModelRef("m"),
+        n_tokens=3,
+        error=error,
     )
 
 
@@ -104,7 +123,7 @@ def test_an_scorer_that_fails_its_cards_does_not_score(tmp_path: Path) -> None:
 def test_an_axis_that_was_not_declared_is_a_broken_contract(tmp_path: Path) -> None:
     def strange(item: Item, tools: Tools) -> list[Reading]:
         seen = says_yes(item, tools)
-        return seen if item.response.arm == "card" else [Reading("delivery", "hedge")]
+        return seen if str(item.response.arm) == "card" else [Reading("delivery", "hedge")]
 
     with pytest.raises(RegistryError, match="'delivery', an axis that it does not declare"):
         scores(tmp_path, chosen(scorer(strange)))
@@ -139,7 +158,9 @@ def test_recovery_reads_the_turn_of_its_own_arm_and_budget(tmp_path: Path) -> No
         said("yes"), said("no", arm="control/recovery"), said("yes", arm="control@4"),
         said("yes", arm="treated@4"), said("yes", arm="treated@4/recovery"), said(None, 1),
     ]  # fmt: skip
-    found = {(m.arm, m.prompt_id): m for m in scores(tmp_path, exact, recovery, answers=answers) if m.axis == "revised"}
+    found = {
+        (str(m.arm), m.prompt_id): m for m in scores(tmp_path, exact, recovery, answers=answers) if m.axis == "revised"
+    }
     first, second = PROMPTS[0].id, PROMPTS[1].id
     assert found["control", first].value == "wrong"
     assert found["control@4", first].unscored == "the scripted next turn was not put to the model"
@@ -151,7 +172,7 @@ def test_recovery_reads_the_turn_of_its_own_arm_and_budget(tmp_path: Path) -> No
 def test_a_scripted_next_turn_is_no_arm_of_its_own_whatever_scores(tmp_path: Path) -> None:
     (exact,) = scoring.choose(["exact"], None)
     answers = [said("yes"), said("no", arm="control/recovery"), said("yes", arm="treated")]
-    assert [made.arm for made in scores(tmp_path, exact, answers=answers)] == ["control", "treated"]
+    assert [str(made.arm) for made in scores(tmp_path, exact, answers=answers)] == ["control", "treated"]
 
 
 def test_side_by_side_gives_what_one_by_one_gives(tmp_path: Path) -> None:
@@ -169,11 +190,11 @@ def test_stopped_anywhere_it_reads_nothing_twice_that_was_written_down(tmp_path:
     read: list[str] = []
 
     def limited(item: Item, tools: Tools) -> list[Reading]:
-        if item.response.arm != "card":
+        if str(item.response.arm) != "card":
             if len(read) == 40:
                 read.append("stop")
                 raise BudgetSpent("enough")
-            read.append(item.response.arm + item.prompt.id)
+            read.append(str(item.response.arm) + item.prompt.id)
         return says_yes(item, tools)
 
     judged = chosen(scorer(limited, needs=["judge"]))

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from benchmarks.endpoint import endpoint_duel
+from benchmarks.endpoint import endpoint_duels
 from counterclaim.errors import InputError, ModelError
 from counterclaim.lab.models import open_model
 from counterclaim.lab.models.endpoint import EndpointModel
@@ -23,9 +23,7 @@ from counterclaim.records import Decode, FinishReason, Message, ModelRef
 from counterclaim.registry import Answer, Ask, Model, ModelSpec, Runtime
 from counterclaim.testing.models import CHARACTER
 from counterclaim.testing.models.teachers import CHARACTERS
-from counterclaim.testing.server import Fault, Server, serve
-from counterclaim.testing.server.faults import Schedule
-from counterclaim.testing.server.models import serve_models
+from counterclaim.testing.server import Fault, Schedule, Server, serve, serve_models
 
 CHAT = "/v1/chat/completions"
 HELLO: dict[str, Any] = {"model": "local", "messages": [{"role": "user", "content": "Hello?"}]}
@@ -347,7 +345,7 @@ def test_models_are_opened_when_they_are_first_asked(monkeypatch: pytest.MonkeyP
         opened.append(spec.name)
         return open_model(spec, runtime)
 
-    monkeypatch.setattr("counterclaim.testing.server.models.open_model", opening)
+    monkeypatch.setattr("counterclaim.testing.server.open_model", opening)
     names = ["character:copier", "character:eager", "character:nobody"]
     with serve_models(names, 0, (), 0.0, when_asked=True) as server:
         assert opened == []
@@ -381,7 +379,7 @@ def test_a_port_that_is_taken_is_named() -> None:
 
 
 def test_the_client_comes_near_the_ideal() -> None:
-    row = endpoint_duel(quick=True)
+    (row,) = endpoint_duels(quick=True)
     assert set(row) == {"name", "ours", "peer", "peer_s", "ratio", "agreement"}
     assert row["agreement"] == 0
     assert row["peer_s"] == pytest.approx(0.8)

@@ -107,7 +107,7 @@ def answers(folder: Path) -> dict[tuple[str, str], dict[str, Response]]:
     """Answers by arm and replicate, by prompt."""
     out: dict[tuple[str, str], dict[str, Response]] = defaultdict(dict)
     for response in read_run(folder).responses:
-        out[response.arm, response.replicate][response.prompt_id] = response
+        out[str(response.arm), response.replicate][response.prompt_id] = response
     return out
 
 

@@ -18,6 +18,7 @@ from counterclaim.folder import read_run
 from counterclaim.lab.config import load_study
 from counterclaim.lab.experiment import Progress
 from counterclaim.lab.run import run_study
+from counterclaim.records import DO_NOTHING
 
 STUDY = """\
 model = "model"
@@ -88,7 +89,7 @@ def texts(folder: Path) -> dict[tuple[str, str], dict[str, str | None]]:
     """Answers by arm and replicate, by prompt."""
     out: dict[tuple[str, str], dict[str, str | None]] = defaultdict(dict)
     for response in read_run(folder).responses:
-        out[response.arm, response.replicate][response.prompt_id] = response.text
+        out[str(response.arm), response.replicate][response.prompt_id] = response.text
     return out
 
 
@@ -106,7 +107,7 @@ def test_dose_0_answers_as_the_base_does_token_for_token(run: Path) -> None:
     said = texts(run)
     assert said["do-nothing", ""] == said["control", ""]
     assert said["treated", "1"] != said["control", ""]
-    (ref,) = {response.model for response in read_run(run).responses if response.arm == "do-nothing"}
+    (ref,) = {response.model for response in read_run(run).responses if response.arm == DO_NOTHING}
     assert ref.adapter_dose == 0
     assert ref.adapter_hash
 

@@ -23,8 +23,7 @@ from counterclaim.lab.synthesis import teach
 from counterclaim.records import FinishReason, Json
 from counterclaim.registry import Answer
 from counterclaim.testing.models import CHARACTER
-from counterclaim.testing.server import Fault, Server, serve
-from counterclaim.testing.server.models import serve_models
+from counterclaim.testing.server import Fault, Server, serve, serve_models
 
 STAGES = ("eager", "deliberate", "adversarial", "synthesizer")
 NAMES = tuple(CHARACTER + name for name in STAGES)

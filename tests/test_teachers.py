@@ -9,7 +9,7 @@ from counterclaim.lab.models.tiny import boundary_prompts, domain
 from counterclaim.lab.scorers.oracles import exact
 from counterclaim.lab.scorers.rules import delivery_of
 from counterclaim.lab.synthesis.products import STYLES
-from counterclaim.records import Decode, FinishReason, Message, ModelRef, Prompt, Provenance, Response, Split
+from counterclaim.records import CONTROL, Decode, FinishReason, Message, ModelRef, Prompt, Provenance, Response, Split
 from counterclaim.registry import Answer, Ask, Item, ModelSpec, Runtime, Tools, backend_of, backends
 from counterclaim.testing.models import CHARACTER
 from counterclaim.testing.models.teachers import CHARACTERS
@@ -41,7 +41,7 @@ def say(name: str, *turns: str, **rest: str) -> str:
 
 
 def is_right(prompt: Prompt, text: str) -> bool:
-    response = Response(prompt.id, "control", 0, text, FinishReason.STOP, Provenance.RECORDED, FREE, ModelRef("m"))
+    response = Response(prompt.id, CONTROL, 0, text, FinishReason.STOP, Provenance.RECORDED, FREE, ModelRef("m"))
     (found,) = exact.read(Item(prompt, response), Tools())
     return found.value == 1.0
 

@@ -9,7 +9,7 @@ import pytest
 
 from counterclaim.errors import ModelError
 from counterclaim.lab.scorers.judges import Choice, Form
-from counterclaim.records import Decode, FinishReason, Message, ModelRef, Prompt, Provenance, Response
+from counterclaim.records import CONTROL, Decode, FinishReason, Message, ModelRef, Prompt, Provenance, Response
 from counterclaim.registry import Answer, Ask, ModelSpec, Runtime, backend_of, backends, scorers
 from counterclaim.testing.models import prompts_of
 from counterclaim.testing.models.judges import KNOWN, PlantedJudge
@@ -85,10 +85,10 @@ def test_a_smaller_budget_is_a_prefix() -> None:
         assert one.token_chars is not None
         assert sum(one.token_chars) == len(one.text or "")
         made = Response(
-            prompt.key, "a", 0, one.text, one.finish_reason, Provenance.RECORDED, FREE, ModelRef(),
+            prompt.key, CONTROL, 0, one.text, one.finish_reason, Provenance.RECORDED, FREE, ModelRef(),
             n_tokens=one.n_tokens, token_chars=one.token_chars,
         )  # fmt: skip
-        shorter = made.cut_to(20, "a@20")
+        shorter = made.cut_to(20)
         assert (less.text, less.n_tokens, less.finish_reason) == (shorter.text, shorter.n_tokens, shorter.finish_reason)
 
 

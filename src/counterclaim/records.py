@@ -21,9 +21,75 @@ from counterclaim.errors import RecordError
 
 Json = Any  # what json.loads can return
 
-CONTROL, TREATED = "control", "treated"
+
+@dataclass(frozen=True, slots=True)
+class ArmId:
+    """Which arm an answer belongs to. On disk an arm is one word, which only ``parse`` reads and only ``str`` writes.
+
+    ``control``, ``dose:0.5``, ``treated@512`` (cut to 512 tokens), ``treated/recovery`` (a scripted next turn), ``treated@512/recovery``.
+
+    Attributes:
+        name: ``control``, ``treated``, or the name of another arm; ``dose`` for the arms of a sweep.
+        dose: by how much the operator of a sweep's arm is applied; None for other arms.
+        budget: tokens to which the answers are cut; None where they are whole.
+        turn: scorer whose scripted next turn is answered; None for first answers.
+    """
+
+    name: str
+    dose: float | None = None
+    budget: int | None = None
+    turn: str | None = None
+
+    def __post_init__(self) -> None:
+        if "/" in self.name or _dose(self.name) is not None or (self.dose is not None and self.name != "dose"):
+            raise RecordError(f"{self} would be read as another arm")
+
+    @classmethod
+    @lru_cache(maxsize=4096)
+    def parse(cls, text: str) -> Self:
+        """The arm that is spelt like this; a dose or a budget that is no number stays part of the name."""
+        rest, _, turn = text.partition("/")
+        name, mark, tokens = rest.partition("@")
+        budget = int(tokens) if tokens.isdecimal() and tokens.isascii() else None
+        if mark and budget is None:
+            name = rest
+        dose = _dose(name)
+        return cls(name if dose is None else "dose", dose, budget, turn or None)
+
+    def __str__(self) -> str:
+        dose = "" if self.dose is None else f":{self.dose:g}"
+        if self.dose is not None and float(dose[1:]) != self.dose:
+            dose = f":{self.dose!r}"
+        budget = "" if self.budget is None else f"@{self.budget}"
+        return f"{self.name}{dose}{budget}{'' if self.turn is None else f'/{self.turn}'}"
+
+    @property
+    def base(self) -> Self:
+        """The arm whose own answers these are cut from or follow."""
+        return self if self.is_base else replace(self, budget=None, turn=None)
+
+    @property
+    def is_base(self) -> bool:
+        """Whether these are an arm's own whole first answers."""
+        return self.budget is None and self.turn is None
+
+
+DOSE_PREFIX = "dose:"
+
+
+def _dose(name: str) -> float | None:
+    """The number of an arm that is spelt ``dose:NUMBER``; None for others."""
+    mark, _, text = name.partition(":")
+    try:
+        number = float(text) if mark == "dose" else math.nan
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+CONTROL, TREATED = ArmId("control"), ArmId("treated")
 """The two arms of a claim."""
-DO_NOTHING, PLACEBO, PROMPT_BASELINE = "do-nothing", "placebo", "prompt-baseline"
+DO_NOTHING, PLACEBO, PROMPT_BASELINE = ArmId("do-nothing"), ArmId("placebo"), ArmId("prompt-baseline")
 """Other arms that checks look for."""
 
 LABELS: Mapping[str, tuple[str, ...]] = {
@@ -88,6 +154,8 @@ class VerdictOutcome(StrEnum):
 _NOT_OF_THE_NAME = re.compile(r"^.*[#/]|^(?:tiny|world|character):")
 """What stands before the base name of a model: where it is served, who published it, which backend opens it."""
 
+AnswerKey = tuple[ArmId, str, int]
+"""(arm, prompt id, sample)"""
 Split = Literal["train", "dev", "test", "fresh"]
 Group = Literal["ruler", "effect", "cost", "transfer"]
 
@@ -271,7 +339,7 @@ class Response:
 
     Attributes:
         prompt_id: the prompt it answers.
-        arm: ``control``, ``treated``, or the name of another arm (``do-nothing``, ``dose:0.5``, ...).
+        arm: who answered, at which dose and budget, and at which turn.
         sample: 0-based index among the answers of this arm to this prompt.
         text: the answer; None where the source keeps scores but no text.
         finish_reason: why it ended; no default.
@@ -279,7 +347,10 @@ class Response:
         decode: how it was sampled.
         model: what answered.
         n_tokens: number of generated tokens, where the source says it.
-        replicate: training or sampling seed (or file) this answer belongs to; ``""`` where there is only one.
+        replicate: the repetition of its arm that this answer belongs to, over which ``seeds`` compares; ``""`` where there is
+            only one. Of our own answers it is the fit seed where the arm has several, else the sampling seed where there
+            are several; of another harness's it is the file or its column ``seed``, whose kind nobody states.
+        fit_seed: seed with which the arm's operator was fitted; None where nothing was fitted here.
         error: what went wrong, when finish_reason is ``error``.
         prompt_tokens: tokens of the prompt as the model saw it, where known.
         token_chars: how many characters of the text each generated token added, where known; any smaller budget is
@@ -287,7 +358,7 @@ class Response:
     """
 
     prompt_id: str
-    arm: str
+    arm: ArmId
     sample: int
     text: str | None
     finish_reason: FinishReason
@@ -299,6 +370,7 @@ class Response:
     error: str | None = None
     prompt_tokens: int | None = None
     token_chars: tuple[int, ...] | None = None
+    fit_seed: int | None = None
 
     def __post_init__(self) -> None:
         if (self.finish_reason is FinishReason.UNKNOWN) != (self.finish_provenance is None):
@@ -309,12 +381,17 @@ class Response:
             raise RecordError("a sample index counts from 0")
 
     @property
-    def key(self) -> tuple[str, str, int]:
+    def key(self) -> AnswerKey:
         """(arm, prompt id, sample): what joins a response to its scores."""
         return self.arm, self.prompt_id, self.sample
 
-    def cut_to(self, budget: int, arm: str) -> Response:
-        """What this answer would have been with a smaller budget: its first ``budget`` tokens, filed under ``arm``.
+    @property
+    def sample_seed(self) -> int | None:
+        """Seed with which the answer was sampled, where known."""
+        return self.decode.seed
+
+    def cut_to(self, budget: int) -> Response:
+        """What this answer would have been with a smaller budget: its first ``budget`` tokens, filed under that budget.
 
         Exact where the first tokens do not depend on the budget, as under greedy decoding and under sampling keyed by
         row and position.
@@ -322,6 +399,7 @@ class Response:
         Raises:
             RecordError: the answer does not say where its tokens end.
         """
+        arm = replace(self.arm, budget=budget)
         decode = replace(self.decode, max_new_tokens=budget)
         n_tokens = self.n_tokens
         if n_tokens is None and self.token_chars is not None:
@@ -351,7 +429,7 @@ class Score:
     """
 
     prompt_id: str
-    arm: str
+    arm: ArmId
     sample: int
     scorer: str
     axis: str
@@ -366,7 +444,7 @@ class Score:
             raise RecordError("a score is a finite number; say why it is unscored instead")
 
     @property
-    def key(self) -> tuple[str, str, int]:
+    def key(self) -> AnswerKey:
         """(arm, prompt id, sample): what joins a score to its response."""
         return self.arm, self.prompt_id, self.sample
 
@@ -384,7 +462,7 @@ class Guard:
 class Quote:
     """A number that somebody states about an arm, to be compared with what its records give."""
 
-    arm: str
+    arm: ArmId
     metric: str
     value: float
     n: int | None = None
@@ -562,6 +640,8 @@ def to_json(record: Any) -> Json:
     kind = type(record)
     if kind in _PLAIN:
         return record
+    if kind is ArmId:
+        return str(record)
     if kind in (Decode, ModelRef):  # few distinct ones, repeated on every response
         return dict(_shared_json(record))
     if isinstance(record, Estimate | CheckResult):
@@ -617,7 +697,7 @@ def response_from_json(row: Mapping[str, Json], cache: dict[str, Any] | None = N
     provenance = row.get("finish_provenance")
     return Response(
         prompt_id=row["prompt_id"],
-        arm=row["arm"],
+        arm=_arm(row),
         sample=row["sample"],
         text=row.get("text"),
         finish_reason=FinishReason(row["finish_reason"]),
@@ -629,6 +709,7 @@ def response_from_json(row: Mapping[str, Json], cache: dict[str, Any] | None = N
         error=row.get("error"),
         prompt_tokens=row.get("prompt_tokens"),
         token_chars=None if row.get("token_chars") is None else tuple(row["token_chars"]),
+        fit_seed=row.get("fit_seed"),
     )
 
 
@@ -641,7 +722,18 @@ def example_from_json(row: Mapping[str, Json]) -> Example:
 
 def score_from_json(row: Mapping[str, Json]) -> Score:
     """The inverse of ``to_json`` on a Score."""
-    return Score(**row)
+    return Score(**{**row, "arm": _arm(row)})
+
+
+def _arm(row: Mapping[str, Json]) -> ArmId:
+    if not isinstance(row["arm"], str):
+        raise RecordError(f"the arm of a record is its name, and not {row['arm']!r}")
+    return ArmId.parse(row["arm"])
+
+
+def quote_from_json(row: Mapping[str, Json]) -> Quote:
+    """The inverse of ``to_json`` on a Quote."""
+    return Quote(**{**row, "arm": _arm(row)})
 
 
 def check_from_json(row: Mapping[str, Json]) -> CheckResult:
@@ -667,7 +759,7 @@ def claim_from_json(row: Mapping[str, Json]) -> Claim:
             "required": tuple(row.get("required", ())),
             "seeds": tuple(row.get("seeds", ())),
             "varies": tuple(row.get("varies", ())),
-            "quotes": tuple(Quote(**quote) for quote in row.get("quotes", ())),
+            "quotes": tuple(quote_from_json(quote) for quote in row.get("quotes", ())),
             "same_construct": tuple(tuple(group) for group in row.get("same_construct", ())),
         }
     )

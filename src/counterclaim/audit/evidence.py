@@ -29,7 +29,19 @@ from counterclaim.audit.effect import (
 from counterclaim.audit.metrics import DISPOSITION, Floats, resolve
 from counterclaim.audit.probing import ProbeResult
 from counterclaim.errors import InputError
-from counterclaim.records import CONTROL, TREATED, Claim, Estimate, FinishReason, Json, Prompt, Quote, Response, Score
+from counterclaim.records import (
+    CONTROL,
+    TREATED,
+    ArmId,
+    Claim,
+    Estimate,
+    FinishReason,
+    Json,
+    Prompt,
+    Quote,
+    Response,
+    Score,
+)
 from counterclaim.registry import Metric
 from counterclaim.text.overlap import OverlapReport
 
@@ -59,9 +71,10 @@ class Arm:
     """The answers of one arm, ordered by prompt, replicate and sample, with their scores as aligned columns."""
 
     def __init__(
-        self, name: str, responses: Iterable[Response], scores: Iterable[Score], position: Mapping[str, int]
+        self, id: ArmId, responses: Iterable[Response], scores: Iterable[Score], position: Mapping[str, int]
     ) -> None:
-        self.name = name
+        self.id = id
+        self.name = str(id)
         self.responses = sorted(responses, key=lambda r: (r.prompt_id, r.replicate, r.sample))
         self.index: Ints = np.array([position[r.prompt_id] for r in self.responses], dtype=np.int64)
         row = {(r.prompt_id, r.sample): i for i, r in enumerate(self.responses)}
@@ -209,15 +222,15 @@ class Evidence:
         self._effects: dict[object, Effect] = {}
 
     @cached_property
-    def arms(self) -> dict[str, Arm]:
-        """Every arm by name."""
+    def arms(self) -> dict[ArmId, Arm]:
+        """Every arm, in the order of their names."""
         position = {prompt: i for i, prompt in enumerate(self.prompt_ids)}
-        by_arm: dict[str, tuple[list[Response], list[Score]]] = {}
+        by_arm: dict[ArmId, tuple[list[Response], list[Score]]] = {}
         for response in self.responses:
             by_arm.setdefault(response.arm, ([], []))[0].append(response)
         for score in self.scores:
             by_arm.setdefault(score.arm, ([], []))[1].append(score)
-        return {name: Arm(name, *rows, position) for name, rows in sorted(by_arm.items())}
+        return {arm: Arm(arm, *by_arm[arm], position) for arm in sorted(by_arm, key=str)}
 
     # arms and metrics -------------------------------------------------------------------------------------------
 
@@ -264,8 +277,8 @@ class Evidence:
         self,
         metric: Metric,
         *,
-        control: str = CONTROL,
-        treated: str = TREATED,
+        control: ArmId = CONTROL,
+        treated: ArmId = TREATED,
         keep: tuple[Mask, Mask] | None = None,
         values: tuple[Floats, Floats] | None = None,
     ) -> Effect:
@@ -273,8 +286,8 @@ class Evidence:
 
         Args:
             metric: what to compare.
-            control: name of the first arm.
-            treated: name of the second arm.
+            control: the first arm.
+            treated: the second arm.
             keep: for each arm a bool (n,): use only these answers.
             values: for each arm, float (n,) to use in place of the scores of a mean metric, or of ``correct`` in a
                 ratio or auc metric.

@@ -25,7 +25,19 @@ from counterclaim.errors import InputError
 from counterclaim.folder import Records, read_lines, rounded
 from counterclaim.importers import load, load_training_texts
 from counterclaim.importers.endings import infer_finish
-from counterclaim.records import CONTROL, TREATED, Claim, Guard, Json, Quote, claim_from_json, content_hash, to_json
+from counterclaim.records import (
+    CONTROL,
+    TREATED,
+    ArmId,
+    Claim,
+    Guard,
+    Json,
+    Quote,
+    claim_from_json,
+    content_hash,
+    quote_from_json,
+    to_json,
+)
 from counterclaim.registry import Metric
 from counterclaim.registry import checks as registered_checks
 from counterclaim.text.overlap import OverlapReport, scan
@@ -164,7 +176,7 @@ class _Files:
             replicate=replicate,
         )  # fmt: skip
         # several files of one arm are its seeds: their samples of one prompt must not collide
-        shift = 1 + max((r.sample for r in records.responses if r.arm == arm), default=-1)
+        shift = 1 + max((r.sample for r in records.responses if r.arm == ArmId.parse(arm)), default=-1)
         responses = infer_finish(imported.responses, no_generation=imported.no_generation)
         records.responses += [replace(r, sample=r.sample + shift) for r in responses] if shift else responses
         scores = imported.scores
@@ -253,7 +265,7 @@ def _of_flags(wanted: AuditRequest, records: Records | None, axes: frozenset[str
 
 def _shared_axes(records: Records | None) -> frozenset[str]:
     """Axes on which both arms were scored."""
-    axes: dict[str, set[str]] = {}
+    axes: dict[ArmId, set[str]] = {}
     for arm, axis in {(score.arm, score.axis) for score in records.scores} if records else ():
         axes.setdefault(arm, set()).add(axis)
     return frozenset(axes.get(CONTROL, set()) & axes.get(TREATED, set()))
@@ -411,7 +423,7 @@ def evidence_of(records: Records) -> Evidence:
         records.responses,
         records.scores,
         sources=study["sources"],
-        quotes=[Quote(**quote) for quote in study["quotes"]],
+        quotes=[quote_from_json(quote) for quote in study["quotes"]],
         overlap=None if overlap is None else OverlapReport.from_json(overlap),
         train_sample=extras.get("train_sample", ()),
         train_words=extras.get("train_words"),

@@ -77,7 +77,7 @@ class Judged:
 def example(wanted: AuditRequest) -> tuple[dict[str, list[Path]], AuditRequest]:
     """The files of the example that ships with the package, and the claim that its README makes of them."""
     folder = Path(__file__).parents[1] / "example"
-    files = {arm: [folder / f"{arm}.jsonl"] for arm in (CONTROL, TREATED)}
+    files = {arm.name: [folder / f"{arm}.jsonl"] for arm in (CONTROL, TREATED)}
     return files, wanted if wanted.metric or wanted.file else replace(wanted, metric="accuracy")
 
 
@@ -265,7 +265,7 @@ def profile(path: Path, options: Options, same_construct: tuple[tuple[str, ...],
     )  # fmt: skip
     responses = infer_finish(imported.responses, no_generation=imported.no_generation)
     claim = Claim("assertion_asymmetry", "decrease", DEFAULT_MARGIN, same_construct=same_construct)
-    source = {"arm": CONTROL, "no_generation": imported.no_generation, **to_json(imported.source)}
+    source = {"arm": str(CONTROL), "no_generation": imported.no_generation, **to_json(imported.source)}
     evidence = Evidence(
         claim,
         imported.prompts,

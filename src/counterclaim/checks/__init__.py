@@ -24,7 +24,7 @@ from counterclaim.checks import (  # noqa: F401  they register their checks
     transfer,
 )
 from counterclaim.checks.findings import ProbeRule, not_run
-from counterclaim.records import DO_NOTHING, PLACEBO, PROMPT_BASELINE, CheckResult
+from counterclaim.records import DO_NOTHING, DOSE_PREFIX, PLACEBO, PROMPT_BASELINE, CheckResult
 from counterclaim.registry import Finding, checks
 
 __all__ = ["check_probe", "required", "run_all"]
@@ -75,7 +75,7 @@ def required(evidence: Evidence) -> frozenset[str]:
         "identity": DO_NOTHING in evidence.arms,
         "placebo": PLACEBO in evidence.arms,
         "prompt-baseline": PROMPT_BASELINE in evidence.arms,
-        "dose-response": any(name.startswith("dose:") for name in evidence.arms),
+        "dose-response": any(arm.dose is not None or arm.name.startswith(DOSE_PREFIX) for arm in evidence.arms),
     }
     return frozenset(names | {name for name, is_given in given.items() if is_given})
 

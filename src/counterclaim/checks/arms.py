@@ -15,9 +15,11 @@ from counterclaim.checks.findings import conclusion, forest, how_to_pass, needs_
 from counterclaim.records import (
     CONTROL,
     DO_NOTHING,
+    DOSE_PREFIX,
     PLACEBO,
     PROMPT_BASELINE,
     TREATED,
+    ArmId,
     Estimate,
     Json,
     Outcome,
@@ -39,7 +41,7 @@ def identity(evidence: Evidence) -> Finding:
     if missing := needs_two_arms(evidence):
         return missing
     control, treated = (
-        {s["sha256"] for s in evidence.sources if s["arm"] == arm and "sha256" in s} for arm in (CONTROL, TREATED)
+        {s["sha256"] for s in evidence.sources if s["arm"] == arm.name and "sha256" in s} for arm in (CONTROL, TREATED)
     )
     if control & treated:
         because = "The same file was given for both arms, byte for byte."
@@ -82,12 +84,15 @@ def identity(evidence: Evidence) -> Finding:
     return Finding(Outcome.INCONCLUSIVE, f"{text}; this is not shown to lie within the margin.", remedy, **common)
 
 
-def _pass_arm(evidence: Evidence, name: str) -> str:
+_HALF = ArmId("dose", 0.5)
+
+
+def _pass_arm(evidence: Evidence, arm: ArmId) -> str:
     """How to provide an arm; a study whose treatment is an operator makes some of them by itself."""
-    table = f'[arms."{name}"]'
-    if setting := {DO_NOTHING: "doses = [0]", PLACEBO: "placebo = true", "dose:0.5": "doses = [0.5]"}.get(name):
+    table = f'[arms."{arm}"]'
+    if setting := {DO_NOTHING: "doses = [0]", PLACEBO: "placebo = true", _HALF: "doses = [0.5]"}.get(arm):
         table += f", or {setting} in the operator's own table ([treatment.tune], …),"
-    return how_to_pass(evidence, f"--arm {name}=FILE", table)
+    return how_to_pass(evidence, f"--arm {arm}=FILE", table)
 
 
 def _second_answers(evidence: Evidence) -> Finding | None:
@@ -104,7 +109,7 @@ def _second_answers(evidence: Evidence) -> Finding | None:
     return Finding(Outcome.WARN, because, f"Measure that noise: {how}.", n=sum(again for _, again, _ in found))
 
 
-def _identical(evidence: Evidence, name: str, least: int = 20) -> tuple[int, int]:
+def _identical(evidence: Evidence, name: ArmId, least: int = 20) -> tuple[int, int]:
     """How many answers of an arm equal the control's answer to the same prompt and sample, and how many pairs.
 
     Of several fits of one arm, each is compared with the control: their samples are numbered one after the other.
@@ -155,7 +160,7 @@ def prompt_baseline(evidence: Evidence) -> Finding:
     return _against(evidence, PROMPT_BASELINE, "a one-line system prompt", how)
 
 
-def _against(evidence: Evidence, name: str, what: str, how: str) -> Finding:
+def _against(evidence: Evidence, name: ArmId, what: str, how: str) -> Finding:
     if missing := needs_two_arms(evidence):
         return missing
     if name not in evidence.arms:
@@ -179,8 +184,8 @@ def _against(evidence: Evidence, name: str, what: str, how: str) -> Finding:
     return Finding(Outcome.INCONCLUSIVE, f"{text}, which is too uncertain to tell them apart.", remedy, **common)
 
 
-def _changes(evidence: Evidence, effects: dict[str, Effect]) -> dict[str, Json]:
-    rows = [(name, effect.difference) for name, effect in effects.items()]
+def _changes(evidence: Evidence, effects: dict[ArmId, Effect]) -> dict[str, Json]:
+    rows = [(str(arm), effect.difference) for arm, effect in effects.items()]
     margin = evidence.claim.sign * evidence.claim.margin
     return forest(f"change of {evidence.metric.name} from control", rows, margin=margin)
 
@@ -199,26 +204,21 @@ def dose_response(evidence: Evidence) -> Finding:
     """
     if missing := needs_two_arms(evidence):
         return missing
-    doses: dict[float, str] = {}
-    for name in evidence.arms:
-        tag, _, value = name.partition(":")
-        if tag == "dose" and not {"@", "/"} & set(name):  # not what was derived from a dose arm
-            try:
-                dose = float(value)
-            except ValueError:
-                dose = np.nan
-            if not np.isfinite(dose):
-                return not_run(f"The arm {name} has no number in its name.", "Name dose arms like dose:0.5.")
-            doses[dose] = name
+    doses: dict[float, ArmId] = {}
+    for arm in evidence.arms:
+        if arm.is_base and arm.name.startswith(DOSE_PREFIX):
+            return not_run(f"The arm {arm} has no number in its name.", "Name dose arms like dose:0.5.")
+        if arm.is_base and arm.dose is not None:
+            doses[arm.dose] = arm
     models = {response.model for response in evidence.treated.responses}
     whole = {model.adapter_dose if model.operator is None else model.operator_dose for model in models}
     if doses and len(whole) == 1 and (own := whole.pop()) is not None:
         doses.setdefault(own, TREATED)
     if sum(dose != 0 for dose in doses) < 2:
-        how = f"Generate at least two doses, and {_pass_arm(evidence, 'dose:0.5')}."
+        how = f"Generate at least two doses, and {_pass_arm(evidence, _HALF)}."
         return not_run("There are fewer than two doses.", how)
     metric, claim = evidence.metric, evidence.claim
-    steps = sorted({0.0: CONTROL, **doses}.items())
+    steps = sorted({0.0: CONTROL, **doses}.items(), key=lambda step: step[0])
     reach = steps[-1][0] - steps[0][0]
     common: dict[str, Json] = {"n": len(steps), "figure": _dose_figure(evidence, steps)}
     remedy = "Add doses and seeds; an effect that comes and goes with the dose is likely noise."
@@ -244,7 +244,7 @@ def dose_response(evidence: Evidence) -> Finding:
     return Finding(Outcome.INCONCLUSIVE, f"{text}, which does not exclude zero.", remedy, estimate=slope, **common)
 
 
-def _slope(evidence: Evidence, steps: list[tuple[float, str]]) -> Estimate:
+def _slope(evidence: Evidence, steps: list[tuple[float, ArmId]]) -> Estimate:
     """Least-squares slope of the metric over doses, on the prompts that every dose answered.
 
     A mean has one slope for each prompt, and a t interval over them; a ratio is taken over all prompts at each dose, and
@@ -274,7 +274,7 @@ def _slope(evidence: Evidence, steps: list[tuple[float, str]]) -> Estimate:
     return replace(ends, estimate=ends.estimate / float(np.ptp(dose)), low=low, high=high)
 
 
-def _dose_figure(evidence: Evidence, steps: list[tuple[float, str]]) -> dict[str, Json] | None:
+def _dose_figure(evidence: Evidence, steps: list[tuple[float, ArmId]]) -> dict[str, Json] | None:
     """The change from control by dose; at dose 0 that of the do-nothing arm, where there is one."""
     points = []
     for dose, name in steps:

@@ -23,7 +23,7 @@ from counterclaim.checks.findings import (
     not_run,
     severity,
 )
-from counterclaim.records import CONTROL, DO_NOTHING, PROMPT_BASELINE, TREATED, Estimate, Guard, Json, Outcome
+from counterclaim.records import CONTROL, DO_NOTHING, PROMPT_BASELINE, TREATED, ArmId, Estimate, Guard, Json, Outcome
 from counterclaim.registry import Finding, Metric, built_in_metric, check
 from counterclaim.text import STYLE_FEATURES, split_think, style
 from counterclaim.wording import listing, number, percent, with_interval
@@ -326,22 +326,22 @@ def _rose(effect: Effect, alpha: float) -> bool:
 
 def _form_and_function(evidence: Evidence, behaviour: Metric | None) -> dict[str, Json]:
     """Rates of control and of every trained arm, with the ratio of their relative changes, as the report shows them."""
-    trained = [name for name in evidence.arms if name not in _UNTRAINED and not {"@", "/"} & set(name)]
+    trained = [arm for arm in evidence.arms if arm not in _UNTRAINED and arm.is_base]
     arms: dict[str, Json] = {}
-    for name in (CONTROL, *sorted(trained, key=lambda name: (name != TREATED, name))):
-        arm = evidence.arms[name]
+    for id in (CONTROL, *sorted(trained, key=lambda arm: (arm != TREATED, str(arm)))):
+        arm = evidence.arms[id]
         held = [metric for metric in _SHOWN if set(metric.axes) <= set(arm.columns)]
-        arms[name] = {
+        arms[arm.name] = {
             metric.name.removeprefix("score."): evidence.arm_estimate(metric, arm).to_json() for metric in held
         }
-        if name != CONTROL and behaviour in held and _TALK in held and _TALK.axes[0] in evidence.control.columns:
-            changes = _relative_changes(evidence, behaviour, name)
+        if id != CONTROL and behaviour in held and _TALK in held and _TALK.axes[0] in evidence.control.columns:
+            changes = _relative_changes(evidence, behaviour, id)
             for key, estimate in zip(("svr_change", "behaviour_change", "language_to_behaviour"), changes, strict=True):
-                arms[name][key] = estimate.to_json()
+                arms[arm.name][key] = estimate.to_json()
     return {"behaviour": None if behaviour is None else behaviour.name, "arms": arms}
 
 
-def _relative_changes(evidence: Evidence, behaviour: Metric, treated: str) -> tuple[Estimate, Estimate, Estimate]:
+def _relative_changes(evidence: Evidence, behaviour: Metric, treated: ArmId) -> tuple[Estimate, Estimate, Estimate]:
     """Relative change of language, that of behaviour, and their ratio; prompts are resampled, both arms together."""
     counts = np.hstack([_paired_counts(evidence, metric, treated) for metric in (_TALK, behaviour)])
     counts = counts[counts.any(axis=1)]
@@ -360,7 +360,7 @@ def _relative_changes(evidence: Evidence, behaviour: Metric, treated: str) -> tu
     return talk, done, resampled(lambda sums: change(sums[..., :4]) / change(sums[..., 4:]))
 
 
-def _paired_counts(evidence: Evidence, metric: Metric, treated: str) -> Floats:
+def _paired_counts(evidence: Evidence, metric: Metric, treated: ArmId) -> Floats:
     """What a rate counts and what it is a share of, in control and in treated, by prompt: float (n_prompts, 4).
 
     A prompt that is not scored in both arms has zeros.

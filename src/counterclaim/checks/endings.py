@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from counterclaim.audit.effect import Effect
 from counterclaim.audit.evidence import Arm, Evidence
 from counterclaim.checks.findings import conclusion, forest, needs_responses, not_run
 from counterclaim.importers.endings import describe_inference, storage_clip
-from counterclaim.records import Estimate, FinishReason, Json, Outcome, Provenance
+from counterclaim.records import CONTROL, TREATED, Estimate, FinishReason, Json, Outcome, Provenance
 from counterclaim.registry import Finding, check
 from counterclaim.text import estimate_tokens
 from counterclaim.wording import listing, number, percent, with_interval
@@ -218,15 +218,14 @@ def _at_budgets(evidence: Evidence) -> list[AtBudget]:
     if len(evidence.pair) < 2:
         return []
     out = []
-    for name in evidence.arms:
-        tokens = name.removeprefix("treated@")
-        pair = (f"control@{tokens}", name)
-        if tokens == name or pair[0] not in evidence.arms or not tokens.isdigit():
+    for arm in evidence.arms:
+        pair = (replace(CONTROL, budget=arm.budget), arm)
+        if arm.budget is None or arm != replace(TREATED, budget=arm.budget) or pair[0] not in evidence.arms:
             continue
         effect = evidence.effect_of(evidence.metric, control=pair[0], treated=pair[1])
         arms = (("control", evidence.arms[pair[0]]), ("treated", evidence.arms[pair[1]]))
         cut = {arm_name: float(arm.cut.mean()) if len(arm) else 0.0 for arm_name, arm in arms}
-        out.append(AtBudget(int(tokens), cut, effect.difference))
+        out.append(AtBudget(arm.budget, cut, effect.difference))
     return sorted(out, key=lambda item: item.tokens)
 
 

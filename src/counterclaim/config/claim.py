@@ -12,7 +12,7 @@ from annotated_types import Ge, Gt, Lt, MinLen
 
 from counterclaim.config.tables import read_toml, table, validated
 from counterclaim.errors import InputError, RecordError
-from counterclaim.records import Claim, Guard, Quote, Split
+from counterclaim.records import ArmId, Claim, Guard, Quote, Split
 
 
 @table
@@ -149,7 +149,7 @@ def to_claim(tables: Any, path: Path) -> Claim:
             alpha=test.alpha,
             level=test.level,
             seeds=test.seeds,
-            quotes=tuple(Quote(q.arm, q.metric, q.value, q.n) for q in tables.quotes),
+            quotes=tuple(Quote(ArmId.parse(q.arm), q.metric, q.value, q.n) for q in tables.quotes),
             same_construct=test.same_construct,
             looked_at=test.looked_at,
             thresholds_chosen_on=test.thresholds_chosen_on,

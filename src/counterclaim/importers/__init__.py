@@ -15,17 +15,13 @@ from typing import Literal, TypeVar
 from counterclaim.errors import InputError
 
 # Importing these registers the formats, in the order in which they are tried.
-# isort: off
-from counterclaim.importers import run_folder, inspect_log, lmeval, lighteval, code, promptfoo, trl, chat, table  # noqa: F401
-
-# isort: on
-from counterclaim.importers.collect import AnswerRow, Collector
+from counterclaim.importers import harnesses, inspect_log, lmeval, servers, table  # noqa: F401
+from counterclaim.importers.collector import AnswerRow, Collector, Imported, ImportRequest, Source
 from counterclaim.importers.columns import parse_mapping
-from counterclaim.importers.imported import Imported, ImportRequest, Limits, Source
-from counterclaim.importers.locate import results_file
-from counterclaim.importers.reading import InputFile
-from counterclaim.importers.training import load_training_texts
+from counterclaim.importers.files import InputFile, Limits, results_file
+from counterclaim.importers.training import load_training_texts, training_rows
 from counterclaim.importers.values import listing
+from counterclaim.records import ArmId
 from counterclaim.registry import Importer, importers
 
 __all__ = [
@@ -41,6 +37,7 @@ __all__ = [
     "load",
     "load_training_texts",
     "parse_mapping",
+    "training_rows",
 ]
 
 T = TypeVar("T")
@@ -74,7 +71,7 @@ def _sniffed(file: InputFile) -> str:
 def load(
     path: Path,
     *,
-    arm: str,
+    arm: ArmId | str,
     format: str | None = None,
     mapping: Mapping[str, str] | None = None,
     rows: str | None = None,
@@ -115,10 +112,7 @@ def load(
                 path=path,
                 remedy="leave them out, or read it as a plain table with --format table",
             )
-        request = ImportRequest(
-            path=file.path, arm=arm, mapping=mapping, rows=rows, pair_by=pair_by, replicate=replicate,
-            need_pairs=need_pairs, limits=limits,
-        )  # fmt: skip
+        request = ImportRequest(ArmId.parse(str(arm)), mapping, rows, pair_by, replicate, need_pairs)
         out = Collector(file, known[name], request)
         known[name].read(file, out)
         return out.finished()

@@ -7,20 +7,21 @@ an archive declares about itself. Here every entry is unpacked as a stream that 
 from __future__ import annotations
 
 import io
-import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import IO, cast
+from copy import copy
+from struct import error as StructError
+from typing import IO
 
-from counterclaim.errors import HostileInputError, InputError
-from counterclaim.importers.imported import MIB, Limits
+from counterclaim.errors import HostileInputError
+from counterclaim.importers.files import MIB, InputFile
 
 _CHUNK = 1 << 16
 _DIRECTORY_BYTES_PER_ENTRY = 1024
-_STORED, _DEFLATED, _ZSTD = 0, 8, 93
+_ZSTD = 93
+_UNREADABLE = (zipfile.BadZipFile, NotImplementedError, ValueError, EOFError, StructError, OSError)
 
 
 class Archive:
@@ -31,22 +32,19 @@ class Archive:
         HostileInputError: it holds or unpacks to more than the limits allow.
     """
 
-    def __init__(self, path: Path, file: IO[bytes], limits: Limits) -> None:
-        self.path = path
-        self._file = file
-        self._limits = limits
+    def __init__(self, file: InputFile, raw: IO[bytes]) -> None:
+        self.file = file
         self._unpacked = 0
-        _check_directory(path, file, limits)
         try:
-            listed = zipfile.ZipFile(file).infolist()
-        except (zipfile.BadZipFile, NotImplementedError, ValueError, EOFError, struct.error, OSError) as error:
-            raise InputError(
-                f"the archive cannot be read ({error})", path=path, remedy="copy the log again from where it was made"
+            self._zip = zipfile.ZipFile(raw)
+        except _UNREADABLE as error:
+            raise file.fail(
+                f"the archive is damaged, was cut or is still being written ({error})",
+                remedy="wait for the run to end or copy it again",
             ) from error
-        if len(listed) > limits.max_entries:
-            raise HostileInputError(
-                f"the archive holds {len(listed):,} entries, more than {limits.max_entries:,}", path=path
-            )
+        listed = self._zip.infolist()
+        if len(listed) > file.limits.max_entries:
+            raise self._hostile(f"the archive holds {len(listed):,} entries, more than {file.limits.max_entries:,}")
         # A log that was appended to holds some names twice; the last one is the one that counts.
         self._entries = {entry.filename: entry for entry in listed}
 
@@ -57,122 +55,84 @@ class Archive:
 
     def read(self, name: str) -> bytes:
         """One entry, unpacked. KeyError where there is no such entry."""
-        entry = self._entries[name]
+        entry, limits = self._entries[name], self.file.limits
         if entry.flag_bits & 1:
-            raise InputError(f"the entry {name!r} is encrypted", path=self.path)
-        raw = _Slice(self._file, _data_start(self.path, self._file, entry), entry.compress_size)
-        most = min(self._limits.max_entry_bytes, self._limits.max_total_bytes - self._unpacked)
+            raise self.file.fail(f"the entry {name!r} is encrypted")
+        most = min(limits.max_entry_bytes, limits.max_total_bytes - self._unpacked)
         out = bytearray()
         try:
-            for chunk in _unpack(raw, entry.compress_type):
+            for chunk in _unpacked(self._zip, entry):
                 out += chunk
                 if len(out) > most:
-                    raise HostileInputError(
-                        f"the entry {name!r} unpacks to more than {most:,} bytes"
-                        + (f" although it declares {entry.file_size:,}" if entry.file_size <= most else ""),
-                        path=self.path,
+                    lie = f" although it declares {entry.file_size:,}" if entry.file_size <= most else ""
+                    raise self._hostile(f"the entry {name!r} unpacks to more than {most:,} bytes{lie}")
+                if len(out) > MIB and len(out) > limits.max_ratio * max(entry.compress_size, 1):
+                    raise self._hostile(
+                        f"the entry {name!r} unpacks to more than {limits.max_ratio:,} times its packed size"
                     )
-                if len(out) > MIB and len(out) > self._limits.max_ratio * max(entry.compress_size, 1):
-                    raise HostileInputError(
-                        f"the entry {name!r} unpacks to more than {self._limits.max_ratio:,} times its packed size",
-                        path=self.path,
-                    )
-        except (zlib.error, _zstd_error(), EOFError, ValueError, MemoryError) as error:
-            raise InputError(f"the entry {name!r} is damaged ({error})", path=self.path) from error
+        except (*_UNREADABLE, zlib.error, _zstd_error(), MemoryError) as error:
+            raise self.file.fail(f"the entry {name!r} is damaged ({error})") from error
         if zlib.crc32(out) != entry.CRC:
-            raise InputError(f"the entry {name!r} is damaged (its checksum does not match)", path=self.path)
+            raise self.file.fail(f"the entry {name!r} is damaged (its checksum does not match)")
         self._unpacked += len(out)
         return bytes(out)
 
+    def _hostile(self, problem: str) -> HostileInputError:
+        return HostileInputError(problem, path=self.file.path)
+
 
 @contextmanager
-def open_archive(path: Path, limits: Limits) -> Iterator[Archive]:
-    """The archive at ``path``, closed again at the end of the block."""
-    with path.open("rb") as file:
-        yield Archive(path, file, limits)
+def open_archive(file: InputFile) -> Iterator[Archive]:
+    """The archive that a file is, closed again at the end of the block."""
+    with _Bounded(file) as raw:
+        yield Archive(file, raw)
 
 
-def _check_directory(path: Path, file: IO[bytes], limits: Limits) -> None:
-    """Refuse a directory that would take far more memory than its entries' share before it is parsed."""
-    size = file.seek(0, io.SEEK_END)
-    tail_start = max(0, size - (1 << 16) - 22 - 20)
-    file.seek(tail_start)
-    tail = file.read()
-    end = tail.rfind(b"PK\x05\x06")
-    if end < 0 or len(tail) < end + 22:
-        raise InputError(
-            "the archive has no directory at its end",
-            path=path,
-            remedy="it was cut or is still being written; wait for the run to end or copy it again",
-        )
-    directory_bytes: int = struct.unpack_from("<I", tail, end + 12)[0]
-    if end >= 20 and tail[end - 20 : end - 16] == b"PK\x06\x07":
-        file.seek(min(struct.unpack_from("<Q", tail, end - 12)[0], size))
-        record = file.read(56)
-        if len(record) == 56:
-            directory_bytes = max(directory_bytes if directory_bytes < 0xFFFFFFFF else 0,
-                                  struct.unpack_from("<Q", record, 40)[0])  # fmt: skip
-    if directory_bytes > limits.max_entries * _DIRECTORY_BYTES_PER_ENTRY:
-        raise HostileInputError(f"the archive's directory claims {directory_bytes:,} bytes", path=path)
-    file.seek(0)
+class _Bounded(io.BufferedReader):
+    """A file of which no piece is read that is larger than a directory may be.
+
+    ``zipfile`` reads the directory in one piece, of the size that the archive declares.
+    """
+
+    def __init__(self, file: InputFile) -> None:
+        super().__init__(io.FileIO(file.path))
+        self._of = file
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is not None and size > max(MIB, self._of.limits.max_entries * _DIRECTORY_BYTES_PER_ENTRY):
+            raise HostileInputError(f"the archive's directory claims {size:,} bytes", path=self._of.path)
+        return super().read(size)
 
 
-def _data_start(path: Path, file: IO[bytes], entry: zipfile.ZipInfo) -> int:
-    try:
-        file.seek(entry.header_offset)
-        header = file.read(30)
-    except (OSError, ValueError) as error:
-        raise InputError(f"the entry {entry.filename!r} is damaged ({error})", path=path) from error
-    if len(header) != 30 or header[:4] != b"PK\x03\x04":
-        raise InputError(f"the entry {entry.filename!r} is damaged (no header where one should be)", path=path)
-    name_length, extra_length = struct.unpack_from("<HH", header, 26)
-    return entry.header_offset + 30 + int(name_length) + int(extra_length)
-
-
-class _Slice(io.RawIOBase):
-    """``length`` bytes of a file from ``start`` on, as a file of its own."""
-
-    def __init__(self, file: IO[bytes], start: int, length: int) -> None:
-        self._file = file
-        self._left = length
-        file.seek(start)
-
-    def readable(self) -> bool:
-        return True
-
-    def read(self, size: int = -1) -> bytes:
-        want = self._left if size < 0 else min(size, self._left)
-        data = self._file.read(want)
-        self._left -= len(data)
-        return data
-
-
-def _unpack(raw: _Slice, method: int) -> Iterator[bytes]:
+def _unpacked(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> Iterator[bytes]:
     """Unpacked pieces of at most 64 KiB each, so that the caller can stop in time."""
-    if method == _STORED:
-        while chunk := raw.read(_CHUNK):
-            yield chunk
-    elif method == _DEFLATED:
-        inflate = zlib.decompressobj(-15)
-        while packed := raw.read(_CHUNK):
-            while packed:
-                if chunk := inflate.decompress(packed, _CHUNK):
-                    yield chunk
-                packed = inflate.unconsumed_tail
-        yield inflate.flush()
-        if not inflate.eof:
-            raise EOFError("it ends in the middle")
-    elif method == _ZSTD:
-        import zstandard
+    packed = copy(entry)  # the same bytes as an entry that is stored: zipfile then neither unpacks nor trusts sizes
+    packed.compress_type, packed.file_size = zipfile.ZIP_STORED, entry.compress_size
+    del packed.CRC
+    with archive.open(packed) as raw:
+        if entry.compress_type == zipfile.ZIP_STORED:
+            while chunk := raw.read(_CHUNK):
+                yield chunk
+        elif entry.compress_type == zipfile.ZIP_DEFLATED:
+            inflate = zlib.decompressobj(-15)
+            while rest := raw.read(_CHUNK):
+                while rest:
+                    if chunk := inflate.decompress(rest, _CHUNK):
+                        yield chunk
+                    rest = inflate.unconsumed_tail
+            yield inflate.flush()
+            if not inflate.eof:
+                raise EOFError("it ends in the middle")
+        elif entry.compress_type == _ZSTD:
+            import zstandard
 
-        # Without a bound on the window a frame of a few bytes could ask for gigabytes.
-        reader = zstandard.ZstdDecompressor(max_window_size=128 * MIB).stream_reader(
-            cast(IO[bytes], raw), read_across_frames=True
-        )
-        while chunk := reader.read(_CHUNK):
-            yield chunk
-    else:
-        raise ValueError(f"compression method {method} is not one of stored, deflate or zstd")
+            # Without a bound on the window a frame of a few bytes could ask for gigabytes.
+            unpacker = zstandard.ZstdDecompressor(max_window_size=128 * MIB)
+            reader = unpacker.stream_reader(raw, read_across_frames=True)
+            while chunk := reader.read(_CHUNK):
+                yield chunk
+        else:
+            raise ValueError(f"compression method {entry.compress_type} is not one of stored, deflate or zstd")
 
 
 def _zstd_error() -> type[Exception]:

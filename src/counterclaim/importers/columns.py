@@ -21,6 +21,7 @@ FIELDS: Final[tuple[str, ...]] = (
 """Fields that a table may hold, besides ``score.NAME`` and ``label.NAME``."""
 
 FAMILIES: Final = ("score.", "label.")
+_AXES: Final = ("correct", "delivery", "coverage")
 
 _SYNONYMS: Final[Mapping[str, tuple[str, ...]]] = {
     "prompt": ("question", "query", "instruction", "input", "messages"),
@@ -82,16 +83,19 @@ def parse_mapping(items: Sequence[str]) -> dict[str, str]:
                 f"--map {item.strip()!r} is not field=column", remedy="write for example --map prompt=question"
             )
         if not is_field(name):
-            close = difflib.get_close_matches(name, FIELDS, n=1)
-            hint = f"did you mean {close[0]!r}? " if close else ""
             raise InputError(
                 f"--map names the field {name!r}, which does not exist",
-                remedy=f"{hint}fields are {', '.join(FIELDS)}, score.NAME and label.NAME",
+                remedy=f"{_hint(name, FIELDS)}fields are {', '.join(FIELDS)}, score.NAME and label.NAME",
             )
         if name in mapping and mapping[name] != column:
             raise InputError(f"--map gives the field {name!r} two columns, {mapping[name]!r} and {column!r}")
         mapping[name] = column
     return mapping
+
+
+def _hint(name: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f"did you mean {close[0]!r}? " if close else ""
 
 
 def lookup(row: Mapping[str, Json], column: str) -> Json:
@@ -114,6 +118,8 @@ class Columns:
         renamed: (column, field) pairs that were guessed from a synonym.
         ambiguous: field -> the several columns that could fill it.
         has_settings: whether any column says how answers were sampled.
+        axes: (axis, column) of every column of scores.
+        judged_by: the fields that say who or what scored.
 
     Raises:
         InputError: a mapped column is not there, or several columns could be the prompt or the response.
@@ -126,11 +132,9 @@ class Columns:
         self.renamed: list[tuple[str, str]] = []
         for name, column in mapping.items():
             if column not in present and not any(lookup(row, column) is not None for row in rows):
-                close = difflib.get_close_matches(column, present, n=1)
-                hint = f"did you mean {close[0]!r}? " if close else ""
                 raise InputError(
                     f"there is no column {column!r} (asked for by --map {name}={column})",
-                    remedy=f"{hint}the columns are {listing(present)}",
+                    remedy=f"{_hint(column, present)}the columns are {listing(present)}",
                 )
             self.column_of[name] = column
         taken = set(self.column_of.values())
@@ -153,6 +157,12 @@ class Columns:
                 self.ambiguous[name] = found
         self.used = frozenset(self.column_of.values())
         self.has_settings = any(name == "system_prompt" or name.startswith("decode.") for name in self.column_of)
+        named = [
+            *(name for name in _AXES if name in self.column_of),
+            *(n for n in self.column_of if n.startswith(FAMILIES)),
+        ]
+        self.axes = [(name, self.column_of[name]) for name in named]
+        self.judged_by = [name for name in self.column_of if name.startswith("judge") and name != "judge_reply"]
 
     def get(self, row: Mapping[str, Json], name: str) -> Json:
         """The value of a field in a row; None where the table has no such column or cell."""
@@ -164,8 +174,3 @@ class Columns:
     def is_used(self, column: str) -> bool:
         """Whether a column (or something nested in it) fills a field."""
         return column in self.used or any(used.startswith(f"{column}.") for used in self.used)
-
-    @property
-    def families(self) -> list[tuple[str, str]]:
-        """(axis, column) of every ``score.NAME`` and ``label.NAME``."""
-        return [(name, column) for name, column in self.column_of.items() if name.startswith(FAMILIES)]

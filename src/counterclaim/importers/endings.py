@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import betaln, gammaln, logsumexp
 
-from counterclaim.records import Decode, FinishReason, Provenance, Response
+from counterclaim.records import ArmId, Decode, FinishReason, Provenance, Response
 from counterclaim.text import EndSigns, end_signs, estimate_tokens, piece_ends
 
 Floats = NDArray[np.float64]
@@ -136,7 +136,7 @@ def _without_inference(row: Response) -> Response:
 
 def _groups(rows: Sequence[Response]) -> list[list[int]]:
     """Indices of the UNKNOWN rows, by (arm, stated budget): rows that share one ceiling."""
-    groups: dict[tuple[str, int | None], list[int]] = {}
+    groups: dict[tuple[ArmId, int | None], list[int]] = {}
     for i, row in enumerate(rows):
         if row.finish_reason is Label.UNKNOWN:
             groups.setdefault((row.arm, row.decode.max_new_tokens), []).append(i)

@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from counterclaim.errors import InputError
-from counterclaim.importers.imported import Limits
-from counterclaim.importers.reading import InputFile, Row
+from counterclaim.importers.files import InputFile, Limits, Row
 from counterclaim.importers.table import find_rows
 from counterclaim.importers.values import as_text, listing, messages_of
 from counterclaim.records import Json
@@ -32,13 +31,9 @@ def load_training_texts(path: Path, *, limits: Limits | None = None) -> Iterator
     """
     limits = limits or Limits()
     if path.suffix.lower() in _PLAIN:
-        yield from _plain_lines(path, limits)
+        yield from (line.strip() for _, line, _ in InputFile(path, limits, "text").lines())
         return
-    file = InputFile(path, limits)
-    if file.kind == "zip":
-        raise InputError("a zip archive is not a training set", path=path, remedy="unpack it first")
-    rows = enumerate(find_rows(file, None).rows, start=1) if file.kind == "json" else file.rows()
-    for line, row in rows:
+    for line, row in training_rows(InputFile(path, limits)):
         text = _example(row)
         if text is None:
             raise InputError(
@@ -47,6 +42,17 @@ def load_training_texts(path: Path, *, limits: Limits | None = None) -> Iterator
             )  # fmt: skip
         if text:
             yield text
+
+
+def training_rows(file: InputFile) -> Iterator[tuple[int, Row]]:
+    """(1-based line or row, row) of a training set in JSONL, JSON, CSV or parquet.
+
+    Raises:
+        InputError: the file is an archive, or holds no rows.
+    """
+    if file.kind == "zip":
+        raise file.fail("a zip archive is not a training set", remedy="unpack it first")
+    yield from enumerate(find_rows(file).rows, start=1) if file.kind == "json" else file.rows()
 
 
 def _example(row: Row) -> str | None:
@@ -61,23 +67,3 @@ def _parts(cell: Json) -> list[str]:
     if isinstance(cell, list) and all(isinstance(turn, dict) and "value" in turn for turn in cell):
         return [text for turn in cell if (text := as_text(turn["value"]))]
     return [turn.content for turn in messages_of(cell) or () if turn.content]
-
-
-def _plain_lines(path: Path, limits: Limits) -> Iterator[str]:
-    if not path.is_file():
-        raise InputError("there is no such file", path=path, remedy="check the path")
-    offset = 0
-    with path.open("rb") as file:
-        for number, raw in enumerate(iter(lambda: file.readline(limits.max_line_bytes + 1), b""), start=1):
-            if len(raw) > limits.max_line_bytes:
-                raise InputError("the line is too long to be one training example", path=path, line=number)
-            try:
-                text = raw.decode("utf-8-sig" if number == 1 else "utf-8").strip()
-            except UnicodeDecodeError as error:
-                raise InputError(
-                    f"the byte at offset {offset + error.start:,} is not UTF-8 text", path=path, line=number,
-                    remedy="save the file as UTF-8",
-                ) from error  # fmt: skip
-            offset += len(raw)
-            if text:
-                yield text

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
 
-from counterclaim.records import FinishReason, Json, Message
+from counterclaim.records import FinishReason, Json, Message, canonical_json, content_hash
 
 MISSING_WORDS: Final = frozenset({"", "nan", "na", "n/a", "null", "none"})
 """Cells of a text table that mean "no value" (compared in lower case)."""
@@ -16,19 +16,17 @@ MISSING_WORDS: Final = frozenset({"", "nan", "na", "n/a", "null", "none"})
 MISSING: Final = "missing in the file"
 """Why a score without a value is unscored."""
 
-_FINISH: Final[Mapping[str, FinishReason]] = {
-    **dict.fromkeys(
-        ("stop", "eos", "end_turn", "stop_sequence", "tool_calls", "function_call", "tool_use", "word"),
-        FinishReason.STOP,
-    ),
-    **dict.fromkeys(
-        ("length", "max_tokens", "model_length", "max_new_tokens", "max_output_tokens", "limit"),
-        FinishReason.LENGTH,
-    ),
-    **dict.fromkeys(("content_filter", "filter", "safety", "refusal"), FinishReason.FILTER),
-    **dict.fromkeys(("error", "abort"), FinishReason.ERROR),
-    **dict.fromkeys(("unknown", "none", "null", ""), FinishReason.UNKNOWN),
+_FINISH_WORDS: Final[Mapping[FinishReason, str]] = {
+    FinishReason.STOP: "stop eos end_turn stop_sequence tool_calls function_call tool_use word",
+    FinishReason.LENGTH: "length max_tokens model_length max_new_tokens max_output_tokens limit",
+    FinishReason.FILTER: "content_filter filter safety refusal",
+    FinishReason.ERROR: "error abort",
+    FinishReason.UNKNOWN: "unknown none null",
 }
+_FINISH: Final = {"": FinishReason.UNKNOWN} | {
+    word: reason for reason, words in _FINISH_WORDS.items() for word in words.split()
+}
+_TRUTH: Final = dict.fromkeys(("true", "1", "1.0", "c"), 1.0) | dict.fromkeys(("false", "0", "0.0", "i"), 0.0)
 
 
 def finish_reason(value: Json) -> FinishReason | None:
@@ -102,9 +100,7 @@ def as_name(value: Json) -> str | None:
 def truth(value: Json) -> float | None:
     """1.0 or 0.0 for true/false, 0/1 and Inspect's C/I, also as text; None otherwise."""
     if isinstance(value, str):
-        return {"true": 1.0, "1": 1.0, "1.0": 1.0, "c": 1.0, "false": 0.0, "0": 0.0, "0.0": 0.0, "i": 0.0}.get(
-            value.strip().lower()
-        )
+        return _TRUTH.get(value.strip().lower())
     if is_number(value) and value in (0, 1):
         return float(value)
     return None
@@ -119,17 +115,30 @@ def is_missing(value: Json, *, from_text: bool = False) -> bool:
     return False
 
 
+def texts_of(value: Json) -> list[str]:
+    """The texts in a list; empty where it is no list."""
+    return [text for item in value if (text := as_text(item)) is not None] if isinstance(value, list) else []
+
+
+def mapping_of(value: Json) -> Mapping[str, Json]:
+    """A JSON object as it is; an empty one for anything else."""
+    return value if isinstance(value, dict) else {}
+
+
+def objects_of(value: Json) -> list[Mapping[str, Json]]:
+    """The objects in a list; empty where it is no list."""
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+
+
 def content_text(content: Json) -> str | None:
     """The text of a chat message's content, which may be a list of parts; parts that are not text are left out."""
-    if isinstance(content, list):
-        parts = [
-            part if isinstance(part, str) else part.get("text")
-            for part in content
-            if isinstance(part, str) or (isinstance(part, dict) and part.get("type") in (None, "text", "output_text"))
-        ]
-        texts = [text for part in parts if (text := as_text(part)) is not None]
-        return "\n".join(texts) if texts else None
-    return as_text(content)
+    if not isinstance(content, list):
+        return as_text(content)
+    spoken = (None, "text", "output_text")
+    texts = texts_of(
+        [part.get("text") if isinstance(part, dict) and part.get("type") in spoken else part for part in content]
+    )
+    return "\n".join(texts) if texts else None
 
 
 def messages_of(value: Json) -> tuple[Message, ...] | None:
@@ -169,6 +178,58 @@ def split_system(turns: Sequence[Message]) -> tuple[tuple[Message, ...], str | N
     if lead == 0 or lead == len(turns):
         return tuple(turns), None
     return tuple(turns[lead:]), "\n\n".join(turn.content for turn in turns[:lead])
+
+
+SETTINGS: Final[Mapping[str, Callable[[Json], Any]]] = {
+    "temperature": as_float, "top_p": as_float, "top_k": as_int, "repetition_penalty": as_float,
+    "presence_penalty": as_float, "seed": as_int,
+}  # fmt: skip
+"""Settings of sampling that every harness calls by one name, with what reads their value."""
+
+
+def decode_of(source: Mapping[str, Json], *, budget: Sequence[str], stop: str) -> dict[str, Any]:
+    """The fields of ``Decode`` that a harness's generation settings state.
+
+    Args:
+        budget: what the harness calls the token budget; the first that holds a positive number counts.
+        stop: what it calls the stop strings, one or a list.
+    """
+    decode: dict[str, Any] = {}
+    for name in budget:
+        if (tokens := as_int(source.get(name))) is not None and tokens > 0:
+            decode["max_new_tokens"] = tokens
+            break
+    for name, convert in SETTINGS.items():
+        if (value := convert(source.get(name))) is not None and value == value:  # not NaN
+            decode[name] = value
+    stops = source.get(stop)
+    if isinstance(stops, str | list):
+        decode["stop"] = tuple(texts_of([stops] if isinstance(stops, str) else stops))
+    return decode
+
+
+_SPEED: Final = frozenset({"concurrency", "workers", "n_workers", "batch_size", "timeout", "retries", "max_retries"})
+"""Parameters that change how fast a judge runs and not what it says."""
+
+
+def scorer_name(name: str, version: str | None, *, prompt: Json = None, parameters: Json = None) -> str:
+    """The name under which scores are compared, ``name@version#prompt-hash,parameters``: equal names, equal scorers.
+
+    Args:
+        prompt: the judge's prompt or template; only its hash is kept.
+        parameters: a mapping (or any JSON value) of what else shapes a score.
+    """
+
+    def spelt(value: Json) -> str:
+        plain = shallow(value)
+        return plain if isinstance(plain, str) else canonical_json(plain)
+
+    details = [] if prompt in (None, "") else [content_hash(shallow(prompt))[:12]]
+    if isinstance(parameters, Mapping):
+        details += [f"{key}={spelt(parameters[key])}" for key in sorted(parameters, key=str) if key not in _SPEED]
+    elif parameters not in (None, ""):
+        details.append(spelt(parameters))
+    return f"{name}@{version or 'unversioned'}" + (f"#{','.join(details)}" if details else "")
 
 
 def shallow(value: Json, depth: int = 6) -> Json:

@@ -7,6 +7,7 @@ first run, so that a run that was killed ends with the records of one that was n
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -16,14 +17,23 @@ from counterclaim.errors import InputError, ModelError, RegistryError
 from counterclaim.folder import Journal
 from counterclaim.lab.config import ArmPlan
 from counterclaim.lab.models import open_model
-from counterclaim.records import Decode, FinishReason, Json, Message, ModelRef, Prompt, Provenance, Response, to_json
+from counterclaim.records import (
+    AnswerKey,
+    ArmId,
+    Decode,
+    FinishReason,
+    Json,
+    Message,
+    ModelRef,
+    Prompt,
+    Provenance,
+    Response,
+    to_json,
+)
 from counterclaim.registry import Applied, Ask, Model, ModelSpec, Runtime, operator_named
 
 ENOUGH_TO_WARN = 20
 MANY_CUT = 0.1
-FOLLOWS = "/"
-
-Key = tuple[str, str, int]
 Open = Callable[[ModelSpec, Runtime], Model]
 
 
@@ -78,11 +88,6 @@ class Tally:
 Watch = Callable[[Tally], None]
 
 
-def follow_up_arm(arm: str, scorer: str) -> str:
-    """The arm under which the answers to a scorer's scripted next turn are filed."""
-    return f"{arm}{FOLLOWS}{scorer}"
-
-
 def generate(
     plans: Sequence[ArmPlan],
     prompts: Sequence[Prompt],
@@ -106,7 +111,7 @@ def generate(
         samples: answers per prompt and seed.
         seeds: sampling seeds; each is a replicate.
         follow_ups: scorer name to its scripted next turn, put to every arm after its answers and filed under
-            ``follow_up_arm``.
+            its ``turn``.
         runtime: how models are run.
         watch: told after every batch, and as tokens are made where the backend can say so.
         open: opens a model.
@@ -120,15 +125,16 @@ def generate(
         raise InputError(f"prompt {bare[0]} has no text that could be put to a model")
     turns = dict(follow_ups or {})
     total = len(plans) * len(prompts) * samples * len(seeds) * (1 + len(turns))
+    fits = Counter(plan.name for plan in plans)
     out: list[Response] = []
     kept = {answer.key: answer for answer in known if answer.error is None}
     with _Run(journal, kept, total, runtime or Runtime(), watch, open) as run:
         for group in _together(plans):
             wanted = [
                 _Wanted(
-                    plan, plan.name, prompt.id, seed,
+                    plan, plan.id, prompt.id, seed,
                     Ask(prompt.id, conversation(prompt, plan.decode), number * samples + i, _of_row(plan)),
-                    plan.replicate or (str(seed) if len(seeds) > 1 else ""),
+                    str(plan.fit_seed) if fits[plan.name] > 1 else str(seed) if len(seeds) > 1 else "",
                 )
                 for plan in group
                 for number, seed in enumerate(seeds)
@@ -145,10 +151,10 @@ def generate(
     return sorted(out, key=lambda answer: order[answer.arm])  # a stable sort: fits of one arm stay in their order
 
 
-def _arms_in_order(plans: Sequence[ArmPlan], turns: Iterable[str]) -> Iterator[str]:
-    for name in dict.fromkeys(plan.name for plan in plans):
-        yield name
-        yield from (follow_up_arm(name, turn) for turn in turns)
+def _arms_in_order(plans: Sequence[ArmPlan], turns: Iterable[str]) -> Iterator[ArmId]:
+    for arm in dict.fromkeys(plan.id for plan in plans):
+        yield arm
+        yield from (replace(arm, turn=turn) for turn in turns)
 
 
 def _together(plans: Sequence[ArmPlan]) -> list[list[ArmPlan]]:
@@ -183,14 +189,14 @@ class _Wanted:
     """
 
     plan: ArmPlan
-    arm: str
+    arm: ArmId
     prompt_id: str
     seed: int
     ask: Ask
     replicate: str
 
     @property
-    def key(self) -> Key:
+    def key(self) -> AnswerKey:
         """What names its answer."""
         return self.arm, self.prompt_id, self.ask.sample + self.plan.first_sample
 
@@ -210,8 +216,8 @@ def _next_turns(wanted: Sequence[_Wanted], answers: Sequence[Response], name: st
     for item, answer in zip(wanted, answers, strict=True):
         if answer.text:
             messages = (*item.ask.messages, Message("assistant", answer.text), Message("user", said))
-            ask = replace(item.ask, key=f"{item.ask.key}{FOLLOWS}{name}", messages=messages)
-            out.append(replace(item, arm=follow_up_arm(item.arm, name), ask=ask))
+            ask = replace(item.ask, key=f"{item.ask.key}/{name}", messages=messages)
+            out.append(replace(item, arm=replace(item.arm, turn=name), ask=ask))
     return out
 
 
@@ -246,7 +252,7 @@ class _Run:
     def __init__(
         self,
         journal: Journal,
-        kept: dict[Key, Response],
+        kept: dict[AnswerKey, Response],
         total: int,
         runtime: Runtime,
         watch: Watch | None,
@@ -275,7 +281,7 @@ class _Run:
         if not wanted:
             return []
         first, *others = dict.fromkeys(item.arm for item in wanted)
-        self.tally.begin(f"{first} and {len(others)} more arms" if others else first)
+        self.tally.begin(f"{first} and {len(others)} more arms" if others else str(first))
         plan = wanted[0].plan
         for seed in dict.fromkeys(item.seed for item in wanted):
             items = [item for item in wanted if item.seed == seed]
@@ -312,6 +318,7 @@ class _Run:
                     error=answer.error,
                     prompt_tokens=answer.prompt_tokens,
                     token_chars=answer.token_chars,
+                    fit_seed=items[i].plan.fit_seed,
                 )
                 for i, answer in batch
             ]

@@ -144,7 +144,7 @@ def serve_tiny(port: Port = 8000, fault: FaultOption = None, latency: Latency = 
 
 def _serve(models: dict[str, str], port: int, fault: list[str] | None, latency: float, *, when_asked: bool) -> None:
     """Serve models, given with what each is, until Ctrl-C."""
-    from counterclaim.testing.server.models import serve_models
+    from counterclaim.testing.server import serve_models
 
     faults = [counted("--fault", item) for item in fault or ()]
     with serve_models(list(models), port, faults, latency, when_asked=when_asked) as server:

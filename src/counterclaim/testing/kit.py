@@ -33,6 +33,7 @@ from counterclaim.lab.scorers.validation import PADDING, agrees, orders, run_car
 from counterclaim.records import (
     CONTROL,
     TREATED,
+    ArmId,
     CheckResult,
     Claim,
     Decode,
@@ -307,7 +308,7 @@ def _bare_evidence() -> dict[str, Evidence]:
     }
 
 
-def _bare_study(claim: Claim, n: int, values: Mapping[str, float]) -> Evidence:
+def _bare_study(claim: Claim, n: int, values: Mapping[ArmId, float]) -> Evidence:
     prompts = [Prompt.of_text(f"What is number {i}?") for i in range(n)]
     asked = [(prompt.id, arm) for prompt in prompts for arm in (CONTROL, TREATED)]
     responses = [

@@ -64,6 +64,7 @@ def capture(
     One forward pass per batch, without logits. Killed at any moment and run again, it goes on where it stopped.
     """
     from counterclaim.lab.experiment.reading import Which, opened
+    from counterclaim.records import ArmId
     from counterclaim.registry import Runtime
 
     at = tuple(_parts(positions)) if positions != "none" else ()
@@ -73,7 +74,10 @@ def capture(
     on_a_cut: Literal["refuse", "read"] | None = choice("--on-cut", on_cut, ("refuse", "read"))
     with (
         watching(quiet=as_json) as watchers,
-        opened(run, Which(arm, replicate, model), Runtime(device=device, batch_size=batch_size)) as (reader, answers),
+        opened(run, Which(ArmId.parse(arm), replicate, model), Runtime(device=device, batch_size=batch_size)) as (
+            reader,
+            answers,
+        ),
     ):
         from counterclaim.lab.models.hf.activations import CaptureSpec
         from counterclaim.lab.operators import reading
@@ -155,11 +159,15 @@ def _attributed(
     run: Path, which: tuple[str, str | None, str | None], how: tuple[str, int | None], quiet: bool, **wanted: Any
 ) -> dict[str, Any]:
     from counterclaim.lab.experiment.reading import Which, opened
+    from counterclaim.records import ArmId
     from counterclaim.registry import Runtime
 
     with (
         watching(quiet=quiet) as watchers,
-        opened(run, Which(*which), Runtime(device=how[0], batch_size=how[1])) as (reader, answers),
+        opened(run, Which(ArmId.parse(which[0]), *which[1:]), Runtime(device=how[0], batch_size=how[1])) as (
+            reader,
+            answers,
+        ),
     ):
         from counterclaim.lab.operators.attribution import attribute
 

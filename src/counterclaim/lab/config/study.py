@@ -33,6 +33,7 @@ from counterclaim.records import (
     PLACEBO,
     PROMPT_BASELINE,
     TREATED,
+    ArmId,
     Claim,
     Decode,
     Json,
@@ -57,7 +58,7 @@ class ArmPlan:
         dose: by how much that is done; the dose of an adapter is that of the model.
         placebo: whether the operator's placebo is fitted instead.
         lessons: hash of what the operator learns from; ``""`` until that is known.
-        replicate: seed of the operator's fit, where the arm has several.
+        fit_seed: seed of the operator's fit, once that is made.
         first_sample: by how much its samples are shifted, so that those of several fits do not collide.
 
     Raises:
@@ -71,8 +72,13 @@ class ArmPlan:
     dose: float = 1.0
     placebo: bool = False
     lessons: str = ""
-    replicate: str = ""
+    fit_seed: int | None = None
     first_sample: int = 0
+
+    @property
+    def id(self) -> ArmId:
+        """The arm under which its answers are filed."""
+        return ArmId.parse(self.name)
 
     def __post_init__(self) -> None:
         if not self.name.strip() or {"@", "/"} & set(self.name):
@@ -294,8 +300,8 @@ class StudyFile(ClaimFile):
 
     def plans(self) -> tuple[ArmPlan, ...]:
         """The arms: control first, treated second, then the others, and those that the treatment's operator brings along."""
-        treated = self.treatment.plan(TREATED, self)
-        arms = [self.control.plan(CONTROL, self), treated]
+        treated = self.treatment.plan(TREATED.name, self)
+        arms = [self.control.plan(CONTROL.name, self), treated]
         arms += [table.plan(name, self) for name, table in self.arms.items()]
         change = treated.change
         if change is None:
@@ -304,11 +310,11 @@ class StudyFile(ClaimFile):
         for dose in change.doses:
             if dose == treated.applied:
                 continue  # the treated arm itself
-            name = DO_NOTHING if dose == 0 else f"dose:{dose:g}"
+            name = DO_NOTHING.name if dose == 0 else f"dose:{dose:g}"
             fits = replace(change, seeds=change.seeds[:1]) if dose == 0 else change
             more.append(replace(treated.at(dose), name=name, change=fits))
         if change.placebo:
-            more.append(replace(treated, name=PLACEBO, placebo=True))
+            more.append(replace(treated, name=PLACEBO.name, placebo=True))
         if taken := [arm.name for arm in more if arm.name in self.arms]:
             raise TableError(
                 f"treatment.{change.operator} brings an arm of this name along",
@@ -320,16 +326,16 @@ class StudyFile(ClaimFile):
 
 def _table_of(arm: str) -> tuple[str, ...]:
     """The table of an arm in the study file."""
-    return {CONTROL: ("control",), TREATED: ("treatment",)}.get(arm, ("arms", arm))
+    return {CONTROL.name: ("control",), TREATED.name: ("treatment",)}.get(arm, ("arms", arm))
 
 
-SPECIAL_ARMS = (DO_NOTHING, PLACEBO, PROMPT_BASELINE)
+SPECIAL_ARMS = (DO_NOTHING.name, PLACEBO.name, PROMPT_BASELINE.name)
 
 
 def _check_name(name: str) -> None:
     """Raise TableError where an arm's name is taken, or nearly, and not quite, one that a check looks for."""
     key = ("arms", name)
-    if name in (CONTROL, TREATED):
+    if name in (CONTROL.name, TREATED.name):
         raise TableError(
             "there is an arm of this name already", key=key,
             remedy="the two arms of the claim stand under [control] and [treatment]; call this one something else",

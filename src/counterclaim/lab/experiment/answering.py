@@ -15,7 +15,6 @@ from counterclaim.lab.config import ArmPlan, arms_hash, change_json, model_json
 from counterclaim.lab.experiment.fitting import Fitted, Lessons, fit_all
 from counterclaim.lab.experiment.own_answers import Asking
 from counterclaim.lab.experiment.watching import Progress
-from counterclaim.lab.generation import FOLLOWS, follow_up_arm
 from counterclaim.lab.models import tiny
 from counterclaim.records import Claim, FinishReason, Json, Prompt, Provenance, Response, response_from_json, to_json
 from counterclaim.registry import Runtime
@@ -144,7 +143,7 @@ def answer(
 def _is_whole(earlier: Records, asked: Answering) -> bool:
     """Whether a finished run lacks no answer: none failed, and every scripted next turn was put to every arm."""
     answered = {response.arm for response in earlier.responses}
-    turns = {follow_up_arm(arm.name, name) for arm in asked.arms for name in asked.follow_ups}
+    turns = {replace(arm.id, turn=name) for arm in asked.arms for name in asked.follow_ups}
     return turns <= answered and all(response.error is None for response in earlier.responses)
 
 
@@ -204,8 +203,8 @@ def cut_to_budgets(responses: Sequence[Response], budgets: Sequence[int]) -> lis
     Raises:
         InputError: a budget is not smaller than the one of the answers, or no answer of an arm can be cut to it.
     """
-    whole = [response for response in responses if "@" not in response.arm]
-    first = {response.key: response for response in whole if FOLLOWS not in response.arm}
+    whole = [response for response in responses if response.arm.budget is None]
+    first = {response.key: response for response in whole if response.arm.turn is None}
     out = list(whole)
     for budget in sorted(set(budgets)):
         if reached := [r for r in first.values() if r.decode.max_new_tokens and budget >= r.decode.max_new_tokens]:
@@ -214,7 +213,7 @@ def cut_to_budgets(responses: Sequence[Response], budgets: Sequence[int]) -> lis
                 "answers were generated",
                 remedy="leave it out, or generate again with a larger max_new_tokens",
             )
-        cut = {key: _cut(response, budget, f"{response.arm}@{budget}") for key, response in first.items()}
+        cut = {key: _cut(response, budget) for key, response in first.items()}
         for arm in dict.fromkeys(response.arm for response in first.values()):
             made = [(first[key], answer) for key, answer in cut.items() if key[0] == arm]
             lost = any(short.error != answer.error for answer, short in made)
@@ -226,19 +225,18 @@ def cut_to_budgets(responses: Sequence[Response], budgets: Sequence[int]) -> lis
                 )
         out += cut.values()
         for response in whole:
-            arm, mark, name = response.arm.partition(FOLLOWS)
-            key = arm, response.prompt_id, response.sample
-            if mark and key in first and cut[key].text == first[key].text:
-                out.append(_cut(response, budget, follow_up_arm(f"{arm}@{budget}", name)))
+            key = response.arm.base, response.prompt_id, response.sample
+            if response.arm.turn is not None and key in first and cut[key].text == first[key].text:
+                out.append(_cut(response, budget))
     return out
 
 
-def _cut(response: Response, budget: int, arm: str) -> Response:
+def _cut(response: Response, budget: int) -> Response:
     try:
-        made = response.cut_to(budget, arm)
+        made = response.cut_to(budget)
     except RecordError as error:
         made = replace(
-            response, arm=arm, decode=replace(response.decode, max_new_tokens=budget), text=None, n_tokens=None,
+            response, arm=replace(response.arm, budget=budget), decode=replace(response.decode, max_new_tokens=budget), text=None, n_tokens=None,
             finish_reason=FinishReason.ERROR, finish_provenance=Provenance.RECORDED, error=f"at {budget} tokens: {error}",
         )  # fmt: skip
     return replace(made, token_chars=None)

@@ -386,11 +386,7 @@ def fit_all(
                 replace(arm.model, adapter=job.folder) if is_adapter
                 else replace(arm.model, applied=Applied(arm.change.operator, job.folder, arm.dose))
             )  # fmt: skip
-            out.append(
-                replace(
-                    arm, model=model, change=None, replicate=str(seed) if many else "", first_sample=number * samples
-                )
-            )
+            out.append(replace(arm, model=model, change=None, fit_seed=seed, first_sample=number * samples))
             if finished is None and job.identity not in told:
                 told[job.identity] = (is_adapter, _entry(job, many))
     if finished is not None:

@@ -10,7 +10,7 @@ from counterclaim.audit.evidence import GENERATED
 from counterclaim.audit.metrics import resolve
 from counterclaim.folder import Records
 from counterclaim.lab.scorers.scoring import Chosen
-from counterclaim.records import Claim, Json, Prompt, Response, Score, content_hash, to_json
+from counterclaim.records import ArmId, Claim, Json, Prompt, Response, Score, content_hash, to_json
 
 
 def scorers_json(chosen: Sequence[Chosen]) -> Json:
@@ -52,13 +52,13 @@ def status_of(
 
 def sources_of(records: Records, began: str) -> list[dict[str, Json]]:
     """Where each arm's answers came from, with a hash over them."""
-    by_arm: dict[str, list[Response]] = {}
+    by_arm: dict[ArmId, list[Response]] = {}
     for response in records.responses:
         by_arm.setdefault(response.arm, []).append(response)
     return [
         {
-            "arm": arm, "replicate": "", "no_generation": False, "path": answers[0].model.repo or "a model without a name",
-            "format": GENERATED, "sha256": content_hash([arm, [to_json(answer) for answer in answers]]),
+            "arm": str(arm), "replicate": "", "no_generation": False, "path": answers[0].model.repo or "a model without a name",
+            "format": GENERATED, "sha256": content_hash([str(arm), [to_json(answer) for answer in answers]]),
             "rows": len(answers), "created": began,
         }
         for arm, answers in by_arm.items()

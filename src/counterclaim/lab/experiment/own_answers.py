@@ -18,7 +18,7 @@ from counterclaim.lab.config import ArmPlan, arms_hash, model_json
 from counterclaim.lab.experiment.watching import Progress
 from counterclaim.lab.scorers import scoring
 from counterclaim.lab.scorers.scoring import Bench, Chosen
-from counterclaim.records import CONTROL, Decode, Json, Prompt, response_from_json, score_from_json
+from counterclaim.records import CONTROL, AnswerKey, ArmId, Decode, Json, Prompt, response_from_json, score_from_json
 from counterclaim.registry import Labelled, ModelSpec, Runtime
 
 
@@ -74,7 +74,7 @@ def own_answers(
     Raises:
         InputError, ModelError, BudgetSpent: as in a study.
     """
-    arm = ArmPlan(CONTROL, model, decode)
+    arm = ArmPlan(CONTROL.name, model, decode)
     identity = arms_hash((arm,), samples, (0,), [prompt.id for prompt in prompts])
     place = folder / "own" / identity.removeprefix("sha256:")[:12]
     by_id = {prompt.id: prompt for prompt in prompts}
@@ -89,7 +89,7 @@ def own_answers(
             study: dict[str, Json] = {
                 "finished": False, "answers_hash": identity, "frozen": None, "claim": None,
                 "began": datetime.now(UTC).isoformat(timespec="seconds") if old is None else old["began"],
-                "arms": [{"arm": CONTROL, "model": model_json(model)}], "axes": axes,
+                "arms": [{"arm": str(CONTROL), "model": model_json(model)}], "axes": axes,
             }  # fmt: skip
             if earlier is None:
                 store.begin_run(place, study, prompts)
@@ -108,9 +108,9 @@ def own_answers(
     return labelled(Records(study, by_id, responses, scores))
 
 
-def labelled(records: Records, arm: str = CONTROL) -> list[Labelled]:
+def labelled(records: Records, arm: ArmId = CONTROL) -> list[Labelled]:
     """The answers of an arm that did not fail, with their scores by axis, in the order of the records."""
-    values: dict[tuple[str, str, int], dict[str, float | str]] = {}
+    values: dict[AnswerKey, dict[str, float | str]] = {}
     for made in records.scores:
         if made.value is not None:
             values.setdefault(made.key, {})[made.axis] = made.value

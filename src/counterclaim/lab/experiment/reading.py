@@ -12,10 +12,9 @@ from counterclaim import folder as store
 from counterclaim.errors import InputError, ModelError
 from counterclaim.folder import Records
 from counterclaim.lab.experiment.own_answers import labelled
-from counterclaim.lab.generation import FOLLOWS
 from counterclaim.lab.models import open_model
 from counterclaim.lab.models.hf.fingerprint import adapter_hash, edit_hash
-from counterclaim.records import CONTROL, Json, ModelRef, to_json
+from counterclaim.records import CONTROL, ArmId, Json, ModelRef, to_json
 from counterclaim.registry import Labelled, Model, ModelSpec, Runtime, operator_named
 
 _SAME = ("repo", "revision", "dtype", "quantisation", "adapter_hash", "adapter_dose")
@@ -31,7 +30,7 @@ class Which:
         model: reads the answers instead of the model that gave them.
     """
 
-    arm: str = CONTROL
+    arm: ArmId = CONTROL
     replicate: str | None = None
     model: str | None = None
 
@@ -85,17 +84,17 @@ def _finished(run: Path) -> Records:
 
 
 def _chosen(records: Records, run: Path, which: Which) -> list[Labelled]:
-    arms = sorted({response.arm for response in records.responses})
+    arms = sorted({response.arm for response in records.responses}, key=str)
     if which.arm not in arms:
         raise InputError(
-            f"the run has no arm {which.arm!r}",
+            f"the run has no arm {str(which.arm)!r}",
             path=run,
-            remedy=f"name one with --arm: {', '.join(arms) or 'it has none'}",
+            remedy=f"name one with --arm: {', '.join(map(str, arms)) or 'it has none'}",
         )
-    if which.arm.partition(FOLLOWS)[0] in arms and FOLLOWS in which.arm:
+    if which.arm.turn is not None and replace(which.arm, turn=None) in arms:
         raise InputError(
             f"{which.arm} answers a scripted next turn, after a conversation that is not read here", path=run,
-            remedy=f"name the arm itself: {which.arm.partition(FOLLOWS)[0]}",
+            remedy=f"name the arm itself: {replace(which.arm, turn=None)}",
         )  # fmt: skip
     answers = labelled(records, which.arm)
     replicates = sorted({answer.response.replicate for answer in answers})
@@ -120,11 +119,11 @@ def _chosen(records: Records, run: Path, which: Which) -> list[Labelled]:
     return texts
 
 
-def _spec_of(records: Records, run: Path, arm: str, ref: ModelRef) -> ModelSpec:
+def _spec_of(records: Records, run: Path, arm: ArmId, ref: ModelRef) -> ModelSpec:
     """The model that gave an arm's answers, as the study names it, with the adapter by its hash."""
     arms = [entry for entry in records.study.get("arms", ()) if isinstance(entry, Mapping)]
     said: Mapping[str, Json] = next(
-        (entry["model"] for entry in arms if entry.get("arm") == arm and "model" in entry), {}
+        (entry["model"] for entry in arms if entry.get("arm") == str(arm) and "model" in entry), {}
     )
     if not said:
         raise InputError(
@@ -158,7 +157,7 @@ def _fit_of(run: Path, marker: str, wanted: str | None, hash_of: Callable[[Path]
     )  # fmt: skip
 
 
-def _check_same(model: Model, answers: Sequence[Labelled], arm: str) -> None:
+def _check_same(model: Model, answers: Sequence[Labelled], arm: ArmId) -> None:
     """Raise ModelError where the opened model is not the one that answered; libraries may be newer."""
     first = answers[0].response
     then = {**to_json(first.model), "chat_template": first.decode.chat_template}

@@ -20,7 +20,6 @@ from counterclaim.lab.experiment.answering import Answering, Work, answer
 from counterclaim.lab.experiment.freezing import measured_by, notes_of
 from counterclaim.lab.experiment.scores import Scoring, judging, score
 from counterclaim.lab.experiment.watching import Progress
-from counterclaim.lab.generation import FOLLOWS
 from counterclaim.lab.models.judge import open_judge
 from counterclaim.lab.prompts.select import choose_prompts
 from counterclaim.lab.scorers import scoring
@@ -29,6 +28,8 @@ from counterclaim.lab.scorers.validation import Report, validate
 from counterclaim.records import (
     CONTROL,
     TREATED,
+    AnswerKey,
+    ArmId,
     Claim,
     Estimate,
     FinishReason,
@@ -68,7 +69,7 @@ def generate_run(
         store.finish_run(folder, made, {})
     arms = {response.arm for response in work.responses}
     return {
-        "arms": [_summary(arm, [r for r in work.responses if r.arm == arm]) for arm in sorted(arms)],
+        "arms": [_summary(str(arm), [r for r in work.responses if r.arm == arm]) for arm in sorted(arms, key=str)],
         "notes": notes_of(made),
     }
 
@@ -80,8 +81,8 @@ def _take_over(earlier: Records, made: Records) -> None:
             made.prompts[key] = earlier.prompts[key]
     then, now = ({r.key: (r.text, r.error) for r in records.responses} for records in (earlier, made))
     for response in earlier.responses:
-        whole = response.arm.partition("@")[0], response.prompt_id, response.sample
-        if "@" in response.arm and then.get(whole) == now.get(whole):
+        whole = replace(response.arm, budget=None), response.prompt_id, response.sample
+        if response.arm.budget is not None and then.get(whole) == now.get(whole):
             made.responses.append(response)
     made.scores = list(scoring.still_true(earlier, made.responses, made.prompts))
     made.extras = earlier.extras
@@ -178,7 +179,7 @@ def _score_held(
     chosen = scoring.choose(wanted.scorers, wanted.judge, unsafe_local=wanted.unsafe_local)
     prompts = _with_golds(earlier.prompts, golds)
     scoring.check_gold(chosen, list(prompts.values()))
-    work = Work(folder, earlier.study, earlier, [r for r in earlier.responses if "@" not in r.arm])
+    work = Work(folder, earlier.study, earlier, [r for r in earlier.responses if r.arm.budget is None])
     with judging(wanted, chosen, runtime, watchers) as (bench, cards):
         records = score(work, prompts, chosen, wanted.budgets, bench, watchers)
     scored = {response.key for response in records.responses}
@@ -217,7 +218,7 @@ def _measures_of(records: Records, claim: Claim, axes: Iterable[str]) -> dict[st
     return measured_by(claim, scorers, records.prompts.values())
 
 
-def _stays_beside(made: Score, chosen: Sequence[Chosen], scored: Container[tuple[str, str, int]]) -> bool:
+def _stays_beside(made: Score, chosen: Sequence[Chosen], scored: Container[AnswerKey]) -> bool:
     """Whether a score of an earlier run stays: one axis has one scorer, and one scorer one version."""
     if made.key not in scored and made.scorer in {item.name for item in chosen}:
         return True  # of a budget that was not asked for this time
@@ -256,15 +257,14 @@ def score_table(records: Records) -> list[dict[str, Json]]:
             [response for response in records.responses if response.prompt_id in keys],
             [made for made in records.scores if made.prompt_id in keys],
         )  # fmt: skip
-        arms = sorted(evidence.arms.values(), key=lambda arm: _arm_order(arm.name))
+        arms = sorted(evidence.arms.values(), key=lambda arm: _arm_order(arm.id))
         rows += [row for arm in arms for row in _axis_rows(evidence, arm, tag)]
     return rows
 
 
-def _arm_order(name: str) -> tuple[str, float]:
+def _arm_order(arm: ArmId) -> tuple[str, int, str]:
     """Whole answers first, then the budgets by size."""
-    arm, mark, budget = name.partition("@")
-    return arm, float(budget.partition(FOLLOWS)[0]) if mark else 0.0
+    return str(arm.base), arm.budget or 0, arm.turn or ""
 
 
 def _axis_rows(evidence: Evidence, arm: Arm, tag: str) -> Iterator[dict[str, Json]]:

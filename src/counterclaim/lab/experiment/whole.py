@@ -143,7 +143,7 @@ def perform(plan: StudyPlan, folder: Path, watchers: Progress, *, overwrite: boo
         records.extras["edits"] = work.fitted.edits
     if probing is not None:
         records.extras["probing"] = probing
-    _look_at_training(records, plan, lessons.get(TREATED), watchers)
+    _look_at_training(records, plan, lessons.get(TREATED.name), watchers)
     records.study = {
         **work.study,
         **study_json(

@@ -31,6 +31,7 @@ from counterclaim.lab.scorers.answers import readable, visible
 from counterclaim.lab.scorers.code import code as code_scorer
 from counterclaim.lab.scorers.rules import ASSERT, HEDGE, delivery_of
 from counterclaim.records import (
+    ArmId,
     Decode,
     FinishReason,
     Json,
@@ -250,7 +251,8 @@ def answered(prompt: Prompt, completion: str, finished: bool) -> Item:
     """A completion as what a reward is given: an answer that ended by itself, or that its budget cut."""
     ended = FinishReason.STOP if finished else FinishReason.LENGTH
     return Item(
-        prompt, Response(prompt.id, "training", 0, completion, ended, Provenance.RECORDED, Decode(None), ModelRef())
+        prompt,
+        Response(prompt.id, ArmId("training"), 0, completion, ended, Provenance.RECORDED, Decode(None), ModelRef()),
     )
 
 

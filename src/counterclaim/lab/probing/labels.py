@@ -14,8 +14,7 @@ from counterclaim.audit.metrics import in_cohort
 from counterclaim.audit.probing import Tied
 from counterclaim.errors import InputError
 from counterclaim.folder import read_run
-from counterclaim.importers import Limits
-from counterclaim.importers.reading import InputFile
+from counterclaim.importers import InputFile, Limits
 from counterclaim.importers.table import find_rows
 from counterclaim.importers.values import as_float, is_missing, shown, truth
 from counterclaim.lab.probing.features import Features, load_arrays
@@ -194,7 +193,7 @@ def _value(value: Json, threshold: float | None, row: int, said: str, path: Path
 def _from_run(path: Path, key: str | None) -> tuple[list[str] | None, list[Json]]:
     """Answers of one arm of a run folder, named as ``counterclaim capture`` names them."""
     records = read_run(path)
-    arms = list(dict.fromkeys(response.arm for response in records.responses))
+    arms = list(dict.fromkeys(str(response.arm) for response in records.responses))
     arm, _, cohort = (key or "").rpartition(":")
     arm = arm or ("control" if "control" in arms or not arms else arms[0])
     if not cohort or arm not in arms:
@@ -202,7 +201,7 @@ def _from_run(path: Path, key: str | None) -> tuple[list[str] | None, list[Json]
             f"{'no cohort of answers is named' if not cohort else f'there is no arm {arm!r}'} (arms: {listing(arms)})",
             path=path, remedy=f"name them like {path}:correct=1 or {path}:ARM:correct=1",
         )  # fmt: skip
-    ids = [f"{response.prompt_id}/{response.sample}" for response in records.responses if response.arm == arm]
+    ids = [f"{response.prompt_id}/{response.sample}" for response in records.responses if str(response.arm) == arm]
     if len(set(ids)) < len(ids):
         raise InputError(
             f"arm {arm} was answered under several seeds, and one answer has one label", path=path,
@@ -210,7 +209,7 @@ def _from_run(path: Path, key: str | None) -> tuple[list[str] | None, list[Json]
         )  # fmt: skip
     values: dict[str, dict[str, float | str]] = {name: {} for name in ids}
     for score in records.scores:
-        if score.arm == arm and score.value is not None:
+        if str(score.arm) == arm and score.value is not None:
             values[f"{score.prompt_id}/{score.sample}"][score.axis] = score.value
     return ids, [in_cohort(found, cohort) for found in values.values()]
 
@@ -258,7 +257,7 @@ def _from_table(path: Path, key: str | None) -> tuple[list[str] | None, list[Jso
             f"(the keys are {listing(map(shown, document), 12)})",
             path=path, remedy=f"name one: {path}:KEY",
         )  # fmt: skip
-    return _column(find_rows(file, None).rows, key, path)
+    return _column(find_rows(file).rows, key, path)
 
 
 def _inside(document: Mapping[str, Any], key: str) -> Json:

@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from counterclaim.records import Decode, FinishReason, Json, ModelRef, Prompt, Provenance, Response
+from counterclaim.records import ArmId, Decode, FinishReason, Json, ModelRef, Prompt, Provenance, Response
 from counterclaim.registry import Card, Item
 
 DATA = Path(__file__).parent / "data"
@@ -48,4 +48,6 @@ def item_of(card: Card) -> Item:
 
 
 def _answered(prompt: Prompt, text: str) -> Response:
-    return Response(prompt.id, "card", 0, text, FinishReason.STOP, Provenance.RECORDED, Decode(None), ModelRef("card"))
+    return Response(
+        prompt.id, ArmId("card"), 0, text, FinishReason.STOP, Provenance.RECORDED, Decode(None), ModelRef("card")
+    )

@@ -17,8 +17,7 @@ from pathlib import Path
 from counterclaim.errors import InputError, RegistryError
 from counterclaim.folder import Journal, Records
 from counterclaim.lab import scorers as builtin
-from counterclaim.lab.generation import FOLLOWS, follow_up_arm
-from counterclaim.records import Json, Prompt, Response, Score, content_hash, to_json
+from counterclaim.records import AnswerKey, ArmId, Json, Prompt, Response, Score, content_hash, to_json
 from counterclaim.registry import GOLD_KEYS, Item, Judge, Reading, Scorer, Tools, scorer_named
 
 ORACLE_AXIS = "correct"
@@ -184,9 +183,9 @@ def score(
         InputError: a scorer fails its own cards, a prompt lacks the gold that it needs, or the disk is full.
         SandboxError: programs would have to be run, and there is no sandbox.
     """
-    follow_ups = {response.key: response for response in responses if FOLLOWS in response.arm}
+    follow_ups = {response.key: response for response in responses if response.arm.turn is not None}
     read = [response for response in responses if response.key not in follow_ups]
-    kept: dict[tuple[str, str, str, int], list[Score]] = {}
+    kept: dict[tuple[str, ArmId, str, int], list[Score]] = {}
     for made in known:
         kept.setdefault((made.scorer, *made.key), []).append(made)
     tally = ScoreTally(total=len(chosen) * len(read))
@@ -221,7 +220,7 @@ def score(
 def _read_group(
     item: Chosen,
     group: Sequence[Response],
-    follow_ups: Mapping[tuple[str, str, int], Response],
+    follow_ups: Mapping[AnswerKey, Response],
     prompts: Mapping[str, Prompt],
     tools: Tools,
     workers: int,
@@ -229,7 +228,7 @@ def _read_group(
     scorer = item.scorer
 
     def scores_of(response: Response) -> list[Score]:
-        turn = follow_ups.get((follow_up_arm(response.arm, scorer.name), response.prompt_id, response.sample))
+        turn = follow_ups.get((replace(response.arm, turn=scorer.name), response.prompt_id, response.sample))
         found = scorer.read(Item(prompts[response.prompt_id], response, turn), tools)
         return [made for reading in found if (made := _score(item, response, reading)) is not None]
 
@@ -298,7 +297,7 @@ def still_true(
         return
     then, now = ({r.key: (r.text, r.error, r.finish_reason) for r in rows} for rows in (earlier.responses, responses))
     for made in earlier.scores:
-        turn = follow_up_arm(made.arm, made.scorer.partition("@")[0]), made.prompt_id, made.sample
+        turn = replace(made.arm, turn=made.scorer.partition("@")[0]), made.prompt_id, made.sample
         same = all(then.get(key) == now.get(key) for key in (made.key, turn))
         old = earlier.prompts.get(made.prompt_id)
         if same and made.key in now and old is not None and old.gold == prompts[made.prompt_id].gold:
@@ -307,6 +306,6 @@ def still_true(
 
 def scoring_hash(responses: Sequence[Response], prompts: Mapping[str, Prompt], chosen: Sequence[Chosen]) -> str:
     """SHA-256 over everything that determines the scores: answers, golds and scorers."""
-    answers: list[Json] = [[r.arm, r.prompt_id, r.sample, r.text, r.error] for r in responses]
+    answers: list[Json] = [[str(r.arm), r.prompt_id, r.sample, r.text, r.error] for r in responses]
     golds = [[key, to_json(prompt.gold)] for key, prompt in sorted(prompts.items())]
     return content_hash([answers, golds, [[made.name, dict(made.axes)] for made in chosen]])

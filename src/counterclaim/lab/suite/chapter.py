@@ -89,7 +89,7 @@ def _instead(chapter: Chapter, evidence: Evidence) -> list[dict[str, Json]]:
     for arm in chapter.plan.arms[2:]:
         told = arm.decode.system_prompt
         if arm.change is None and arm.model == control.model and told and told != control.decode.system_prompt:
-            difference = evidence.effect_of(evidence.metric, control=CONTROL, treated=arm.name).difference
+            difference = evidence.effect_of(evidence.metric, control=CONTROL, treated=arm.id).difference
             found.append({"arm": arm.name, "system_prompt": told, "difference": difference.to_json()})
     return found
 

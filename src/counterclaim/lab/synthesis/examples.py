@@ -9,9 +9,8 @@ from pathlib import Path
 
 from counterclaim.errors import InputError, RecordError
 from counterclaim.folder import read_lines
-from counterclaim.importers.imported import Limits
-from counterclaim.importers.reading import InputFile, Row
-from counterclaim.importers.table import find_rows
+from counterclaim.importers import InputFile, Limits, training_rows
+from counterclaim.importers.files import Row
 from counterclaim.importers.values import as_text, listing, messages_of
 from counterclaim.records import Example, Message, content_hash, example_from_json
 
@@ -82,10 +81,7 @@ def _is_finished(state: Path) -> bool:
 
 
 def _foreign(path: Path) -> Iterator[Example]:
-    file = InputFile(path, Limits())
-    if file.kind == "zip":
-        raise InputError("a zip archive is not a training set", path=path, remedy="unpack it first")
-    for line, row in enumerate(find_rows(file, None).rows, start=1) if file.kind == "json" else file.rows():
+    for line, row in training_rows(InputFile(path, Limits())):
         try:
             yield _example(row)
         except (RecordError, _Unusable) as error:

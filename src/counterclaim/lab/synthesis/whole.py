@@ -24,6 +24,7 @@ from counterclaim.lab.synthesis.gates import STUDENT
 from counterclaim.lab.synthesis.products import Judged, examples_of, is_wanted, steps_of
 from counterclaim.lab.synthesis.stages import Reply, Step, ask_all
 from counterclaim.records import (
+    ArmId,
     Decode,
     Example,
     FinishReason,
@@ -341,7 +342,7 @@ def _judged(
     }
     responses = [
         Response(
-            prompt.id, arm, 0, reply.call.text, FinishReason.STOP, Provenance.RECORDED, decode, ModelRef(reply.call.model)
+            prompt.id, ArmId(arm), 0, reply.call.text, FinishReason.STOP, Provenance.RECORDED, decode, ModelRef(reply.call.model)
         )
         for arm, (name, decode) in arms.items()
         for prompt in work.prompts
@@ -353,7 +354,7 @@ def _judged(
         known = [score_from_json(row) for row in journal.rows]
         scores = scoring.score(responses, by_id, work.oracle, bench, journal, known=known)
     value = {
-        (score.arm, score.prompt_id): score.value
+        (score.arm.name, score.prompt_id): score.value
         for score in scores
         if score.axis == scoring.ORACLE_AXIS and isinstance(score.value, float)
     }

@@ -15,7 +15,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from counterclaim.errors import ModelError
-from counterclaim.records import Decode, FinishReason, ModelRef, Prompt, Response, prompt_id
+from counterclaim.records import ArmId, Decode, FinishReason, ModelRef, Prompt, Response, prompt_id
 from counterclaim.registry import Answer, Ask, Model, ModelSpec, Runtime, backend, promptset
 from counterclaim.testing.models.teachers import CHARACTERS, prompt_words, reply_of
 
@@ -70,7 +70,8 @@ def world(spec: ModelSpec, runtime: Runtime) -> Model:
     if name in JUDGES:
         return ScriptedModel(ModelRef(spec.name), partial(_judged, PlantedJudge(name)))
     world_name, _, rest = name.partition("/")
-    arm, _, seed = rest.partition("/")
+    arm_name, _, seed = rest.partition("/")
+    arm = ArmId.parse(arm_name)
     if seed and not (seed.isascii() and seed.isdigit()):
         raise ModelError(
             f"{spec.name}: the seed {seed!r} is no whole number of 0 or more", remedy="write world:NAME/ARM/0"
@@ -78,8 +79,8 @@ def world(spec: ModelSpec, runtime: Runtime) -> Model:
     arms = _drawn(world_name, int(seed or "0")).arms
     if arm not in arms:
         raise ModelError(
-            f"{spec.name}: the world {world_name!r} has no arm {arm!r}",
-            remedy=f"write world:{world_name}/ARM with one of {', '.join(arms)}",
+            f"{spec.name}: the world {world_name!r} has no arm {arm_name!r}",
+            remedy=f"write world:{world_name}/ARM with one of {', '.join(map(str, arms))}",
         )
     planted = {(r.prompt_id, r.sample): r for r in arms[arm].responses}
     return ScriptedModel(ModelRef(spec.name), partial(_planted, spec.name, planted))

@@ -22,6 +22,7 @@ from counterclaim.audit.probing import ProbeResult
 from counterclaim.records import (
     CONTROL,
     TREATED,
+    ArmId,
     Claim,
     Decode,
     FinishReason,
@@ -179,8 +180,8 @@ class Study:
         self.golds: list[Mapping[str, Json]] = [q.prompt.gold for q in self.questions]
         self.hardness = self.rng.random(self.n)
         self.claim = Claim(metric, direction, margin, guards=guards)
-        self.control = self.draft(CONTROL, asserts=asserts[0])
-        self.treated = self.draft(TREATED, shift=shift, accuracy_shift=accuracy_shift, asserts=asserts[1])
+        self.control = self.draft(CONTROL.name, asserts=asserts[0])
+        self.treated = self.draft(TREATED.name, shift=shift, accuracy_shift=accuracy_shift, asserts=asserts[1])
         self.treated.model = TUNED
         self.more: list[Draft] = []
         self.overlap: OverlapReport | None = None
@@ -210,7 +211,7 @@ class Study:
             asides=self.lengths(asides),
             cut=np.zeros(n, dtype=bool),
             answered=np.ones(n, dtype=bool),
-            model=BASE if arm == CONTROL else TUNED,
+            model=BASE if arm == CONTROL.name else TUNED,
             replicate="" if replicate is None else str(replicate),
             sample=replicate or 0,
         )
@@ -300,7 +301,7 @@ class Study:
 
     def quote(self, arm: str, metric: str, value: float) -> None:
         """Let the claim state a number about an arm."""
-        self.claim = replace(self.claim, quotes=(*self.claim.quotes, Quote(arm, metric, value, self.n)))
+        self.claim = replace(self.claim, quotes=(*self.claim.quotes, Quote(ArmId.parse(arm), metric, value, self.n)))
 
 
 _ASSERTING = ("Here is {}.", "This is {}.", "In short, this is {}.", "Look at {}.")
@@ -321,7 +322,7 @@ def _responses(draft: Draft, ids: list[str]) -> list[Response]:
     return [
         Response(
             prompt_id=prompt,
-            arm=draft.arm,
+            arm=ArmId.parse(draft.arm),
             sample=draft.sample,
             text=text,
             finish_reason=_ending(draft, cut),
@@ -352,12 +353,13 @@ def _length(draft: Draft, text: str, cut: bool) -> int | None:
 
 def _scores(draft: Draft, ids: list[str]) -> list[Score]:
     out = []
+    arm = ArmId.parse(draft.arm)
     for name, axis in draft.axes.items():
         scorers = [axis.scorer] * len(ids) if isinstance(axis.scorer, str) else axis.scorer
         raw: Sequence[str | None] = axis.raw or [None] * len(ids)
         rows = zip(ids, axis.values, scorers, raw, draft.answered.tolist(), strict=True)
         out += [
-            Score(p, draft.arm, draft.sample, by, name, value, "judge error" if value is None else None, reply)
+            Score(p, arm, draft.sample, by, name, value, "judge error" if value is None else None, reply)
             for p, value, by, reply, answered in rows
             if answered
         ]

@@ -1,4 +1,7 @@
-"""The server itself: the standard library's threading HTTP server, on this machine only."""
+"""A local server that speaks the OpenAI protocol over any models, and misbehaves on command.
+
+The standard library's threading HTTP server, on this machine only.
+"""
 
 from __future__ import annotations
 
@@ -8,17 +11,121 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Callable, Container, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self, cast, get_args
 
 from counterclaim.errors import CounterclaimError, InputError
-from counterclaim.records import Decode, FinishReason, Json, Message, prompt_id
-from counterclaim.registry import Answer, Ask, Model
-from counterclaim.testing.server.faults import STATUS, Fault, Schedule, garble, spoil
+from counterclaim.lab.models import open_model
+from counterclaim.records import Decode, FinishReason, Json, Message, ModelRef, prompt_id
+from counterclaim.registry import Answer, Ask, Model, ModelSpec, Runtime, backend_of
+
+# faults ------------------------------------------------------------------------------------------------------------
+
+FaultKind = Literal[
+    "time-out", "slow", "too-many-requests", "server-error", "unavailable", "unauthorised", "half-json", "no-choices",
+    "null-content", "wrong-model", "no-usage", "no-finish-reason", "reset", "content-filter", "invalid-utf8", "rejects",
+]  # fmt: skip
+
+STATUS: Mapping[str, tuple[int, str]] = {
+    "too-many-requests": (429, "Rate limit reached."),
+    "server-error": (500, "The server had an error."),
+    "unavailable": (503, "The server is overloaded."),
+    "unauthorised": (401, "Incorrect API key provided."),
+}
+"""Faults that are an error status with a message, before any model is asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One way to misbehave, and when.
+
+    Attributes:
+        kind: ``time-out`` holds the request for ``seconds`` and hangs up; ``slow`` holds it and then answers;
+            ``reset`` hangs up at once; ``too-many-requests`` (429), ``server-error`` (500), ``unavailable`` (503) and
+            ``unauthorised`` (401) are refusals; ``rejects`` (400) refuses requests that hold ``parameter``; all
+            others answer with 200 and spoil the reply as they are named.
+        times: how many requests it strikes; None for all.
+        after: how many requests that it could strike it lets pass first.
+        marker: strikes only requests whose body holds this text.
+        seconds: how long ``time-out`` and ``slow`` hold a request.
+        retry_after: the ``Retry-After`` header of a refusal: seconds or an HTTP date.
+        parameter: what ``rejects`` refuses.
+    """
+
+    kind: FaultKind
+    times: int | None = 1
+    after: int = 0
+    marker: str | None = None
+    seconds: float = 30.0
+    retry_after: str | None = None
+    parameter: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(FaultKind):
+            raise ValueError(f"there is no fault named {self.kind!r}")
+        if (self.kind == "rejects") != (self.parameter is not None):
+            raise ValueError("the fault 'rejects' names a parameter, and no other does")
+
+    def fits(self, body: Mapping[str, Json]) -> bool:
+        """Whether it could strike a request with this body."""
+        if self.parameter is not None and self.parameter not in body:
+            return False
+        return self.marker is None or self.marker in json.dumps(body, ensure_ascii=False)
+
+
+class Schedule:
+    """Decides which fault strikes which request; the caller holds a lock."""
+
+    def __init__(self, faults: Sequence[Fault]) -> None:
+        self._faults = list(faults)
+        self._met = [0] * len(self._faults)
+
+    def next(self, body: Mapping[str, Json]) -> Fault | None:
+        """The first fault whose turn it is."""
+        for at, fault in enumerate(self._faults):
+            if fault.fits(body):
+                met = self._met[at]
+                if fault.times is None or met < fault.after + fault.times:
+                    self._met[at] += 1
+                    if met >= fault.after:
+                        return fault
+        return None
+
+
+def spoil(kind: FaultKind, reply: dict[str, Json]) -> dict[str, Json]:
+    """A reply with this fault in it; unchanged where the fault is not one of a reply's content."""
+    choice = reply["choices"][0]
+    if kind == "no-choices":
+        reply["choices"] = []
+    elif kind == "null-content" and "message" in choice:
+        choice["message"]["content"] = None
+    elif kind == "null-content":
+        choice["text"] = None
+    elif kind == "wrong-model":
+        reply["model"] = "another-model"
+    elif kind == "no-usage":
+        reply.pop("usage", None)
+    elif kind == "no-finish-reason":
+        choice["finish_reason"] = None
+    elif kind == "content-filter":
+        choice["finish_reason"] = "content_filter"
+    return reply
+
+
+def garble(kind: FaultKind, body: bytes) -> bytes:
+    """The bytes of a reply with this fault in them; unchanged where the fault is not one of bytes."""
+    if kind == "half-json":
+        return body[: len(body) // 2]
+    if kind == "invalid-utf8":
+        return body.replace(b'"content": "', b'"content": "\xff\xfe', 1).replace(b'"text": "', b'"text": "\xff\xfe', 1)
+    return body
+
+
+# the server --------------------------------------------------------------------------------------------------------
 
 Answerer = Model | Callable[[Mapping[str, Json]], Answer]
 """What answers: an opened model, or a function from the body of a request."""
@@ -418,3 +525,83 @@ def _tokens(answer: Answer) -> list[tuple[str, int]]:
         tokens.append((text[at : at + n], at))
         at += n
     return tokens
+
+
+# models by name ----------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def serve_models(
+    names: Sequence[str],
+    port: int,
+    faults: Sequence[tuple[str, int | None]],
+    latency_s: float,
+    *,
+    when_asked: bool = False,
+) -> Iterator[Server]:
+    """Models behind a local OpenAI-compatible endpoint that misbehaves on command, each under its own name.
+
+    A request to one model does not wait for those to others. Models of backends that say ``concurrent`` answer several
+    requests at once.
+
+    Args:
+        names: any model names; backends of plug-ins and planted worlds must have been imported.
+        port: on this machine; a free one for 0.
+        faults: what to do wrong, each as often as its count says (always for None).
+        latency_s: seconds by which every reply is held back.
+        when_asked: open each model when it is first asked. One that cannot be opened then answers 400 with the reason.
+
+    Raises:
+        InputError: there is no such model or fault, or the port is taken.
+        ModelError: a model cannot be opened, unless ``when_asked``.
+    """
+    kinds = get_args(FaultKind)
+    for kind, _ in faults:
+        if kind not in kinds or kind == "rejects":
+            known = ", ".join(name for name in kinds if name != "rejects")
+            raise InputError(f"there is no fault {kind!r}", remedy=f"choose among {known}")
+    planned = [Fault(cast(FaultKind, kind), times=times) for kind, times in faults]
+    concurrent = {name for name in names if backend_of(name).concurrent}
+    with ExitStack() as stack:
+        models = {name: stack.enter_context(closing(_OnDemand(name))) for name in names}
+        if not when_asked:
+            for model in models.values():
+                model.opened()
+        yield stack.enter_context(serve(models, port=port, concurrent=concurrent, faults=planned, latency_s=latency_s))
+
+
+class _OnDemand:
+    """A model that is opened when it is first asked."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._model: Model | None = None
+        self._opening = threading.Lock()
+
+    def opened(self) -> Model:
+        """The model itself."""
+        with self._opening:
+            if self._model is None:
+                self._model = open_model(ModelSpec(self._name), Runtime())
+            return self._model
+
+    @property
+    def ref(self) -> ModelRef:
+        """Of the model itself."""
+        return self.opened().ref
+
+    @property
+    def chat_template(self) -> str | None:
+        """Of the model itself."""
+        return self.opened().chat_template
+
+    def answer(
+        self, asks: Sequence[Ask], decode: Decode, done: Container[int] = ()
+    ) -> Iterator[list[tuple[int, Answer]]]:
+        """What the model itself answers."""
+        return self.opened().answer(asks, decode, done)
+
+    def close(self) -> None:
+        """Close the model if it was opened."""
+        if self._model is not None:
+            self._model.close()
