@@ -256,14 +256,14 @@ def test_an_arm_of_equal_fractions_leaves_room_for_the_unseen_between_0_and_1() 
     assert effect.treated.interval == pytest.approx((0.5 - 0.5 * unseen, 0.5 + 0.5 * unseen))
 
 
-@pytest.mark.parametrize("name", [name for name, metric in METRICS.items() if metric.kind == "ratio"])
+@pytest.mark.parametrize("name", [name for name, metric in metrics().items() if metric.kind == "ratio"])
 def test_a_rate_of_no_answers_is_undefined(name: str) -> None:
-    found = ratio_estimate(METRICS[name], np.zeros((0, 4)), level=0.95, draws=200)
+    found = ratio_estimate(metrics()[name], np.zeros((0, 4)), level=0.95, draws=200)
     assert (found.estimate, found.n) == (None, 0)
     one = (one_hot([0]), np.arange(1))
-    assert ratio_effect(METRICS[name], one, one, 1, level=0.95, draws=99).p is None
+    assert ratio_effect(metrics()[name], one, one, 1, level=0.95, draws=99).p is None
     two = (one_hot([0, 2]), np.arange(2))
-    assert ratio_effect(METRICS[name], two, two, 2, level=0.95, draws=99).p == 1.0
+    assert ratio_effect(metrics()[name], two, two, 2, level=0.95, draws=99).p == 1.0
 
 
 def test_two_pairs_are_tested_and_one_is_not() -> None:

@@ -473,8 +473,8 @@ def test_a_study_that_is_scored_again_has_no_verdict_until_it_is_checked_again(t
     scored(run, "length")
     assert [name for name in made if (run / name).exists()] == []
     with pytest.raises(InputError, match=r"verdict\.json.* is missing"):
-        study.report(run)
-    study.check(run)
+        audit.report(run)
+    audit.check(run)
     assert all((run / name).exists() for name in made)
 
 
@@ -492,11 +492,11 @@ def test_a_study_that_replaces_another_begins_without_its_verdict(
     monkeypatch.setattr(generation, "generate", stopped)
     plan = load_study(study_file(tmp_path, ASKED.replace("max_new_tokens = 64", "max_new_tokens = 65")))
     with pytest.raises(KeyboardInterrupt):
-        study.run(plan, run, overwrite=True)
+        run_study(plan, run, overwrite=True)
     left = {path.name for path in run.iterdir() if not path.name.startswith(".")}
     assert left == {"notes.txt", "study.json", "prompts.jsonl", "answers.journal"}
     with pytest.raises(InputError, match="not finished"):
-        study.report(run)
+        audit.report(run)
 
 
 def test_a_run_does_not_go_on_with_a_model_that_has_changed(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from counterclaim.importers import endings
-from counterclaim.importers.endings import Inference, describe_inference, infer_finish
+from counterclaim.importers.endings import Inference, describe_inference, infer_finish, storage_clip
 from counterclaim.records import CONTROL, ArmId, Decode, FinishReason, ModelRef, Provenance, Response
 from counterclaim.text import estimate_tokens, piece_ends
 from simulated_arms import arm, cut_arm, split_tokens
@@ -303,8 +303,8 @@ def judged(
     monkeypatch: pytest.MonkeyPatch, evidence: float, posterior: tuple[float, ...], budget: int | None = None
 ) -> Counter[FinishReason]:
     """How 12 broken answers among 72 are called where the mixture says this."""
-    said = finish._Mixture(evidence, np.array(posterior))
-    monkeypatch.setattr(finish._Mixture, "of", lambda *_: said)
+    said = endings._Mixture(evidence, np.array(posterior))
+    monkeypatch.setattr(endings._Mixture, "of", lambda *_: said)
     return Counter(reasons(responses(at_one_ceiling(12), budget=budget))[100:])
 
 
@@ -364,14 +364,14 @@ def test_broken_ends_are_in_doubt_until_there_are_too_many_of_them_to_be_chance(
     ],
 )
 def test_an_ending_is_put_into_the_state_that_it_shows(text: str, state: str) -> None:
-    assert finish.STATES[finish._state(text)] == state
+    assert endings.STATES[endings._state(text)] == state
 
 
 def test_only_the_last_ten_lines_tell_whether_lines_have_ends_here() -> None:
     last = "so do all of us when the day is done"
     ten = ["it grows."] * 5 + ["it grows"] * 5
-    assert finish.STATES[finish._state("\n".join(["it grows"] * 9 + ten + [last]))] == "open_prose"
-    assert finish.STATES[finish._state("\n".join(["it grows."] * 9 + ten[1:] + ["it grows", last]))] == "open_line"
+    assert endings.STATES[endings._state("\n".join(["it grows"] * 9 + ten + [last]))] == "open_prose"
+    assert endings.STATES[endings._state("\n".join(["it grows."] * 9 + ten[1:] + ["it grows", last]))] == "open_line"
 
 
 def test_final_answers_are_short_or_short_and_given_again() -> None:
@@ -379,11 +379,11 @@ def test_final_answers_are_short_or_short_and_given_again() -> None:
     texts = ["a", "b", *["c"] * 3, *["d"] * 3, "e", "e"]
     sizes = np.array([12.0, 12.6, *[48.0] * 3, *[48.3] * 3, 20.0, 20.0])
     unended = np.full(10, 3)
-    short = finish._closed_form(texts, sizes, unended, None)
+    short = endings._closed_form(texts, sizes, unended, None)
     assert short.tolist() == [True, False, *[True] * 3, *[False] * 5]
-    assert finish._closed_form(texts, sizes, unended, 36).tolist() == [True, *[False] * 9]
-    assert finish._closed_form(texts, sizes, unended, 35).tolist() == [False] * 10
-    assert finish._closed_form(texts, sizes, np.zeros(10, int), 35).tolist() == short.tolist()
+    assert endings._closed_form(texts, sizes, unended, 36).tolist() == [True, *[False] * 9]
+    assert endings._closed_form(texts, sizes, unended, 35).tolist() == [False] * 10
+    assert endings._closed_form(texts, sizes, np.zeros(10, int), 35).tolist() == short.tolist()
 
 
 @pytest.mark.parametrize(
@@ -414,21 +414,21 @@ def test_the_edge_of_the_ceiling_is_below_what_breaks_off_and_passes_strays_over
     short = np.linspace(50, 200, 180)
     broken = np.r_[np.ones(20, bool), np.zeros(180, bool)]
     edge = 400 * math.exp(-3 / math.sqrt(400))
-    assert finish._zone_edge(np.r_[cut, short], broken) == pytest.approx(edge)
+    assert endings._zone_edge(np.r_[cut, short], broken) == pytest.approx(edge)
     strays = np.r_[np.full(2, 900.0), cut, short[2:]]  # one in a hundred is longer than the ceiling
-    assert finish._zone_edge(strays, np.r_[np.zeros(2, bool), broken[:-2]]) == pytest.approx(edge)
-    fewer = finish._zone_edge(strays[:199], np.r_[np.zeros(2, bool), broken[:-3]])
+    assert endings._zone_edge(strays, np.r_[np.zeros(2, bool), broken[:-2]]) == pytest.approx(edge)
+    fewer = endings._zone_edge(strays[:199], np.r_[np.zeros(2, bool), broken[:-3]])
     assert fewer > 700, "two of 199 are more than one in a hundred"
     three = np.r_[np.full(3, 900.0), cut, short[3:]]
-    assert finish._zone_edge(three, np.r_[np.zeros(3, bool), broken[:-3]]) > 700
+    assert endings._zone_edge(three, np.r_[np.zeros(3, bool), broken[:-3]]) > 700
     long = np.full(10, 10_000.0)  # never narrower than an eighth
-    assert finish._zone_edge(long, np.ones(10, bool)) == pytest.approx(10_000 * math.exp(-0.12))
+    assert endings._zone_edge(long, np.ones(10, bool)) == pytest.approx(10_000 * math.exp(-0.12))
 
 
 def test_the_fitted_edge_is_four_robust_deviations_below_the_median() -> None:
     logs = np.array([5.9, 5.95, 6.0, 6.05, 6.2])
-    assert math.log(finish._fitted_edge(np.exp(logs))) == pytest.approx(6.0 - 4 * 1.4826 * 0.05)
-    assert math.log(finish._fitted_edge(np.full(5, 400.0))) == pytest.approx(math.log(400) - 4 * 0.015)
+    assert math.log(endings._fitted_edge(np.exp(logs))) == pytest.approx(6.0 - 4 * 1.4826 * 0.05)
+    assert math.log(endings._fitted_edge(np.full(5, 400.0))) == pytest.approx(math.log(400) - 4 * 0.015)
 
 
 @pytest.mark.parametrize("stopped", [False, True])
@@ -442,13 +442,13 @@ def test_the_evidence_is_that_of_a_mixture_against_finished_endings_alone(
 
     texts = arm("prose", 12, 2, mean_words=60)
     counts, below = np.array(seen, float), np.array(reference, float)
-    found = finish._Mixture.of(texts, counts, below, stopped)
+    found = endings._Mixture.of(texts, counts, below, stopped)
     a, b = (1.0, 4.0) if stopped else (0.4, 40.0)
     a, b = a + below[4], b + below[:4].sum()
     alpha = np.array([2.0, 0.4, 0.4, 0.2]) + below[:4]
     n, others = sum(seen), sum(seen[:4])
     none_cut = betabinom.pmf(seen[4], n, a, b) * dirichlet_multinomial.pmf(seen[:4], alpha, others)
-    cut = finish._cut_rates(texts)
+    cut = endings._cut_rates(texts)
     whole = np.append(alpha / alpha.sum() * b / (a + b), a / (a + b))
     shares = np.linspace(0.005, 0.995, 100)
     some_cut = np.mean([multinomial.pmf(seen, n, s * cut + (1 - s) * whole) for s in shares])
@@ -461,18 +461,18 @@ def test_the_evidence_is_that_of_a_mixture_against_finished_endings_alone(
 def test_the_rates_of_cut_endings_are_those_of_prefixes_beyond_the_first_third() -> None:
     texts = arm("prose", 8, 2, mean_words=60)
     every = [
-        finish._state(text[:end]) for text in texts for end in piece_ends(text)[len(piece_ends(text)) // 3 : -1]
+        endings._state(text[:end]) for text in texts for end in piece_ends(text)[len(piece_ends(text)) // 3 : -1]
     ]  # fmt: skip
     expected = np.bincount(every, minlength=5) / len(every)
-    found = finish._cut_rates(texts)
+    found = endings._cut_rates(texts)
     assert found.sum() == pytest.approx(1.0)
     assert found == pytest.approx(expected, abs=0.06)
     assert found.min() > 0
-    assert finish._cut_rates(["Yes."]) == pytest.approx(finish._cut_rates(["Yes."]), abs=0)
+    assert endings._cut_rates(["Yes."]) == pytest.approx(endings._cut_rates(["Yes."]), abs=0)
 
 
 def counts_of(**states: int) -> np.ndarray:
-    return np.array([states.get(name, 0) for name in finish.STATES], float)
+    return np.array([states.get(name, 0) for name in endings.STATES], float)
 
 
 @pytest.mark.parametrize(
@@ -494,7 +494,7 @@ def counts_of(**states: int) -> np.ndarray:
 def test_where_nothing_piles_up_only_what_finished_answers_do_not_do_is_in_doubt(
     seen: np.ndarray, reference: np.ndarray, explained: bool, prose: float, broken: float
 ) -> None:
-    assert finish._doubt(seen, reference, explained).tolist() == [0.0, 0.0, 0.0, prose, broken]
+    assert endings._doubt(seen, reference, explained).tolist() == [0.0, 0.0, 0.0, prose, broken]
 
 
 def test_token_counts_decide_for_those_who_have_them_and_texts_for_the_others() -> None:
@@ -535,8 +535,8 @@ def test_a_spike_of_answers_that_mostly_end_complete_is_no_budget() -> None:
 def test_lengths_are_told_of_the_cut_answers_where_there_are_three(
     monkeypatch: pytest.MonkeyPatch, broken: int, of_the_cut: bool
 ) -> None:
-    said = finish._Mixture(99.0, np.array([0.15, 0.0, 0.0, 0.0, 0.9]))
-    monkeypatch.setattr(finish._Mixture, "of", lambda *_: said)
+    said = endings._Mixture(99.0, np.array([0.15, 0.0, 0.0, 0.0, 0.9]))
+    monkeypatch.setattr(endings._Mixture, "of", lambda *_: said)
     texts = at_one_ceiling(broken)
     found = describe_inference(responses(texts))
     cut = texts[100 : 100 + broken]

@@ -7,9 +7,23 @@ from typing import Any
 import pytest
 
 from conftest import arm_of, bits, evidence_of
-from counterclaim import folder as store
 from counterclaim.errors import InputError
-from counterclaim.folder import Records
+from counterclaim.folder import (
+    Records,
+    clear_run,
+    dump,
+    dump_lines,
+    finish_run,
+    keep_at_top,
+    read_checks,
+    read_run,
+    read_verdict,
+    rounded,
+    write_lines,
+    write_new,
+    write_outputs,
+    write_run,
+)
 
 
 def records(study_hash: str = "h", **change: Any) -> Records:
@@ -24,8 +38,8 @@ def listing(folder: Path) -> list[str]:
 
 def test_a_run_folder_reads_back_as_it_was_written(tmp_path: Path) -> None:
     made = records(extras={"cards": [{"expected": "a", "returned": "b"}]})
-    store.write_run(tmp_path / "run", made, {"verdict.json": "{}\n"})
-    again = store.read_run(tmp_path / "run")
+    write_run(tmp_path / "run", made, {"verdict.json": "{}\n"})
+    again = read_run(tmp_path / "run")
     assert again.responses == made.responses
     assert again.scores == made.scores
     assert again.prompts == made.prompts
@@ -38,9 +52,9 @@ def test_a_run_folder_reads_back_as_it_was_written(tmp_path: Path) -> None:
 
 
 def test_writing_again_keeps_a_users_own_files_and_drops_stale_ones_of_ours(tmp_path: Path) -> None:
-    store.write_run(tmp_path / "run", records(extras={"cards": []}), {"report.html": "old"})
+    write_run(tmp_path / "run", records(extras={"cards": []}), {"report.html": "old"})
     (tmp_path / "run" / "notes.txt").write_text("mine")
-    store.write_run(tmp_path / "run", records(), {})
+    write_run(tmp_path / "run", records(), {})
     assert (tmp_path / "run" / "notes.txt").read_text() == "mine"
     assert not (tmp_path / "run" / "report.html").exists()
 
@@ -51,47 +65,47 @@ MADE = ("checks.jsonl", "verdict.json", "report.html", "report.md", "junit.xml",
 def test_new_records_never_stand_beside_what_was_made_from_old_ones(tmp_path: Path) -> None:
     """An old verdict beside new scores would pass for theirs."""
     run = tmp_path / "run"
-    store.write_run(run, records(extras={"cards": []}), dict.fromkeys(MADE, "old"))
+    write_run(run, records(extras={"cards": []}), dict.fromkeys(MADE, "old"))
     for name in ("notes.txt", "answers.journal", "scores.journal", ".verdict.json.123"):
         (run / name).write_text("mine")
-    store.finish_run(run, records(), {})
+    finish_run(run, records(), {})
     assert listing(run) == ["notes.txt", "prompts.jsonl", "responses.jsonl", "scores.jsonl", "study.json"]
-    store.write_outputs(run, dict.fromkeys(MADE, "old"))
-    store.finish_run(run, records(), {"verdict.json": "new"})
+    write_outputs(run, dict.fromkeys(MADE, "old"))
+    finish_run(run, records(), {"verdict.json": "new"})
     assert [name for name in MADE if (run / name).exists()] == ["verdict.json"]
     assert (run / "verdict.json").read_text() == "new"
 
 
 def test_a_cleared_run_folder_holds_a_users_own_files_only(tmp_path: Path) -> None:
     run = tmp_path / "run"
-    store.write_run(run, records(extras={"cards": []}), dict.fromkeys(MADE, "old"))
+    write_run(run, records(extras={"cards": []}), dict.fromkeys(MADE, "old"))
     for name in ("notes.txt", "answers.journal", "scores.journal", ".scores.jsonl.77", ".scores.jsonl.mine"):
         (run / name).write_text("mine")
-    store.clear_run(run)
+    clear_run(run)
     assert listing(run) == [".scores.jsonl.mine", "notes.txt"]
 
 
 def test_a_broken_write_leaves_nothing_and_harms_nothing(tmp_path: Path) -> None:
-    store.write_run(tmp_path / "run", records(), {})
+    write_run(tmp_path / "run", records(), {})
     before = {path: path.read_bytes() for path in (tmp_path / "run").iterdir()}
     broken = records()
     broken.responses.append(object())  # type: ignore[arg-type]  # it breaks half-way
     for folder in ("run", "new"):
         with pytest.raises(TypeError):
-            store.write_run(tmp_path / folder, broken, {})
+            write_run(tmp_path / folder, broken, {})
     assert {path: path.read_bytes() for path in (tmp_path / "run").iterdir()} == before
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
 def test_another_study_is_not_overwritten_unless_told_to(tmp_path: Path) -> None:
     run = tmp_path / "run"
-    store.write_run(run, records("one"), {})
-    store.write_run(run, records("one"), {})
+    write_run(run, records("one"), {})
+    write_run(run, records("one"), {})
     with pytest.raises(InputError, match="another study"):
-        store.write_run(run, records("two"), {})
-    assert store.read_run(run).study["study_hash"] == "one"
-    store.write_run(run, records("two"), {}, overwrite=True)
-    assert store.read_run(run).study["study_hash"] == "two"
+        write_run(run, records("two"), {})
+    assert read_run(run).study["study_hash"] == "one"
+    write_run(run, records("two"), {}, overwrite=True)
+    assert read_run(run).study["study_hash"] == "two"
 
 
 def test_places_that_are_not_ours_are_left_alone(tmp_path: Path) -> None:
@@ -100,17 +114,17 @@ def test_places_that_are_not_ours_are_left_alone(tmp_path: Path) -> None:
     (tmp_path / "full" / "thesis.txt").write_text("mine")
     for name, said in (("file", "a file stands"), ("full", "not a run folder"), ("file/run", "cannot be written")):
         with pytest.raises(InputError, match=said):
-            store.write_run(tmp_path / name, records(), {}, overwrite=True)
+            write_run(tmp_path / name, records(), {}, overwrite=True)
     assert listing(tmp_path) == ["file", "full", "full/thesis.txt"]
     (tmp_path / "empty").mkdir()
-    store.write_run(tmp_path / "empty", records(), {})
+    write_run(tmp_path / "empty", records(), {})
 
 
 def test_a_damaged_folder_names_file_and_line(tmp_path: Path) -> None:
     run = tmp_path / "run"
     with pytest.raises(InputError, match="not a run folder"):
-        store.read_run(run)
-    store.write_run(run, records(), {})
+        read_run(run)
+    write_run(run, records(), {})
     lines = (run / "scores.jsonl").read_text().splitlines(keepends=True)
     for bad, said in (
         ('{"half": ', "not one JSON object a line"),
@@ -119,50 +133,48 @@ def test_a_damaged_folder_names_file_and_line(tmp_path: Path) -> None:
     ):
         (run / "scores.jsonl").write_text("".join([lines[0], "\n", bad]))
         with pytest.raises(InputError, match=said) as caught:
-            store.read_run(run)
+            read_run(run)
         assert caught.value.line == 3
     (run / "scores.jsonl").write_bytes(lines[0].encode() + b"\xff\xfe\n")
     with pytest.raises(InputError) as caught:
-        store.read_run(run)
+        read_run(run)
     assert caught.value.line == 2
     (run / "scores.jsonl").unlink()
     with pytest.raises(InputError, match="no such file"):
-        store.read_run(run)
+        read_run(run)
 
 
 def test_verdict_and_checks_must_be_there_to_be_drawn(tmp_path: Path) -> None:
-    store.write_run(tmp_path / "run", records(), {})
+    write_run(tmp_path / "run", records(), {})
     with pytest.raises(InputError, match="run counterclaim check"):
-        store.read_verdict(tmp_path / "run")
-    store.write_outputs(tmp_path / "run", {"verdict.json": '{"verdict": 1}', "checks.jsonl": '{"a": 1}\n'})
-    assert store.read_verdict(tmp_path / "run") == {"verdict": 1}
-    assert store.read_checks(tmp_path / "run") == [{"a": 1}]
+        read_verdict(tmp_path / "run")
+    write_outputs(tmp_path / "run", {"verdict.json": '{"verdict": 1}', "checks.jsonl": '{"a": 1}\n'})
+    assert read_verdict(tmp_path / "run") == {"verdict": 1}
+    assert read_checks(tmp_path / "run") == [{"a": 1}]
 
 
 def test_numbers_on_disk_have_twelve_digits_and_are_never_nan() -> None:
-    assert store.rounded({"a": [0.1 + 0.2, 1 / 3, 7, True, None, "x"]}) == {
-        "a": [0.3, 0.333333333333, 7, True, None, "x"]
-    }
+    assert rounded({"a": [0.1 + 0.2, 1 / 3, 7, True, None, "x"]}) == {"a": [0.3, 0.333333333333, 7, True, None, "x"]}
     with pytest.raises(ValueError, match="Out of range"):
-        store.dump({"x": float("nan")})
-    assert store.dump_lines([{"b": 1, "a": 2}]) == '{"b": 1, "a": 2}\n'
+        dump({"x": float("nan")})
+    assert dump_lines([{"b": 1, "a": 2}]) == '{"b": 1, "a": 2}\n'
 
 
 def test_surrogates_survive_the_disk(tmp_path: Path) -> None:
-    store.write_lines(tmp_path / "x.jsonl", [{"text": "broken \ud83d emoji \\ é"}])
+    write_lines(tmp_path / "x.jsonl", [{"text": "broken \ud83d emoji \\ é"}])
     raw = (tmp_path / "x.jsonl").read_bytes()
     assert json.loads(raw.decode("utf-8"))["text"] == "broken \ud83d emoji \\ é"
 
 
 def test_a_file_that_the_user_asked_for_is_not_replaced_silently(tmp_path: Path) -> None:
     path = tmp_path / "new" / "claim.toml"
-    store.write_new(path, "one")
+    write_new(path, "one")
     with pytest.raises(InputError, match="the file exists"):
-        store.write_new(path, "two")
-    store.write_new(path, "two", overwrite=True)
+        write_new(path, "two")
+    write_new(path, "two", overwrite=True)
     assert path.read_text() == "two"
     with pytest.raises(InputError, match="cannot be written"):
-        store.write_new(path / "below", "x")
+        write_new(path / "below", "x")
     assert listing(tmp_path) == ["new", "new/claim.toml"]
 
 
@@ -172,5 +184,5 @@ def test_a_move_to_the_top_that_was_killed_is_done_again(tmp_path: Path) -> None
     (tmp_path / "a").write_text("moved before")
     (inner / "b").write_text("moved now")
     (inner / "c").write_text("of no use any more")
-    store.keep_at_top(tmp_path, inner, ("a", "b"))
+    keep_at_top(tmp_path, inner, ("a", "b"))
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"a": "moved before", "b": "moved now"}

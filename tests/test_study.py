@@ -10,11 +10,11 @@ import pytest
 
 from conftest import question, table_rows, write_rows
 from counterclaim import audit, registry
-from counterclaim import folder as store
 from counterclaim.audit import intake
 from counterclaim.audit.effect import ArmCounts, Counts
 from counterclaim.audit.intake import AuditRequest, Options
 from counterclaim.errors import InputError
+from counterclaim.folder import read_run
 from counterclaim.records import Guard, Outcome
 
 
@@ -153,7 +153,7 @@ def test_judging_is_a_pure_function_of_the_records(tmp_path: Path) -> None:
     records = intake.import_study(two_files(tmp_path), AuditRequest(metric="accuracy"), Options())
     judged = audit.judge(records)
     audit.write(tmp_path / "run", records, judged)
-    again = audit.judge(store.read_run(tmp_path / "run"))
+    again = audit.judge(read_run(tmp_path / "run"))
     assert again.files() == judged.files()
     assert again.verdict == json.loads(judged.files()["verdict.json"])
 
@@ -169,7 +169,7 @@ def test_training_survives_a_check_of_the_run_folder_and_is_not_asked_for(tmp_pa
     audit.check(tmp_path / "run")
     audit.report(tmp_path / "run")
     assert [(tmp_path / "run" / name).read_text() for name in ("report.html", "report.md")] == pages
-    assert store.read_run(tmp_path / "run").extras["training"][0]["seed"] == 7
+    assert read_run(tmp_path / "run").extras["training"][0]["seed"] == 7
 
 
 def test_the_example_is_invalid_although_a_naive_test_is_taken_in() -> None:
