@@ -66,7 +66,7 @@ def by_study(data: Data) -> dict[str, dict[str, Any]]:
         {COHORT: (1.0 * (sides[0] >= 0.5), 1.0 * (sides[1] >= 0.5)), SECOND: (np.ones(len(data.x)), 1.0 * data.second)},
         data.ids, cut=data.cut, tied=(sides[0] == 0.5, sides[1] == 0.5), threshold=0.5,
     )  # fmt: skip
-    found = five_steps(subject, None, ProbePlan(COHORT), PLAN, seed=SEED)
+    found = five_steps(subject, None, ProbePlan(cohort=COHORT), PLAN, seed=SEED)
     extras = json.loads(json.dumps({"probing": found.to_json()}))
     evidence = two_arms(
         evidence={"probing": ProbeResult.from_json(extras["probing"]), "split": lambda _: "fresh"}

@@ -104,7 +104,7 @@ def test_a_probe_that_too_few_answers_test_is_not_settled(good: Any) -> None:
 def test_a_probe_that_is_good_on_fresh_answers_alone_looks_chosen_on_them(good: Any, passed: bool | None) -> None:
     said = found(fresh, good, come_out(1, "cv_auc", passed))
     assert said.outcome is INCONCLUSIVE
-    assert "looks chosen on them" in said.because
+    assert "was probably chosen on them" in said.because
 
 
 def test_axes_that_do_not_transfer(good: Any) -> None:
@@ -183,7 +183,10 @@ def counted(n: int, cut: int, unknown: int) -> Bend:
 def test_what_a_probe_read_at_the_end_has_to_be_an_end(good: Any) -> None:
     cut = found(endpoint, good, ends(0.35, 0.0))
     assert cut.outcome is FAIL
-    assert "34 % of 90 training answers were cut and 0 % ended unknown and 0 % of 193 fresh answers" in cut.because
+    assert (
+        "34 % of 90 training answers were cut and 0 % have an unknown ending and 0 % of 193 fresh answers"
+        in cut.because
+    )
     assert found(endpoint, good, ends(0.0, 0.2)).outcome is FAIL
     assert found(endpoint, good, ends(0.05, 0.0)).outcome is WARN
     assert found(endpoint, good, ends(None, None)).outcome is INCONCLUSIVE
@@ -191,7 +194,7 @@ def test_what_a_probe_read_at_the_end_has_to_be_an_end(good: Any) -> None:
     assert found(endpoint, good, counted(200, 2, 8)).outcome is WARN
     unknown = found(endpoint, good, counted(200, 2, 30))
     assert unknown.outcome is INCONCLUSIVE, "they may have been cut"
-    assert "1 % of 200 fresh answers were cut and 15 % ended unknown" in unknown.because
+    assert "1 % of 200 fresh answers were cut and 15 % have an unknown ending" in unknown.because
     assert found(endpoint, good, ends(0.9, 0.9, "prompt-end")).outcome is PASS
 
 

@@ -169,6 +169,51 @@ def test_counts_that_cannot_be(run_cli: Cli, pair: list[str], flags: list[str], 
     assert said in err
 
 
+PLUG_IN = """
+import numpy as np
+from counterclaim import metric
+
+
+@metric("brier", about="squared distance of confidence from the truth", axes=("score.sure", "correct"), better="lower")
+def brier(sure, correct):
+    return (sure - correct) ** 2
+
+
+@metric("sure_and_right", about="share of right answers that assert", axes=("correct", "delivery"), kind="ratio", label="assert")
+def sure_and_right(cells):
+    with np.errstate(invalid="ignore"):
+        return cells[..., 0] / (cells[..., 0] + cells[..., 1])
+"""
+
+
+def test_a_metric_of_a_loose_file_is_claimed_about(run_cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "my_metrics.py").write_text(PLUG_IN)
+    for arm, sure in (("control", 0.5), ("treated", 0.9)):
+        rows = table_rows(
+            80, lambda i: int(i % 10 > 0), arm, sure=sure, delivery="assert" if arm == "treated" else "hedge"
+        )
+        write_rows(tmp_path / f"{arm}.jsonl", rows)
+    flags = [f"--{arm}={tmp_path / arm}.jsonl" for arm in ("control", "treated")]
+    flags += ["--map", "score.sure=sure", "--plugins", str(tmp_path / "my_metrics.py"), "--out", str(tmp_path / "run")]
+    program = IMPORTED.replace("except SystemExit:", "except SystemExit:\n    sys.exit()")
+    verdict = json.loads(alone(program, "audit", *flags, "--metric", "brier", "--json"))
+    effect = verdict["effect"]
+    assert effect["direction"] == "decrease"
+    assert effect["control"]["estimate"] == pytest.approx(0.25)
+    assert effect["treated"]["estimate"] == pytest.approx((72 * 0.1**2 + 8 * 0.9**2) / 80)
+    again = ["check", str(tmp_path / "run"), "--plugins", str(tmp_path / "my_metrics.py"), "--json"]
+    assert json.loads(alone(program, *again)) == verdict
+    flags[-1] = str(tmp_path / "ratio")
+    effect = json.loads(alone(program, "audit", *flags, "--metric", "sure_and_right", "--json"))["effect"]
+    assert (effect["control"]["estimate"], effect["treated"]["estimate"]) == (0, 1)
+    assert "bootstrap" in effect["treated"]["method"], "no closed form was given"
+    listed = alone(program, "list", "metrics", "--plugins", str(tmp_path / "my_metrics.py"))
+    assert "squared distance of confidence" in " ".join(listed.split())
+    code, _, err = run_cli("check", str(tmp_path / "run"), "--plugins", str(tmp_path / "none.py"))
+    assert code == 2
+    assert "none.py" in err
+
+
 def test_counts_of_anything_are_judged(run_cli: Cli) -> None:
     cuts = ("--cut", "control=0/120", "--cut", "treated=0/120")
     code, out, _ = run_cli("audit", "--counts", "control=40/120", "treated=60/120", "--paired", "both=38", *cuts)

@@ -8,11 +8,10 @@ from pathlib import Path
 import pytest
 
 from counterclaim.errors import InputError
-from counterclaim.importers import load
-from counterclaim.importers.collect import Collector
-from counterclaim.importers.imported import Request
-from counterclaim.importers.reading import InputFile, Limits
-from counterclaim.records import FinishReason
+from counterclaim.importers import formats, load
+from counterclaim.importers.collector import Collector, ImportRequest
+from counterclaim.importers.files import InputFile, Limits
+from counterclaim.records import CONTROL, FinishReason
 
 LONG = "The answer to this question needs a sentence of some length to be compared at all."
 
@@ -46,6 +45,10 @@ def test_answers_too_short_to_compare_are_not_counted(tmp_path: Path) -> None:
 def lines(path: Path, *rows: dict[str, object]) -> Path:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
+
+
+def collector_of(path: Path) -> Collector:
+    return Collector(InputFile(path, Limits()), formats()["table"], ImportRequest(CONTROL))
 
 
 def row(i: int, response: str = "An answer.", **more: object) -> dict[str, object]:
@@ -95,7 +98,7 @@ def test_an_ending_that_nobody_knows_is_told_as_it_stands(tmp_path: Path) -> Non
 def test_of_a_harness_s_metrics_the_first_of_zeros_and_ones_is_read_as_correct(tmp_path: Path) -> None:
     def axes(*values: tuple[float | None, float | None]) -> dict[str, str]:
         path = lines(tmp_path / "a.jsonl", row(0))
-        collector = Collector(Request(path, "control"), InputFile(path, Limits()), "table")
+        collector = collector_of(path)
         for at, pair in enumerate(values):
             for name, value in zip(("f1", "acc"), pair, strict=True):
                 collector.metric((f"p{at}", 0), name, value, "it@1", unscored="no reply")
@@ -118,7 +121,7 @@ def test_only_numbers_that_a_file_states_of_itself_are_quoted(
     tmp_path: Path, value: object, quoted: float | None
 ) -> None:
     path = lines(tmp_path / "a.jsonl", row(0))
-    collector = Collector(Request(path, "control"), InputFile(path, Limits()), "table")
+    collector = collector_of(path)
     collector.quote("accuracy", value, 7, "summary")
     made = [(quote.arm, quote.metric, quote.value, quote.n, quote.source) for quote in collector.quotes]
-    assert made == ([] if quoted is None else [("control", "accuracy", quoted, 7, "a.jsonl: summary")])
+    assert made == ([] if quoted is None else [(CONTROL, "accuracy", quoted, 7, "a.jsonl: summary")])

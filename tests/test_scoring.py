@@ -13,10 +13,11 @@ import pytest
 from counterclaim.errors import BudgetSpent, InputError, RegistryError, SandboxError
 from counterclaim.folder import Journal, Records
 from counterclaim.lab import sandbox
-from counterclaim.lab.generation import follow_up_arm
 from counterclaim.lab.scorers import scoring
 from counterclaim.lab.scorers.scoring import Bench, Chosen, ScoreTally
 from counterclaim.records import (
+    CONTROL,
+    TREATED,
     ArmId,
     Decode,
     FinishReason,
@@ -264,7 +265,7 @@ def test_only_what_waits_for_a_judge_or_a_program_is_read_side_by_side(tmp_path:
 
     def reads(name: str) -> Chosen:
         def read(item: Item, tools: Tools) -> list[Reading]:
-            if item.response.arm != "card":
+            if str(item.response.arm) != "card":
                 where[name].add(threading.get_ident())
             return says_yes(item, tools)
 
@@ -280,7 +281,7 @@ def test_the_tally_tells_what_is_read_how_much_gave_no_value_and_how_long_it_too
     assert ScoreTally() == ScoreTally("", 0, 0, 0, 0, 0.0)
 
     def half(item: Item, tools: Tools) -> list[Reading]:
-        if item.response.arm == "treated":
+        if item.response.arm == TREATED:
             return [Reading("correct", None, "no reply")]
         return says_yes(item, tools)
 
@@ -294,8 +295,8 @@ def test_the_tally_tells_what_is_read_how_much_gave_no_value_and_how_long_it_too
 def test_scores_stay_true_while_the_answer_its_next_turn_and_its_gold_are_what_they_were() -> None:
     """Each of them changed in turn, and an answer that is gone."""
     answers = [said("yes", i) for i in range(5)]
-    turns = [replace(said("yes", i), arm=follow_up_arm("control", "planted")) for i in range(5)]
-    made = [Score(PROMPTS[i].id, "control", 0, "planted@1", "correct", 1.0) for i in range(5)]
+    turns = [replace(said("yes", i), arm=replace(CONTROL, turn="planted")) for i in range(5)]
+    made = [Score(PROMPTS[i].id, CONTROL, 0, "planted@1", "correct", 1.0) for i in range(5)]
     earlier = Records({}, BY_ID, [*answers, *turns], made)
     assert list(scoring.still_true(None, answers, BY_ID)) == []
     assert list(scoring.still_true(earlier, earlier.responses, BY_ID)) == made

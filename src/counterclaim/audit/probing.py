@@ -193,7 +193,7 @@ class Step:
         tests: estimates against their bars.
         rows: what was read.
         tried: readings compared (step 4).
-        best_p: p of the best reading as the best of so many (step 4).
+        best_p: p of the best reading, corrected for the number tried (step 4).
         reach_the_bar: readings whose fresh AUC reaches the bar (step 4).
         survive_holm: readings that differ from chance after correction (step 4).
     """
@@ -342,7 +342,7 @@ class ProbeResult:
         passed: whether every step passed.
         steps: the five steps; without fresh items the first, of ``probe`` at most the first two.
         correlations: of the axes, for the page.
-        c2st_auc: how well a probe tells fresh from training features; None where nobody looked.
+        c2st_auc: how well a probe tells fresh from training features; None where it was not computed.
         taxonomy: why it fails on fresh items.
         gap: what others say of the same answers, for the page.
         endpoint: how the answers that it reads ended.

@@ -14,6 +14,7 @@ from counterclaim.audit.effect import SEED, Effect, cluster_mean, cluster_sum
 from counterclaim.audit.evidence import Arm, Evidence
 from counterclaim.audit.metrics import Floats, resolve
 from counterclaim.checks.findings import (
+    NO_TEXTS,
     SETTLE_FIRST,
     bars,
     conclusion,
@@ -127,7 +128,7 @@ def mimicry(evidence: Evidence) -> Finding:
         return Finding(Outcome.INCONCLUSIVE, because, SETTLE_FIRST, n=n)
     table = _paired_style(evidence, metric)
     if table is None:
-        return not_run("The files keep no response texts.", "Map the text column with --map response=COLUMN.")
+        return NO_TEXTS
     d, x, names = table
     if len(d) < max(40, 3 * len(names)) or not names:
         return not_run(f"{len(d)} paired texts are too few to adjust for style.", "Give at least 40 paired responses.")
@@ -305,7 +306,7 @@ def language_to_behaviour(evidence: Evidence) -> Finding:
         outcome = Outcome.WARN if target.axes[0] in _MEASURED and not is_target else Outcome.FAIL
         because = f"{text}: more talk, and {named} is shown not to have risen by {number(enough)}."
         return Finding(outcome, because, remedy, **common)
-    remedy = f"Collect more prompts{', such that first answers are wrong' if behaviour.kind == 'ratio' else ''}."
+    remedy = f"Collect more prompts{', especially ones that are first answered wrongly' if behaviour.kind == 'ratio' else ''}."
     return Finding(Outcome.INCONCLUSIVE, f"{text}: more talk, and whether {named} rose is open.", remedy, **common)
 
 
@@ -397,7 +398,7 @@ def compression(evidence: Evidence) -> Finding:
     if missing := needs_two_arms(evidence):
         return missing
     if not all(any(text is not None for text in arm.texts) for arm in evidence.pair):
-        return not_run("The files keep no response texts.", "Map the text column with --map response=COLUMN.")
+        return NO_TEXTS
     lengths = [_lengths(evidence, arm) for arm in evidence.pair]
     trained = _training_lengths(evidence.train_sample) if evidence.train_words is None else evidence.train_words
     summary, collapsed = [], []

@@ -8,7 +8,15 @@ from scipy.special import ndtri
 from counterclaim import stats
 from counterclaim.audit.effect import cluster_mean
 from counterclaim.audit.evidence import Arm, Evidence
-from counterclaim.checks.findings import SETTLE_FIRST, conclusion, forest, how_to_pass, needs_two_arms, not_run
+from counterclaim.checks.findings import (
+    SETTLE_FIRST,
+    conclusion,
+    forest,
+    how_to_pass,
+    needs_two_arms,
+    needs_two_sets,
+    not_run,
+)
 from counterclaim.records import Estimate, Json, Outcome
 from counterclaim.registry import Finding, Metric, check, metrics
 from counterclaim.wording import number, p_value, with_interval
@@ -25,8 +33,8 @@ POWER = 0.8
 )
 def paired_effect(evidence: Evidence) -> Finding:
     """PASS: excludes zero in the claimed direction with p <= alpha. FAIL: excludes the margin. Else INCONCLUSIVE."""
-    if len(evidence.pair) < 2 and evidence.counts is None:
-        return not_run("There is only one set of results.", "Compare two sets with counterclaim audit.")
+    if missing := needs_two_sets(evidence):
+        return missing
     claim, effect = evidence.claim, evidence.effect
     p = "" if effect.p is None else f", p = {p_value(effect.p)} ({effect.p_method})"
     if effect.p_range is not None and effect.p_range[0] != effect.p_range[1]:
@@ -113,8 +121,8 @@ def _paired_figure(evidence: Evidence) -> dict[str, Json] | None:
 )
 def power(evidence: Evidence) -> Finding:
     """INCONCLUSIVE when the interval contains both zero and the margin; always says the minimum detectable effect."""
-    if len(evidence.pair) < 2 and evidence.counts is None:
-        return not_run("There is only one set of results.", "Compare two sets with counterclaim audit.")
+    if missing := needs_two_sets(evidence):
+        return missing
     claim, effect = evidence.claim, evidence.effect
     interval = effect.difference.interval
     if interval is None:

@@ -11,7 +11,7 @@ import numpy as np
 from counterclaim import stats
 from counterclaim.audit.effect import Effect
 from counterclaim.audit.evidence import Arm, Evidence
-from counterclaim.checks.findings import conclusion, forest, needs_responses, not_run
+from counterclaim.checks.findings import NO_TEXTS, conclusion, forest, needs_responses, not_run
 from counterclaim.importers.endings import describe_inference, storage_clip
 from counterclaim.records import CONTROL, TREATED, Estimate, FinishReason, Json, Outcome, Provenance
 from counterclaim.registry import Finding, check
@@ -307,7 +307,7 @@ def clip(evidence: Evidence) -> Finding:
         return missing
     texts = sum(text is not None for arm in evidence.pair for text in arm.texts)
     if texts == 0:
-        return not_run("The files keep no response texts.", "Map the text column with --map response=COLUMN.")
+        return NO_TEXTS
     remedy = "Store and judge whole responses, then score them again."
     for arm in evidence.pair:
         kept = [text for text in arm.texts if text]

@@ -11,8 +11,11 @@ from counterclaim.records import Estimate, Json, Outcome
 from counterclaim.registry import Finding
 
 FEW = 10
-"""Answers of a class below which a rate or an AUC within it says next to nothing."""
+"""Answers of a class below which a rate or an AUC within it is uninformative."""
 
+NO_TEXTS = Finding(
+    Outcome.NOT_RUN, "The files keep no response texts.", "Map the text column with --map response=COLUMN."
+)
 SETTLE_FIRST = "Settle the effect first: the check paired-effect says how many prompts that takes."
 
 ProbeRule = Callable[[ProbeResult], Finding]
@@ -70,13 +73,16 @@ def needs_responses(evidence: Evidence, what: str) -> Finding | None:
     )
 
 
+def needs_two_sets(evidence: Evidence) -> Finding | None:
+    """NOT_RUN when there is only one set of results, else None; counts have two."""
+    if evidence.counts is not None or len(evidence.pair) == 2:
+        return None
+    return not_run("There is only one set of results.", "Compare two sets with counterclaim audit.")
+
+
 def needs_two_arms(evidence: Evidence) -> Finding | None:
     """NOT_RUN when there is only one set of results or only counts, else None."""
-    if evidence.counts is not None:
-        return needs_responses(evidence, "this")
-    if len(evidence.pair) < 2:
-        return not_run("There is only one set of results.", "Compare two sets with counterclaim audit.")
-    return None
+    return needs_responses(evidence, "this") or needs_two_sets(evidence)
 
 
 def with_probe(evidence: Evidence, found: Finding, rule: ProbeRule) -> Finding:

@@ -67,6 +67,7 @@ def alignment(evidence: Evidence) -> Finding:
             n=n,
             details=details,
         )
+    remedy = "Join on the content of the prompt, not on position or a bare id, and score again."
     for what, join in joins:
         low, high = join.excess.low, join.excess.high
         if low is not None and high is not None and low <= 0 and high < 0.06 and join.displaced >= DISPLACED:
@@ -74,7 +75,6 @@ def alignment(evidence: Evidence) -> Finding:
                 f"{counted}The {what} share no more words than a random join would (excess {with_interval(join.excess)}), "
                 f"and {percent(join.displaced)} of them clearly fit another row: they are joined wrongly."
             )
-            remedy = "Join on the content of the prompt, not on position or a bare id, and score again."
             return Finding(Outcome.FAIL, because, remedy, estimate=join.excess, n=n, details=details)
         if join.excess.estimate is None:
             continue
@@ -82,9 +82,8 @@ def alignment(evidence: Evidence) -> Finding:
         if misplaced.low is not None and misplaced.low > MISPLACED:
             because = (
                 f"{counted}{percent(join.displaced)} of the {what} clearly fit another row, "
-                f"at least {percent(misplaced.low)} surely: part of the rows is joined wrongly."
+                f"at least {percent(misplaced.low)} with near certainty: part of the rows is joined wrongly."
             )
-            remedy = "Join on the content of the prompt, not on position or a bare id, and score again."
             return Finding(Outcome.FAIL, because, remedy, estimate=misplaced, n=n, details=details)
     unsure = [what for what, e in joined if e.low is None or e.low <= 0]
     weakest = min((e for _, e in joined), key=lambda e: e.low if e.low is not None else -math.inf)

@@ -57,7 +57,7 @@ def unscored(evidence: Evidence) -> Finding:
     extremes = _worst_cases(evidence)
     if extremes is None:
         outcome = Outcome.FAIL if max(share.values()) > 2 * MANY_UNSCORED else Outcome.WARN
-        because = f"Not scored: {summary}; what they could have changed in {evidence.metric.name} has no bound.{why}"
+        because = f"Not scored: {summary}; their possible influence on {evidence.metric.name} has no bound.{why}"
         return Finding(outcome, because, remedy, **common)
     claim, base = evidence.claim, evidence.effect
     concluded = conclusion(evidence, base)
@@ -288,4 +288,6 @@ def judge_cards(evidence: Evidence) -> Finding:
         return Finding(Outcome.FAIL, because, remedy, **common)
     if weak:
         return Finding(Outcome.FAIL, f"The judge missed too many cards: right on {listing(weak)}.", remedy, **common)
-    return Finding(Outcome.PASS, f"{with_interval(estimate)} of {n} known-answer cards came back right.", **common)
+    return Finding(
+        Outcome.PASS, f"{with_interval(estimate)} of {n} known-answer cards were answered correctly.", **common
+    )

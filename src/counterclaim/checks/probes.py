@@ -69,7 +69,7 @@ def probe_on_fresh(result: ProbeResult) -> Finding:
         remedy = "Answer more fresh prompts, especially ones that give the rarer class."
         return Finding(Outcome.INCONCLUSIVE, f"{_sentence(unsettled)} {outside.power}", remedy, auc, auc.n)
     if before.passed is not True:
-        because = f"{_sentence(outside.tests[:1])} {trained} A probe that is good on fresh answers alone looks chosen on them."
+        because = f"{_sentence(outside.tests[:1])} {trained} A probe that is good on fresh answers alone was probably chosen on them."
         remedy = "Choose layer, position and penalty by cross-validation in training, and test on other fresh prompts."
         return Finding(Outcome.INCONCLUSIVE, because, remedy, auc, auc.n)
     return Finding(Outcome.PASS, f"{_sentence(outside.tests)} {trained}", estimate=auc, n=auc.n)

@@ -309,7 +309,7 @@ def endings_of_probe(result: ProbeResult) -> Finding:
         remedy = "Record finish reasons, or give --cut FILE:KEY; folders of counterclaim capture hold them."
         return not_run(because, remedy)
     parts = [
-        f"{percent(side.cut / side.n)} of {side.n} {name} answers were cut and {percent(side.unknown / side.n)} ended unknown"
+        f"{percent(side.cut / side.n)} of {side.n} {name} answers were cut and {percent(side.unknown / side.n)} have an unknown ending"
         for name, side in sides
     ]
     text = f"Of what the probe reads, {' and '.join(parts)}"
@@ -339,7 +339,9 @@ def _endings_of_arms(evidence: Evidence) -> Finding:
     unknown = sum(int(arm.unknown.sum()) for arm in evidence.pair)
     n = sum(len(arm) for arm in evidence.pair)
     share = stats.wilson(cut, n, evidence.claim.level)
-    text = f"{percent(cut / max(n, 1))} of {n} answers were cut and {percent(unknown / max(n, 1))} ended unknown"
+    text = (
+        f"{percent(cut / max(n, 1))} of {n} answers were cut and {percent(unknown / max(n, 1))} have an unknown ending"
+    )
     remedy = "Read the score at the end of finished answers only, after generating with a larger budget."
     if cut / max(n, 1) > TOO_MANY_CUT:
         return Finding(Outcome.FAIL, f"{text}: their last token is not an end.", remedy, estimate=share, n=n)

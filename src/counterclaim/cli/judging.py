@@ -81,9 +81,8 @@ def audit(
     plain JSONL, JSON, CSV and parquet tables. Rows are paired by the content of the prompt.
     """
     from counterclaim import audit
-    from counterclaim.audit import intake
 
-    wanted = intake.AuditRequest(
+    wanted = audit.AuditRequest(
         file=claim,
         metric=metric,
         direction=choice("--direction", direction, ("increase", "decrease")),
@@ -116,7 +115,7 @@ def audit(
                     "--guard, --map, --rows and --format need per-item results, and only --counts was given",
                     remedy="leave them out, or give --control FILE --treated FILE",
                 )
-            records = intake.count_study(counts_of(counts, paired, cut or []), wanted)
+            records = audit.count_study(counts_of(counts, paired, cut or []), wanted)
         else:
             if example:
                 if any(files.values()):
@@ -130,10 +129,10 @@ def audit(
                     raise InputError(
                         f"no results of the {name} arm were given", remedy=f"name them with --{name} FILE (or --counts)"
                     )
-            options = intake.Options(
+            options = audit.Options(
                 format, mapping_of(map), rows, choice("--pair-by", pair_by, ("prompt", "id")) or "prompt"
             )
-            records = intake.import_study(
+            records = audit.import_study(
                 files, wanted, options, train_data=train_data, cards=judge_cards, progress=progress
             )
         judged = audit.judge(records, progress)
@@ -175,15 +174,15 @@ def claim(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
 ) -> None:
     """Write a commented claim file, or freeze one before the test is looked at."""
-    from counterclaim import config as spec
-    from counterclaim import folder as store
     from counterclaim.audit.metrics import better
+    from counterclaim.config import load_claim, lock_path, lock_text, template
+    from counterclaim.folder import write_new
     from counterclaim.records import Claim, Guard
 
     if freeze is not None:
-        frozen = spec.load_claim(freeze)
-        store.write_new(spec.lock_path(freeze), spec.lock_text(frozen), overwrite=overwrite)
-        print(f"Frozen: {freeze} with hash {frozen.hash}\nThe lock is {spec.lock_path(freeze)}; keep both together.")
+        frozen = load_claim(freeze)
+        write_new(lock_path(freeze), lock_text(frozen), overwrite=overwrite)
+        print(f"Frozen: {freeze} with hash {frozen.hash}\nThe lock is {lock_path(freeze)}; keep both together.")
         return
     made = Claim(
         metric,
@@ -195,7 +194,7 @@ def claim(
             for name, allowed in map(guard_of, guard or ())
         ),
     )
-    store.write_new(out, spec.template(made, out.name), overwrite=overwrite)
+    write_new(out, template(made, out.name), overwrite=overwrite)
     print(f"Written: {out}\nEdit it, then freeze it before you look at the test: counterclaim claim --freeze {out}")
 
 
@@ -211,9 +210,8 @@ def profile(
 ) -> None:
     """The disposition 2×2 of one set of results (right/wrong × assert/hedge), its rates, and what casts doubt on them."""
     from counterclaim import audit
-    from counterclaim.audit import intake
 
-    options = intake.Options(format, mapping_of(map), rows, choice("--pair-by", pair_by, ("prompt", "id")) or "prompt")
+    options = audit.Options(format, mapping_of(map), rows, choice("--pair-by", pair_by, ("prompt", "id")) or "prompt")
     result = audit.profile(file, options, groups_of(same_construct))
     if as_json:
         print_json(result)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
+from typing import NamedTuple
 
 from counterclaim.records import Json
 from counterclaim.report.canvas import (
@@ -276,75 +277,87 @@ def _paired_values(figure: Mapping[str, Json]) -> Drawing:
     return canvas, "Paired values, one point a prompt; the diagonal is no change", said
 
 
-def _forest(figure: Mapping[str, Json]) -> Drawing:
-    label = read_text(figure.get("label"), "estimate")
+class _Row(NamedTuple):
+    """A row of a forest, of bars or of gates: a name, a number or None, and its interval where there is one."""
+
+    name: str
+    value: float | None
+    low: float | None
+    high: float | None
+
+    @classmethod
+    def read(cls, given: Mapping[str, Json], key: str = "estimate") -> _Row:
+        return cls(read_text(given.get("name")), *(read_optional(given.get(part)) for part in (key, "low", "high")))
+
+    @property
+    def numbers(self) -> list[float]:
+        """All its numbers."""
+        return [number for number in self[1:] if isinstance(number, float)]
+
+    def __str__(self) -> str:
+        value = "undefined" if self.value is None else number(self.value)
+        return f"{self.name} {value}{_span(self.low, self.high)}"
+
+
+def _span(low: float | None, high: float | None, form: str = " ({} to {})") -> str:
+    """An interval in words; "" where there is none."""
+    return "" if low is None or high is None else form.format(number(low), number(high))
+
+
+def _rows(figure: Mapping[str, Json], label: str, key: str = "estimate") -> tuple[list[_Row], str]:
+    """The rows of a figure, at most ``_MOST_ROWS``, and its label, which says where some are left out."""
     given = _mappings(figure.get("rows"), None)
-    rows = [_forest_row(row) for row in given[:_MOST_ROWS]]
+    left_out = f" (the first {_MOST_ROWS} of {len(given)})" if len(given) > _MOST_ROWS else ""
+    return [_Row.read(row, key) for row in given[:_MOST_ROWS]], read_text(figure.get("label"), label) + left_out
+
+
+def _forest(figure: Mapping[str, Json]) -> Drawing:
+    rows, label = _rows(figure, "estimate")
     pooled = figure.get("pooled")
     if pooled is not None:
-        rows.append(_forest_row({"name": "all together", **read_mapping(pooled)}))
+        rows.append(_Row.read({"name": "all together", **read_mapping(pooled)}))
+    if any(row.value is None for row in rows):
+        raise NoPicture("one estimate a row")
     margin = read_optional(figure.get("margin"))
-    values = [0.0, *(value for _, *numbers in rows for value in numbers if value is not None)]
+    values = [0.0, *(value for row in rows for value in row.numbers)]
     scale = Scale.covering(values + ([] if margin is None else [margin]), _LEFT + _NAMES, _RIGHT)
-    canvas, step = Canvas(22.0 * len(rows) + 54), 22.0
+    step = 22.0
     floor = 10 + step * len(rows)
+    canvas = Canvas(floor + 44)
     canvas.line(scale(0), 4, scale(0), floor, "zero")
     if margin is not None:
         canvas.line(scale(margin), 4, scale(margin), floor, "margin")
-    said = []
-    for place, (name, estimate, low, high) in enumerate(rows):
+    for place, row in enumerate(rows):
         is_pooled = pooled is not None and place == len(rows) - 1
         y = 10 + step * (place + 0.5)
-        canvas.text(_LEFT, y + 4, name, "strong" if is_pooled else "", room=_NAMES - 8)
-        _whisker(canvas, scale, y, estimate, low, high, "effect" if is_pooled else "plain")
-        said.append(f"{name} {number(estimate)}" + ("" if low is None else f" ({number(low)} to {number(high)})"))
-    canvas.axis(scale, floor, label + _left_out(len(given)))
-    return canvas, label, "; ".join(said) + "."
-
-
-def _forest_row(row: Mapping[str, Json]) -> tuple[str, float, float | None, float | None]:
-    low, high = read_optional(row.get("low")), read_optional(row.get("high"))
-    return read_text(row.get("name")), read_number(row.get("estimate")), low, high
-
-
-def _left_out(rows: int) -> str:
-    return f" (the first {_MOST_ROWS} of {rows})" if rows > _MOST_ROWS else ""
+        canvas.text(_LEFT, y + 4, row.name, "strong" if is_pooled else "", room=_NAMES - 8)
+        _whisker(canvas, scale, y, row.value or 0.0, row.low, row.high, "effect" if is_pooled else "plain")
+    canvas.axis(scale, floor, label)
+    return canvas, read_text(figure.get("label"), "estimate"), "; ".join(map(str, rows)) + "."
 
 
 def _bars(figure: Mapping[str, Json]) -> Drawing:
-    label = read_text(figure.get("label"), "value")
-    given = _mappings(figure.get("rows"), None)
-    rows = [
-        (
-            read_text(row.get("name")),
-            read_number(row.get("value")),
-            read_optional(row.get("low")),
-            read_optional(row.get("high")),
-        )
-        for row in given[:_MOST_ROWS]
-    ]
+    rows, label = _rows(figure, "value", "value")
+    if any(row.value is None for row in rows):
+        raise NoPicture("one value a row")
+    values = [0.0, *(value for row in rows for value in row.numbers)]
     most = read_optional(figure.get("max"))
-    values = [0.0, *(value for _, *numbers in rows for value in numbers if value is not None)]
     least, most = min(values), max([*values, *([] if most is None else [most])])
-    if most <= least:
-        most = least + 1.0
     step, numbers_room = 22.0, 56.0
-    scale = Scale(least, most, _LEFT + _NAMES, _RIGHT - numbers_room)
+    scale = Scale(least, most if most > least else least + 1.0, _LEFT + _NAMES, _RIGHT - numbers_room)
     floor = 24 + step * len(rows)
     canvas = Canvas(floor + 6)
-    canvas.text(_LEFT, 14, label + _left_out(len(given)), "tick", room=_RIGHT - _LEFT)
+    canvas.text(_LEFT, 14, label, "tick", room=_RIGHT - _LEFT)
     canvas.line(scale(0), 20, scale(0), floor, "axis")
-    said = []
     for place, (name, value, low, high) in enumerate(rows):
-        y = 24 + step * place
+        y, end = 24 + step * place, scale(value or 0.0)
         canvas.text(_LEFT, y + 14, name, room=_NAMES - 8)
-        x = min(scale(0), scale(value))
-        canvas.rect(x, y + 3, max(abs(scale(value) - scale(0)), 0.8), step - 7, "fill-1")
+        canvas.rect(min(scale(0), end), y + 3, max(abs(end - scale(0)), 0.8), step - 7, "fill-1")
         if low is not None and high is not None:
             canvas.line(scale(low), y + step / 2 - 0.5, scale(high), y + step / 2 - 0.5, "whisker plain")
-        canvas.text(_RIGHT, y + 14, number(_count(value)), "tick", anchor="end")
-        said.append(f"{name} {number(_count(value))}")
-    return canvas, label, "; ".join(said) + "."
+        canvas.text(_RIGHT, y + 14, number(_count(value or 0.0)), "tick", anchor="end")
+    said = "; ".join(f"{row.name} {number(_count(row.value or 0.0))}" for row in rows)
+    return canvas, read_text(figure.get("label"), "value"), f"{said}."
 
 
 def _lines(figure: Mapping[str, Json]) -> Drawing:
@@ -503,45 +516,39 @@ def _unbroken(points: list[tuple[float, float | None]]) -> Iterator[list[tuple[f
 
 def _gates(figure: Mapping[str, Json]) -> Drawing:
     """Estimates with their intervals, each against a bar of its own: the shaded part of a row is where its bar is met."""
-    label = read_text(figure.get("label"), "estimate")
-    given = _mappings(figure.get("rows"), None)
-    rows = [(*_gate_row(row), row.get("rule") == "at most", row.get("passed")) for row in given[:_MOST_ROWS]]
+    rows, label = _rows(figure, "estimate")
+    gates = [(read_number(row.get("bar")), row) for row in _mappings(figure.get("rows"), None)[:_MOST_ROWS]]
     line = read_optional(figure.get("line"))
-    known = [value for _, *numbers, _, _ in rows for value in numbers if value is not None]
-    names = min(max(_NAMES / 2, max(text_width(name) for name, *_ in rows) + 14), 190.0)
+    known = [*(value for row in rows for value in row.numbers), *(bar for bar, _ in gates)]
+    names = min(max(_NAMES / 2, max(text_width(row.name) for row in rows) + 14), 190.0)
     scale = Scale.covering([*known, *([] if line is None else [line])], _LEFT + names, _RIGHT - 50)
     step = 24.0
     floor = 10 + step * len(rows)
     canvas = Canvas(floor + 44)
     said = []
-    for place, (name, estimate, low, high, bar, is_most, passed) in enumerate(rows):
+    for place, (row, (bar, given)) in enumerate(zip(rows, gates, strict=True)):
         top = 10 + step * place
         y = top + step / 2
-        start, end = (scale.start, scale(bar)) if is_most else (scale(bar), scale.end)
+        start, end = (scale.start, scale(bar)) if given.get("rule") == "at most" else (scale(bar), scale.end)
         canvas.rect(start, top + 2, end - start, step - 4, "region-good")
         canvas.line(scale(bar), top + 2, scale(bar), top + step - 2, "margin")
-        canvas.text(_LEFT, y + 4, name, room=names - 6)
-        if estimate is None:
-            canvas.text(_RIGHT, y + 4, "undefined", "tick", anchor="end")
-            said.append(f"{name} undefined, bar {number(bar)}")
-            continue
-        came = "met" if passed is True else "missed" if passed is False else "open"
-        _whisker(canvas, scale, y, estimate, low, high, came)
-        canvas.text(_RIGHT, y + 4, number(estimate), "tick", anchor="end")
-        span = "" if low is None or high is None else f" ({number(low)} to {number(high)})"
-        said.append(f"{name} {number(estimate)}{span}, bar {number(bar)} {_CAME[came]}")
+        canvas.text(_LEFT, y + 4, row.name, room=names - 6)
+        shown, came = "undefined", ""
+        if row.value is not None:
+            passed = given.get("passed")
+            style, came = _CAME[passed if isinstance(passed, bool) else None]
+            _whisker(canvas, scale, y, row.value, row.low, row.high, style)
+            shown = number(row.value)
+        canvas.text(_RIGHT, y + 4, shown, "tick", anchor="end")
+        said.append(f"{row}, bar {number(bar)} {came}".rstrip())
     if line is not None:
         canvas.line(scale(line), 6, scale(line), floor, "zero")
-    canvas.axis(scale, floor, label + _left_out(len(given)))
-    return canvas, f"{label} against the bars", "; ".join(said) + "."
+    canvas.axis(scale, floor, label)
+    return canvas, f"{read_text(figure.get('label'), 'estimate')} against the bars", "; ".join(said) + "."
 
 
-_CAME = {"met": "met", "missed": "missed", "open": "not settled"}
-
-
-def _gate_row(row: Mapping[str, Json]) -> tuple[str, float | None, float | None, float | None, float]:
-    estimate, low, high = (read_optional(row.get(key)) for key in ("estimate", "low", "high"))
-    return read_text(row.get("name")), estimate, low, high, read_number(row.get("bar"))
+_CAME = {True: ("met", "met"), False: ("missed", "missed"), None: ("open", "not settled")}
+"""Style and words of whether a bar is met."""
 
 
 def _scatter(figure: Mapping[str, Json]) -> Drawing:

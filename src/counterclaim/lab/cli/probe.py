@@ -1,4 +1,4 @@
-"""The verb that asks whether a probe reads a label: on its own training items, on fresh ones, and if not, why."""
+"""The verb ``probe``: does a probe read a label on its training items, on fresh ones, and if not, why."""
 
 from __future__ import annotations
 
@@ -53,13 +53,13 @@ def probe(
     cut: Annotated[str | None, typer.Option(help="FILE:KEY, whether the token budget cut each fresh answer.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Fit a linear probe on features of yours and try to refute that it reads what it should.
+    """Fit a linear probe on your features and try to refute that it reads the label.
 
     Cross-validation over many splits with its permutation null; AUC on fresh items with its interval; a gate with an honest
     threshold and with a peeked one; whether fresh items can be told from training items; and why the probe fails, if it does.
     """
     from counterclaim.lab.probing.features import load_features, same_model
-    from counterclaim.lab.probing.labels import joined, load_labels, matched, places, scored
+    from counterclaim.lab.probing.labels import joined, load_labels, matched, row_order, scored
     from counterclaim.lab.probing.probe import probe_report
 
     share("--level", level)
@@ -76,26 +76,26 @@ def probe(
             raise InputError(
                 f"{flag} is about fresh items, and there are none", remedy="give --fresh and --fresh-labels"
             )
-    learnt, labels = joined(load_features(train, key), load_labels(train_labels, label_threshold))
+    training, labels = joined(load_features(train, key), load_labels(train_labels, label_threshold))
     more: dict[str, Any] = {}
     if fresh is not None and fresh_labels is not None:
-        asked = load_features(fresh, key)
-        same_model(learnt, asked)
-        truth = matched(asked, load_labels(fresh_labels, label_threshold))
+        tested = load_features(fresh, key)
+        same_model(training, tested)
+        truth = matched(tested, load_labels(fresh_labels, label_threshold))
         kept = scored(truth)
-        more = {"fresh": asked.rows(kept), "fresh_labels": truth.rows(kept)}
+        more = {"fresh": tested.rows(kept), "fresh_labels": truth.rows(kept)}
         if second_labels is not None:
-            more["second_labels"] = matched(asked, load_labels(second_labels, second_threshold)).rows(kept)
+            more["second_labels"] = matched(tested, load_labels(second_labels, second_threshold)).rows(kept)
         if style is not None:
-            looks = load_features(style)
-            at = places(asked, looks.ids, len(looks.x), looks.source)
-            more["style"] = (looks if at is None else looks.rows(at)).rows(kept).x
+            styles = load_features(style)
+            at = row_order(tested, styles.ids, len(styles.x), styles.source)
+            more["style"] = (styles if at is None else styles.rows(at)).rows(kept).x
         if cut is not None:
-            ended = matched(asked, load_labels(cut)).rows(kept).score
+            ended = matched(tested, load_labels(cut)).rows(kept).score
             more["cut"] = [None if value != value else bool(value) for value in ended]
     with watching(quiet=as_json) as watchers:
         found = probe_report(
-            learnt, labels, C=strengths, splits=splits, folds=folds, permutations=permutations, seed=seed, level=level,
+            training, labels, C=strengths, splits=splits, folds=folds, permutations=permutations, seed=seed, level=level,
             watch=watchers.part, **more,
         )  # fmt: skip
     if as_json:
@@ -108,9 +108,9 @@ def _show(found: dict[str, Any]) -> None:
     """One screen: what was fitted, a table by C, failure modes, checks."""
     console = terminal()
     train, fresh = found["train"], found["fresh"]
-    told = f"{train['n']} training items, {train['n_pos']} positive, {train['d']:,} features"
+    size = f"{train['n']} training items, {train['n_pos']} positive, {train['d']:,} features"
     there = "no fresh items" if fresh is None else f"{fresh['n']} fresh items, {fresh['n_pos']} positive"
-    console.print(plain(f"{told}; {there}\n"))
+    console.print(plain(f"{size}; {there}\n"))
     table = table_of("", *(f"C {row['C']:g}" for row in found["C"]), "")
     for name, cell in _ROWS:
         by_C = [cell(row) for row in found["C"]]

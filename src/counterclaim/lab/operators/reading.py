@@ -115,7 +115,7 @@ def capture(
         "batch_size": opened.batch_size, "on_cut": on_cut,
     }  # fmt: skip
     kept = FeatureFolder(folder, what, overwrite=overwrite)
-    if kept.whole:
+    if kept.complete:
         return kept.card()
     total = len(answers) - len(reading.refused)
     watch("reading activations", len(kept.done), total)

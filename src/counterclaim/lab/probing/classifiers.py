@@ -56,7 +56,7 @@ class Kernel:
         mean, scale = stats.standardisation(rows)
         z = (rows - mean) / scale
         dual, intercept = stats.fit_gram(_rbf(z, z), positive, C)
-        return _OnRows(mean, scale, lambda asked: _rbf(asked, z) @ dual + intercept)
+        return _OnRows(mean, scale, lambda rows: _rbf(rows, z) @ dual + intercept)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ class Pooled:
     """One logit w'z + b for each token, pooled over an item's tokens.
 
     Attributes:
-        pooling: ``attention`` weighs tokens by softmax(q'z), q learnt beside w under the same penalty; ``max`` takes the
+        pooling: ``attention`` weighs tokens by softmax(q'z), q fitted beside w under the same penalty; ``max`` takes the
             largest logit.
     """
 
@@ -155,9 +155,10 @@ def cross_decisions_with(name: str, x: Any, labels: ArrayLike, folds: ArrayLike,
     out = np.full(splits.shape, np.nan)
     for split, row in zip(splits, out, strict=True):
         for fold in np.unique(split):
-            held = split == fold
-            if len(np.unique(positive[~held])) == 2:
-                row[held] = kind.fit(_taken(x, ~held), positive[~held], C, seed).decision(_taken(x, held))
+            held_out = split == fold
+            if len(np.unique(positive[~held_out])) == 2:
+                fitted = kind.fit(_taken(x, ~held_out), positive[~held_out], C, seed)
+                row[held_out] = fitted.decision(_taken(x, held_out))
     return out
 
 

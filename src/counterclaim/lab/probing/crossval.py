@@ -32,7 +32,7 @@ MOST_ROWS = 1_000
 _TWO_SAMPLE_C = 0.1  # many more columns than rows: the stronger of the two usual penalties
 _METHOD = "cross-validated; DeLong, widened to the spread of shuffled labels"
 
-_CELLS = 1 << 22  # decision values held at once: 32 MiB
+_CELLS = 1 << 22  # decision values in memory at once: 32 MiB
 
 
 class Decide(Protocol):
@@ -147,7 +147,7 @@ def cross_validate(
         permutations: shuffles; 0 leaves the test out.
         seed: of splits and shuffles. They go with the rows' content, so the order of rows changes nothing.
         decide: another classifier; ``stats.cross_decisions`` where None.
-        watch: told about splits that are done.
+        watch: called with the splits that are done.
 
     Raises:
         InputError: a class has fewer items than there are folds.
@@ -238,15 +238,15 @@ def fold_auc(decisions: Floats, labels: Bools, folds: Ints) -> Floats:
 
 
 def order_of_rows(x: Floats, labels: Bools) -> Ints:
-    """(n,) rows in an order that depends on what they hold and not on where they stand."""
+    """(n,) rows in an order that depends on their content and not on their position."""
     keys = [hash_of_row(row, bool(label)) for row, label in zip(x, labels, strict=True)]
     return np.argsort(np.array(keys, np.uint64), kind="stable").astype(np.int64)
 
 
 def hash_of_row(row: Floats, label: bool = False) -> int:
-    """64 bits of what a row (d,) and its label hold, whatever the floating-point type they are stored in."""
-    held = np.ascontiguousarray(row, np.float64).tobytes() + bytes([label])
-    return int.from_bytes(hashlib.blake2b(held, digest_size=8).digest())
+    """64-bit hash of a row (d,) and its label, whatever the floating-point type they are stored in."""
+    content = np.ascontiguousarray(row, np.float64).tobytes() + bytes([label])
+    return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest())
 
 
 def _in_rows_order(made: Splits, labels: Bools, permutations: int, seed: int, order: Ints) -> Bools:

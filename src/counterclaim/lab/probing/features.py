@@ -21,14 +21,14 @@ from counterclaim.wording import listing
 Array = NDArray[Any]
 
 KEY = "X"
-"""The array that is read where nobody names one."""
+"""The array that is read where none is named."""
 
 CARD, TENSORS = "features.json", "features.safetensors"
 
 _PICKLES = (".pkl", ".pickle", ".pt", ".pth", ".bin", ".ckpt", ".joblib")
 _DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
 _MOST_HEADER = 100 << 20  # bytes, as the format's own reader allows
-_BENT = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)  # what bent archives raise
+_DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)  # what damaged archives raise
 _STEP = 1 << 22  # numbers looked at together
 
 
@@ -142,15 +142,17 @@ def same_model(train: Features, fresh: Features) -> None:
 
 def _model(card: Mapping[str, Json]) -> str | None:
     """The model that a card names, in words; None where it names none."""
-    said = card.get("model")
-    if isinstance(said, str) and said.lstrip().startswith("{"):
-        said = json.loads(said)
-    if isinstance(said, dict):
+    named = card.get("model")
+    if isinstance(named, str) and named.lstrip().startswith("{"):
+        named = json.loads(named)
+    if isinstance(named, dict):
         parts = [
-            str(said[name]) for name in ("repo", "name", "revision", "adapter_hash", "operator_hash") if said.get(name)
+            str(named[name])
+            for name in ("repo", "name", "revision", "adapter_hash", "operator_hash")
+            if named.get(name)
         ]
         return " ".join(parts) or None
-    return str(said) if said else None
+    return str(named) if named else None
 
 
 def _checked(found: Features, path: Path) -> Features:
@@ -187,7 +189,7 @@ def _checked(found: Features, path: Path) -> Features:
 
 
 def _chosen(shapes: Mapping[str, Sequence[int]], key: str | None, path: Path) -> str:
-    """The array that is meant."""
+    """Name of the array to read."""
     flat = [name for name, shape in shapes.items() if len(shape) == 2]
     if key is None:
         key = KEY if KEY in shapes else flat[0] if len(flat) == 1 else None
@@ -221,7 +223,7 @@ def _npy_header(file: Any, path: Path, name: str) -> Header:
         version = np.lib.format.read_magic(file)
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, columns_first, dtype = read(file)
-    except Exception as error:  # a bent header makes numpy's parser raise its own errors, tokenize's and more
+    except Exception as error:  # a damaged header makes numpy's parser raise its own errors, tokenize's and more
         raise InputError(
             f"{name} is not a numpy array ({error})", path=path, remedy="save it with numpy.savez"
         ) from error
@@ -236,7 +238,7 @@ def _npy_header(file: Any, path: Path, name: str) -> Header:
 
 
 class _NpzFile:
-    """An npz file: headers of all arrays at once, the arrays when they are asked for."""
+    """An npz file: headers of all arrays at once, arrays on request."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -244,7 +246,7 @@ class _NpzFile:
             with zipfile.ZipFile(path) as archive:
                 self._items = {item.filename.removesuffix(".npy"): item for item in archive.infolist()}
                 self.headers = {name: self._header(archive, name) for name in self._items}
-        except _BENT as error:
+        except _DAMAGED as error:
             raise InputError(
                 f"is not an npz archive ({error})", path=path, remedy="save it with numpy.savez"
             ) from error
@@ -264,7 +266,7 @@ class _NpzFile:
         try:
             with zipfile.ZipFile(self.path) as archive, archive.open(item) as file:
                 return np.asarray(np.lib.format.read_array(file, allow_pickle=False))
-        except (*_BENT, ValueError) as error:
+        except (*_DAMAGED, ValueError) as error:
             raise InputError(f"{name} is damaged ({error})", path=self.path, remedy="copy the file again") from error
 
 
@@ -309,7 +311,7 @@ def _from_folder(path: Path, key: str | None) -> Features:
 def _from_safetensors(path: Path, key: str | None) -> Features:
     with path.open("rb") as file:
         header, begin = _safetensors_header(file, path)
-    said = header.pop("__metadata__", {})
+    metadata = header.pop("__metadata__", {})
     chosen = _chosen({name: tensor["shape"] for name, tensor in header.items()}, key, path)
     tensor = header[chosen]
     if tensor["dtype"] not in _DTYPES:
@@ -320,7 +322,7 @@ def _from_safetensors(path: Path, key: str | None) -> Features:
     x = _mapped(path, _DTYPES[tensor["dtype"]], begin + tensor["data_offsets"][0], tensor["shape"])
     if tensor["dtype"] == "BF16":
         x = (x.astype(np.uint32) << 16).view(np.float32)
-    return Features(x, None, f"{path}:{chosen}", said if isinstance(said, dict) else {})
+    return Features(x, None, f"{path}:{chosen}", metadata if isinstance(metadata, dict) else {})
 
 
 def _safetensors_header(file: BinaryIO, path: Path) -> tuple[dict[str, Any], int]:

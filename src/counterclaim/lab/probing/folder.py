@@ -29,7 +29,7 @@ _DTYPES = {"float32": "F32", "int32": "I32"}
 
 
 class FeatureFolder:
-    """A feature folder that is being filled, or is whole already.
+    """A feature folder that is being filled, or is complete.
 
     Args:
         folder: where; made where it is missing.
@@ -38,7 +38,7 @@ class FeatureFolder:
 
     Attributes:
         done: indices of the rows that are there.
-        whole: whether nothing is missing any more.
+        complete: whether nothing is missing any more.
 
     Raises:
         InputError: the folder holds other features or something else, a part of it is damaged, or it cannot be written.
@@ -48,30 +48,30 @@ class FeatureFolder:
         self.folder = folder
         self._parts = folder / _PARTS
         self._identity = canonical_json(identity)
-        self.whole = False
+        self.complete = False
         self.done: set[int] = set()
         make_folder(folder)
         self._begin(overwrite)
 
     def _begin(self, overwrite: bool) -> None:
         with _writing(self.folder):
-            held = {path.name for path in self.folder.iterdir() if not path.name.startswith(".")}
-            if held - {CARD, TENSORS, _PARTS}:
+            present = {path.name for path in self.folder.iterdir() if not path.name.startswith(".")}
+            if present - {CARD, TENSORS, _PARTS}:
                 raise InputError(
                     "the folder is not empty and holds no features", path=self.folder, remedy="choose another --out"
                 )
-            same = self._held_identity(held) == self._identity
-            if held and not same and not overwrite:
+            same = self._present_identity(present) == self._identity
+            if present and not same and not overwrite:
                 raise InputError(
                     "the folder holds other features (another model, other answers, layers or positions)",
                     path=self.folder,
                     remedy="choose another --out, or replace it with --overwrite",
                 )
-            if same and {CARD, TENSORS} <= held:
-                self.whole = True
+            if same and {CARD, TENSORS} <= present:
+                self.complete = True
                 return
             if not same:
-                for name in held:
+                for name in present:
                     shutil.rmtree(self.folder / name) if name == _PARTS else (self.folder / name).unlink()
             self._parts.mkdir(exist_ok=True)
             if not same:
@@ -79,12 +79,12 @@ class FeatureFolder:
         for _, rows, _ in self._read_parts(blocks=False):
             self.done.update(rows)
 
-    def _held_identity(self, held: set[str]) -> str | None:
-        """The identity of what the folder holds; None where it holds nothing, or nobody can say."""
+    def _present_identity(self, present: set[str]) -> str | None:
+        """The identity of what the folder holds; None where it holds nothing, or it is unknown."""
         try:
-            if CARD in held:
+            if CARD in present:
                 return canonical_json(json.loads((self.folder / CARD).read_text(encoding="utf-8"))["identity"])
-            if _PARTS in held:
+            if _PARTS in present:
                 return (self._parts / _IDENTITY).read_text(encoding="utf-8")
         except (OSError, ValueError, KeyError, TypeError):
             return None
@@ -134,14 +134,14 @@ class FeatureFolder:
                 beside.replace(self.folder / TENSORS)
             finally:
                 beside.unlink(missing_ok=True)
-        whole = {**card, "blocks": {name: list(shape) for name, shape in shapes.items()}, "identity": identity}
-        write_new(self.folder / CARD, json.dumps(whole, indent=1, ensure_ascii=False) + "\n", overwrite=True)
+        finished = {**card, "blocks": {name: list(shape) for name, shape in shapes.items()}, "identity": identity}
+        write_new(self.folder / CARD, json.dumps(finished, indent=1, ensure_ascii=False) + "\n", overwrite=True)
         shutil.rmtree(self._parts, ignore_errors=True)
-        self.whole = True
-        return whole
+        self.complete = True
+        return finished
 
     def card(self) -> dict[str, Json]:
-        """The card of a folder that is whole."""
+        """The card of a complete folder."""
         card: dict[str, Json] = json.loads((self.folder / CARD).read_text(encoding="utf-8"))
         return card
 
@@ -152,12 +152,12 @@ class FeatureFolder:
             try:
                 with path.open("rb") as file, np.load(file, allow_pickle=False) as part:
                     rows = [int(row) for row in part[_ROWS]]
-                    held = {name: part[name] for name in part.files if name != _ROWS} if blocks else {}
+                    present = {name: part[name] for name in part.files if name != _ROWS} if blocks else {}
             except (OSError, ValueError, KeyError, BadZipFile) as error:
                 raise InputError(
                     f"is damaged ({error})", path=path, remedy="delete it, and what it held is read again"
                 ) from error
-            yield path, rows, held
+            yield path, rows, present
 
 
 @contextmanager
@@ -175,11 +175,11 @@ def _new_tensors(
         size = math.prod(shape) * 4  # both dtypes have four bytes
         header[name] = {"dtype": _DTYPES[kinds[name]], "shape": list(shape), "data_offsets": [end, end + size]}
         end += size
-    said = json.dumps(header, ensure_ascii=False).encode()
-    said += b" " * (-len(said) % 8)
-    begin = 8 + len(said)
+    encoded = json.dumps(header, ensure_ascii=False).encode()
+    encoded += b" " * (-len(encoded) % 8)
+    begin = 8 + len(encoded)
     with path.open("wb") as file:
-        file.write(len(said).to_bytes(8, "little") + said)
+        file.write(len(encoded).to_bytes(8, "little") + encoded)
         file.truncate(begin + end)
     arrays = {
         name: np.memmap(path, kinds[name], "r+", begin + header[name]["data_offsets"][0], shape)

@@ -68,20 +68,20 @@ class Labels:
         return replace(self, score=self.score[at], ids=None if self.ids is None else tuple(self.ids[i] for i in at))
 
 
-def load_labels(said: str, threshold: float | None = None) -> Labels:
+def load_labels(reference: str, threshold: float | None = None) -> Labels:
     """Read labels from ``FILE:KEY``.
 
-    A list or an object of id to value in JSON (the whole document, or under a key), a column of JSON rows, JSONL, CSV or parquet, an array of
+    A list or an object of id to value in JSON (the entire document, or under a key), a column of JSON rows, JSONL, CSV or parquet, an array of
     an npz file, ``RUN:COHORT`` or ``RUN:ARM:COHORT`` of a run folder (``RUN:correct=1``), or an npy file, which needs no key.
 
     Args:
-        said: the file and the key in it.
+        reference: the file and the key in it.
         threshold: a score of at least this is positive; without one values have to be 0 and 1, or true and false.
 
     Raises:
         InputError: no such file or key, values that are no labels, ids that occur twice.
     """
-    path, key = _split(said)
+    path, key = _split(reference)
     if path.is_dir():
         named, values = _from_run(path, key)
     elif path.suffix in (".npz", ".npy"):
@@ -89,11 +89,13 @@ def load_labels(said: str, threshold: float | None = None) -> Labels:
     else:
         named, values = _from_table(path, key)
     ids = None if named is None else tuple(named)
-    score = np.array([_value(value, threshold, row, said, path) for row, value in enumerate(values, 1)], np.float64)
+    score = np.array(
+        [_value(value, threshold, row, reference, path) for row, value in enumerate(values, 1)], np.float64
+    )
     if ids is not None and len(set(ids)) != len(ids):
         twice = next(name for name in ids if ids.count(name) > 1)
         raise InputError(f"two labels are for {twice!r}", path=path, remedy="keep one label for each item")
-    return Labels(score, threshold, ids, said)
+    return Labels(score, threshold, ids, reference)
 
 
 def joined(features: Features, labels: Labels) -> tuple[Features, Labels]:
@@ -115,26 +117,26 @@ def matched(features: Features, labels: Labels) -> Labels:
     Raises:
         InputError: lengths differ, or a row has no label.
     """
-    at = places(features, labels.ids, len(labels.score), labels.source)
+    at = row_order(features, labels.ids, len(labels.score), labels.source)
     return labels if at is None else labels.rows(at)
 
 
-def places(features: Features, ids: Sequence[str] | None, n: int, source: str) -> NDArray[np.int64] | None:
-    """Where something that has n rows, and perhaps ids, has the rows of the features; None where they stand side by side.
+def row_order(features: Features, ids: Sequence[str] | None, n: int, source: str) -> NDArray[np.int64] | None:
+    """Indices (n,) that bring n rows, which may have ids, into the order of the features; None where they are in it already.
 
     Raises:
         InputError: lengths differ, or a row is not there.
     """
     if features.ids is not None and ids is not None:
-        place = {name: at for at, name in enumerate(ids)}
-        missing = [name for name in features.ids if name not in place]
+        row = {name: at for at, name in enumerate(ids)}
+        missing = [name for name in features.ids if name not in row]
         if missing:
             raise InputError(
                 f"{len(missing)} of {len(features.ids)} rows of {features.source} are not in {source} "
                 f"(the first is {shown(missing[0])}, and there are {listing(map(shown, ids), 3)})",
                 remedy="give every row (null where an item was not scored), or leave the ids out of one file",
             )
-        return np.array([place[name] for name in features.ids], np.int64)
+        return np.array([row[name] for name in features.ids], np.int64)
     if len(features.x) != n:
         raise InputError(
             f"{features.source} has {len(features.x)} rows and {source} {n}",
@@ -162,17 +164,19 @@ def scored(labels: Labels) -> NDArray[np.int64]:
     )
 
 
-def _split(said: str) -> tuple[Path, str | None]:
-    """The file, and what is asked of it; the longest head that is a file or a folder is one."""
-    parts = said.split(":")
+def _split(reference: str) -> tuple[Path, str | None]:
+    """The file and the key; the longest head that is a file or a folder is one."""
+    parts = reference.split(":")
     for count in range(len(parts), 0, -1):
         path = Path(":".join(parts[:count]))
         if path.exists():
             return path, ":".join(parts[count:]) or None
-    raise InputError("there is no such file", path=said.rpartition(":")[0] or said, remedy="labels are named FILE:KEY")
+    raise InputError(
+        "there is no such file", path=reference.rpartition(":")[0] or reference, remedy="labels are named FILE:KEY"
+    )
 
 
-def _value(value: Json, threshold: float | None, row: int, said: str, path: Path) -> float:
+def _value(value: Json, threshold: float | None, row: int, reference: str, path: Path) -> float:
     if is_missing(value, from_text=path.suffix in (".csv", ".tsv")):
         return np.nan
     number = truth(value) if threshold is None else as_float(value)
@@ -186,7 +190,7 @@ def _value(value: Json, threshold: float | None, row: int, said: str, path: Path
             )
         else:
             problem, remedy = "is no label", "write 0 and 1, or true and false, or null where an item was not scored"
-        raise InputError(f"item {row} of {said}, {shown(value)}, {problem}", remedy=remedy)
+        raise InputError(f"item {row} of {reference}, {shown(value)}, {problem}", remedy=remedy)
     return number
 
 

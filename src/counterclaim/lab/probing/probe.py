@@ -338,7 +338,7 @@ def probe_report(
     second_labels: Labels | ArrayLike | None = None,
     watch: Watch | None = None,
 ) -> dict[str, Json]:
-    """Everything that can be said of a linear probe from features and labels.
+    """All numbers and checks of a linear probe, from features and labels.
 
     Args:
         train: (n, d), what the probe is fitted on.

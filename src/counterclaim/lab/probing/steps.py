@@ -2,7 +2,7 @@
 
     1 within-distribution  cross-validated on the training answers, its gate too
     2 fresh prompts        on prompts that another hand wrote; the threshold was chosen in training
-    3 axes                 what else it should tell, each on both, and whether the axes are distinct
+    3 axes                 what else it should distinguish, each on both, and whether the axes are distinct
     4 layers and pooling   whether another reading changes the answer; never chosen on fresh prompts
     5 second family        steps 1 and 2 again on another model
 
@@ -77,8 +77,8 @@ class Subject:
     Attributes:
         model: its name.
         layers: indices of the decoder layers that can be read, from the bottom up.
-        n_layers: decoder layers that the model has, those that nobody reads included.
-        read: features (n, d) and (m, d) at a layer, the mean of so many layers up to it, and a position.
+        n_layers: decoder layers that the model has, including those that are not read.
+        read: features (n, d) and (m, d) at a layer, the mean over a number of layers up to it, and a position.
         labels: cohort (``metrics.in_cohort``) to float (n,) and (m,): 1, 0, or NaN where it was not scored.
         ids: what the answers are called; the fresh ones are keys of ``scores``.
         read_tokens: features of every token of the response, a list of (tokens, d), for classifiers that read them all.
@@ -396,7 +396,7 @@ def _second_model(first: Subject, second: Subject | None, probe: ProbePlan, tria
 
 
 def at_same_depth(probe: ProbePlan, here: int, there: int) -> ProbePlan:
-    """A probe of a model of so many layers, as it reads one of so many others: at the same share of the way up."""
+    """A probe of a model with ``here`` layers for one with ``there`` layers: at the same relative depth."""
     if probe.layer == "last":
         return replace(probe, average=min(probe.average, there))
     layer = round(probe.layer / max(here - 1, 1) * (there - 1))

@@ -204,7 +204,7 @@ def _unfinished(cut: tuple[int, int] | None, level: float) -> Mode | None:
 def _underpowered(fresh_auc: Estimate, fresh: tuple[int, int], bar: float) -> Mode | None:
     text = f"With {fresh[0]} positives of {fresh[1]} fresh answers the AUC is {with_interval(fresh_auc)}"
     if fresh_auc.high is None:
-        return Mode("underpowered", f"{text}: nothing can be said against the bar of {bar:g}.", None)
+        return Mode("underpowered", f"{text}: it cannot be compared with the bar of {bar:g}.", None)
     if fresh_auc.high < bar:
         return None
     return Mode("underpowered", f"{text}, which still contains the bar of {bar:g}.", fresh_auc.high)
