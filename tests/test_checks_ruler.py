@@ -95,7 +95,7 @@ def test_five_unknown_endings_of_a_hundred_are_allowed_and_six_are_not(arm: str)
     for finding in (too_many, far_too_many):
         assert finding.details["known"] is False
         assert finding.outcome is INCONCLUSIVE
-        assert finding.because.startswith("Nobody knows how these answers ended")
+        assert finding.because.startswith("Finish reasons are unknown for too many answers")
 
 
 def test_two_of_a_hundred_cut_are_next_to_none_and_three_are_some() -> None:

@@ -166,5 +166,5 @@ def test_counts_without_a_pairing_pair_nothing_and_with_one_everything() -> None
 
 def test_words_of_the_training_data_are_none_where_they_are_not_known_and_empty_where_there_were_none() -> None:
     assert two_arms(4).train_words is None
-    assert two_arms(4, evidence={"train_words": []}).train_words == ()
-    assert two_arms(4, evidence={"train_words": [3.0, 40.0]}).train_words == (3.0, 40.0)
+    assert two_arms(4, evidence={"train_words": []}).train_words == []
+    assert two_arms(4, evidence={"train_words": [3.0, 40.0]}).train_words == [3.0, 40.0]

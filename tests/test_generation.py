@@ -235,14 +235,15 @@ def test_a_budget_is_called_too_small_where_more_than_one_in_ten_of_twenty_is_cu
 
 
 def test_each_of_several_seeds_is_a_replicate_and_a_lone_one_is_none(tmp_path: Path) -> None:
-    def replicates(*seeds: int, plan: ArmPlan = PLANS[0]) -> dict[tuple[str, int], str]:
-        with Journal(tmp_path / f"j{seeds}{plan.replicate}", 1) as journal:
+    def replicates(*seeds: int, plans: Sequence[ArmPlan] = PLANS[:1]) -> dict[tuple[str, int], str]:
+        with Journal(tmp_path / f"j{seeds}{len(plans)}", 1) as journal:
             found = generate(
-                [plan], PROMPTS[:1], journal, samples=2, seeds=seeds, open=lambda spec, runtime: Echo(spec.name, [])
+                plans, PROMPTS[:1], journal, samples=2, seeds=seeds, open=lambda spec, runtime: Echo(spec.name, [])
             )
         return {(answer.replicate, answer.sample): (answer.text or "").partition(":")[0] for answer in found}
 
     assert replicates(5) == {("", 0): "5", ("", 1): "5"}
     assert replicates(5, 6) == {("5", 0): "5", ("5", 1): "5", ("6", 2): "6", ("6", 3): "6"}
-    named = replace(PLANS[0], replicate="fit-1")
-    assert {name for name, _ in replicates(5, 6, plan=named)} == {"fit-1"}
+    fits = [replace(PLANS[0], fit_seed=seed, first_sample=4 * at) for at, seed in enumerate((11, 12))]
+    assert {name for name, _ in replicates(5, 6, plans=fits)} == {"11", "12"}, "fits of one arm are its replicates"
+    assert {name for name, _ in replicates(5, 6, plans=fits[:1])} == {"5", "6"}

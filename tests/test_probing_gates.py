@@ -104,7 +104,7 @@ def test_an_answer_at_the_threshold_itself_is_asserted() -> None:
     # of four answers three are asserted: one place in four for the one that is not leaves the three right ones
     assert shuffled_p(p, [False, True, True, True], 0.5) == pytest.approx(1 / 4)
     swept = peek([0.3, 0.3, 0.6, 0.6], [False, False, True, True], keep=1.0, permutations=10)
-    assert (swept.threshold, swept.asymmetry) == (0.31, -1.0)
+    assert (swept.threshold, swept.estimate) == (0.31, -1.0)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from counterclaim.audit.effect import ArmCounts, Counts
 from counterclaim.audit.intake import AuditRequest, Options
 from counterclaim.errors import InputError
 from counterclaim.folder import read_run
-from counterclaim.records import Guard, Outcome
+from counterclaim.records import CONTROL, TREATED, Guard, Outcome
 
 
 def arm_file(folder: Path, arm: str, right: Any, *, name: str | None = None, n: int = 60, **more: Any) -> Path:
@@ -197,11 +197,11 @@ def test_samples_of_several_files_never_collide_and_scores_go_with_their_answers
         arm_file(tmp_path, "treated", lambda i, k=k: int(i < 20 * k), name=f"seed{k}") for k in (1, 2, 3)
     ]  # fmt: skip
     records = intake.import_study(files, AuditRequest(metric="accuracy"), Options())
-    of_seed = {r.key: r.replicate for r in records.responses if r.arm == "treated"}
+    of_seed = {r.key: r.replicate for r in records.responses if r.arm == TREATED}
     assert len(of_seed) == 180
-    right = [of_seed[s.key] for s in records.scores if s.arm == "treated" and s.axis == "correct" and s.value == 1]
+    right = [of_seed[s.key] for s in records.scores if s.arm == TREATED and s.axis == "correct" and s.value == 1]
     assert {name: right.count(name) for name in "123"} == {"1": 20, "2": 40, "3": 60}
-    assert {r.replicate for r in records.responses if r.arm == "control"} == {""}
+    assert {r.replicate for r in records.responses if r.arm == CONTROL} == {""}
 
 
 @pytest.mark.parametrize("bad", ["[1]", '"text"', '{"expected": 1}', '{"returned": 1}'])
@@ -228,7 +228,7 @@ def test_a_claim_frozen_after_the_answers_were_made_is_exploratory(
         intake.import_study(two_files(tmp_path), AuditRequest(metric="accuracy"), Options())
     ).claim
     lock = {"claim_hash": claim.hash, "frozen_at": "2026-03-01T10:00:00+00:00"}
-    monkeypatch.setattr(intake.spec, "read_lock", lambda _: lock)
+    monkeypatch.setattr(intake, "read_lock", lambda _: lock)
     sources = [{"path": "a.jsonl", "created": created}]
     assert intake._status(claim, tmp_path / "claim.toml", sources)[0] == status
     lock["claim_hash"] = "other"

@@ -137,17 +137,17 @@ def test_the_effect_is_not_judged_when_the_measurement_is_invalid() -> None:
     assert not any("content" in step for step in verdict.next)
 
 
-def test_a_ruler_that_nobody_could_read_is_not_called_crooked() -> None:
-    crooked = decide(CLAIM, checks(U, P, result("clip", "ruler", F), known=False))
-    assert crooked.because.startswith("The measurement is crooked, so nothing is said about the effect. truncation:")
+def test_a_measurement_of_unknown_validity_is_not_called_invalid() -> None:
+    invalid = decide(CLAIM, checks(U, P, result("clip", "ruler", F), known=False))
+    assert invalid.because.startswith("The measurement is not valid, so the effect is not judged. truncation:")
     for results in (checks(U, P, known=False), checks(N), checks(P, P, result("clip", "ruler", E))):
-        assert decide(CLAIM, results).because.startswith("Nobody knows whether the measurement is straight")
+        assert decide(CLAIM, results).because.startswith("Whether the measurement is valid is unknown")
 
 
 def test_an_open_claim_tells_what_already_speaks_against_it() -> None:
     results = checks(P, F, result("seeds", "effect", U, required=True), result("content", "cost", F))
     assert decide(CLAIM, results).because == (
-        "The claim is not settled. seeds: seeds said INCONCLUSIVE. What is known speaks against it: paired-effect, content."
+        "The claim is not settled. seeds: seeds said INCONCLUSIVE. Known evidence against it: paired-effect, content."
     )
     nothing = decide(CLAIM, checks(P, P, result("seeds", "effect", U, required=True), result("content", "cost", W)))
     assert "speaks against" not in nothing.because
@@ -180,4 +180,4 @@ def test_a_supported_claim_tells_how_many_checks_were_left_open_and_which_are_wo
 def test_what_fails_beside_what_decided_is_to_be_mended_next() -> None:
     verdict = decide(CLAIM, checks(P, U, result("content", "cost", F), result("seeds", "effect", W)))
     assert verdict.next == ("paired-effect: mend paired-effect.", "content: mend content.", "seeds: mend seeds.")
-    assert decide(CLAIM, checks(P, W)).because == "No check says that there is an effect, and none that there is not."
+    assert decide(CLAIM, checks(P, W)).because == "No check shows an effect, and none rules it out."
