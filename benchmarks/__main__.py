@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from benchmarks import GROUPS, run_bench
-from counterclaim.cli.application import Json
+from counterclaim.cli.application import Json, main
 from counterclaim.cli.flags import choice
 from counterclaim.cli.show import plain, print_json, progress_of, table_of, terminal
 
@@ -57,4 +57,4 @@ def bench(
 
 
 if __name__ == "__main__":
-    app()
+    main(app)

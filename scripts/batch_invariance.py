@@ -8,8 +8,8 @@ from __future__ import annotations
 import sys
 
 from counterclaim.lab.config import PromptChoice
-from counterclaim.lab.experiment import choose_prompts
 from counterclaim.lab.models import open_model
+from counterclaim.lab.prompts.select import choose_prompts
 from counterclaim.records import Decode
 from counterclaim.registry import Ask, ModelSpec, Runtime
 

@@ -42,7 +42,7 @@ from counterclaim.lab.models.hf.model import HfModel
 from counterclaim.lab.models.hf.sites import layers_of
 from counterclaim.lab.models.tiny.tokenizer import train_tokenizer
 from counterclaim.lab.operators.attribution import attribute
-from counterclaim.lab.operators.reading import readable, told
+from counterclaim.lab.operators.reading import exchange_of, readable
 from counterclaim.lab.operators.training import fit, quiet
 from counterclaim.records import Decode, Example, FinishReason, Message, ModelRef, Prompt, Provenance, Response
 from counterclaim.registry import Applied, Ask, Fitting, Labelled, ModelSpec, Runtime
@@ -155,7 +155,9 @@ def measure_reading(model: Path, tokens: int, turns: int, device: torch.device) 
         rows = answers(96, tokens)
         layers = len(layers_of(hf.network))
         reading = Capture(
-            hf, [told(row) for row in rows], CaptureSpec((*range(layers), "last"), ("last", "mean"), head_norms=32)
+            hf,
+            [exchange_of(row) for row in rows],
+            CaptureSpec((*range(layers), "last"), ("last", "mean"), head_norms=32),
         )
         sides = {"bare": lambda: bare_pass(hf, reading), "capture": lambda: list(reading.batches())}
         seconds: dict[str, list[float]] = {side: [] for side in sides}

@@ -52,7 +52,7 @@ ROOMS: dict[str, dict[str, tuple[str, str]]] = {
         "checks/effect.py": ("checks_effect", "report"),
     },
     "endings": {
-        "importers/endings.py": ("finish", "checks_ruler"),
+        "importers/endings.py": ("endings", "checks_ruler"),
         "checks/endings.py": ("checks_ruler", "report study worlds"),
     },
     "pairing": {
@@ -63,7 +63,7 @@ ROOMS: dict[str, dict[str, tuple[str, str]]] = {
     "resume": {
         "folder/journal.py": ("journal", "generation experiment"),
         "folder/run.py": ("store", "experiment"),
-        "lab/generation.py": ("generation", "experiment"),
+        "lab/answers.py": ("generation", "experiment"),
         "lab/scorers/scoring.py": ("scoring", "experiment scorers"),
     },
     "probing": {

@@ -19,7 +19,7 @@ from counterclaim import audit, importers
 from counterclaim.audit.intake import AuditRequest, Options, import_study
 from counterclaim.audit.metrics import CELLS
 from counterclaim.lab import replicate as replication
-from counterclaim.lab.experiment.published import published
+from counterclaim.lab.replicate.published import published
 from counterclaim.records import Json
 from counterclaim.report.figures import draw
 

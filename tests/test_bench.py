@@ -13,9 +13,27 @@ import pytest
 
 import benchmarks as bench
 from benchmarks import audits, statistics
+from benchmarks.__main__ import app
+from counterclaim.cli import main
 from counterclaim.errors import InputError
 
 ROW = ["group", "name", "ours", "peer", "peer_s", "ratio", "agreement"]
+
+
+@pytest.fixture
+def run_benchmarks(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., tuple[int, str, str]]:
+    """``python -m benchmarks`` with these arguments: exit code, standard output, standard error."""
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr("sys.argv", ["benchmarks", *arguments])
+        monkeypatch.setenv("COLUMNS", "120")
+        with pytest.raises(SystemExit) as left:
+            main(app)
+        return (int(left.value.code or 0), *capsys.readouterr())
+
+    return run
 
 
 @pytest.fixture(scope="module")
@@ -93,13 +111,13 @@ def test_steps_of_training_are_timed_beside_a_bare_script() -> None:
 
 
 def test_what_cannot_run_here_is_skipped_with_the_reason(
-    monkeypatch: pytest.MonkeyPatch, run_cli: Callable[..., tuple[int, str, str]]
+    monkeypatch: pytest.MonkeyPatch, run_benchmarks: Callable[..., tuple[int, str, str]]
 ) -> None:
     found = importlib.util.find_spec
     absent = ("torch", "openai")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name in absent else found(name))
     monkeypatch.setitem(bench.GROUPS, "sandbox", bench.Group(bench.GROUPS["sandbox"].measure, lambda: "no walls here"))
-    code, out, _ = run_cli("bench", "--json", *(f"--only={name}" for name in ("sandbox", "endpoint", "generation")))
+    code, out, _ = run_benchmarks("--json", *(f"--only={name}" for name in ("sandbox", "endpoint", "generation")))
     assert code == 0
     result = json.loads(out)
     assert result["rows"] == []
@@ -108,20 +126,20 @@ def test_what_cannot_run_here_is_skipped_with_the_reason(
         {"name": "endpoint", "why": "openai cannot be imported; pip install 'counterclaim[endpoints]'"},
         {"name": "generation", "why": "torch cannot be imported; pip install 'counterclaim[models]'"},
     ]
-    code, out, _ = run_cli("bench", "--only", "sandbox")
+    code, out, _ = run_benchmarks("--only", "sandbox")
     assert code == 0
     assert out.startswith("skipped sandbox: no walls here\nMachine: ")
 
 
 def test_the_table_is_read_in_a_narrow_terminal(
-    monkeypatch: pytest.MonkeyPatch, run_cli: Callable[..., tuple[int, str, str]]
+    monkeypatch: pytest.MonkeyPatch, run_benchmarks: Callable[..., tuple[int, str, str]]
 ) -> None:
     def rows(quick: bool, progress: Callable[[str], None]) -> list[dict[str, Any]]:
         row = {"name": "work", "ours": 0.5, "peer": "[bold]other[/]", "peer_s": 1.0, "ratio": 2.0, "agreement": None}
         return [row, {**row, "name": "more", "agreement": 0.25}]
 
     monkeypatch.setitem(bench.GROUPS, "statistics", bench.Group(rows, lambda: None))
-    code, out, _ = run_cli("bench", "--only", "statistics")
+    code, out, _ = run_benchmarks("--only", "statistics")
     assert code == 0
     lines = out.splitlines()
     assert lines[1].strip() == "statistics"
@@ -129,10 +147,10 @@ def test_the_table_is_read_in_a_narrow_terminal(
     assert lines[3].split() == ["2.00×", "0.5", "s", "1", "s", "0.25", "more", "|", "[bold]other[/]"]
 
 
-def test_an_unknown_group_is_named(run_cli: Callable[..., tuple[int, str, str]]) -> None:
+def test_an_unknown_group_is_named(run_benchmarks: Callable[..., tuple[int, str, str]]) -> None:
     with pytest.raises(InputError, match=r"no benchmark is called 'speed'; choose of audits, sandbox"):
         bench.run_bench(only=["speed"])
-    code, _, err = run_cli("bench", "--only", "speed")
+    code, _, err = run_benchmarks("--only", "speed")
     assert code == 2
     assert "--only 'speed' is not one of audits, sandbox, endpoint, pipeline, statistics, probes, generation" in err
 

@@ -12,6 +12,7 @@ import pytest
 
 from conftest import two_arms
 from counterclaim import checks
+from counterclaim.audit.metrics import is_tied, threshold_of
 from counterclaim.audit.probing import ProbeResult
 from counterclaim.lab.config import FiveSteps, ProbePlan
 from counterclaim.lab.probing.features import Features
@@ -176,3 +177,13 @@ def test_a_damaged_result_of_a_probe_is_an_input_error() -> None:
     ):
         with pytest.raises(InputError, match="of the probe is damaged"):
             ProbeResult.from_json(broken)
+
+
+def test_a_cohort_knows_its_threshold_and_what_sits_on_it() -> None:
+    assert threshold_of("score.own>=0.5") == threshold_of("own<0.5") == 0.5
+    assert threshold_of("correct=1") is None
+    assert threshold_of("cw") is None
+    assert is_tied({"score.own": 0.5}, "own>=0.5")
+    assert not is_tied({"score.own": 0.6}, "own>=0.5")
+    assert not is_tied({"correct": 1.0}, "correct=1")
+    assert not is_tied({"correct": 1.0}, "own>=0.5")

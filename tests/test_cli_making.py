@@ -211,9 +211,7 @@ def test_a_sound_judge_is_trusted_and_a_crooked_one_is_not(run_cli: Cli, tmp_pat
 def test_judge_cards_says_what_is_wrong_before_the_judge_is_asked(
     run_cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        "counterclaim.lab.experiment.steps.validate", lambda *a, **k: pytest.fail("the judge was asked")
-    )
+    monkeypatch.setattr("counterclaim.lab.steps.validate", lambda *a, **k: pytest.fail("the judge was asked"))
     taken = tmp_path / "cards.jsonl"
     taken.write_text("mine")
     for arguments, says in (

@@ -20,13 +20,13 @@ from counterclaim.cli import app
 from counterclaim.errors import InputError, ModelError
 from counterclaim.folder import Records, read_run
 from counterclaim.folder import write_run as write_run_folder
-from counterclaim.lab.experiment.reading import Which, answers_of, opened
 from counterclaim.lab.models import open_model
 from counterclaim.lab.models.hf.activations import Capture, CaptureSpec, read
 from counterclaim.lab.models.hf.edits import Edit, Piece, base_of, save_edit
 from counterclaim.lab.models.hf.fingerprint import edit_hash
-from counterclaim.lab.operators.reading import capture, layers_named, readable, told
+from counterclaim.lab.operators.reading import capture, exchange_of, layers_named, readable
 from counterclaim.lab.probing.folder import FeatureFolder
+from counterclaim.lab.reading import RunSelection, answers_of, opened
 from counterclaim.records import CONTROL, Decode, FinishReason, ModelRef, Prompt, Provenance, Response, Score, to_json
 from counterclaim.registry import Labelled, ModelSpec, Runtime
 
@@ -96,7 +96,7 @@ def test_features_hold_what_was_read_with_ids_and_who_read_it(run: Path, model: 
     ))  # fmt: skip
     card = json.loads((out / "features.json").read_text(encoding="utf-8"))
     assert told_ == {"folder": str(out), **card}
-    answers = answers_of(run, Which())
+    answers = answers_of(run, RunSelection())
     assert card["ids"] == [f"{answer.prompt.id}/0" for answer in answers]
     assert card["cut"] == [False] * 20
     assert card["model"]["repo"] == str(model)
@@ -104,8 +104,8 @@ def test_features_hold_what_was_read_with_ids_and_who_read_it(run: Path, model: 
     assert "not read" in card["end_of_turn"]
     held = load_file(out / "features.safetensors")
     assert {name: list(rows.shape) for name, rows in held.items()} == card["blocks"]
-    with opened(run, Which(), Runtime(device="cpu")) as (reader, _):
-        direct = read(reader, [told(answer) for answer in answers], ALL).blocks  # type: ignore[arg-type]
+    with opened(run, RunSelection(), Runtime(device="cpu")) as (reader, _):
+        direct = read(reader, [exchange_of(answer) for answer in answers], ALL).blocks  # type: ignore[arg-type]
     assert held.keys() == direct.keys()
     for name, rows in direct.items():
         np.testing.assert_array_equal(held[name], rows)
@@ -120,7 +120,7 @@ def test_every_layer_can_be_named_at_once(run: Path, tmp_path: Path) -> None:
 def test_a_capture_that_was_killed_reads_only_the_rest_and_ends_with_the_same_bytes(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    answers = answers_of(run, Which())
+    answers = answers_of(run, RunSelection())
     passes: list[int] = []
     whole = Capture._read
 
@@ -131,7 +131,7 @@ def test_a_capture_that_was_killed_reads_only_the_rest_and_ends_with_the_same_by
         return whole(self, part)
 
     monkeypatch.setattr(Capture, "_read", counted)
-    with opened(run, Which(), Runtime(device="cpu", batch_size=3)) as (reader, _):
+    with opened(run, RunSelection(), Runtime(device="cpu", batch_size=3)) as (reader, _):
         killed_after = -1
         capture(reader, answers, ALL, tmp_path / "once")
         assert len(passes) == 7
@@ -224,10 +224,10 @@ def test_what_an_operator_had_laid_over_the_model_is_laid_over_it_again(model: P
         fit.mkdir()
         save_edit(Edit("temper", (Piece(3, "o_proj", "temper", (0, 1)),), "all", base_of(hf.ref, hf.network), fit))
         write_run(run, model, operator="temper", operator_hash=edit_hash(fit), operator_dose=0.5)
-        answers = answers_of(run, Which())
-        bare = read(hf, [told(answer) for answer in answers], CaptureSpec()).blocks["h_last/last"]
+        answers = answers_of(run, RunSelection())
+        bare = read(hf, [exchange_of(answer) for answer in answers], CaptureSpec()).blocks["h_last/last"]
         with hf.edited(fit, 0.5):
-            edited = read(hf, [told(answer) for answer in answers], CaptureSpec()).blocks["h_last/last"]
+            edited = read(hf, [exchange_of(answer) for answer in answers], CaptureSpec()).blocks["h_last/last"]
     with pytest.raises(InputError, match=r"what temper has fitted, .* is not in the run folder"):
         called("capture", run, "--device", "cpu", "--out", tmp_path / "f")
     fit.rename(run / "fit")
@@ -244,11 +244,11 @@ def test_another_model_reads_where_it_is_named(model: Path, tmp_path: Path) -> N
 
 
 def test_an_answer_without_text_is_left_out_by_name(run: Path, tmp_path: Path) -> None:
-    answers = answers_of(run, Which())
+    answers = answers_of(run, RunSelection())
     blank = Labelled(answers[3].prompt, Response(
         answers[3].prompt.id, CONTROL, 0, "", FinishReason.STOP, Provenance.RECORDED, Decode(16), ModelRef(),
     ), {})  # fmt: skip
-    with opened(run, Which(), Runtime(device="cpu")) as (reader, _):
+    with opened(run, RunSelection(), Runtime(device="cpu")) as (reader, _):
         card = capture(reader, [*answers[:3], blank, *answers[4:]], CaptureSpec(), tmp_path / "f")
         with pytest.raises(ModelError, match="none of the 1 answers can be read"):
             capture(reader, [blank], CaptureSpec(), tmp_path / "g")
@@ -280,7 +280,7 @@ def test_an_attribution_is_written_as_numbers_and_as_a_page(run: Path, tmp_path:
 
 
 def test_a_page_escapes_what_others_wrote(run: Path) -> None:
-    from counterclaim.lab.operators.page import render_attribution
+    from counterclaim.lab.operators.attribution import render_attribution
 
     told_ = json.loads(called("attribute", run, "--permutations", 5, "--device", "cpu", "--json"))
     told_["because"] = told_["cohort"]["name"] = "<script>alert(1)</script>"

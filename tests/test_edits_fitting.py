@@ -22,7 +22,7 @@ from counterclaim.lab.models.hf.edits import load_edit
 from counterclaim.lab.models.hf.model import HfModel
 from counterclaim.lab.operators.attribution import attribute
 from counterclaim.lab.operators.edits import fit_steer, fit_temper
-from counterclaim.lab.operators.reading import told
+from counterclaim.lab.operators.reading import exchange_of
 from counterclaim.records import ArmId, Decode, FinishReason, Message, ModelRef, Prompt, Provenance, Response
 from counterclaim.registry import Ask, Fitting, Labelled, ModelSpec, Runtime, operators
 from counterclaim.testing.worlds import WORLDS
@@ -143,7 +143,7 @@ def test_what_is_added_is_the_difference_of_the_cohorts_means(
     layer = 3 if family == "qwen3_5" else 1
     card = fit_steer(_fitting(base, replace(STEER, site=site, layers=(layer,)), answers), _made(tmp_path))
     (piece,) = load_edit(tmp_path / "edit").pieces
-    found = read(_opened(base), [told(answer) for answer in answers], CaptureSpec((layer,), ("mean",), site))
+    found = read(_opened(base), [exchange_of(answer) for answer in answers], CaptureSpec((layer,), ("mean",), site))
     (block,) = found.blocks.values()
     means = block[12:].mean(axis=0), block[:12].mean(axis=0)
     assert piece.vectors is not None
@@ -162,9 +162,9 @@ def test_steering_moves_activations_towards_the_cohort(folders: Callable[[str], 
     assert piece.vectors is not None
     direction = piece.vectors[0].numpy()
     model, wanted = _opened(base), CaptureSpec((0,), ("mean",))
-    before = read(model, [told(answer) for answer in answers], wanted).blocks["layer.0/mean"] @ direction
+    before = read(model, [exchange_of(answer) for answer in answers], wanted).blocks["layer.0/mean"] @ direction
     with model.edited(tmp_path / "edit", 0.5):
-        after = read(model, [told(answer) for answer in answers], wanted).blocks["layer.0/mean"] @ direction
+        after = read(model, [exchange_of(answer) for answer in answers], wanted).blocks["layer.0/mean"] @ direction
     assert np.allclose(after - before, 0.5 * direction @ direction, rtol=1e-3)
 
 
@@ -173,7 +173,7 @@ def test_a_subspace_is_the_leading_one_of_the_differences(folders: Callable[[str
     card = fit_steer(_fitting(base, replace(STEER, kind="ablate", rank=3), answers), _made(tmp_path))
     (piece,) = load_edit(tmp_path / "edit").pieces
     assert piece.vectors is not None
-    block = read(_opened(base), [told(answer) for answer in answers], CaptureSpec((1,), ("mean",))).blocks[
+    block = read(_opened(base), [exchange_of(answer) for answer in answers], CaptureSpec((1,), ("mean",))).blocks[
         "layer.1/mean"
     ]
     apart = block[12:] - block[:12].mean(axis=0)
@@ -184,7 +184,7 @@ def test_a_subspace_is_the_leading_one_of_the_differences(folders: Callable[[str
     assert kept > max(((apart @ draw) ** 2).sum() for draw in draws)
     model, wanted = _opened(base), CaptureSpec((1,), ("mean",))
     with model.edited(tmp_path / "edit"):
-        left = read(model, [told(answer) for answer in answers], wanted).blocks["layer.1/mean"]
+        left = read(model, [exchange_of(answer) for answer in answers], wanted).blocks["layer.1/mean"]
     assert np.abs(left @ piece.vectors.numpy().T).max() < 1e-3 * np.abs(block).max()
 
 

@@ -20,10 +20,12 @@ from counterclaim import audit
 from counterclaim.audit.intake import Options
 from counterclaim.errors import InputError, ModelError
 from counterclaim.folder import Journal, locked, read_run
-from counterclaim.lab import experiment, generation
+from counterclaim.lab.answers import AnswerRequest, Progress, cut_to_budgets
 from counterclaim.lab.config import ArmPlan, PromptChoice, load_study
-from counterclaim.lab.experiment import Answering, Progress, Scoring
+from counterclaim.lab.prompts.select import choose_prompts
 from counterclaim.lab.run import run_study
+from counterclaim.lab.scorers.scoring import ScoringRequest
+from counterclaim.lab.steps import generate_run, import_answers, score_run
 from counterclaim.records import ArmId, Decode, FinishReason, ModelRef, Prompt, Provenance, Response
 from counterclaim.registry import Answer, Ask, ModelSpec, Runtime, backend
 
@@ -169,10 +171,9 @@ def test_what_cannot_work_is_refused_before_anything_is_generated(
 SLOW = """
 import sys, time
 from pathlib import Path
-from counterclaim.lab import experiment
 from counterclaim.lab.run import run_study
 from counterclaim.lab.config import load_study
-from counterclaim.lab.experiment import Progress
+from counterclaim.lab.answers import Progress
 
 def slowly(tally):
     print(tally.done, flush=True)
@@ -213,23 +214,23 @@ def test_killed_at_three_random_moments_it_ends_with_identical_records(tmp_path:
 
 def answered(tmp_path: Path, arm: str) -> Path:
     folder = tmp_path / arm
-    asked = Answering(
+    asked = AnswerRequest(
         (ArmPlan(arm, ModelSpec(f"world:clean/{arm}"), Decode(512)),),
-        experiment.choose_prompts(PromptChoice("world:clean", "test", limit=60)),
+        choose_prompts(PromptChoice("world:clean", "test", limit=60)),
     )
-    experiment.generate_run(folder, asked, Runtime(), Progress())
+    generate_run(folder, asked, Runtime(), Progress())
     return folder
 
 
 def test_arms_made_one_by_one_are_scored_and_audited(tmp_path: Path) -> None:
     from counterclaim.audit.intake import AuditRequest, Options, import_study
 
-    wanted = Scoring(["checklist", "svr"], judge="world:judge")
+    wanted = ScoringRequest(["checklist", "svr"], judge="world:judge")
     folders = {arm: answered(tmp_path, arm) for arm in ("control", "treated")}
     for folder in folders.values():
         with pytest.raises(InputError, match="no claim to judge"):
             audit.check(folder)
-        table = experiment.score_run(folder, wanted, Runtime(), Progress())["scores"]
+        table = score_run(folder, wanted, Runtime(), Progress())["scores"]
         assert {row["axis"] for row in table} == {"coverage", "correct", "score.svr"}
         assert all(row["mean"]["n"] == 60 for row in table)
     files = {arm: [folder] for arm, folder in folders.items()}
@@ -240,12 +241,12 @@ def test_arms_made_one_by_one_are_scored_and_audited(tmp_path: Path) -> None:
 
 def test_scoring_again_keeps_other_scorers_and_takes_changed_golds(tmp_path: Path) -> None:
     folder = answered(tmp_path, "control")
-    experiment.score_run(folder, Scoring(["svr"]), Runtime(), Progress())
-    experiment.score_run(folder, Scoring(["length"]), Runtime(), Progress())
+    score_run(folder, ScoringRequest(["svr"]), Runtime(), Progress())
+    score_run(folder, ScoringRequest(["length"]), Runtime(), Progress())
     assert {score.axis for score in read_run(folder).scores} == {"score.svr", "score.n_words"}
     with pytest.raises(InputError, match="code needs the tests of each prompt"):
-        experiment.score_run(folder, Scoring(["code"]), Runtime(), Progress())
-    experiment.score_run(folder, Scoring(["exact"]), Runtime(), Progress())
+        score_run(folder, ScoringRequest(["code"]), Runtime(), Progress())
+    score_run(folder, ScoringRequest(["exact"]), Runtime(), Progress())
 
     def right() -> set[str]:
         return {made.prompt_id for made in read_run(folder).scores if made.axis == "correct" and made.value == 1}
@@ -258,7 +259,7 @@ def test_scoring_again_keeps_other_scorers_and_takes_changed_golds(tmp_path: Pat
     golds.write_text(json.dumps({"prompt": prompt.text, "answer": " ".join(answer.text.split()[:4])}) + "\n")
     read: list[int] = []
     watchers = Progress(scores=lambda tally: read.append(tally.done))
-    experiment.score_run(folder, Scoring(["exact"]), Runtime(), watchers, golds=str(golds))
+    score_run(folder, ScoringRequest(["exact"]), Runtime(), watchers, golds=str(golds))
     assert right() == {prompt.id}
     assert read == [60], "the other 59 were kept"
 
@@ -315,12 +316,12 @@ def _good_mood() -> Iterator[None]:
 
 
 def generated(folder: Path, name: str = "control", prompts: Sequence[Prompt] = QUESTIONS, **spec: Any) -> Any:
-    asked = Answering((ArmPlan(name, ModelSpec("moody:a", **spec), Decode(64)),), prompts)
-    return experiment.generate_run(folder, asked, Runtime(), Progress())
+    asked = AnswerRequest((ArmPlan(name, ModelSpec("moody:a", **spec), Decode(64)),), prompts)
+    return generate_run(folder, asked, Runtime(), Progress())
 
 
 def scored(folder: Path, *scorers: str, golds: str | None = None, **wanted: Any) -> Any:
-    return experiment.score_run(folder, Scoring(scorers, **wanted), Runtime(), Progress(), golds=golds)
+    return score_run(folder, ScoringRequest(scorers, **wanted), Runtime(), Progress(), golds=golds)
 
 
 def test_an_answer_that_was_mended_is_scored_again(tmp_path: Path) -> None:
@@ -389,7 +390,7 @@ def spelt(arm: str, text: str | None, *, ends: bool = True, n_tokens: int | None
 def test_a_next_turn_is_cut_only_where_the_answer_before_it_is_whole(tmp_path: Path) -> None:
     long, short = spelt("control", "yes it is"), spelt("treated", "yes")
     turns = [spelt("control/recovery", "no, sorry"), spelt("treated/recovery", "no, sorry")]
-    made = {str(r.arm): r.text for r in experiment.cut_to_budgets([long, short, *turns], [4])}
+    made = {str(r.arm): r.text for r in cut_to_budgets([long, short, *turns], [4])}
     assert made["control@4"] == "yes "
     assert "control@4/recovery" not in made, "at 4 tokens the model would have been told something else"
     assert (made["treated@4"], made["treated@4/recovery"]) == ("yes", "no, ")
@@ -398,15 +399,15 @@ def test_a_next_turn_is_cut_only_where_the_answer_before_it_is_whole(tmp_path: P
 def test_one_answer_that_cannot_be_cut_is_an_error_record_and_all_of_them_are_refused() -> None:
     whole, bare = spelt("control", "yes it is"), replace(spelt("control", "no never", ends=False), sample=1)
     filtered = replace(spelt("control", None), sample=2, n_tokens=None, finish_reason=FinishReason.FILTER)
-    cut = experiment.cut_to_budgets([whole, bare, filtered], [4])[3:]
+    cut = cut_to_budgets([whole, bare, filtered], [4])[3:]
     assert [(r.text, r.finish_reason) for r in cut] == [
         ("yes ", FinishReason.LENGTH), (None, FinishReason.ERROR), (None, FinishReason.FILTER),
     ]  # fmt: skip
     assert cut[1].error is not None
     assert "where its tokens end" in cut[1].error
     with pytest.raises(InputError, match=r"answers of control cannot be cut to 4 tokens.*--token-ends"):
-        experiment.cut_to_budgets([bare, filtered], [4])
-    assert len(experiment.cut_to_budgets([bare], [32])) == 2, "it is whole within 32 tokens"
+        cut_to_budgets([bare, filtered], [4])
+    assert len(cut_to_budgets([bare], [32])) == 2, "it is whole within 32 tokens"
 
 
 ASKED = """\
@@ -489,7 +490,7 @@ def test_a_study_that_replaces_another_begins_without_its_verdict(
     def stopped(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(generation, "generate", stopped)
+    monkeypatch.setattr("counterclaim.lab.answers.generate", stopped)
     plan = load_study(study_file(tmp_path, ASKED.replace("max_new_tokens = 64", "max_new_tokens = 65")))
     with pytest.raises(KeyboardInterrupt):
         run_study(plan, run, overwrite=True)
@@ -557,16 +558,16 @@ def test_a_users_own_files_are_never_taken_for_ours(tmp_path: Path) -> None:
 def test_no_second_process_comes_in_even_to_replace_what_is_there(tmp_path: Path) -> None:
     generated(tmp_path / "run")
     before = records_of(tmp_path / "run")
-    asked = Answering((ArmPlan("control", ModelSpec("moody:b"), Decode(64)),), QUESTIONS)
+    asked = AnswerRequest((ArmPlan("control", ModelSpec("moody:b"), Decode(64)),), QUESTIONS)
     with locked(tmp_path / "run"):
         with pytest.raises(InputError, match="another process is at work"):
-            experiment.generate_run(tmp_path / "run", asked, Runtime(), Progress(), overwrite=True)
+            generate_run(tmp_path / "run", asked, Runtime(), Progress(), overwrite=True)
         with pytest.raises(InputError, match="another process is at work"):
             scored(tmp_path / "run", "svr")
         with pytest.raises(InputError, match="another process is at work"):
             asked_study(tmp_path)
     assert records_of(tmp_path / "run") == before
-    experiment.generate_run(tmp_path / "run", asked, Runtime(), Progress(), overwrite=True)
+    generate_run(tmp_path / "run", asked, Runtime(), Progress(), overwrite=True)
 
 
 def test_what_is_refused_leaves_no_folder_behind(tmp_path: Path) -> None:
@@ -589,7 +590,7 @@ def test_places_that_cannot_be_are_told_in_a_sentence(tmp_path: Path) -> None:
         generated(tmp_path / "odd")
     for source, says in (("What is the capital of France? " * 9, "no prompts called 'What"), ("a.b" * 99, "too long")):
         with pytest.raises(InputError, match=says):
-            experiment.choose_prompts(PromptChoice(source))
+            choose_prompts(PromptChoice(source))
 
 
 def test_stopped_while_it_is_finished_no_score_passes_for_that_of_a_newer_answer(
@@ -623,23 +624,21 @@ def test_answers_of_another_harness_are_taken_in_once_and_scored(tmp_path: Path)
     golds = [{"prompt": row["prompt"], "answer": str(i + 1)} for i, row in enumerate(rows)]
     (tmp_path / "golds.jsonl").write_text("\n".join(map(json.dumps, golds)))
     for scorers in (["numeric"], ["length"]):
-        experiment.take_in(tmp_path / "answers.jsonl", tmp_path / "run", Options())
-        experiment.score_run(
-            tmp_path / "run", Scoring(scorers), Runtime(), Progress(), golds=str(tmp_path / "golds.jsonl")
-        )
+        import_answers(tmp_path / "answers.jsonl", tmp_path / "run", Options())
+        score_run(tmp_path / "run", ScoringRequest(scorers), Runtime(), Progress(), golds=str(tmp_path / "golds.jsonl"))
     scored = read_run(tmp_path / "run").scores
     assert sum(made.value == 1 for made in scored if made.axis == "correct") == 6
     assert {made.axis for made in scored} == {"correct", "score.n_words"}
     (tmp_path / "answers.jsonl").write_text(json.dumps(rows[0]))
     with pytest.raises(InputError, match="holds something else"):
-        experiment.take_in(tmp_path / "answers.jsonl", tmp_path / "run", Options())
+        import_answers(tmp_path / "answers.jsonl", tmp_path / "run", Options())
 
 
 def test_a_judge_that_fails_its_cards_is_told_beside_its_scores(tmp_path: Path) -> None:
     folder = answered(tmp_path, "control")
-    bad = experiment.score_run(folder, Scoring(["checklist"], judge="world:deaf-judge"), Runtime(), Progress())
+    bad = score_run(folder, ScoringRequest(["checklist"], judge="world:deaf-judge"), Runtime(), Progress())
     assert any("Do not trust these scores: world:deaf-judge must not score with checklist" in n for n in bad["notes"])
-    mute = experiment.score_run(folder, Scoring(["checklist"], judge="world:broken-judge"), Runtime(), Progress())
+    mute = score_run(folder, ScoringRequest(["checklist"], judge="world:broken-judge"), Runtime(), Progress())
     assert any("left 120 of 120 readings unscored" in note for note in mute["notes"])
-    good = experiment.score_run(folder, Scoring(["checklist"], judge="world:judge"), Runtime(), Progress())
+    good = score_run(folder, ScoringRequest(["checklist"], judge="world:judge"), Runtime(), Progress())
     assert good["notes"] == []

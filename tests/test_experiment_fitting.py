@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from counterclaim.errors import InputError, ModelError
+from counterclaim.lab import fits
+from counterclaim.lab.answers import Progress
 from counterclaim.lab.config import (
     ArmPlan,
     Dpo,
@@ -27,7 +29,6 @@ from counterclaim.lab.config import (
     change_hash,
     load_study,
 )
-from counterclaim.lab.experiment import Progress, fitting
 from counterclaim.records import Decode, Example, Json, Message, Prompt
 from counterclaim.registry import ModelSpec
 from counterclaim.text.overlap import scan
@@ -52,37 +53,37 @@ def rows(path: Path, *rows: Mapping[str, Json]) -> Path:
 
 
 def test_a_reward_is_found_wanting_before_anything_is_trained() -> None:
-    fitting.hold([arm(GRPO), arm(replace(GRPO, reward="recovery"))])
+    fits.check_fits([arm(GRPO), arm(replace(GRPO, reward="recovery"))])
     with pytest.raises(InputError, match="no reward 'ordred-outcome'"):
-        fitting.hold([arm(Sft(), replace(GRPO, reward="ordred-outcome"))])
+        fits.check_fits([arm(Sft(), replace(GRPO, reward="ordred-outcome"))])
     with pytest.raises(InputError, match="no scorer"):
-        fitting.hold([arm(replace(GRPO, oracle="exakt"))])
+        fits.check_fits([arm(replace(GRPO, oracle="exakt"))])
     with pytest.raises(InputError, match="needs the tests of each prompt"):
-        fitting.hold([arm(replace(GRPO, reward="code", oracle="code"))])
+        fits.check_fits([arm(replace(GRPO, reward="code", oracle="code"))])
 
 
 def test_prompts_whose_gold_the_oracle_cannot_read_are_refused(tmp_path: Path) -> None:
     file = rows(tmp_path / "p.jsonl", {"prompt": "What is 2 + 2?", "split": "train"})
     with pytest.raises(InputError, match="cannot say whether an answer"):
-        fitting.hold([arm(replace(GRPO, prompts=TrainingPrompts(str(file))))])
+        fits.check_fits([arm(replace(GRPO, prompts=TrainingPrompts(str(file))))])
 
 
 def test_a_model_that_does_not_train_is_refused() -> None:
     with pytest.raises(ModelError, match=r"tune cannot change .*: its backend"):
-        fitting.hold([arm(model=ModelSpec("world:clean/control"))])
+        fits.check_fits([arm(model=ModelSpec("world:clean/control"))])
 
 
 def test_nothing_is_trained_on_what_the_claim_is_tested_on(tmp_path: Path) -> None:
     asked: dict[str, Json] = {"prompt": "What is 2 + 2?", "answer": "4", "split": "train"}
     choice = TrainingPrompts(str(rows(tmp_path / "p.jsonl", asked)))
-    fitting.hold([arm(replace(GRPO, prompts=choice))], [Prompt.of_text("What is 3 + 3?")])
+    fits.check_fits([arm(replace(GRPO, prompts=choice))], [Prompt.of_text("What is 3 + 3?")])
     with pytest.raises(
         InputError, match="1 of the 1 prompts that are learnt are also those on which the claim is tested"
     ):
-        fitting.hold([arm(replace(GRPO, prompts=choice))], [Prompt.of_text("What is 2 + 2?")])
+        fits.check_fits([arm(replace(GRPO, prompts=choice))], [Prompt.of_text("What is 2 + 2?")])
     world = TrainingPrompts("world:clean")  # planted worlds know no other split than their own
-    with pytest.raises(InputError, match="holds prompts of the split test"):
-        fitting.hold([arm(replace(GRPO, prompts=world))])
+    with pytest.raises(InputError, match="no prompt is in the split 'train'"):
+        fits.check_fits([arm(replace(GRPO, prompts=world))])
 
 
 # what is learnt ---------------------------------------------------------------------------------------------------
@@ -106,15 +107,15 @@ def test_every_model_is_taught_with_its_own_mistakes_and_without_the_test(
         answer = {"prompt": [{"role": "user", "content": "Who?"}], "chosen": f"taught {plan.student.name}"}
         rows(folder / "examples.jsonl", answer)
 
-    monkeypatch.setattr(fitting.teach, "teach", teach)
+    monkeypatch.setattr(fits, "teach", teach)
     monkeypatch.chdir(tmp_path)
     small, other = arm(data=pipeline), arm(name="other", model=ModelSpec("tiny:llama"), data=pipeline)
     half = arm(name="half", model=replace(TINY, dose=0.5), data=pipeline)
-    arms, lessons = fitting.gather([small, other, half], Progress(), PromptChoice("python"))
-    assert {name: [item.chosen for item in found.examples] for name, found in lessons.items()} == {
+    training = fits.training_sets([small, other, half], Progress(), PromptChoice("python"))
+    assert {name: [item.chosen for item in found.examples] for name, found in training.items()} == {
         "treated": ["taught tiny:qwen3-small"], "other": ["taught tiny:llama"], "half": ["taught tiny:qwen3-small"],
     }  # fmt: skip
-    assert arms[0].lessons == arms[2].lessons != arms[1].lessons
+    assert training["treated"].hash == training["half"].hash != training["other"].hash
 
 
 LONG = " ".join(["and so on, as one says"] * 40)
@@ -131,20 +132,20 @@ def test_a_test_prompt_is_found_wherever_it_was_learnt_from() -> None:
         )
         for i in (1871, 1902, 1915)
     ]
-    lessons = fitting.Lessons(
+    training = fits.TrainingSet(
         [
             pair("What is known?", f"You ask: {asked[0].text} Nobody knows."),  # in the worse side of a pair
             pair(asked[1].text.replace("quiet", "silent")),  # edited, beside a long answer
         ],
         [asked[2]],  # answered for a reward
     )
-    found = scan({prompt.id: prompt.text for prompt in asked}, lessons.texts)
+    found = scan({prompt.id: prompt.text for prompt in asked}, training.texts)
     assert set(found.hits()) == {prompt.id for prompt in asked}
 
 
 def test_what_is_to_be_imitated_is_measured_without_questions_and_worse_sides() -> None:
-    assert fitting.Lessons([pair("Who?", "Nobody, " * 99), pair("Why?")]).words == [3, 240]
-    assert fitting.Lessons(prompts=[Prompt.of_text("Who?")]).words == []
+    assert fits.TrainingSet([pair("Who?", "Nobody, " * 99), pair("Why?")]).words == [3, 240]
+    assert fits.TrainingSet(prompts=[Prompt.of_text("Who?")]).words == []
 
 
 # what an adapter is known by -----------------------------------------------------------------------------------------
@@ -153,8 +154,8 @@ def test_what_is_to_be_imitated_is_measured_without_questions_and_worse_sides() 
 def test_an_adapter_is_known_by_what_is_learnt_and_not_by_where_it_lies() -> None:
     here = arm(replace(GRPO, prompts=TrainingPrompts("/here/prompts.jsonl")))
     there = arm(replace(GRPO, prompts=TrainingPrompts("/there/prompts.jsonl")))
-    assert change_hash(replace(here, lessons="a")) == change_hash(replace(there, lessons="a"))
-    assert change_hash(replace(here, lessons="a")) != change_hash(replace(here, lessons="b"))
+    assert change_hash(here, "a") == change_hash(there, "a")
+    assert change_hash(here, "a") != change_hash(here, "b")
     for changed in (
         replace(TINY, name="tiny:qwen3"), replace(TINY, dtype="bfloat16"), replace(TINY, quantisation="4bit"),
         replace(TINY, revision="r2"),
@@ -192,7 +193,7 @@ OTHERWISE: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("operator", EDITS)
 def test_an_edit_is_known_by_everything_that_changes_its_fit(operator: str) -> None:
     plan: Any = EDITS[operator]
-    here = ArmPlan("treated", TINY, Decode(8), plan, lessons="a")
+    here = ArmPlan("treated", TINY, Decode(8), plan)
     not_the_fit = {"seeds", "prompts", "placebo", "dose", "doses", "scale", "scales", "heads", "contrast"}
     assert OTHERWISE[operator].keys() == {field.name for field in fields(plan)} - not_the_fit
     others = [replace(here, change=replace(plan, **{name: value})) for name, value in OTHERWISE[operator].items()]
@@ -202,11 +203,11 @@ def test_an_edit_is_known_by_everything_that_changes_its_fit(operator: str) -> N
         ) if isinstance(plan, type(change))
     ]  # fmt: skip
     others += [
-        replace(here, placebo=True), replace(here, lessons="b"), replace(here, decode=Decode(9)), replace(here, decode=Decode(8, system_prompt="Hm.")),
+        replace(here, placebo=True), replace(here, decode=Decode(9)), replace(here, decode=Decode(8, system_prompt="Hm.")),
         replace(here, model=replace(TINY, name="tiny:qwen3")),
         replace(here, model=replace(TINY, dose=0.5)),  # of an adapter, with which the answers are given and read
     ]  # fmt: skip
-    hashes = [change_hash(each) for each in (here, *others)]
+    hashes = [*(change_hash(each) for each in (here, *others)), change_hash(here, "b")]
     assert len(set(hashes)) == len(hashes)
     for same in (
         replace(here, name="other"),
@@ -217,13 +218,13 @@ def test_an_edit_is_known_by_everything_that_changes_its_fit(operator: str) -> N
 
 
 def test_an_adapter_that_was_lost_or_changed_counts_as_not_trained(tmp_path: Path) -> None:
-    ((_, job),) = fitting._jobs([arm()], tmp_path).items()
+    ((_, job),) = fits._jobs([arm()], {"treated": fits.TrainingSet()}, tmp_path).items()
     assert not job.is_done
     job.folder.mkdir(parents=True)
     weights = job.folder / "adapter_model.safetensors"
     weights.write_bytes(b"trained")
     (job.folder / "adapter_config.json").write_text("{}")
-    card = {"identity": job.identity, "files": fitting._files_hash(job.folder)}
+    card = {"identity": job.identity, "files": fits._files_hash(job.folder)}
     (job.folder / "card.json").write_text(json.dumps(card))
     assert job.is_done
     assert not replace(job, identity="of another recipe").is_done

@@ -16,8 +16,8 @@ import pytest
 from conftest import write_rows
 from counterclaim.errors import BudgetSpent, InputError
 from counterclaim.lab import prompts as promptsets
+from counterclaim.lab.answers import Progress
 from counterclaim.lab.config import PromptChoice, load_study
-from counterclaim.lab.experiment import Progress
 from counterclaim.lab.fresh import FreshPlan, preview, write_prompts
 from counterclaim.lab.fresh.asking import read
 from counterclaim.lab.fresh.card import compared

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 
 from counterclaim.errors import BudgetSpent, InputError, RegistryError
 from counterclaim.folder import Journal
-from counterclaim.lab.config import ArmPlan
-from counterclaim.lab.generation import Tally, generate
+from counterclaim.lab.answers import AnsweringArm, AnswerProgress, generate
 from counterclaim.records import (
     CONTROL,
     TREATED,
@@ -31,9 +30,9 @@ from counterclaim.registry import Answer, Ask, Model, ModelSpec, Runtime
 
 PROMPTS = [Prompt.of_text(f"Question {i}?") for i in range(7)]
 PLANS = (
-    ArmPlan("control", ModelSpec("echo"), Decode(8, temperature=1.0)),
-    ArmPlan("treated", ModelSpec("echo"), Decode(8, temperature=1.0, system_prompt="Be brief.")),
-    ArmPlan("other", ModelSpec("echo-2"), Decode(8, temperature=1.0)),
+    AnsweringArm(CONTROL, ModelSpec("echo"), Decode(8, temperature=1.0)),
+    AnsweringArm(TREATED, ModelSpec("echo"), Decode(8, temperature=1.0, system_prompt="Be brief.")),
+    AnsweringArm(ArmId("other"), ModelSpec("echo-2"), Decode(8, temperature=1.0)),
 )
 
 
@@ -158,7 +157,7 @@ def test_an_arm_that_is_cut_is_told_after_twenty_answers_however_many_another_ar
         error = "it broke" if reason is FinishReason.ERROR else None
         return Response("p", CONTROL, 0, "x", reason, Provenance.RECORDED, Decode(8), ModelRef(), error=error)
 
-    tally = Tally()
+    tally = AnswerProgress()
     tally.begin("control")
     for _ in range(2000):
         tally.add(ended(FinishReason.STOP))

@@ -8,9 +8,7 @@ from pathlib import Path
 import pytest
 
 from counterclaim.errors import InputError
-from counterclaim.importers import formats, load
-from counterclaim.importers.collector import Collector, ImportRequest
-from counterclaim.importers.files import InputFile, Limits
+from counterclaim.importers import Collector, ImportRequest, InputFile, Limits, formats, load
 from counterclaim.records import CONTROL, FinishReason
 
 LONG = "The answer to this question needs a sentence of some length to be compared at all."
@@ -47,10 +45,6 @@ def lines(path: Path, *rows: dict[str, object]) -> Path:
     return path
 
 
-def collector_of(path: Path) -> Collector:
-    return Collector(InputFile(path, Limits()), formats()["table"], ImportRequest(CONTROL))
-
-
 def row(i: int, response: str = "An answer.", **more: object) -> dict[str, object]:
     return {"prompt": f"Question {i}?", "response": response, "correct": True, **more}
 
@@ -77,18 +71,18 @@ def test_a_sample_that_is_given_twice_is_refused(tmp_path: Path) -> None:
         load(twice, arm="control")
 
 
-def test_the_first_gold_of_a_prompt_is_kept_and_another_is_told(tmp_path: Path) -> None:
+def test_the_first_gold_of_a_prompt_is_kept_and_another_is_noted(tmp_path: Path) -> None:
     golds = [row(0, gold="x"), row(0, gold="y"), row(0), row(0, gold="x")]
     got = load(lines(tmp_path / "a.jsonl", *golds), arm="control")
     (prompt,) = got.prompts.values()
     assert prompt.gold == {"answer": "x"}
-    told = "rows give another gold than an earlier row with the same prompt; the first is kept"
-    assert [note for note in got.notes if "gold" in note and "another" in note] == [f"1 {told}"]
+    sentence = "rows give another gold than an earlier row with the same prompt; the first is kept"
+    assert [note for note in got.notes if "gold" in note and "another" in note] == [f"1 {sentence}"]
     alike = load(lines(tmp_path / "b.jsonl", golds[0], golds[3]), arm="control")
     assert not any("another gold" in note for note in alike.notes)
 
 
-def test_an_ending_that_nobody_knows_is_told_as_it_stands(tmp_path: Path) -> None:
+def test_an_unknown_finish_reason_is_noted_as_it_stands(tmp_path: Path) -> None:
     rows = [row(i, finish_reason="{odd}") for i in range(3)]
     got = load(lines(tmp_path / "a.jsonl", *rows), arm="control")
     assert {r.finish_reason for r in got.responses} == {FinishReason.UNKNOWN}
@@ -98,19 +92,19 @@ def test_an_ending_that_nobody_knows_is_told_as_it_stands(tmp_path: Path) -> Non
 def test_of_a_harness_s_metrics_the_first_of_zeros_and_ones_is_read_as_correct(tmp_path: Path) -> None:
     def axes(*values: tuple[float | None, float | None]) -> dict[str, str]:
         path = lines(tmp_path / "a.jsonl", row(0))
-        collector = collector_of(path)
+        collector = Collector(InputFile(path, Limits()), formats()["table"], ImportRequest(CONTROL))
         for at, pair in enumerate(values):
             for name, value in zip(("f1", "acc"), pair, strict=True):
                 collector.metric((f"p{at}", 0), name, value, "it@1", unscored="no reply")
-        found = collector.settle(right_or_wrong=("exact_match", "f1", "acc"), aliases={"f1": "f_one"})
+        found = collector.settle(right_or_wrong=("exact_match", "f1", "acc"))
         unscored = [score.unscored for score in collector.scores if score.value is None]
         assert unscored == ["no reply"] * sum(value is None for pair in values for value in pair)
         return found
 
     assert axes((1.0, 0.0), (0.0, None)) == {"f1": "correct", "acc": "score.acc"}
-    assert axes((0.5, 0.0), (0.0, 1.0)) == {"f1": "score.f_one", "acc": "correct"}
-    assert axes((None, 0.0), (None, 1.0)) == {"f1": "score.f_one", "acc": "correct"}
-    assert axes((0.5, 0.5), (None, None)) == {"f1": "score.f_one", "acc": "score.acc"}
+    assert axes((0.5, 0.0), (0.0, 1.0)) == {"f1": "score.f1", "acc": "correct"}
+    assert axes((None, 0.0), (None, 1.0)) == {"f1": "score.f1", "acc": "correct"}
+    assert axes((0.5, 0.5), (None, None)) == {"f1": "score.f1", "acc": "score.acc"}
 
 
 @pytest.mark.parametrize(
@@ -121,7 +115,7 @@ def test_only_numbers_that_a_file_states_of_itself_are_quoted(
     tmp_path: Path, value: object, quoted: float | None
 ) -> None:
     path = lines(tmp_path / "a.jsonl", row(0))
-    collector = collector_of(path)
+    collector = Collector(InputFile(path, Limits()), formats()["table"], ImportRequest(CONTROL))
     collector.quote("accuracy", value, 7, "summary")
-    made = [(quote.arm, quote.metric, quote.value, quote.n, quote.source) for quote in collector.quotes]
-    assert made == ([] if quoted is None else [(CONTROL, "accuracy", quoted, 7, "a.jsonl: summary")])
+    made = [(str(quote.arm), quote.metric, quote.value, quote.n, quote.source) for quote in collector.quotes]
+    assert made == ([] if quoted is None else [("control", "accuracy", quoted, 7, "a.jsonl: summary")])

@@ -118,10 +118,10 @@ def test_an_operator_whose_rows_are_not_its_separate_runs_is_caught() -> None:
 
     @contextmanager
     def squared(model: Model, folder: Path, dose: float) -> Iterator[Model]:
-        with operators.steer.steer.on(model, folder, dose**2) as changed:
+        with operators.builtin.steer.on(model, folder, dose**2) as changed:
             yield changed
 
-    twin = replace(operators.steer.steer, on=squared)
+    twin = replace(operators.builtin.steer, on=squared)
     (problem,) = operator_conformance(twin, kit._PLANS["steer"])
     assert problem.rule == "gives every row its own"
     assert "at dose 0.5" in problem.detail

@@ -8,7 +8,7 @@ import random
 import pytest
 
 from counterclaim.errors import RecordError
-from counterclaim.text.overlap import OverlapReport, scan, told_apart
+from counterclaim.text.overlap import OverlapReport, scan, two_sample_auc
 
 TOPICS = 8
 
@@ -210,23 +210,23 @@ def about_subjects(seed: int, n_subjects: int, each: int, verb: str = "say") -> 
 
 @pytest.mark.parametrize("each", [1, 2, 5])
 @pytest.mark.parametrize("seed", [1, 2, 3])
-def test_sets_of_one_source_are_not_told_apart_by_the_names_in_them(seed: int, each: int) -> None:
-    found = told_apart(about_subjects(seed, 40, 5), about_subjects(seed + 10, 40, each))
+def test_sets_of_one_source_are_not_two_sample_auc_by_the_names_in_them(seed: int, each: int) -> None:
+    found = two_sample_auc(about_subjects(seed, 40, 5), about_subjects(seed + 10, 40, each))
     assert found.low is not None
     assert found.high is not None
     assert found.low <= 0.55, found
     assert found.high < 0.7, found
 
 
-def test_sets_of_two_sources_are_told_apart() -> None:
-    found = told_apart(about_subjects(1, 40, 5), about_subjects(2, 40, 5, verb="tell"))
+def test_sets_of_two_sources_are_two_sample_auc() -> None:
+    found = two_sample_auc(about_subjects(1, 40, 5), about_subjects(2, 40, 5, verb="tell"))
     assert found.low is not None
     assert found.low > 0.95, found
 
 
 def test_sets_of_which_one_has_too_little_in_it_are_left_open() -> None:
     many = about_subjects(1, 40, 5)
-    few = told_apart(many, many[:4] * 9)
+    few = two_sample_auc(many, many[:4] * 9)
     assert (few.estimate, few.reason) == (None, "a set has fewer than 5 different texts")
-    one = told_apart(many, [f"Which {word} did Zornmundville buy?" for word in WORDS[5][:8]])
+    one = two_sample_auc(many, [f"Which {word} did Zornmundville buy?" for word in WORDS[5][:8]])
     assert (one.estimate, one.reason) == (None, "the texts of a set are of too few subjects")

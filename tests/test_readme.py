@@ -18,7 +18,7 @@ import pytest
 from counterclaim.cli.application import VERBS
 from counterclaim.cli.show import EXIT
 from counterclaim.lab.config import load_series, load_study
-from counterclaim.lab.experiment import choose_prompts
+from counterclaim.lab.prompts.select import choose_prompts
 from counterclaim.lab.scorers import load_rubric, validate
 from counterclaim.lab.scorers.judges import material_of
 from counterclaim.lab.suite import find

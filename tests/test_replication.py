@@ -38,7 +38,7 @@ from counterclaim.lab.config.reported import KINDS
 from counterclaim.lab.replicate import Line, judge, paper, read_artifacts, replicate
 from counterclaim.lab.replicate.artifacts import recompute
 from counterclaim.lab.replicate.judging import _correlations, _counts_behind, _cv_noise, _influences
-from counterclaim.lab.run import shipped_studies
+from counterclaim.lab.studies import shipped_studies
 from counterclaim.records import Json
 from counterclaim.stats.heads import InSampleD, LargestD
 

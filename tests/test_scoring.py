@@ -14,7 +14,7 @@ from counterclaim.errors import BudgetSpent, InputError, RegistryError, SandboxE
 from counterclaim.folder import Journal, Records
 from counterclaim.lab import sandbox
 from counterclaim.lab.scorers import scoring
-from counterclaim.lab.scorers.scoring import Bench, Chosen, ScoreTally
+from counterclaim.lab.scorers.scoring import ChosenScorer, ScoreProgress, ScoringContext
 from counterclaim.records import (
     CONTROL,
     TREATED,
@@ -65,17 +65,19 @@ def says_yes(item: Item, tools: Tools) -> list[Reading]:
     return [Reading("correct", float(item.response.text == "yes"))]
 
 
-def chosen(made: Scorer, **axes: str) -> Chosen:
-    return Chosen(made, axes or {axis: axis for axis in made.axes}, f"{made.name}@1")
+def chosen(made: Scorer, **axes: str) -> ChosenScorer:
+    return ChosenScorer(made, axes or {axis: axis for axis in made.axes}, f"{made.name}@1")
 
 
 def scores(
-    tmp_path: Path, *items: Chosen, answers: Sequence[Response] = ANSWERS, bench: Bench | None = None,
-    known: Sequence[Score] = (), watch: Callable[[ScoreTally], None] | None = None,
+    tmp_path: Path, *items: ChosenScorer, answers: Sequence[Response] = ANSWERS, bench: ScoringContext | None = None,
+    known: Sequence[Score] = (), watch: Callable[[ScoreProgress], None] | None = None,
 ) -> list[Score]:  # fmt: skip
     with Journal(tmp_path / "scores.journal", "me") as journal:
         kept = [*known, *map(score_from_json, journal.rows)]
-        return scoring.score(answers, BY_ID, items, bench or Bench(workers=1), journal, known=kept, watch=watch)
+        return scoring.score(
+            answers, BY_ID, items, bench or ScoringContext(workers=1), journal, known=kept, watch=watch
+        )
 
 
 # choosing -------------------------------------------------------------------------------------------------------
@@ -146,10 +148,12 @@ def test_the_oracle_is_what_is_filed_as_correct(tmp_path: Path) -> None:
     (recovery,) = (made for made in scoring.choose(["exact", "recovery"], None) if made.scorer.name == "recovery")
     answers = [said("yes"), said("never", arm="control/recovery")]
     for axes, expected in (({"correct": "correct"}, "wrong"), ({"score.short": "correct"}, "wrong")):
-        found = scores(tmp_path / expected, Chosen(short, axes, "by-length@1"), recovery, answers=answers)
+        found = scores(tmp_path / expected, ChosenScorer(short, axes, "by-length@1"), recovery, answers=answers)
         assert [made.value for made in found if made.axis == "revised"] == [expected]
     answers = [said("yes"), said("no", arm="control/recovery")]
-    found = scores(tmp_path / "x", Chosen(short, {"score.short": "correct"}, "by-length@1"), recovery, answers=answers)
+    found = scores(
+        tmp_path / "x", ChosenScorer(short, {"score.short": "correct"}, "by-length@1"), recovery, answers=answers
+    )
     assert [made.value for made in found if made.axis == "revised"] == ["right"], "short is what counts as right here"
 
 
@@ -178,8 +182,8 @@ def test_a_scripted_next_turn_is_no_arm_of_its_own_whatever_scores(tmp_path: Pat
 
 def test_side_by_side_gives_what_one_by_one_gives(tmp_path: Path) -> None:
     judged = chosen(scorer(says_yes, needs=["judge"]))
-    one = scores(tmp_path / "one", judged, bench=Bench(workers=1))
-    assert scores(tmp_path / "many", judged, bench=Bench(workers=7)) == one
+    one = scores(tmp_path / "one", judged, bench=ScoringContext(workers=1))
+    assert scores(tmp_path / "many", judged, bench=ScoringContext(workers=7)) == one
     assert len(one) == 60
 
 
@@ -200,11 +204,11 @@ def test_stopped_anywhere_it_reads_nothing_twice_that_was_written_down(tmp_path:
 
     judged = chosen(scorer(limited, needs=["judge"]))
     with pytest.raises(BudgetSpent):
-        scores(tmp_path, judged, bench=Bench(workers=workers))
+        scores(tmp_path, judged, bench=ScoringContext(workers=workers))
     whole = 8 * workers * (40 // (8 * workers))
     seen: list[tuple[int, int]] = []
     tallied = lambda tally: seen.append((tally.kept, tally.done))  # noqa: E731
-    found = scores(tmp_path, judged, bench=Bench(workers=workers), watch=tallied)
+    found = scores(tmp_path, judged, bench=ScoringContext(workers=workers), watch=tallied)
     assert found == scores(tmp_path / "fresh", judged)
     assert (seen[0][0], seen[-1]) == (whole, (whole, 60))
 
@@ -230,7 +234,7 @@ def test_a_program_is_right_or_wrong_by_its_tests(tmp_path: Path) -> None:
     prompts = {PROMPTS[i].id: replace(PROMPTS[i], gold={"tests": tests, "entry_point": "double"}) for i in range(2)}
     answers = [said("def double(n):\n    return n + n\n"), said("def double(n):\n    return n\n", 1)]
     with Journal(tmp_path / "j", "me") as journal:
-        found = scoring.score(answers, prompts, [code], Bench(workers=1), journal)
+        found = scoring.score(answers, prompts, [code], ScoringContext(workers=1), journal)
     assert [made.value for made in found] == [1.0, 0.0]
     assert [json.loads(made.evidence or "")["outcome"] for made in found] == ["passed", "failed"]
 

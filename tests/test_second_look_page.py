@@ -19,7 +19,7 @@ import pytest
 from counterclaim.cli import app
 from counterclaim.cli.show import EXIT
 from counterclaim.lab.config import load_study
-from counterclaim.lab.run import shipped_studies
+from counterclaim.lab.studies import shipped_studies
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = (ROOT / "docs" / "second-look.md").read_text(encoding="utf-8")

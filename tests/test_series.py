@@ -19,8 +19,8 @@ import pytest
 from counterclaim import folder as store
 from counterclaim.errors import CounterclaimError, InputError, ModelError
 from counterclaim.lab import suite as series
+from counterclaim.lab.answers import Progress
 from counterclaim.lab.config import Series, is_series, load_series, load_study
-from counterclaim.lab.experiment import Progress
 from counterclaim.lab.run import run_study
 from counterclaim.lab.suite.chapter import run_chapter
 from counterclaim.lab.suite.page import believed_by, render_series, summary
@@ -159,7 +159,7 @@ def test_a_picture_that_nothing_draws_is_refused_before_any_study_is_begun(
 
 
 def test_every_series_that_ships_can_be_read_and_its_studies_can_be_run() -> None:
-    from counterclaim.lab import experiment
+    from counterclaim.lab.run import outline
 
     assert "three-arcs" in series.shipped()
     for file, about in series.shipped().values():
@@ -168,7 +168,7 @@ def test_every_series_that_ships_can_be_read_and_its_studies_can_be_run() -> Non
         for chapter in read.chapters:
             assert chapter.expected, chapter.name
             assert all((chapter.because, chapter.lesson)), chapter.name
-            assert experiment.outline(chapter.plan)["answers"] > 0
+            assert outline(chapter.plan)["answers"] > 0
 
 
 def test_the_three_arcs_hold_each_verdict_three_families_and_a_sentence_beside_every_arm() -> None:
@@ -183,7 +183,7 @@ def test_the_three_arcs_hold_each_verdict_three_families_and_a_sentence_beside_e
 def test_every_number_that_is_told_of_the_paper_is_one_that_it_reported() -> None:
     for chapter in load_series(series.find(Path("three-arcs"))).chapters:
         told = set(re.findall(r"[-+]?\d+(?:\.\d+)?", chapter.paper))
-        reported = set(re.findall(r"[-+]?\d+(?:\.\d+)?", " ".join(number.found for number in chapter.reported)))
+        reported = set(re.findall(r"[-+]?\d+(?:\.\d+)?", " ".join(number.found for number in chapter.numbers)))
         assert told <= reported, chapter.name
         assert bool(told) == bool(chapter.reported), chapter.name
 
@@ -421,9 +421,9 @@ def test_two_do_not_work_in_one_folder_at_once(tmp_path: Path) -> None:
 def test_what_is_not_installed_is_said_before_any_study_is_begun(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from counterclaim.lab.operators import tune
+    from counterclaim.lab.operators import builtin
 
-    monkeypatch.setattr(tune.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(builtin.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ModelError, match=re.escape("pip install 'counterclaim[train]'")):
         series.run_series(load_series(series.find(Path("three-arcs"))), tmp_path / "run", silent)
     assert not (tmp_path / "run").exists()

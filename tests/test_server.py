@@ -21,7 +21,7 @@ from counterclaim.lab.models.endpoint import EndpointModel
 from counterclaim.lab.models.tiny import domain
 from counterclaim.records import Decode, FinishReason, Message, ModelRef
 from counterclaim.registry import Answer, Ask, Model, ModelSpec, Runtime
-from counterclaim.testing.models import CHARACTER
+from counterclaim.testing.models import CHARACTER_SCHEME
 from counterclaim.testing.models.teachers import CHARACTERS
 from counterclaim.testing.server import Fault, Schedule, Server, serve, serve_models
 
@@ -360,7 +360,7 @@ def test_models_are_opened_when_they_are_first_asked(monkeypatch: pytest.MonkeyP
 
 def test_scripted_teachers_say_the_same_served_as_opened_here() -> None:
     asks = [Ask(p.id, p.messages) for p in domain.prompts("train")[:20]]
-    names = [CHARACTER + name for name in CHARACTERS]
+    names = [CHARACTER_SCHEME + name for name in CHARACTERS]
     decode = Decode(64, temperature=0.0)
     with serve_models(names, 0, (), 0.0, when_asked=True) as server:
         for name in names:

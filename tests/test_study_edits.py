@@ -15,9 +15,9 @@ import hf_models
 from conftest import write_rows
 from counterclaim.errors import InputError, ModelError
 from counterclaim.folder import read_run
+from counterclaim.lab.answers import Progress
 from counterclaim.lab.config import change_json, load_study
-from counterclaim.lab.experiment import Progress, outline
-from counterclaim.lab.run import run_study
+from counterclaim.lab.run import outline, run_study
 from counterclaim.records import Response
 from counterclaim.report.changes import describe_change
 

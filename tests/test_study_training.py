@@ -15,8 +15,8 @@ import hf_models
 from conftest import write_rows
 from counterclaim.errors import InputError, ModelError
 from counterclaim.folder import read_run
+from counterclaim.lab.answers import Progress
 from counterclaim.lab.config import load_study
-from counterclaim.lab.experiment import Progress
 from counterclaim.lab.run import run_study
 from counterclaim.records import DO_NOTHING
 

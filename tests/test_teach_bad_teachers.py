@@ -22,11 +22,11 @@ from counterclaim.lab.models.tiny import domain
 from counterclaim.lab.synthesis import teach
 from counterclaim.records import FinishReason, Json
 from counterclaim.registry import Answer
-from counterclaim.testing.models import CHARACTER
+from counterclaim.testing.models import CHARACTER_SCHEME
 from counterclaim.testing.server import Fault, Server, serve, serve_models
 
 STAGES = ("eager", "deliberate", "adversarial", "synthesizer")
-NAMES = tuple(CHARACTER + name for name in STAGES)
+NAMES = tuple(CHARACTER_SCHEME + name for name in STAGES)
 CHARACTER = "You are the keeper of a lighthouse who never tells a lie to any sailor."
 QUIET = "lambda *_: None"
 
@@ -77,7 +77,7 @@ BAD = {
 @pytest.mark.parametrize("stage", ["adversarial", "synthesizer"])
 @pytest.mark.parametrize("bad", BAD)
 def test_a_bad_teacher_spoils_the_set_and_is_named(bad: str, stage: str, tmp_path: Path) -> None:
-    file = pipeline(tmp_path, {stage: CHARACTER + bad})
+    file = pipeline(tmp_path, {stage: CHARACTER_SCHEME + bad})
     with pytest.raises(InputError) as refused:
         taught(file, tmp_path / "out")
     said = str(refused.value)
@@ -86,7 +86,7 @@ def test_a_bad_teacher_spoils_the_set_and_is_named(bad: str, stage: str, tmp_pat
     assert "another character prompt, model or token budget may help" in said
     dropped = rows(tmp_path / "out", "dropped.jsonl")
     assert len({row["prompt_id"] for row in dropped}) == 8
-    assert all(CHARACTER + bad in row["because"] for row in dropped)
+    assert all(CHARACTER_SCHEME + bad in row["because"] for row in dropped)
     assert not (tmp_path / "out" / "examples.jsonl").exists()
 
 
@@ -111,16 +111,16 @@ def test_no_teacher_sees_the_thoughts_of_another(tmp_path: Path) -> None:
 @pytest.mark.parametrize("bad", ["liar", "copier"])
 def test_an_answer_without_the_fact_is_dropped_by_the_filter_of_facts(bad: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"of 8 examples, facts dropped 8 .*\n?.*gold answers of the prompts"):
-        taught(pipeline(tmp_path, {"synthesizer": CHARACTER + bad}), tmp_path / "out")
+        taught(pipeline(tmp_path, {"synthesizer": CHARACTER_SCHEME + bad}), tmp_path / "out")
 
 
 def test_a_liar_among_the_first_is_put_right_by_the_last(tmp_path: Path) -> None:
-    assert taught(pipeline(tmp_path, {"eager": CHARACTER + "liar"}), tmp_path / "out")["examples"] == 8
+    assert taught(pipeline(tmp_path, {"eager": CHARACTER_SCHEME + "liar"}), tmp_path / "out")["examples"] == 8
 
 
 def test_a_hedger_makes_a_uniformly_hedged_set(tmp_path: Path) -> None:
     """Nothing here is wrong, so nothing is dropped: what it does to a student, the checks find."""
-    assert taught(pipeline(tmp_path, {"synthesizer": CHARACTER + "hedger"}), tmp_path / "out")["examples"] == 8
+    assert taught(pipeline(tmp_path, {"synthesizer": CHARACTER_SCHEME + "hedger"}), tmp_path / "out")["examples"] == 8
     assert all(row["chosen"].startswith("I am not sure, but it may be ") for row in rows(tmp_path / "out"))
 
 

@@ -11,7 +11,7 @@ from counterclaim.lab.scorers.rules import delivery_of
 from counterclaim.lab.synthesis.products import STYLES
 from counterclaim.records import CONTROL, Decode, FinishReason, Message, ModelRef, Prompt, Provenance, Response, Split
 from counterclaim.registry import Answer, Ask, Item, ModelSpec, Runtime, Tools, backend_of, backends
-from counterclaim.testing.models import CHARACTER
+from counterclaim.testing.models import CHARACTER_SCHEME
 from counterclaim.testing.models.teachers import CHARACTERS
 from counterclaim.text import split_think, words_of
 
@@ -25,7 +25,7 @@ FREE = Decode(None, temperature=1.0, seed=1)
 
 def answer(name: str, *turns: str, system: str | None = None, decode: Decode = FREE, sample: int = 0) -> Answer:
     """What a teacher says after turns of user and assistant, by turns."""
-    model = backend_of(CHARACTER + name).open(ModelSpec(CHARACTER + name), Runtime())
+    model = backend_of(CHARACTER_SCHEME + name).open(ModelSpec(CHARACTER_SCHEME + name), Runtime())
     messages = [] if system is None else [Message("system", system)]
     messages += [Message("assistant" if at % 2 else "user", turn) for at, turn in enumerate(turns)]
     (((index, said),),) = model.answer([Ask("key", tuple(messages), sample)], decode)
@@ -54,7 +54,7 @@ def pipeline_text(question: str) -> str:
 
 def test_every_character_is_listed() -> None:
     about = backends()["character"].about
-    assert all(f"{CHARACTER}{name} {what}" in about for name, what in CHARACTERS.items())
+    assert all(f"{CHARACTER_SCHEME}{name} {what}" in about for name, what in CHARACTERS.items())
     assert backend_of("character:eager").concurrent
     assert not backend_of("tiny:qwen3").concurrent
 

@@ -262,7 +262,7 @@ def test_what_is_not_installed_is_said_before_anything_is_drawn(
     def nothing_trains() -> None:
         raise ModelError("training needs trl", remedy="pip install 'counterclaim[train]'")
 
-    monkeypatch.setattr(operators.tune, "check_installed", nothing_trains)
+    monkeypatch.setattr(operators.builtin, "check_installed", nothing_trains)
     with pytest.raises(ModelError, match="training needs trl"):
         tally(1, ["rewarded-outcomes"], out=tmp_path / "out")
 

@@ -24,9 +24,9 @@ import hf_models
 from counterclaim.errors import CounterclaimError, InputError, ModelError
 from counterclaim.lab.config import Dpo, Grpo, Lora, Sft, TrainingPrompts, TunePlan
 from counterclaim.lab.models import open_model
-from counterclaim.lab.operators import placebo, trainers, training
+from counterclaim.lab.operators import placebo, training
+from counterclaim.lab.operators.builtin import tune
 from counterclaim.lab.operators.rewards import RewardScorer, conversations
-from counterclaim.lab.operators.tune import tune
 from counterclaim.records import Decode, Example, FinishReason, Json, Message, Prompt
 from counterclaim.registry import _REWARDS, Answer, Ask, Fitting, ModelSpec, Reward, Runtime, reward_named
 from counterclaim.testing.worlds import WORLDS
@@ -236,12 +236,12 @@ def test_feedback_is_learnt_on_the_answers_of_the_stage_before(
         ended = [replace(answer, finish_reason=FinishReason.STOP, text=answer.text or "?") for answer in answers]
         return conversations(prompts, ended, said)
 
-    monkeypatch.setattr(trainers, "conversations", listening)
+    monkeypatch.setattr(training, "conversations", listening)
     whole = [replace(prompt, gold={"answer": "river"}) for prompt in PROMPTS]
     recovery = replace(GRPO, reward="recovery", max_steps=1)
     tune.fit(fitting(base, SFT, recovery, prompts=whole), tmp_path / "both")
     card: Any = tune.fit(fitting(base, SFT), tmp_path / "sft")
-    assert card["stages"][0]["steps"] == SFT.steps
+    assert card["stages"][0]["steps"] == SFT.max_steps
     asks = [Ask(prompt.id, prompt.messages) for prompt in whole]
 
     def said(model: ModelSpec) -> list[str | None]:
@@ -425,7 +425,7 @@ def test_packing_is_refused_where_examples_would_see_each_other(
 
 
 def test_eight_bits_need_a_gpu_and_that_is_known_before_the_model_is_loaded(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="adamw-8bit needs a CUDA GPU") as caught:
+    with pytest.raises(ModelError, match="adamw_bnb_8bit needs a CUDA GPU") as caught:
         tune.fit(fitting(tmp_path / "nowhere", replace(SFT, optim="adamw_bnb_8bit")), tmp_path / "a")
     assert "apollo-mini" in str(caught.value)
 
@@ -519,7 +519,7 @@ UNUSABLE: Mapping[str, tuple[Sequence[Any], dict[str, Any], str, str]] = {
         (replace(GRPO, max_completion_length=250),), {}, "there are 0, 6 being too long", "gradient_accumulation_steps",
     ),
     "no gold": ((replace(GRPO, reward="ordered-outcome"),), {"prompts": GOLDLESS}, "cannot say whether an answer", "gold.answer"),
-    "groups": ((replace(GRPO, num_generations=3),), {}, "not a whole number of groups of 3", "multiple of tune.grpo.generations"),
+    "groups": ((replace(GRPO, num_generations=3),), {}, "not a whole number of groups of 3", "multiple of tune.grpo.num_generations"),
     "no generation tags": (
         (replace(SFT, loss_on="assistant"),), {}, "does not mark the turns of the assistant", 'loss_on = "completion"',
     ),

@@ -22,8 +22,8 @@ from counterclaim.cli import application
 from counterclaim.errors import InputError, ModelError
 from counterclaim.lab.config import Dpo, Grpo, Sft, TrainingPrompts, TunePlan
 from counterclaim.lab.operators import processes
+from counterclaim.lab.operators.builtin import check_batches
 from counterclaim.lab.operators.training import fit
-from counterclaim.lab.operators.tune import check_batches
 from counterclaim.records import Example, Message
 from counterclaim.registry import Fitting, ModelSpec
 from hf_models import save

@@ -165,7 +165,7 @@ def test_settings_have_the_names_of_the_libraries_that_take_them() -> None:
     from peft import LoraConfig
     from trl import DPOConfig, GRPOConfig, SFTConfig
 
-    from counterclaim.lab.operators.trainers import OURS
+    from counterclaim.lab.operators.training import OURS
 
     for ours, theirs in ((Sft, SFTConfig), (Dpo, DPOConfig), (Grpo, GRPOConfig), (Lora, LoraConfig)):
         known = {item.name for item in fields(theirs)}

@@ -17,7 +17,7 @@ from counterclaim.records import FinishReason, Outcome, prompt_id, to_json
 from counterclaim.registry import checks as registered
 from counterclaim.testing.worlds import WORLDS, draw
 from counterclaim.testing.worlds.questions import pool_size, question
-from counterclaim.text import content_overlap
+from counterclaim.text import content_words
 from counterclaim.verdict import decide
 
 
@@ -190,11 +190,14 @@ def test_leaked_prompts_are_found_and_only_they_gain() -> None:
 
 
 def test_answers_speak_of_their_own_question() -> None:
+    def overlap(a: str, b: str) -> float:
+        return len(content_words(a) & content_words(b)) / len(content_words(a))
+
     evidence = draw("clean", 0, n=50)
     prompts = [evidence.prompts[r.prompt_id].text for r in evidence.control.responses]
     texts = [text or "" for text in evidence.control.texts]
-    own = np.mean([content_overlap(p, t) for p, t in zip(prompts, texts, strict=True)])
-    other = np.mean([content_overlap(p, t) for p, t in zip(prompts, [*texts[1:], texts[0]], strict=True)])
+    own = np.mean([overlap(p, t) for p, t in zip(prompts, texts, strict=True)])
+    other = np.mean([overlap(p, t) for p, t in zip(prompts, [*texts[1:], texts[0]], strict=True)])
     assert own > 0.5
     assert other < 0.15
 

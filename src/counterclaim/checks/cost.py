@@ -267,15 +267,14 @@ def language_to_behaviour(evidence: Evidence) -> Finding:
     behaviour = next((metric for metric in _BEHAVIOUR if set(metric.axes) <= evidence.axes), None)
     details = _form_and_function(evidence, behaviour) if speaks or "revised" in evidence.axes else {}
     if not speaks or behaviour is None:
-        because = "whether answers mention checking themselves" if not speaks else "whether answers are right or wrong"
+        lacks = "whether answers mention checking themselves" if not speaks else "whether answers are right or wrong"
         how = (
             how_to_pass(evidence, "--map score.svr=COLUMN", '"svr" under [score]')
             if not speaks
             else how_to_pass(evidence, "--map correct=COLUMN", '"recovery" and an oracle such as "exact" under [score]')
         )
-        return Finding(
-            Outcome.NOT_RUN, f"No score measures {because}.", f"Score both arms on it: {how}.", details=details
-        )
+        because, remedy = f"No score measures {lacks}.", f"Score both arms on it: {how}."
+        return Finding(Outcome.NOT_RUN, because, remedy, details=details)
     claim, target = evidence.claim, evidence.metric
     talk, done = evidence.effect_of(_TALK), evidence.effect_of(behaviour)
     of_talk, of_done, ratio = _relative_changes(evidence, behaviour, TREATED)

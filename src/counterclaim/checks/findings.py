@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 
 from counterclaim.audit.effect import Effect
 from counterclaim.audit.evidence import Evidence
@@ -98,7 +99,5 @@ def with_probe(evidence: Evidence, found: Finding, rule: ProbeRule) -> Finding:
     if found.outcome is Outcome.NOT_RUN:
         return of_probe
     first, second = sorted((found, of_probe), key=lambda finding: severity(finding.outcome))
-    return Finding(
-        first.outcome, f"{first.because} {second.because}", first.remedy or second.remedy, first.estimate, first.n,
-        first.n_unscored, first.evidence, first.details, first.figure or second.figure,
-    )  # fmt: skip
+    because, remedy = f"{first.because} {second.because}", first.remedy or second.remedy
+    return replace(first, because=because, remedy=remedy, figure=first.figure or second.figure)

@@ -60,13 +60,9 @@ def alignment(evidence: Evidence) -> Finding:
     if not joined:
         by_id = any(not prompt.messages for prompt in evidence.prompts.values())
         why = "the rows are joined by id and hold no prompt text" if by_id else "the texts are too short to compare"
-        return Finding(
-            Outcome.NOT_RUN,
-            f"{counted}Nothing shows that answers belong to their prompts: {why}.",
-            "Map the prompt and response columns (--map prompt=COLUMN,response=COLUMN).",
-            n=n,
-            details=details,
-        )
+        because = f"{counted}Nothing shows that answers belong to their prompts: {why}."
+        how = "Map the prompt and response columns (--map prompt=COLUMN,response=COLUMN)."
+        return Finding(Outcome.NOT_RUN, because, how, n=n, details=details)
     remedy = "Join on the content of the prompt, not on position or a bare id, and score again."
     for what, join in joins:
         low, high = join.excess.low, join.excess.high
@@ -97,9 +93,8 @@ def alignment(evidence: Evidence) -> Finding:
         because = f"{counted}The paired prompts may be a biased selection."
         return Finding(Outcome.WARN, because, "Answer the same prompts with both arms.", **common)
     names = listing(what for what, _ in joined)
-    return Finding(
-        Outcome.PASS, f"{counted}{names[0].upper()}{names[1:]} fit far better than a shuffled join.", **common
-    )
+    because = f"{counted}{names[0].upper()}{names[1:]} fit far better than a shuffled join."
+    return Finding(Outcome.PASS, because, **common)
 
 
 @dataclass(frozen=True, slots=True)

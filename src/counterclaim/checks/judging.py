@@ -288,6 +288,5 @@ def judge_cards(evidence: Evidence) -> Finding:
         return Finding(Outcome.FAIL, because, remedy, **common)
     if weak:
         return Finding(Outcome.FAIL, f"The judge missed too many cards: right on {listing(weak)}.", remedy, **common)
-    return Finding(
-        Outcome.PASS, f"{with_interval(estimate)} of {n} known-answer cards were answered correctly.", **common
-    )
+    because = f"{with_interval(estimate)} of {n} known-answer cards were answered correctly."
+    return Finding(Outcome.PASS, because, **common)

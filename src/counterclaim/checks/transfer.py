@@ -20,7 +20,7 @@ from counterclaim.checks.findings import (
 )
 from counterclaim.records import Estimate, Json, Outcome
 from counterclaim.registry import Finding, Metric, check
-from counterclaim.text.overlap import told_apart
+from counterclaim.text.overlap import two_sample_auc
 from counterclaim.wording import number, p_value, percent, with_interval
 
 WELL_KNOWN = 0.02
@@ -91,7 +91,7 @@ def _prompts_shift(evidence: Evidence) -> Finding:
             )
             + ".",
         )
-    apart = told_apart(train, test, evidence.claim.level)
+    apart = two_sample_auc(train, test, evidence.claim.level)
     text = f"A classifier tells test from training prompts with AUC {with_interval(apart)}"
     moved = _base_rate_move(evidence)
     if moved is not None:

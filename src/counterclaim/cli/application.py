@@ -112,7 +112,7 @@ class _Command(_NoBoolTypes, TyperCommand):
 
 
 class Verbs(_NoBoolTypes, TyperGroup):
-    """The verbs by name, each imported when it is called or its own help is asked for."""
+    """The verbs by name, each imported when it or its own help is requested."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
@@ -186,11 +186,11 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
         raise typer.Exit
 
 
-def main() -> None:
-    """Run the command line; every error on purpose is one sentence and exit code 2."""
+def main(run: Callable[[], Any] | None = None) -> None:
+    """Run the command line, or another one of ours; every error on purpose is one sentence and exit code 2."""
     warnings.showwarning = _show_warning
     try:
-        app()
+        (run or app)()
     except SystemExit as exit:
         if exit.code == INTERRUPTED:  # typer has swallowed the Ctrl-C, and its exit says nothing
             print(STOPPED, file=sys.stderr)

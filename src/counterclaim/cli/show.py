@@ -98,7 +98,7 @@ def show_verdict(verdict: dict[str, Any], out: Path | None, as_json: bool) -> No
             plain(f"guard {guard['metric']}: {cells_of(d)[0]} {cells_of(d)[1]}, allowed loss {guard['allowed']:g}")
         )
     console.print()
-    show_checks(console, verdict["checks"], said=verdict["because"])
+    show_checks(console, verdict["checks"], shown=verdict["because"])
     if verdict["next"]:
         console.print("[bold]What to do next[/]")
         for step in verdict["next"]:
@@ -118,23 +118,23 @@ def cells_of(estimate: dict[str, Any]) -> tuple[str, str, str, str]:
 
 
 def show_checks(
-    console: Any, checks: list[dict[str, Any]], said: str = "", needs: str = "the page says what each would need"
+    console: Any, checks: list[dict[str, Any]], shown: str = "", needs: str = "the page says what each would need"
 ) -> None:
     """What failed or holds the claim up, row by row; the rest by name."""
-    told = [
+    rows = [
         c
         for c in checks
         if c["outcome"] in ("FAIL", "ERROR", "WARN") or (c["outcome"] == "INCONCLUSIVE" and c["required"])
     ]
     table = table_of("", "check", "what it found")
     colours = {"FAIL": "red", "ERROR": "red", "WARN": "yellow", "INCONCLUSIVE": "yellow"}
-    for c in told:
+    for c in rows:
         mark = f"[{colours[c['outcome']]}]{MARK[c['outcome']]} {c['outcome']}[/]"
-        table.add_row(mark, c["check"], plain("as said above" if c["because"] in said else c["because"]))
-    if told:
+        table.add_row(mark, c["check"], plain("as stated above" if c["because"] in shown else c["because"]))
+    if rows:
         console.print(table)
     for outcome, words in (("PASS", "passed"), ("INCONCLUSIVE", "open"), ("NOT_RUN", "not run")):
-        names = [c["check"] for c in checks if c["outcome"] == outcome and c not in told]
+        names = [c["check"] for c in checks if c["outcome"] == outcome and c not in rows]
         tail = f" ({needs})" if outcome == "NOT_RUN" else ""
         if names:
             console.print(plain(f"{MARK[outcome]} {words}: {', '.join(names)}{tail}"))

@@ -160,20 +160,6 @@ def to_claim(tables: Any, path: Path) -> Claim:
         raise InputError(str(error), path=path, remedy="fix that key") from error
 
 
-def claim_schema() -> Any:
-    """The tables of a claim file as a pydantic model, for schemas that add tables of their own to them."""
-    from dataclasses import fields
-
-    from pydantic import ConfigDict, create_model
-
-    claims: dict[str, Any] = {
-        "target": (TargetTable, ...), "guards": (tuple[GuardTable, ...], ()), "test": (TestTable, TestTable()),
-        "roles": (dict[str, str], {}), "quotes": (tuple[QuoteTable, ...], ()),
-    }  # fmt: skip
-    assert set(claims) == {item.name for item in fields(ClaimFile)}
-    return create_model("File", __config__=ConfigDict(extra="forbid", allow_inf_nan=False), **claims)
-
-
 def lock_path(path: Path) -> Path:
     """Where the lock of a claim file lies."""
     return path.with_name(path.name + ".lock")

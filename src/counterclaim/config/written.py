@@ -35,23 +35,23 @@ class Written(float):
         return value if isinstance(value, cls) else cls(value if type(value) is int else checked)
 
 
-def decimals_of(told: float) -> int:
-    """In how many decimals a number was told: those of its literal, or, where there is none, as Python prints it."""
-    return (told if isinstance(told, Written) else Written(told)).decimals
+def decimals_of(number: float) -> int:
+    """In how many decimals a number was written: those of its literal, or, where there is none, as Python prints it."""
+    return (number if isinstance(number, Written) else Written(number)).decimals
 
 
-def as_told(told: float) -> str:
-    """A number in the decimals in which it was told."""
-    return f"{told:.{decimals_of(told)}f}"
+def as_written(number: float) -> str:
+    """A number in the decimals in which it was written."""
+    return f"{number:.{decimals_of(number)}f}"
 
 
-def rounds_to(found: float, told: float, decimals: int | None = None) -> bool:
-    """Whether a number rounds to the one that was told, halves either way.
+def rounds_to(found: float, stated: float, decimals: int | None = None) -> bool:
+    """Whether a number rounds to the one that was stated, halves either way.
 
     Args:
         found: the exact number.
-        told: the rounded one.
+        stated: the rounded one.
         decimals: to how many it was rounded; those of ``decimals_of`` where None.
     """
-    unit = 10.0 ** -(decimals_of(told) if decimals is None else decimals)
-    return abs(found - told) <= unit / 2 * (1 + 1e-6) + 1e-12 * abs(told)
+    unit = 10.0 ** -(decimals_of(stated) if decimals is None else decimals)
+    return abs(found - stated) <= unit / 2 * (1 + 1e-6) + 1e-12 * abs(stated)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from counterclaim.folder.cache import Replies, reply_key
 from counterclaim.folder.journal import Journal
-from counterclaim.folder.lock import HELD, locked
+from counterclaim.folder.lock import LOCK_FILE, locked
 from counterclaim.folder.paths import (
     cache_folder,
     keep_at_top,
@@ -36,7 +36,7 @@ from counterclaim.folder.run import (
 
 __all__ = [
     "DIGITS",
-    "HELD",
+    "LOCK_FILE",
     "Journal",
     "Records",
     "Replies",

@@ -90,11 +90,11 @@ class Replies:
         if row is None:
             return None
         try:
-            asked, reply = json.loads(zlib.decompress(row[0]))
+            kept_key, reply = json.loads(zlib.decompress(row[0]))
         except (zlib.error, ValueError, TypeError) as error:
             raise self._damaged(str(error)) from error
-        if asked != key:
-            raise self._damaged("a reply lies under another question's key")
+        if kept_key != key:
+            raise self._damaged("a reply is stored under another question's key")
         return reply
 
     def put(self, key: str, reply: Json) -> None:
@@ -128,7 +128,7 @@ class Replies:
         return InputError(
             f"the file of kept replies is damaged ({how})",
             path=self.path,
-            remedy="delete it: what it held is asked for again",
+            remedy="delete it: the replies in it are requested again",
         )
 
 

@@ -29,7 +29,7 @@ class Journal:
         rows: what was in it when it was opened.
 
     Raises:
-        InputError: the file holds other work, is held by another process, or cannot be written.
+        InputError: the file holds other work, is locked by another process, or cannot be written.
     """
 
     def __init__(self, path: Path, identity: Json, *, keep_other: bool = True) -> None:
@@ -71,7 +71,7 @@ class Journal:
                         f"a line in the middle is damaged ({error})",
                         path=self.path,
                         line=number,
-                        remedy="delete that line, and what it held is made again",
+                        remedy="delete that line, and its row is made again",
                     ) from error
                 if number == 1:
                     head = row

@@ -11,8 +11,8 @@ from typing import IO
 
 from counterclaim.errors import InputError
 
-HELD = ".held"
-"""File in a run folder that the process at work holds; it is gone when that process has ended well."""
+LOCK_FILE = ".held"
+"""File in a run folder that the process at work locks; it is gone when that process has ended well."""
 
 _WAIT_S = 0.2
 
@@ -26,12 +26,12 @@ def locked(folder: Path, waiting: Callable[[], None] | None = None) -> Iterator[
         waiting: called now and then while another process is at work in it, whose end is then waited for.
 
     Raises:
-        InputError: another process is at work in it and nobody waits, or it cannot be written.
+        InputError: another process works in it and ``waiting`` is None, or it cannot be written.
     """
     is_new = False
     try:
         is_new = not folder.exists()
-        file = _held(folder, waiting)
+        file = _locked_file(folder, waiting)
     except FileExistsError as error:
         raise InputError(
             "a file stands where the run folder should go", path=folder, remedy="choose another --out"
@@ -46,21 +46,21 @@ def locked(folder: Path, waiting: Callable[[], None] | None = None) -> Iterator[
         yield
     finally:
         with suppress(OSError):
-            (folder / HELD).unlink()
+            (folder / LOCK_FILE).unlink()
             if is_new:
                 folder.rmdir()  # only where nothing came of it
         file.close()
 
 
-def _held(folder: Path, waiting: Callable[[], None] | None) -> IO[bytes]:
-    """The file in a folder, held; whoever held it last may have deleted both meanwhile, and then they are made again."""
+def _locked_file(folder: Path, waiting: Callable[[], None] | None) -> IO[bytes]:
+    """The locked lock file of a folder; the process that had it last may have deleted both meanwhile, and then they are made again."""
     while True:
         folder.mkdir(parents=True, exist_ok=True)
         with suppress(FileNotFoundError):
-            file = (folder / HELD).open("ab")
+            file = (folder / LOCK_FILE).open("ab")
             try:
                 lock(file)
-                if os.path.samestat(os.fstat(file.fileno()), (folder / HELD).stat()):
+                if os.path.samestat(os.fstat(file.fileno()), (folder / LOCK_FILE).stat()):
                     return file
             except BlockingIOError:
                 if waiting is None:
@@ -75,7 +75,7 @@ def _held(folder: Path, waiting: Callable[[], None] | None) -> IO[bytes]:
 
 
 def lock(file: IO[bytes]) -> None:
-    """Hold a file for this process, where the system knows such locks. Raises BlockingIOError where another one has it."""
+    """Lock a file for this process, where the system knows such locks. Raises BlockingIOError where another one has it."""
     try:
         import fcntl
     except ImportError:
@@ -89,7 +89,7 @@ def lock(file: IO[bytes]) -> None:
 
 
 def at_work(folder: Path) -> InputError:
-    """What is said where another process holds a folder."""
+    """The error where another process holds a folder."""
     return InputError(
         "another process is at work in this run folder", path=folder, remedy="wait for it, or choose another --out"
     )

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from counterclaim.errors import InputError
-from counterclaim.folder.lock import HELD
+from counterclaim.folder.lock import LOCK_FILE
 from counterclaim.records import (
     Json,
     Prompt,
@@ -159,7 +159,7 @@ def read_run(folder: Path) -> Records:
 
 
 def begin_run(folder: Path, study: Mapping[str, Json], prompts: Iterable[Prompt]) -> None:
-    """Write down what a study asks before any of it is answered; ``finish_run`` adds the rest.
+    """Write what a study is before any prompt is answered; ``finish_run`` adds the rest.
 
     Raises:
         InputError: the folder cannot be written.
@@ -177,7 +177,7 @@ def finish_run(folder: Path, records: Records, outputs: Mapping[str, str]) -> No
     these and are read again, where older ones could pass for theirs.
 
     Raises:
-        InputError: the folder cannot be written; what it held before is kept.
+        InputError: the folder cannot be written; what was in it before is kept.
     """
     with _writing(folder):
         _replace_lines(folder / "scores.jsonl", (to_json(score) for score in records.scores))
@@ -196,7 +196,7 @@ def finish_run(folder: Path, records: Records, outputs: Mapping[str, str]) -> No
 
 
 def read_study(folder: Path) -> dict[str, Json] | None:
-    """study.json of a folder; None where the folder is missing, empty, or was left before anything was asked.
+    """study.json of a folder; None where the folder is missing, empty, or was left before anything was written.
 
     Raises:
         InputError: the folder holds something that is no run folder, cannot be read, or its study.json is damaged.
@@ -206,7 +206,7 @@ def read_study(folder: Path) -> dict[str, Json] | None:
             return None
         if not folder.is_dir():
             raise InputError("a file stands where the run folder should go", path=folder, remedy="name a folder")
-        ours = {HELD, "answers.journal", *(path.name for path in _half_written(folder))}
+        ours = {LOCK_FILE, "answers.journal", *(path.name for path in _half_written(folder))}
         if not (folder / "study.json").is_file():
             if any(path.name not in ours for path in folder.iterdir()):
                 raise InputError(
@@ -278,7 +278,7 @@ def check_free(path: Path, *, overwrite: bool = False) -> None:
 
 
 def write_new(path: Path, text: str, *, overwrite: bool = False) -> None:
-    """Write a file that the user asked for.
+    """Write a file that the user named.
 
     Raises:
         InputError: the file exists and ``overwrite`` is not set, or cannot be written.
@@ -362,7 +362,7 @@ def read_lines(path: Path) -> list[tuple[int, Json]]:
             f"is not one JSON object a line ({error})",
             path=path,
             line=number or None,
-            remedy="mend or remake that line",
+            remedy="fix or remake that line",
         ) from error
     return rows
 

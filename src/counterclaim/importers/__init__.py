@@ -2,7 +2,7 @@
 
 How a file becomes records: ``InputFile`` finds out what kind of file it is (JSONL, JSON, CSV, parquet, zip); the first
 importer whose ``sniff`` accepts it is its format; the importer's ``read`` hands each answer and score to a ``Collector``,
-which names prompts by content, numbers samples and refuses what cannot be told apart; the collector's ``finished`` is an
+which names prompts by content, numbers samples and refuses rows that are not distinct; the collector's ``finished`` is an
 ``Imported``. Finish reasons that no harness recorded are inferred later, over a whole arm (``endings``).
 """
 

@@ -55,7 +55,7 @@ _NO_PROMPT = "map it with --map prompt=COLUMN, or say with --pair-by id that ids
 
 @dataclass(frozen=True)
 class ImportRequest:
-    """What the user asked of one file; arguments of ``load``."""
+    """How one file is to be read; arguments of ``load``."""
 
     arm: ArmId
     mapping: Mapping[str, str] = field(default_factory=dict)
@@ -135,7 +135,7 @@ class Collector:
     Args:
         file: the file that is read.
         importer: what reads it; it says what ids name.
-        request: what the user asked.
+        request: how the user wants it read.
     """
 
     def __init__(self, file: InputFile, importer: Importer, request: ImportRequest) -> None:
@@ -179,7 +179,7 @@ class Collector:
         """Record one answer; returns what its scores are joined by.
 
         Raises:
-            InputError: the row cannot be told apart from another one, or names no question.
+            InputError: the row repeats another one, or names no question.
         """
         turns, system = split_system(row.turns) if row.turns else ((), None)
         pid = sys.intern(self._identity(row, turns))
@@ -262,27 +262,21 @@ class Collector:
         """Keep a harness's metric back until all its values are known (``settle`` then names its axis)."""
         self._metrics.setdefault(name, []).append((key, value, sys.intern(scorer), unscored, evidence))
 
-    def settle(
-        self, *, right_or_wrong: Iterable[str] = CORRECT_NAMES, aliases: Mapping[str, str] = {}
-    ) -> dict[str, str]:
-        """Turn the metrics held back into scores.
+    def settle(self, right_or_wrong: Iterable[str] = CORRECT_NAMES) -> dict[str, str]:
+        """Turn the metrics kept back into scores.
 
         The first of ``right_or_wrong`` whose values are all 0 or 1 becomes ``correct``, every other metric
-        ``score.NAME`` (``aliases`` renames first).
+        ``score.NAME``.
 
         Returns:
             metric name -> axis.
         """
-        chosen = next(
-            (
-                name
-                for name in right_or_wrong
-                if any(row[1] is not None for row in self._metrics.get(name, ()))
-                and all(row[1] in (0.0, 1.0, None) for row in self._metrics[name])
-            ),
-            None,
+        values = {name: {row[1] for row in rows} for name, rows in self._metrics.items()}
+        binary = (
+            name for name in right_or_wrong if {0.0, 1.0} & values.get(name, set()) and values[name] <= {0.0, 1.0, None}
         )
-        axes = {name: "correct" if name == chosen else f"score.{aliases.get(name, name)}" for name in self._metrics}
+        chosen = next(binary, None)
+        axes = {name: "correct" if name == chosen else f"score.{name}" for name in self._metrics}
         if chosen is not None and chosen != "correct":
             self.note(f"the metric {chosen!r} is read as correct")
         for name, rows in self._metrics.items():
@@ -373,7 +367,7 @@ class Collector:
         if row.source_id is not None and (by_id or (not turns and self.importer.ids == "shared")):
             return f"id:{row.source_id}"
         if by_id:
-            problem = "the row has no id, and pairing by id was asked for"
+            problem = "the row has no id, and rows are paired by id (--pair-by id)"
             raise self.fail(problem, row.line, "map the column that names the question with --map id=COLUMN")
         if turns:
             return prompt_id(turns)

@@ -133,7 +133,7 @@ class Columns:
         for name, column in mapping.items():
             if column not in present and not any(lookup(row, column) is not None for row in rows):
                 raise InputError(
-                    f"there is no column {column!r} (asked for by --map {name}={column})",
+                    f"there is no column {column!r} (--map {name}={column})",
                     remedy=f"{_hint(column, present)}the columns are {listing(present)}",
                 )
             self.column_of[name] = column

@@ -95,19 +95,21 @@ def infer_finish(responses: Sequence[Response], *, no_generation: bool = False) 
     Recorded reasons are never touched. What is inferred is labelled ``inferred:tokens`` or ``inferred:text``.
 
     Args:
-        responses: answers of one arm (several arms or budgets are told apart and treated one by one).
+        responses: answers of one arm (several arms or budgets are treated one by one).
         no_generation: nothing was generated (options were ranked by likelihood), so nothing can have been cut.
     """
+    if no_generation:
+        reason, how = Label.STOP, Provenance.INFERRED_TOKENS
+        return [
+            replace(row, finish_reason=reason, finish_provenance=how) if row.finish_reason is Label.UNKNOWN else row
+            for row in responses
+        ]
     out = list(responses)
     for indices in _groups(out):
-        rows = [out[i] for i in indices]
-        if no_generation:
-            labels, provenance = [Label.STOP] * len(rows), [Provenance.INFERRED_TOKENS] * len(rows)
-        else:
-            labels, provenance, _ = _infer(rows)
-        for i, row, label, how in zip(indices, rows, labels, provenance, strict=True):
+        labels, provenance, _ = _infer([out[i] for i in indices])
+        for i, label, how in zip(indices, labels, provenance, strict=True):
             if label is not Label.UNKNOWN:
-                out[i] = replace(row, finish_reason=label, finish_provenance=how)
+                out[i] = replace(out[i], finish_reason=label, finish_provenance=how)
     return out
 
 
@@ -162,14 +164,8 @@ def _infer(rows: Sequence[Response]) -> tuple[list[Label], list[Provenance], Inf
         if len(written) > len(counted):
             inference = from_text
     counts = Counter(labels)
-    inference = replace(
-        inference,
-        n=len(rows),
-        cut=counts[Label.LENGTH],
-        finished=counts[Label.STOP],
-        unknown=counts[Label.UNKNOWN],
-    )
-    return labels, provenance, inference
+    cut, finished, unknown = counts[Label.LENGTH], counts[Label.STOP], counts[Label.UNKNOWN]
+    return labels, provenance, replace(inference, n=len(rows), cut=cut, finished=finished, unknown=unknown)
 
 
 # --- token counts -------------------------------------------------------------------------------------------
@@ -180,22 +176,19 @@ def _from_tokens(rows: Sequence[Response], budget: int | None) -> tuple[list[Lab
     top = int(counts.max())
     at_top = counts == top
     n_top = int(at_top.sum())
-    if budget is not None:
-        labels = [Label.LENGTH if count >= budget else Label.STOP for count in counts]
-        n_cut = sum(label is Label.LENGTH for label in labels)
+    spike = n_top >= 3 and n_top >= 0.02 * len(rows) and _is_spike(counts, top) and not _mostly_finished(rows, at_top)
+    if budget is not None or spike:
+        ceiling = top if budget is None else budget
+        labels = [Label.LENGTH if count >= ceiling else Label.STOP for count in counts]
+        n_cut = labels.count(Label.LENGTH)
         sentence = (
             f"No finish reason is stored, but token counts and the budget are: {n_cut} of {len(rows)} answers hold "
             f"{budget} tokens or more and were cut, the others had room left."
-        )
-        return labels, Inference("tokens", ceiling_tokens=float(budget), pile_up=n_cut > 0, sentence=sentence)
-    spike = n_top >= 3 and n_top >= 0.02 * len(rows) and _is_spike(counts, top) and not _mostly_finished(rows, at_top)
-    if spike:
-        labels = [Label.LENGTH if hit else Label.STOP for hit in at_top]
-        sentence = (
-            f"Neither finish reason nor budget is stored, but {n_top} of {len(rows)} answers hold exactly {top} "
+            if budget is not None
+            else f"Neither finish reason nor budget is stored, but {n_top} of {len(rows)} answers hold exactly {top} "
             f"tokens, the maximum: that is a token budget, and they were cut by it."
         )
-        return labels, Inference("tokens", ceiling_tokens=float(top), pile_up=True, sentence=sentence)
+        return labels, Inference("tokens", ceiling_tokens=float(ceiling), pile_up=n_cut > 0, sentence=sentence)
     doubtful = [
         bool(hit) and row.text is not None and n_top <= 2 and end_signs(row.text).broken
         for row, hit in zip(rows, at_top, strict=True)
@@ -250,7 +243,7 @@ def _from_text(texts: Sequence[str], decode: Decode) -> tuple[list[Label], Infer
     clipped = chars == (-1 if clip is None else clip)
     # An empty answer may be a thought that used up the budget and was not stored; a stop string explains it.
     lost = clipped | (np.array([sign.empty for sign in signs]) & (not stopped))
-    # An open code fence below the ceiling was not left open by the budget, but by what, nobody wrote down.
+    # The budget did not leave a code fence below the ceiling open; what did is not recorded.
     lost |= np.array([sign.open_fence for sign in signs]) & (not stopped)
     labels = [Label.UNKNOWN if hit else Label.STOP for hit in lost]
     candidates = np.flatnonzero(~clipped & ~_closed_form(texts, sizes, states, budget))
@@ -470,7 +463,7 @@ def _pile_up_words(inference: Inference, labels: Sequence[Label], cut: Floats) -
             f"{inference.cv_chars:.1%} in characters)"
         )
     ceiling = "" if inference.ceiling_tokens is None else f" of about {inference.ceiling_tokens:.0f} estimated tokens"
-    doubt = f", {n_unknown} cannot be told" if n_unknown else ""
+    doubt = f", {n_unknown} are unknown" if n_unknown else ""
     return (
         f"unfinished endings pile up at one ceiling{ceiling}{spread}, so {n_cut} are called cut ({cut[_BROKEN]:.0f} "
         f"break off inside a list item, phrase, bracket or mark-up, {cut[_SHORT:_BROKEN].sum():.0f} stop without a "
@@ -484,7 +477,7 @@ def _no_pile_up_words(labels: Sequence[Label], seen: Floats) -> str:
     return (
         f"no pile-up of unfinished endings shows at any ceiling ({seen[_COMPLETE]:.0f} of the {seen.sum():.0f} longest "
         f"end complete), so they are taken as finished"
-        + (f", but for {n_unknown} whose end cannot be told." if n_unknown else ".")
+        + (f", but for {n_unknown} whose ending is unknown." if n_unknown else ".")
     )
 
 

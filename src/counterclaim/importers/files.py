@@ -150,7 +150,7 @@ class InputFile:
         """The whole file as one JSON value (kind ``json``)."""
         if self.size > self.limits.max_json_bytes:
             raise self.fail(
-                f"the JSON document has {self.size / MIB:,.0f} MiB and would have to be held whole "
+                f"the JSON document has {self.size / MIB:,.0f} MiB and would have to be in memory as a whole "
                 f"(at most {self.limits.max_json_bytes / MIB:,.0f} MiB are)",
                 remedy="write it as JSONL, one row a line",
             )

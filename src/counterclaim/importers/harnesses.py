@@ -41,7 +41,7 @@ _RECORD_KEYS = frozenset({"prompt_id", "arm", "sample", "finish_reason", "decode
     sniff=lambda file: file.kind == "jsonl" and set(file.columns) >= _RECORD_KEYS,
 )
 def read_run_folder(file: InputFile, out: Collector) -> None:
-    """Read one arm of a run folder: the one that is asked for, or the only one there is.
+    """Read one arm of a run folder: the one of the request, or the only one there is.
 
     What was derived from it (answers cut to a budget, answers to a scripted next turn) comes along.
     """

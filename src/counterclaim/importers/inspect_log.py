@@ -222,10 +222,10 @@ class _Log:
             name = as_name(score.get("name")) or ""
             if as_name(score.get("reducer")) not in (None, "mean"):
                 continue
-            for metric, held in mapping_of(score.get("metrics")).items():
+            for metric, stated in mapping_of(score.get("metrics")).items():
                 if metric.split("/")[-1] in ("accuracy", "mean") and name in axes:
                     n = as_int(score.get("scored_samples"))
-                    self._out.quote(axes[name], mapping_of(held).get("value"), n, f"results.scores.{name}.{metric}")
+                    self._out.quote(axes[name], mapping_of(stated).get("value"), n, f"results.scores.{name}.{metric}")
                 elif metric.split("/")[-1] not in ("stderr", "std", "var"):
                     skipped.append(f"{name}.{metric}")
         if skipped:

@@ -44,6 +44,7 @@ _MODEL = {
 _SPLITS: Mapping[str, Split] = {
     **{name: name for name in get_args(Split)}, "training": "train", "validation": "dev", "val": "dev", "valid": "dev",
 }  # fmt: skip
+_LONGEST_ARM = 500  # characters; a longer name is no arm of ours, and may spell a number of thousands of digits
 _HEAD = 100  # rows that decide which columns there are
 
 
@@ -183,7 +184,7 @@ class _Table:
         if "arm" in columns.column_of:
             arm = as_name(columns.get(row, "arm")) or "(none)"
             self._arms[arm] = self._arms.get(arm, 0) + 1
-            if ArmId.parse(arm) != self._out.request.arm:
+            if len(arm) > _LONGEST_ARM or ArmId.parse(arm) != self._out.request.arm:
                 return
         key = self._out.add(self._answer(line, row))
         scorer = self._scorer(row)
@@ -330,7 +331,7 @@ class _Table:
     # columns that no field claims
 
     def _collect_extras(self, row: Row) -> None:
-        """Keep the cells of columns nobody named until it is known what they hold."""
+        """Keep the cells of columns that no field claims until all of them are known."""
         at = len(self._read) - 1
         for column, cell in row.items():
             skip = self._skipped.get(column)

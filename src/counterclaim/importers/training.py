@@ -20,7 +20,7 @@ _PLAIN = frozenset({".txt", ".md", ".text"})
 def load_training_texts(path: Path, *, limits: Limits | None = None) -> Iterator[str]:
     """Every training example as one text: its turns, or its columns in reading order, joined by blank lines.
 
-    JSONL, CSV and parquet are streamed row by row, plain text line by line; only a JSON document is held whole.
+    JSONL, CSV and parquet are streamed row by row, plain text line by line; only a JSON document is in memory as a whole.
 
     Args:
         path: rows with ``messages``, ``prompt`` / ``completion``, ``prompt`` / ``chosen`` / ``rejected``,

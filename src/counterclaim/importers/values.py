@@ -48,7 +48,7 @@ def as_float(value: Json) -> float | None:
     """
     if isinstance(value, str):
         text = value.strip()
-        # float() would also take "1_000" and "infinity": the first is never meant as a number in a table.
+        # float() would also take "1_000" and "infinity": the first is never a number in a table.
         if "_" in text:
             return None
         try:

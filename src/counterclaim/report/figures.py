@@ -152,8 +152,8 @@ def _histogram(figure: Mapping[str, Json]) -> Drawing:
                 x = scale(left)
                 width = scale(right) - x
                 canvas.rect(x, base - max(height, 1), max(width - 1, 0.8), max(height, 1), f"fill-{place % 6}")
-        held = f"{name}: {number(_count(sum(counts)))}" if name else number(_count(sum(counts)))
-        canvas.text(_LEFT, base - band + 18, held, "strong", room=240)
+        total = f"{name}: {number(_count(sum(counts)))}" if name else number(_count(sum(counts)))
+        canvas.text(_LEFT, base - band + 18, total, "strong", room=240)
     for place, (x, words) in enumerate(marks):
         row = 11.0 + 12 * place
         if x not in near:
@@ -184,7 +184,7 @@ def _table2x2(figure: Mapping[str, Json]) -> Drawing:
     room = (_RIGHT - _LEFT) / 2
     height = 40 + 2 * cell + 14
     canvas = Canvas(height * -(-len(arms) // across))
-    said = []
+    parts = []
     for place, (name, cells) in enumerate(arms):
         left = _LEFT + (place % across) * room
         top = (place // across) * height
@@ -201,8 +201,8 @@ def _table2x2(figure: Mapping[str, Json]) -> Drawing:
                 value = cells[row][column]
                 share = value / total if total > 0 and value >= 0 else 0.0
                 _cell(canvas, left + side + column * width, y, width, cell, value, share, f"fill-{place % 6}")
-                said.append(f"{name} {rows[row]} and {columns[column]} {number(_count(value))}")
-    return canvas, f"{rows[0]}/{rows[1]} against {columns[0]}/{columns[1]}", "; ".join(said) + "."
+                parts.append(f"{name} {rows[row]} and {columns[column]} {number(_count(value))}")
+    return canvas, f"{rows[0]}/{rows[1]} against {columns[0]}/{columns[1]}", "; ".join(parts) + "."
 
 
 def _cell(
@@ -241,11 +241,11 @@ def _pairs(figure: Mapping[str, Json]) -> Drawing:
             canvas.rect(x + 1, y, width - 2, cell, f"pair-{style}", opacity=0.1 + 0.5 * share)
             shown = number(_count(value)) + ("" if style == "same" else f" {style}")
             canvas.text(x + width / 2, y + cell / 2 + 5, shown, "strong", anchor="middle")
-    said = (
+    description = (
         f"Both arms {number(_count(both))}, only control {number(_count(lost))}, "
         f"only treated {number(_count(gained))}, neither {number(_count(neither))}."
     )
-    return canvas, "Paired outcomes: only the two coloured cells carry a difference", said
+    return canvas, "Paired outcomes: only the two coloured cells carry a difference", description
 
 
 def _paired_values(figure: Mapping[str, Json]) -> Drawing:
@@ -271,10 +271,10 @@ def _paired_values(figure: Mapping[str, Json]) -> Drawing:
         sum(after > before for before, after in pairs),
         sum(after < before for before, after in pairs),
     )
-    said = (
+    description = (
         f"{len(pairs)} pairs: {higher} higher, {lower} lower, {len(pairs) - higher - lower} equal in the treated arm."
     )
-    return canvas, "Paired values, one point a prompt; the diagonal is no change", said
+    return canvas, "Paired values, one point a prompt; the diagonal is no change", description
 
 
 class _Row(NamedTuple):
@@ -356,8 +356,8 @@ def _bars(figure: Mapping[str, Json]) -> Drawing:
         if low is not None and high is not None:
             canvas.line(scale(low), y + step / 2 - 0.5, scale(high), y + step / 2 - 0.5, "whisker plain")
         canvas.text(_RIGHT, y + 14, number(_count(value or 0.0)), "tick", anchor="end")
-    said = "; ".join(f"{row.name} {number(_count(row.value or 0.0))}" for row in rows)
-    return canvas, read_text(figure.get("label"), "value"), f"{said}."
+    description = "; ".join(f"{row.name} {number(_count(row.value or 0.0))}" for row in rows)
+    return canvas, read_text(figure.get("label"), "value"), f"{description}."
 
 
 def _lines(figure: Mapping[str, Json]) -> Drawing:
@@ -391,8 +391,8 @@ def _lines(figure: Mapping[str, Json]) -> Drawing:
             for at, height in points:
                 canvas.circle(at, height, 3, f"fill-{place % 6}")
     canvas.axis(across, floor, xlabel, least=1.0 if figure.get("whole") is True else 0.0)
-    said = [f"{name} from {number(y[0])} to {number(y[-1])}" for name, _, y, *_ in series]
-    return canvas, f"{ylabel or 'value'} by {xlabel or 'position'}", "; ".join(said) + "."
+    parts = [f"{name} from {number(y[0])} to {number(y[-1])}" for name, _, y, *_ in series]
+    return canvas, f"{ylabel or 'value'} by {xlabel or 'position'}", "; ".join(parts) + "."
 
 
 def _curves(figure: Mapping[str, Json]) -> Drawing:
@@ -420,7 +420,7 @@ def _curves(figure: Mapping[str, Json]) -> Drawing:
     for row_at, first in enumerate(range(0, len(entries), across_row)):
         canvas.legend(32 + 16 * row_at, entries[first : first + across_row], x=0)
     canvas.upright(up, left, right)
-    said = []
+    parts = []
     for place, (name, points) in enumerate(series):
         for run in _unbroken(_thinned(points)):
             if len(run) == 1:
@@ -430,9 +430,9 @@ def _curves(figure: Mapping[str, Json]) -> Drawing:
         values = [y for _, y in points if y is not None]
         missing = len(points) - len(values)
         ends = f"from {number(values[0])} to {number(values[-1])}" if values else "no value"
-        said.append(f"{name} {ends}" + (f", {missing} values missing" if missing and values else ""))
+        parts.append(f"{name} {ends}" + (f", {missing} values missing" if missing and values else ""))
     canvas.axis(across, floor, xlabel, least=1.0)
-    return canvas, f"{title or 'value'} by {xlabel or 'position'}", "; ".join(said) + "."
+    return canvas, f"{title or 'value'} by {xlabel or 'position'}", "; ".join(parts) + "."
 
 
 def _heatmap(figure: Mapping[str, Json]) -> Drawing:
@@ -471,11 +471,15 @@ def _heatmap(figure: Mapping[str, Json]) -> Drawing:
                 beyond += 1
                 canvas.rect(x, y, width - 0.5, height - 0.5, "framed")
     named = " by ".join(filter(None, (down, across)))
-    told = named if bound is None else f"{named}; framed: beyond {number(bound)}"
-    canvas.text((left + _RIGHT) / 2, canvas.height - 12, told, "tick", anchor="middle", room=_RIGHT - left)
+    caption = named if bound is None else f"{named}; framed: beyond {number(bound)}"
+    canvas.text((left + _RIGHT) / 2, canvas.height - 12, caption, "tick", anchor="middle", room=_RIGHT - left)
     value, row, column = max(known, key=lambda cell: abs(cell[0]))
-    said = f"Largest {number(value)}, at {rows[row]}, {columns[column]}."
-    return canvas, label, said if bound is None else f"{said} {beyond} of {len(known)} cells beyond {number(bound)}."
+    description = f"Largest {number(value)}, at {rows[row]}, {columns[column]}."
+    return (
+        canvas,
+        label,
+        description if bound is None else f"{description} {beyond} of {len(known)} cells beyond {number(bound)}.",
+    )
 
 
 def _every(names: Sequence[str], step: float, room: float) -> Iterator[tuple[int, str]]:
@@ -525,7 +529,7 @@ def _gates(figure: Mapping[str, Json]) -> Drawing:
     step = 24.0
     floor = 10 + step * len(rows)
     canvas = Canvas(floor + 44)
-    said = []
+    parts = []
     for place, (row, (bar, given)) in enumerate(zip(rows, gates, strict=True)):
         top = 10 + step * place
         y = top + step / 2
@@ -540,11 +544,11 @@ def _gates(figure: Mapping[str, Json]) -> Drawing:
             _whisker(canvas, scale, y, row.value, row.low, row.high, style)
             shown = number(row.value)
         canvas.text(_RIGHT, y + 4, shown, "tick", anchor="end")
-        said.append(f"{row}, bar {number(bar)} {came}".rstrip())
+        parts.append(f"{row}, bar {number(bar)} {came}".rstrip())
     if line is not None:
         canvas.line(scale(line), 6, scale(line), floor, "zero")
     canvas.axis(scale, floor, label)
-    return canvas, f"{read_text(figure.get('label'), 'estimate')} against the bars", "; ".join(said) + "."
+    return canvas, f"{read_text(figure.get('label'), 'estimate')} against the bars", "; ".join(parts) + "."
 
 
 _CAME = {True: ("met", "met"), False: ("missed", "missed"), None: ("open", "not settled")}
@@ -581,8 +585,8 @@ def _scatter(figure: Mapping[str, Json]) -> Drawing:
         _, _, colour, is_ring = groups[place]
         canvas.circle(across(x), up(y), 3, f"ring stroke-{colour}" if is_ring else f"point fill-{colour}")
     canvas.axis(across, floor, xlabel)
-    said = "; ".join(f"{name}: {len(points)} points" for name, points, *_ in groups)
-    return canvas, f"{ylabel or 'value'} by {xlabel or 'position'}", f"{said}."
+    description = "; ".join(f"{name}: {len(points)} points" for name, points, *_ in groups)
+    return canvas, f"{ylabel or 'value'} by {xlabel or 'position'}", f"{description}."
 
 
 def _mappings(value: Json, most: int | None) -> Sequence[Mapping[str, Json]]:

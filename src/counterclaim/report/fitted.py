@@ -10,7 +10,7 @@ from counterclaim.records import Json
 from counterclaim.report.page import Page
 from counterclaim.report.words import number, one_line
 
-COLUMNS = ("arm", "seed", "operator", "what was fitted", "learnt from")
+COLUMNS = ("arm", "seed", "operator", "what was fitted", "fitted on")
 """Of the table of fits, in order."""
 
 _MOST_HEADS = 12
@@ -21,7 +21,7 @@ def fits(page: Page) -> list[list[str]]:
     return [
         [
             one_line(entry.get("arm"), 60), one_line(entry.get("seed"), 20), one_line(entry.get("operator"), 40),
-            one_line(_fitted(_card(entry)) or "see its card"), one_line(_learnt(_card(entry))),
+            one_line(_fitted(_card(entry)) or "see its card"), one_line(_fitted_on(_card(entry))),
         ]
         for entry in _entries(page)
     ]  # fmt: skip
@@ -30,15 +30,15 @@ def fits(page: Page) -> list[list[str]]:
 def maps(page: Page) -> list[tuple[dict[str, Json], str]]:
     """(figure, caption) of the heads on which a tempered arm rests: how loud each is, and what it points at."""
     for entry in _entries(page):
-        told = _card(entry).get("attribution")
-        if isinstance(told, Mapping) and _card(entry).get("placebo") is not True:
-            return maps_of(told)
+        attribution = _card(entry).get("attribution")
+        if isinstance(attribution, Mapping) and _card(entry).get("placebo") is not True:
+            return maps_of(attribution)
     return []
 
 
 def notes(page: Page) -> list[str]:
-    """What the fits noted, each said once, with the arm that it is about; what is random has nothing to say."""
-    said = []
+    """What the fits noted, each once, with the arm that it is about; random fits have none."""
+    found_notes = []
     for entry in _entries(page):
         card = _card(entry)
         if card.get("placebo") is True:
@@ -46,28 +46,28 @@ def notes(page: Page) -> list[str]:
         found = list(card["notes"]) if isinstance(card.get("notes"), list) else []
         if isinstance(card.get("attribution"), Mapping) and card["attribution"].get("because"):
             found.append(card["attribution"]["because"])
-        said += [f"{one_line(entry.get('arm'), 60)}: {one_line(note)}" for note in found]
-    return list(dict.fromkeys(said))
+        found_notes += [f"{one_line(entry.get('arm'), 60)}: {one_line(note)}" for note in found]
+    return list(dict.fromkeys(found_notes))
 
 
-def maps_of(told: Mapping[str, Any]) -> list[tuple[dict[str, Json], str]]:
+def maps_of(attribution: Mapping[str, Any]) -> list[tuple[dict[str, Json], str]]:
     """(figure, caption) of the two heat maps of an attribution: how loud each head is, and what it points at."""
     return [
-        _map(told, "magnitude", "d", "How loud each head is", (
+        _map(attribution, "magnitude", "d", "How loud each head is", (
             "Cohen's d of the L2 norm of each head's slice of the input of o_proj: above 0 where it is larger in the cohort."
         )),
-        _map(told, "directional", "directional_d", "What each head points at", (
+        _map(attribution, "directional", "directional_d", "What each head points at", (
             "Cohen's d of the slices' projections on the difference of the cohorts' means, estimated out of fold: only above 0 "
             "is there a direction."
         )),
     ]  # fmt: skip
 
 
-def _map(told: Mapping[str, Any], part: str, key: str, title: str, what: str) -> tuple[dict[str, Json], str]:
-    heads: Sequence[Mapping[str, Json]] = told["heads"]
+def _map(attribution: Mapping[str, Any], part: str, key: str, title: str, what: str) -> tuple[dict[str, Json], str]:
+    heads: Sequence[Mapping[str, Json]] = attribution["heads"]
     value = {(row["layer"], row["head"]): row[key] for row in heads}
-    layers, most = range(told["n_layers"]), 1 + max(row["head"] for row in heads)
-    null = told[part]["null"]
+    layers, most = range(attribution["n_layers"]), 1 + max(row["head"] for row in heads)
+    null = attribution[part]["null"]
     figure: dict[str, Json] = {
         "kind": "heatmap", "label": title, "ylabel": "layer", "xlabel": "head", "bound": null["q95"], "one_sided": part == "directional",
         "rows": [str(layer) for layer in layers], "cols": [str(head) for head in range(most)],
@@ -102,7 +102,7 @@ def _fitted(card: Mapping[str, Any]) -> str:
     return ""
 
 
-def _learnt(card: Mapping[str, Any]) -> str:
+def _fitted_on(card: Mapping[str, Any]) -> str:
     match card.get("operator"):
         case "temper" if isinstance(card.get("attribution"), Mapping):
             return _cohorts(card["attribution"], "cohort", "against")
@@ -113,8 +113,8 @@ def _learnt(card: Mapping[str, Any]) -> str:
     return ""
 
 
-def _cohorts(told: Mapping[str, Any], one: str, other: str) -> str:
-    sides = [(told[side]["n"], str(told[side]["name"])) for side in (one, other)]
+def _cohorts(card: Mapping[str, Any], one: str, other: str) -> str:
+    sides = [(card[side]["n"], str(card[side]["name"])) for side in (one, other)]
     return " against ".join(f"{n} answers {COHORT_WORDS.get(name, name)}" for n, name in sides)
 
 

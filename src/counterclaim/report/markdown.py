@@ -106,12 +106,12 @@ def _probed(page: Page) -> str:
     for step in steps:
         rows.append([f"**{escaped(step.title)}**", "", "", "", f"**{step.glyph} {step.word}**"])
         rows += [[escaped(cell, 120) for cell in test] for test in step.tests]
-    said = [f"* {escaped(step.title)}: {escaped(step.because)} {escaped(step.power)}" for step in steps]
+    sentences = [f"* {escaped(step.title)}: {escaped(step.because)} {escaped(step.power)}" for step in steps]
     why = [f"* {escaped(mode)}: {escaped(because)}" for mode, because in probed.why(page)]
     judges = [[escaped(cell, 120) for cell in row] for row in probed.judges(page)[:_MOST_ROWS]]
     parts = [
         "### The five steps", escaped(probed.subject(page)), _table(probed.TESTS, rows[:_MOST_ROWS]) + _more(len(rows)),
-        "\n".join(said), "Why it fails:\n\n" + "\n".join(why) if why else "",
+        "\n".join(sentences), "Why it fails:\n\n" + "\n".join(why) if why else "",
         _table(probed.JUDGES, judges) if judges else "",
     ]  # fmt: skip
     return "\n\n".join(part for part in parts if part)

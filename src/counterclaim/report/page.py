@@ -83,7 +83,7 @@ class Page:
 
     Attributes:
         claim: what is claimed.
-        verdict: what is said of it.
+        verdict: on the claim.
         status: confirmatory or exploratory.
         effect: the target metric in both arms; None where none could be computed.
         guards: what must not be lost.

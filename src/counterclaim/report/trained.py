@@ -61,13 +61,13 @@ def curves(page: Page) -> list[tuple[str, list[dict[str, Json]]]]:
 
 
 def notes(page: Page) -> list[str]:
-    """What the trainings noted, each said once, with the arm that it is about."""
-    said = [
+    """What the trainings noted, each once, with the arm that it is about."""
+    found = [
         f"{one_line(entry.get('arm'), 60)}, seed {_seed(entry)}: {one_line(note)}"
         for entry in _entries(page)
         for note in (entry["notes"] if isinstance(entry.get("notes"), list) else [])
     ]
-    return list(dict.fromkeys(said))
+    return list(dict.fromkeys(found))
 
 
 def settings(page: Page) -> str:

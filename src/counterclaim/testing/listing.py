@@ -95,7 +95,7 @@ def _dispositions() -> Iterable[tuple[str, str]]:
 
 def _studies() -> Iterable[tuple[str, str]]:
     from counterclaim.lab import suite as series
-    from counterclaim.lab.run import shipped_studies
+    from counterclaim.lab.studies import shipped_studies
 
     return ((name, about) for name, (_, about) in {**series.shipped(), **shipped_studies()}.items())
 

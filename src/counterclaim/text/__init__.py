@@ -10,11 +10,14 @@ import ast
 import json
 import re
 import textwrap
+import tomllib
 import unicodedata
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,8 +26,7 @@ Hashes = NDArray[np.uint64]
 Numbers = NDArray[np.int64]
 
 
-def _set_of(words: str) -> frozenset[str]:
-    return frozenset(words.split())
+_WORDS: Mapping[str, Any] = tomllib.loads(Path(__file__).with_name("words.toml").read_text(encoding="utf-8"))
 
 
 # --- size ---------------------------------------------------------------------------------------------------
@@ -74,16 +76,7 @@ _BOXED = re.compile(r"\\boxed\{[^{}]*(?:\{[^{}]*\}[^{}]*)*\}\$*$|\\\]$|\$\$$|\\e
 _CLOSING_TAG = re.compile(r"</[A-Za-z][\w:-]*>$")
 _LAST_WORD = re.compile(r"([^\W\d_][\w'’]*)$")
 _DANGLING_MARKS = ",;:-–—/\\(&=+<@[{（，、；：·×~^°•"
-_FUNCTION_WORDS = _set_of(
-    """a an the this these those my your his its our their of to in on at by for from with without into onto
-    over under between among through during before after above below against about around within upon via per
-    and or but nor so yet if when while because although though unless until since whereas whether than as
-    that which who whom whose where is are was were be been being has have had having do does did can could
-    will would shall should may might must not very more most less such each every both either neither any some
-    no also only just even too quite rather i we they he she it's you're don't like e.g i.e including
-    der die das ein eine und oder mit von zu im für auf le la les un une et ou de du des à en pour avec que
-    el los las una y o con por para"""
-)  # fmt: skip
+_FUNCTION_WORDS = frozenset(_WORDS["function_words"].split())
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,16 +113,8 @@ class EndSigns:
     @property
     def broken(self) -> bool:
         """Something was begun and not ended."""
-        return (
-            self.open_fence
-            or self.open_bold
-            or self.open_table
-            or self.open_bracket
-            or self.open_think
-            or self.bare_item
-            or self.open_heading
-            or self.dangling
-        )
+        left_open = self.open_fence or self.open_bold or self.open_table or self.open_bracket or self.open_think
+        return left_open or self.bare_item or self.open_heading or self.dangling
 
     @property
     def complete(self) -> bool:
@@ -275,26 +260,9 @@ def _is_whole_value(body: str) -> bool:
 # --- style --------------------------------------------------------------------------------------------------
 
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
-_HEDGE_WORDS = _set_of(
-    """maybe perhaps possibly probably presumably apparently arguably seemingly supposedly roughly might
-    uncertain unsure unclear approximately likely unlikely typically generally usually sometimes often
-    suggests appears seems seem appear tends tend could"""
-)
-_HEDGE_PHRASES = (
-    "i think", "i believe", "i am not sure", "i'm not sure", "i am not certain", "i'm not certain",
-    "as far as i know", "to my knowledge", "i could be wrong", "i may be wrong", "i don't know",
-    "i do not know", "it depends", "hard to say", "not entirely clear", "to some extent", "in some cases",
-    "may be", "may not", "may have", "can vary", "my best guess", "don't have enough information",
-    "cannot be certain", "can't be certain", "more or less",
-)  # fmt: skip
-_VERIFICATION_PHRASES = (
-    "let me check", "let me verify", "let me double check", "let me re check", "let me recheck",
-    "let me recalculate", "let me reconsider", "let me re examine", "let me think again", "let me make sure",
-    "let's check", "let's verify", "let's double check", "double check", "double checking", "sanity check",
-    "to verify", "verify this", "verify that", "check my", "checking my", "re reading", "on second thought",
-    "i made a mistake", "i made an error", "i need to correct", "correction", "upon reflection", "hold on",
-    "wait", "looking back", "go over this again",
-)  # fmt: skip
+_HEDGE_WORDS = frozenset(_WORDS["hedge_words"].split())
+_HEDGE_PHRASES: Sequence[str] = _WORDS["hedge_phrases"]
+_VERIFICATION_PHRASES: Sequence[str] = _WORDS["verification_phrases"]
 _PRAISE_OPENER = re.compile(
     r"\W*(?:(?:that|this|what)(?:['’]s| is)? (?:a|an) (?:\w+,? ){0,3}question|(?:great|good|excellent|fantastic"
     r"|interesting|wonderful) (?:question|point)|certainly|of course|absolutely|sure\b|i['’]d be happy)",
@@ -379,14 +347,7 @@ def _count_phrases(line: str, phrases: Sequence[str]) -> int:
 _CJK_CHARACTER = re.compile(rf"([{_CJK}])")
 _NOT_WORD = re.compile(r"[^\w\n]+|_+")
 _NORMAL_WORD = re.compile(r"[^\W_]+")
-_STOP_WORDS = _set_of(
-    """a about above after again all also am an and any are as at be because been before being below between
-    both but by can could did do does doing down during each few for from further get give had has have having
-    he her here hers him his how i if in into is it its itself just let like make may me might more most must
-    my no nor not now of off on once one only or other our out over own please same shall she should so some
-    such than that the their them then there these they this those through to too under until up use used
-    using very was we were what when where which while who whom why will with would you your yours"""
-)
+_STOP_WORDS = frozenset(_WORDS["stop_words"].split())
 
 
 def _normalise(text: str) -> str:
@@ -413,18 +374,10 @@ def word_ngrams(text: str, n: int) -> list[str]:
     return [" ".join(words[i : i + n]) for i in range(len(words) - n + 1)]
 
 
-def content_overlap(a: str, b: str) -> float:
-    """Share (0-1) of the distinct content words of ``a`` that occur in ``b``; 0 where ``a`` has none.
-
-    Content words are normalised words that are no English stop words and have two letters or more (or are a
-    CJK character).
-    """
-    content = content_words(a)
-    return len(content & content_words(b)) / len(content) if content else 0.0
-
-
 def content_words(text: str) -> set[str]:
-    """The distinct content words of a text, as ``content_overlap`` counts them."""
+    """The distinct content words of a text: normalised words that are no English stop words and have two letters or
+    more (or are a CJK character).
+    """
     return {word for word in words_of(text) if word not in _STOP_WORDS and (len(word) > 1 or word > "z")}
 
 
@@ -501,13 +454,3 @@ def hash_words(texts: Iterable[str]) -> HashedWords:
     row = np.searchsorted(np.flatnonzero(data == 0), starts)
     line = row + np.searchsorted(np.flatnonzero(data == 10), starts)
     return HashedWords(hashes, row, line)
-
-
-def hash_ngrams(text: str, n: int) -> Hashes:
-    """64-bit hashes of the word ``n``-grams of ``word_ngrams``, in order; shape (words - n + 1,), uint64.
-
-    Raises ValueError if ``n`` is below 1.
-    """
-    if n < 1:
-        raise ValueError("n counts from 1")
-    return hash_words([text]).ngrams(n)[0]

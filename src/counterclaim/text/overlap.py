@@ -10,7 +10,7 @@ Two questions per prompt, over training rows that are streamed once:
 
 What many prompts share (an instruction prefix, a template) says nothing about one of them, and is left out.
 
-And one question per set (``told_apart``): can a classifier tell these texts from those?
+And one question per set (``two_sample_auc``): can a classifier tell these texts from those?
 """
 
 from __future__ import annotations
@@ -33,10 +33,8 @@ from counterclaim.text import HashedWords, Hashes, Numbers, hash_words, words_of
 MOST_TEXTS = 1_000
 """Texts of one set that are looked at to tell two sets apart."""
 FOLDS = 5
-_ONE_SUBJECT = (
-    10  # texts that may be of one subject because they share a word, at least; or this share of the smaller set:
-)
-_ONE_SUBJECT_SHARE = 0.05
+_ONE_SUBJECT, _ONE_SUBJECT_SHARE = 10, 0.05
+# At most this number of texts, or this share of the smaller set, are of one subject because they share a word.
 
 _BATCH_CHARS = 1 << 20  # texts hashed at once: larger batches fall out of the processor's cache
 _COMMON_SHARE = 0.02  # an n-gram in this share of the prompts (at least 3 of them) is boilerplate
@@ -45,8 +43,8 @@ _FEW = 4  # own n-grams
 _PHRASE = 5  # words; shorter prompts must be a whole line of a row, longer ones may stand inside a line
 _PERMUTATIONS = 128
 _LSH_SLACK = 0.75  # the LSH threshold as a share of the wanted Jaccard: misses at that Jaccard are then < 1e-3
-_SIEVE_BITS = 22
-_SIEVE_SLACK = 0.6
+_FILTER_BITS = 22
+_FILTER_SLACK = 0.6
 _LEAST_SHINGLES = 5
 
 
@@ -166,14 +164,14 @@ def scan(
     )
 
 
-def told_apart(a: Sequence[str], b: Sequence[str], level: float = 0.95) -> Estimate:
+def two_sample_auc(a: Sequence[str], b: Sequence[str], level: float = 0.95) -> Estimate:
     """How well a classifier tells two sets of texts apart: a two-sample test (Lopez-Paz and Oquab 2017).
 
     Cross-validated AUC of a linear classifier on hashed words and word pairs, with DeLong's interval: 0.5 where the texts
     could be of one source, 1 where each shows its set. It knows words and not what they mean, so an AUC near 0.5 says
     that the same things are said in the same words, and one near 1 may be another topic as well as another style.
 
-    Texts on one subject stay in one fold, for a name that several of them hold gives their set away and says nothing of
+    Texts on one subject stay in one fold, because a name that several of them share gives their set away and says nothing of
     the next subject: with five questions on each of 40 places a side, of the same wordings, the AUC would be 0.99. Two
     texts are taken for one subject where the rarest word that each shares with others is the same.
 
@@ -195,7 +193,7 @@ def told_apart(a: Sequence[str], b: Sequence[str], level: float = 0.95) -> Estim
         unique = sorted(set(texts))
         if len(unique) <= MOST_TEXTS:
             return unique
-        return [unique[i] for i in np.sort(random.choice(len(unique), MOST_TEXTS, replace=False))]
+        return [unique[i] for i in sorted(random.choice(len(unique), MOST_TEXTS, replace=False))]
 
     first, second = some(a), some(b)
     texts, smaller = [*first, *second], min(len(first), len(second))
@@ -218,9 +216,9 @@ def told_apart(a: Sequence[str], b: Sequence[str], level: float = 0.95) -> Estim
 
 def _subjects(texts: Sequence[str], most: int) -> list[str]:
     """What each text is about: its rarest word that another has too, and no more than ``most`` have; else the text itself."""
-    held = [set(words_of(text)) for text in texts]
-    spread = Counter(word for words in held for word in words)
-    shared = [[word for word in words if 2 <= spread[word] <= most] for words in held]
+    vocabularies = [set(words_of(text)) for text in texts]
+    spread = Counter(word for words in vocabularies for word in words)
+    shared = [[word for word in words if 2 <= spread[word] <= most] for words in vocabularies]
     return [
         min(words, key=lambda word: (spread[word], -len(word), word)) if words else f"text {i}"
         for i, words in enumerate(shared)
@@ -236,35 +234,30 @@ def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
         if size >= _BATCH_CHARS:
             yield batch
             batch, size = [], 0
-    if batch:
-        yield batch
+    yield from [batch] if batch else []
 
 
-class _Sieve:
+class _HashFilter:
     """A bitmap that lets through every wanted hash and few others: one look-up instead of a binary search."""
 
     def __init__(self, wanted: Hashes) -> None:
         """``wanted``: sorted, distinct."""
         self.wanted = wanted
-        self._bits = np.zeros(1 << _SIEVE_BITS, bool)
+        self._bits = np.zeros(1 << _FILTER_BITS, bool)
         self._bits[self._slot(wanted)] = True
 
     def positions(self, hashes: Hashes) -> Numbers:
         """Indices into ``hashes`` that are wanted, increasing."""
         maybe: Numbers = np.flatnonzero(self._bits[self._slot(hashes)])
-        if not len(maybe) or not len(self.wanted):
-            return maybe[:0]
-        right: Numbers = maybe[self.wanted[self.indices(hashes[maybe])] == hashes[maybe]]
-        return right
+        return maybe[self.wanted[self.indices(hashes[maybe])] == hashes[maybe]] if len(maybe) else maybe
 
     def indices(self, hashes: Hashes) -> Numbers:
         """Where each hash is, or would be, among the wanted ones."""
-        place: Numbers = np.minimum(np.searchsorted(self.wanted, hashes), len(self.wanted) - 1)
-        return place
+        return np.minimum(np.searchsorted(self.wanted, hashes), len(self.wanted) - 1)
 
     @staticmethod
     def _slot(hashes: Hashes) -> Hashes:
-        return hashes >> np.uint64(64 - _SIEVE_BITS)
+        return hashes >> np.uint64(64 - _FILTER_BITS)
 
 
 class _GramIndex:
@@ -276,63 +269,62 @@ class _GramIndex:
         count = len(prompts)
         sizes = np.bincount(words.row, minlength=count)
         sets, self._thin, self.n_boilerplate = _own_ngrams(words, count, n)
-        self._of_size: dict[int, tuple[_Sieve, Numbers, Numbers]] = {}
+        self._of_size: dict[int, tuple[_HashFilter, Numbers, Numbers]] = {}
         starts = np.concatenate([[0], np.cumsum(sizes)])
         by_size: dict[int, list[tuple[int, Hashes]]] = {}
         for i, own in enumerate(sets):
-            size = int(sizes[i])
-            if size >= n:
-                by_size.setdefault(n, []).append((i, own))
-            elif size:
+            size = min(int(sizes[i]), n)
+            if 0 < size < n:  # the whole text is its one n-gram
                 whole = words.hashes[starts[i] : starts[i + 1]]
-                gram = HashedWords(whole, np.zeros(size, np.int64), np.zeros(size, np.int64)).ngrams(size)[0]
-                by_size.setdefault(size, []).append((i, gram))
+                own = HashedWords(whole, np.zeros(size, np.int64), np.zeros(size, np.int64)).ngrams(size)[0]
+            if size:
+                by_size.setdefault(size, []).append((i, own))
         for size, members in by_size.items():
             hashes = np.concatenate([own for _, own in members])
             owners = np.repeat([i for i, _ in members], [len(own) for _, own in members])
             order = np.argsort(hashes, kind="stable")
             distinct, first = np.unique(hashes[order], return_index=True)
             # owners[first[k]:first[k + 1]] are the prompts that hold the distinct n-gram k.
-            self._of_size[size] = (_Sieve(distinct), owners[order], np.append(first, len(hashes)))
+            self._of_size[size] = (_HashFilter(distinct), owners[order], np.append(first, len(hashes)))
         self._seen = {size: np.zeros(len(index[0].wanted), bool) for size, index in self._of_size.items()}
         self._total = np.zeros(count, np.int64)
         for _, owners, _ in self._of_size.values():
             self._total += np.bincount(owners, minlength=count)
         self._best = np.zeros(count, np.int64)
         self._best_row = np.full(count, -1, np.int64)
-        self._held: Numbers | None = None
+        self._contained: Numbers | None = None
 
     def look(self, words: HashedWords, first_row: int) -> None:
         """Take in a batch of training rows."""
-        for size, (sieve, owners, bounds) in self._of_size.items():
+        for size, (index, owners, bounds) in self._of_size.items():
             hashes, start = words.ngrams(size)
-            hit = sieve.positions(hashes)
+            hit = index.positions(hashes)
             if size < _PHRASE and len(hit):
                 hit = hit[_whole_lines(words.line, start[hit], size)]
             if not len(hit):
                 continue
             # Each n-gram counts once per row, for every prompt that holds it.
-            pairs = np.unique(np.stack([words.row[start[hit]], sieve.indices(hashes[hit])]), axis=1)
+            pairs = np.unique(np.stack([words.row[start[hit]], index.indices(hashes[hit])]), axis=1)
             rows, grams = pairs[0], pairs[1]
             self._seen[size][grams] = True
             repeats = bounds[grams + 1] - bounds[grams]
             offsets = np.arange(repeats.sum()) - np.repeat(np.cumsum(repeats) - repeats, repeats)
-            held_by = owners[np.repeat(bounds[grams], repeats) + offsets]
-            both, count = np.unique(np.stack([np.repeat(rows, repeats), held_by]), axis=1, return_counts=True)
-            for row, owner, held in zip(both[0], both[1], count, strict=True):
-                if held > self._best[owner]:
-                    self._best[owner], self._best_row[owner] = held, first_row + row
+            holders = owners[np.repeat(bounds[grams], repeats) + offsets]
+            both, count = np.unique(np.stack([np.repeat(rows, repeats), holders]), axis=1, return_counts=True)
+            for row, owner, n in zip(both[0], both[1], count, strict=True):
+                if n > self._best[owner]:
+                    self._best[owner], self._best_row[owner] = n, first_row + row
 
     def found(self, i: int) -> dict[str, Json]:
         """Containment of prompt ``i``."""
-        if self._held is None:
-            self._held = np.zeros(len(self._total), np.int64)
+        if self._contained is None:
+            self._contained = np.zeros(len(self._total), np.int64)
             for size, (_, owners, bounds) in self._of_size.items():
                 seen = np.repeat(self._seen[size], np.diff(bounds))
-                self._held += np.bincount(owners[seen], minlength=len(self._total))
+                self._contained += np.bincount(owners[seen], minlength=len(self._total))
         total = max(int(self._total[i]), 1)
         return {
-            "containment": int(self._held[i]) / total,
+            "containment": int(self._contained[i]) / total,
             "containment_row": None if self._best_row[i] < 0 else int(self._best_row[i]),
             "row_containment": int(self._best[i]) / total,
             "n_ngrams": int(self._total[i]),
@@ -383,8 +375,8 @@ def _whole_lines(line: Numbers, start: Numbers, size: int) -> np.ndarray[Any, np
     end = start + size - 1
     padded = np.concatenate([[-1], line, [-1]])  # word i is padded[i + 1]
     one = line[start] == line[end]
-    result: np.ndarray[Any, np.dtype[np.bool_]] = one & (padded[start] != line[start]) & (padded[end + 2] != line[end])
-    return result
+    fills: np.ndarray[Any, np.dtype[np.bool_]] = one & (padded[start] != line[start]) & (padded[end + 2] != line[end])
+    return fills
 
 
 class _TwinIndex:
@@ -399,7 +391,7 @@ class _TwinIndex:
         pairs, start = words.ngrams(2)
         both = np.unique(np.stack([pairs, words.row[start].astype(np.uint64)]), axis=1)[0]
         values, texts = np.unique(both, return_counts=True)
-        self._common = _Sieve(values[texts > max(_COMMON_LEAST - 1, 0.2 * count)])
+        self._common = _HashFilter(values[texts > max(_COMMON_LEAST - 1, 0.2 * count)])
         self._lsh = MinHashLSH(threshold=max(0.1, _LSH_SLACK * threshold), num_perm=_PERMUTATIONS)
         self._sets: list[Hashes] = []
         shingles, row = self._shingles(words, pairs, start)
@@ -410,7 +402,7 @@ class _TwinIndex:
             self._sets.append(own if len(own) >= _LEAST_SHINGLES else own[:0])
             if len(self._sets[-1]):
                 self._lsh.insert(i, _minhash(self._sets[-1]))
-        self._vocabulary = _Sieve(np.unique(np.concatenate([*self._sets, shingles[:0]])))
+        self._vocabulary = _HashFilter(np.unique(np.concatenate([*self._sets, shingles[:0]])))
         self._best = np.zeros(count)
         self._best_row = np.full(count, -1, np.int64)
 
@@ -426,7 +418,7 @@ class _TwinIndex:
         known = np.bincount(row[self._vocabulary.positions(pairs)], minlength=n_rows)
         common = np.bincount(row[self._common.positions(pairs)], minlength=n_rows)
         total = np.bincount(row, minlength=n_rows)
-        survives = (known > 0) & (known >= _SIEVE_SLACK * self._threshold * (total - common))
+        survives = (known > 0) & (known >= _FILTER_SLACK * self._threshold * (total - common))
         kept = survives[words.row]
         rest = HashedWords(words.hashes[kept], words.row[kept], words.line[kept])
         shingles, row = self._shingles(rest, *rest.ngrams(2))

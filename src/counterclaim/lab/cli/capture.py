@@ -18,7 +18,7 @@ Arm = Annotated[str, typer.Option(help="Whose answers are read.")]
 Replicate = Annotated[str | None, typer.Option(help="Which seed, where an arm has several adapters or fits.")]
 Reader = Annotated[
     str | None,
-    typer.Option("--model", help="Let this model read the answers instead of the one that gave them, as the run says."),
+    typer.Option("--model", help="Read the answers with this model instead of the one that gave them."),
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
 BatchSize = Annotated[int | None, typer.Option(min=1, help="Rows per batch; chosen from the memory when left out.")]
@@ -43,13 +43,13 @@ def capture(
         str, typer.Option(help="residual stream, or the layer's o_proj input, v_proj or down_proj output.")
     ] = "residual",
     head_norms: Annotated[
-        int, typer.Option(min=0, help="Norm of every attention head over so many last response tokens; 0: not.")
+        int, typer.Option(min=0, help="Norm of every attention head over this many last response tokens; 0 for none.")
     ] = 0,
     head_means: Annotated[
-        int, typer.Option(min=0, help="Mean of every head's slice over so many last response tokens; 0: not.")
+        int, typer.Option(min=0, help="Mean of every head's slice over this many last response tokens; 0 for none.")
     ] = 0,
     tokens: Annotated[
-        int, typer.Option(min=0, help="Each of so many last response tokens, for attention probes; 0: not.")
+        int, typer.Option(min=0, help="Each of this many last response tokens, for attention probes; 0 for none.")
     ] = 0,
     on_cut: Annotated[
         str, typer.Option(help="Where the budget cut answers: refuse, or read where they were cut.")
@@ -63,7 +63,7 @@ def capture(
 
     One forward pass per batch, without logits. Killed at any moment and run again, it goes on where it stopped.
     """
-    from counterclaim.lab.experiment.reading import Which, opened
+    from counterclaim.lab.reading import RunSelection, opened
     from counterclaim.records import ArmId
     from counterclaim.registry import Runtime
 
@@ -74,7 +74,9 @@ def capture(
     on_a_cut: Literal["refuse", "read"] | None = choice("--on-cut", on_cut, ("refuse", "read"))
     with (
         watching(quiet=as_json) as watchers,
-        opened(run, Which(ArmId.parse(arm), replicate, model), Runtime(device=device, batch_size=batch_size)) as (
+        opened(
+            run, RunSelection(ArmId.parse(arm), replicate, model), Runtime(device=device, batch_size=batch_size)
+        ) as (
             reader,
             answers,
         ),
@@ -132,7 +134,7 @@ def attribute(
     if (run is None) == (published is None):
         raise InputError("name a run folder, or a file with --published", remedy="give exactly one of the two")
     if published is not None:
-        from counterclaim.lab.experiment.published import published as judged
+        from counterclaim.lab.replicate.published import published as judged
 
         told = judged(published, cohort, against)
         if as_json:
@@ -158,13 +160,13 @@ def attribute(
 def _attributed(
     run: Path, which: tuple[str, str | None, str | None], how: tuple[str, int | None], quiet: bool, **wanted: Any
 ) -> dict[str, Any]:
-    from counterclaim.lab.experiment.reading import Which, opened
+    from counterclaim.lab.reading import RunSelection, opened
     from counterclaim.records import ArmId
     from counterclaim.registry import Runtime
 
     with (
         watching(quiet=quiet) as watchers,
-        opened(run, Which(ArmId.parse(which[0]), *which[1:]), Runtime(device=how[0], batch_size=how[1])) as (
+        opened(run, RunSelection(ArmId.parse(which[0]), *which[1:]), Runtime(device=how[0], batch_size=how[1])) as (
             reader,
             answers,
         ),
@@ -188,7 +190,7 @@ def _files(out: Path) -> list[Path]:
 
 def _write_attribution(told: dict[str, Any], run: Path, out: Path | None, overwrite: bool) -> list[Path]:
     from counterclaim.folder import dump, write_new
-    from counterclaim.lab.operators.page import render_attribution
+    from counterclaim.lab.operators.attribution import render_attribution
 
     files = [] if out is None else _files(out)
     for path in files:
@@ -213,7 +215,7 @@ def _show_card(card: dict[str, Any], out: Path) -> None:
         plain(f"{len(card['ids']):,} answers of {card['model']['repo']}, {cut:,} of them cut by the token budget")
     )
     if unknown:
-        console.print(plain(f"nobody knows how {unknown:,} of them ended"))
+        console.print(plain(f"the finish reasons of {unknown:,} of them are unknown"))
     if card["unread"]:
         console.print(plain(f"{len(card['unread']):,} answers could not be read; features.json says why"))
     console.print(plain(f"\nFeatures: {out}"))

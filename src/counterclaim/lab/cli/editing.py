@@ -21,9 +21,9 @@ def export_tempered(
     edit: Annotated[Path, typer.Argument(help="The folder that temper or steer left: RUN/fits/ARM-seed0.")],
     model: Model,
     out: Annotated[Path, typer.Option(help="Model folder to write.")],
-    dose: Annotated[float | None, typer.Option(help="By how much; 1, the whole of it, when left out.")] = None,
+    dose: Annotated[float | None, typer.Option(help="By how much; 1 when left out.")] = None,
     scale: Annotated[
-        float | None, typer.Option(help="Instead of --dose, for heads: by what they are multiplied, λ = 1 − dose.")
+        float | None, typer.Option(help="For heads, instead of --dose: λ, by which they are multiplied (1 − dose).")
     ] = None,
     adapter: Annotated[Path | None, typer.Option(help="Folder of a PEFT adapter, which is merged first.")] = None,
     revision: Annotated[str | None, typer.Option(help="Commit, branch or tag of a repository.")] = None,
@@ -35,7 +35,7 @@ def export_tempered(
     Edits of the residual stream, and those that act on responses alone, cannot be folded, and are refused.
     """
     if dose is not None and scale is not None:
-        raise InputError("both --dose and --scale were given", remedy="give one: the scale is 1 minus the dose")
+        raise InputError("both --dose and --scale were given", remedy="give one: λ is 1 minus the dose")
     try:
         from counterclaim.lab.operators.export import export
     except ImportError as error:

@@ -66,11 +66,13 @@ def run(
 
     Killed at any moment and run again, it goes on where it stopped.
     """
-    from counterclaim.lab import experiment
     from counterclaim.lab import suite as series
+    from counterclaim.lab.answers import Progress
     from counterclaim.lab.config import is_series, load_study
+    from counterclaim.lab.fits import train_along
     from counterclaim.lab.operators import processes
-    from counterclaim.lab.run import run_study, write_example_study
+    from counterclaim.lab.run import outline, run_study
+    from counterclaim.lab.studies import write_example_study
 
     if new is not None:
         if file is not None:
@@ -95,10 +97,10 @@ def run(
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # read once, when torch is imported
     if not processes.is_first():
         if not dry_run:
-            experiment.follow(plan.arms, folder, plan.runtime, experiment.Progress())
+            train_along(plan.arms, folder, plan.runtime, Progress())
         return
     if dry_run:
-        told = experiment.outline(plan)
+        told = outline(plan)
         if as_json:
             print_json(told)
         else:
@@ -136,9 +138,9 @@ def probe_suite(
     family; then why it fails where it fails. Killed and run again, it goes on where it stopped.
     """
     from counterclaim import folder as store
-    from counterclaim.lab import experiment
     from counterclaim.lab.config import FiveSteps, SidecarPlan, load_study
-    from counterclaim.lab.run import find_study, run_study
+    from counterclaim.lab.run import outline, run_study
+    from counterclaim.lab.studies import find_study
 
     plan = load_study(find_study(file))
     if not isinstance(plan.arms[1].change, SidecarPlan):
@@ -149,7 +151,7 @@ def probe_suite(
         )
     plan = replace(plan, steps=plan.steps or FiveSteps())
     if dry_run:
-        told = experiment.outline(plan)
+        told = outline(plan)
         if as_json:
             print_json(told)
         else:
@@ -223,8 +225,10 @@ def generate(
 
     Killed at any moment and run again, it goes on where it stopped.
     """
-    from counterclaim.lab import experiment
+    from counterclaim.lab.answers import AnswerRequest
     from counterclaim.lab.config import ArmPlan, PromptChoice
+    from counterclaim.lab.prompts.select import choose_prompts
+    from counterclaim.lab.steps import generate_run, scripted_turns
     from counterclaim.records import Decode
     from counterclaim.registry import ModelSpec, Runtime
 
@@ -245,15 +249,15 @@ def generate(
     if adapter is None and dose != 1:
         raise InputError("there is no adapter that --dose could scale", remedy="name one with --adapter")
     part: Any = choice("--split", split, ("train", "dev", "test", "fresh", "all"))
-    chosen = experiment.choose_prompts(PromptChoice(prompts, part, tuple(tag or ()), limit))
+    chosen = choose_prompts(PromptChoice(prompts, part, tuple(tag or ()), limit))
     runtime = Runtime(
         device=device, batch_size=batch_size, concurrency=concurrency, most_tokens=most_tokens, most_cost=most_cost,
         price_in=price_in, price_out=price_out, token_ends=token_ends, timeout_s=timeout,
     )  # fmt: skip
-    turns = experiment.scripted_turns(follow_up or ())
-    asked = experiment.Answering((ArmPlan(arm, spec, decode),), chosen, samples, (seed,), turns)
+    turns = scripted_turns(follow_up or ())
+    request = AnswerRequest((ArmPlan(arm, spec, decode),), chosen, samples, (seed,), turns)
     with watching(quiet=as_json) as watchers:
-        summary = experiment.generate_run(out, asked, runtime, watchers, overwrite=overwrite)
+        summary = generate_run(out, request, runtime, watchers, overwrite=overwrite)
     if as_json:
         print_json(summary)
         return
@@ -286,7 +290,8 @@ def score(
 ) -> None:
     """Score the answers of a run folder, or of a file. What was scored before, and has not changed, is kept."""
     from counterclaim.audit.intake import Options
-    from counterclaim.lab import experiment
+    from counterclaim.lab.scorers.scoring import ScoringRequest
+    from counterclaim.lab.steps import import_answers, score_run
     from counterclaim.registry import Runtime
 
     if not with_:
@@ -294,13 +299,13 @@ def score(
     if run.is_file():
         if out is None:
             raise InputError("a file of answers is scored in a run folder", path=run, remedy="name one with --out run/")
-        experiment.take_in(run, out, Options(format, mapping_of(map)), overwrite=overwrite)
+        import_answers(run, out, Options(format, mapping_of(map)), overwrite=overwrite)
         run = out
     elif out is not None or map or format:
         raise InputError("--out, --map and --format go with a file of answers", path=run, remedy="leave them out")
-    wanted = experiment.Scoring(with_, judge, judge_cards, numbers_of("--budgets", budgets), unsafe_local)
+    request = ScoringRequest(with_, judge, judge_cards, numbers_of("--budgets", budgets), unsafe_local)
     with watching(quiet=as_json) as watchers:
-        summary = experiment.score_run(run, wanted, Runtime(concurrency=concurrency), watchers, golds=prompts)
+        summary = score_run(run, request, Runtime(concurrency=concurrency), watchers, golds=prompts)
     if as_json:
         print_json(summary)
         return
@@ -387,13 +392,13 @@ def judge_cards(
     Every label reachable, padding, position, paraphrase, instructions hidden in the response, agreement on repeated calls.
     """
     from counterclaim import folder as store
-    from counterclaim.lab import experiment
+    from counterclaim.lab.steps import judge_report
     from counterclaim.registry import Runtime
 
     if out is not None:
         store.check_free(out, overwrite=overwrite)  # before the judge is paid
     with watching(quiet=as_json) as watchers:
-        report = experiment.judge_report(judge, with_ or (), Runtime(concurrency=concurrency), watchers)
+        report = judge_report(judge, with_ or (), Runtime(concurrency=concurrency), watchers)
     if out is not None:
         store.write_new(out, store.dump_lines(report.cards()), overwrite=overwrite)
     if as_json:

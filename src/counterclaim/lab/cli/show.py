@@ -16,7 +16,7 @@ _LOG_EVERY = 60.0
 
 def _logging_watchers(console: Any, warn: Callable[[Any], None]) -> Any:
     """Progress for logs that nobody watches live: what is being done and how far it is, once a minute."""
-    from counterclaim.lab.experiment import Progress
+    from counterclaim.lab.answers import Progress
 
     last = time.monotonic()
 
@@ -44,7 +44,7 @@ def watching(*, quiet: bool) -> Iterator[Any]:
 
     In pipes and logs a line is printed once a minute, and the warnings.
     """
-    from counterclaim.lab.experiment import Progress
+    from counterclaim.lab.answers import Progress
 
     console = terminal(stderr=True)
     warned: set[str] = set()

@@ -44,13 +44,13 @@ def run_series_file(
 ) -> None:
     """Run a series file, print its table, and exit: 0 where every verdict is one that the file expects, 1 where not, 2 where
     a study could not be run."""
-    from counterclaim.lab import experiment
     from counterclaim.lab import suite as series
     from counterclaim.lab.config import load_series
+    from counterclaim.lab.run import outline
 
     plan = load_series(series.find(file))
     if dry_run:
-        _show_outline(plan, {chapter.name: experiment.outline(chapter.plan) for chapter in plan.chapters}, as_json)
+        _show_outline(plan, {chapter.name: outline(chapter.plan) for chapter in plan.chapters}, as_json)
         return
     folder = out or plan.out
     began = time.monotonic()

@@ -157,13 +157,8 @@ class PromptChoice:
 
     def to_json(self) -> dict[str, Json]:
         """What cards say of it: the source's name and not its folders."""
-        return {
-            "source": self.name,
-            "split": self.split,
-            "tags": self.tags,
-            "limit": self.limit,
-            "without": self.without,
-        }
+        stated = {"split": self.split, "tags": list(self.tags), "limit": self.limit, "without": list(self.without)}
+        return {"source": self.name, **stated}
 
 
 @table(kw_only=False)

@@ -254,7 +254,7 @@ class SidecarPlan(_Dosed):
 
     @property
     def text(self) -> str:
-        """``says``, or what is said where it is not set."""
+        """``says``, or the default text of the action."""
         return SAYS[self.action] if self.says is None else self.says
 
 
@@ -262,7 +262,7 @@ SAYS: Mapping[str, str] = {
     "hedge": "I am not sure, but it may be this: ",
     "careful": "Are you sure? Check your answer, and say so where you do not know.",
 }
-"""What a sidecar says where its table does not."""
+"""The default text of each action."""
 
 
 @table

@@ -71,7 +71,7 @@ def _language(code: str) -> str | None:
 
 @table
 class FilterPlan:
-    """Which examples are fit to be learnt from.
+    """Which examples enter the training set.
 
     Attributes:
         least_words: fewer words in the answer drop it
@@ -121,7 +121,7 @@ class PipelinePlan:
         judge: model for an oracle that needs one.
         products: what is made.
         variants: of each gold answer: ``style`` in how many other styles, ``length`` as long as the student's own.
-        filters: which examples are fit to be learnt from.
+        filters: which examples enter the training set.
         licences: SPDX ids (or ``LicenseRef-...``) whose outputs may enter the training set.
         forbidden: prompt sets and files, with their splits, whose prompts must not occur in it, besides the other splits
             of ``prompts``.
@@ -275,7 +275,7 @@ class PipelineFile:
         judge: model for an oracle that needs one
         products: what is made: `gold`, `failure`, `counter`, `boundary`
         variants: variants of each gold answer
-        filters: which examples are fit to be learnt from
+        filters: which examples enter the training set
         licences: SPDX ids (or `LicenseRef-...`) whose outputs may enter the training set, besides MIT, Apache, BSD and ISC
         roles: model families by role, where the file knows more than its stages show
         decode: how models are sampled, unless their own tables say otherwise

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Le, MinLen
 
-from counterclaim.config import TableError, Written, as_told, decimals_of, read_toml, rounds_to, table, validated
+from counterclaim.config import TableError, Written, as_written, decimals_of, read_toml, rounds_to, table, validated
 from counterclaim.config.claim import TargetTable, TestTable
 from counterclaim.lab.config.common import Count
 
@@ -53,10 +53,10 @@ class ReportedCounts:
             raise TableError(f"both = {self.both} does not fit the counts, which allow {least} to {most}")
         for (k, n), share in zip((self.control, self.treated), self.percent or (), strict=False):
             if not rounds_to(100 * k / n, share):
-                raise TableError(f"{k} of {n} is {100 * k / n:.3f} percent and not {as_told(share)}")
+                raise TableError(f"{k} of {n} is {100 * k / n:.3f} percent and not {as_written(share)}")
 
     @property
-    def told(self) -> str:
+    def text(self) -> str:
         (k0, n0), (k1, n1) = self.control, self.treated
         n = f"n = {n0}" if n0 == n1 else f"{k0} of {n0}, {k1} of {n1}"
         shares = self.percent or (round(100 * k0 / n0, 1), round(100 * k1 / n1, 1))
@@ -88,10 +88,10 @@ class ReportedMeans:
             )
 
     @property
-    def told(self) -> str:
+    def text(self) -> str:
         change = round(self.treated - self.control, 6)
         scale = f"{self.scale[0]:g} to {self.scale[1]:g}"
-        return f"{as_told(self.control)} -> {as_told(self.treated)} ({change:+g} on {scale}), n = {self.n}"
+        return f"{as_written(self.control)} -> {as_written(self.treated)} ({change:+g} on {scale}), n = {self.n}"
 
 
 @table(kw_only=False)
@@ -118,11 +118,11 @@ class ReportedCells:
                 raise TableError("arms answered the same items, so their cells have one sum")
         if self.asymmetry is not None and not rounds_to(_asymmetry(arms[-1]), self.asymmetry):
             raise TableError(
-                f"the cells have an asymmetry of {_asymmetry(arms[-1]):.4f} and not {as_told(self.asymmetry)}"
+                f"the cells have an asymmetry of {_asymmetry(arms[-1]):.4f} and not {as_written(self.asymmetry)}"
             )
 
     @property
-    def told(self) -> str:
+    def text(self) -> str:
         arms = (self.control, *self.treated)
         shown = ["/".join(map(str, cells)) for cells in arms]
         values = [f"{_asymmetry(cells):+.3f}" for cells in arms]
@@ -157,11 +157,11 @@ class ReportedAuc:
         _check_folds(self.folds, positives, self.n - positives)
 
     @property
-    def told(self) -> str:
+    def text(self) -> str:
         classes = "" if self.positives is None else f" ({self.positives} positive)"
         folds = "" if self.folds is None else f", {self.folds} folds"
         strength = "" if self.C is None else f", C = {self.C:g}"
-        return f"AUC {as_told(self.value)}, n = {self.n}{classes}{folds}{strength}"
+        return f"AUC {as_written(self.value)}, n = {self.n}{classes}{folds}{strength}"
 
 
 @table(kw_only=False)
@@ -191,7 +191,7 @@ class ReportedAsymmetry:
         return f"{self.value:+.{decimals_of(self.value) if self.decimals is None else self.decimals}f}"
 
     @property
-    def told(self) -> str:
+    def text(self) -> str:
         folds = "" if self.folds is None else f", {self.folds} folds"
         return f"asymmetry {self.rounded}, {self.right} right and {self.wrong} wrong{folds}"
 
@@ -217,9 +217,9 @@ class ReportedLargestD:
             raise TableError(f"cohorts of {self.cohorts[0]} and {self.cohorts[1]} answers are not {self.n} in all")
 
     @property
-    def told(self) -> str:
+    def text(self) -> str:
         sides = "" if self.cohorts is None else f", {self.cohorts[0]} against {self.cohorts[1]} answers"
-        return f"largest |d| {as_told(self.d)} of {self.heads} heads{sides}"
+        return f"largest |d| {as_written(self.d)} of {self.heads} heads{sides}"
 
 
 @table(kw_only=False)
@@ -244,10 +244,10 @@ class ReportedDirection:
         _check_ends(self.low, self.high)
 
     @property
-    def told(self) -> str:
+    def text(self) -> str:
         heads = "" if self.heads is None else f", of {self.heads} heads" if self.heads > 1 else ", one head"
         return (
-            f"d {as_told(self.low)} to {as_told(self.high)} in sample{heads}, {self.width} wide, "
+            f"d {as_written(self.low)} to {as_written(self.high)} in sample{heads}, {self.width} wide, "
             f"{self.cohorts[0]} against {self.cohorts[1]} answers"
         )
 
@@ -268,8 +268,8 @@ class ReportedCosine:
         _check_ends(self.low, self.high)
 
     @property
-    def told(self) -> str:
-        return f"cosine {as_told(self.low)} to {as_told(self.high)}"
+    def text(self) -> str:
+        return f"cosine {as_written(self.low)} to {as_written(self.high)}"
 
 
 @table(kw_only=False)
@@ -289,7 +289,7 @@ class ReportedFiltering:
             raise TableError(f"{self.after} of {self.before} is more than all")
 
     @property
-    def told(self) -> str:
+    def text(self) -> str:
         return f"{self.before:,} -> {self.after:,} ({100 * self.after / self.before:.1f} %)"
 
 
@@ -403,7 +403,7 @@ class Reported(_Concluded):
     @property
     def found(self) -> str:
         """The reported numbers in one line."""
-        return self.numbers.told + (f", {self.setting}" if self.setting else "")
+        return self.numbers.text + (f", {self.setting}" if self.setting else "")
 
     @property
     def sign(self) -> int:
@@ -474,7 +474,7 @@ def _check_ends(low: float, high: float) -> None:
         TableError: it is.
     """
     if low > high:
-        raise TableError(f"low = {as_told(low)} is above high = {as_told(high)}")
+        raise TableError(f"low = {as_written(low)} is above high = {as_written(high)}")
 
 
 def _check_folds(folds: int | None, positives: int, negatives: int) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, MinLen
@@ -57,12 +58,9 @@ class ArmPlan:
         change: what an operator does to the model; None where nothing is to be done, or not any more.
         dose: by how much that is done; the dose of an adapter is that of the model.
         placebo: whether the operator's placebo is fitted instead.
-        lessons: hash of what the operator learns from; ``""`` until that is known.
-        fit_seed: seed of the operator's fit, once that is made.
-        first_sample: by how much its samples are shifted, so that those of several fits do not collide.
 
     Raises:
-        InputError: the name is empty, or holds one of the marks by which derived arms are told apart.
+        InputError: the name is empty, or holds one of the marks of derived arms.
     """
 
     name: str
@@ -71,9 +69,6 @@ class ArmPlan:
     change: Change | None = None
     dose: float = 1.0
     placebo: bool = False
-    lessons: str = ""
-    fit_seed: int | None = None
-    first_sample: int = 0
 
     @property
     def id(self) -> ArmId:
@@ -490,8 +485,16 @@ def _varied(stated: tuple[str, ...], control: ArmPlan, treated: ArmPlan) -> tupl
 _SETTINGS = frozenset({item.name for item in fields(Decode)} - {"seed"} | {"dtype", "quantisation"})
 
 
-def arms_hash(arms: tuple[ArmPlan, ...], samples: int, seeds: tuple[int, ...], prompt_ids: list[str]) -> str:
+def arms_hash(
+    arms: Sequence[ArmPlan],
+    samples: int,
+    seeds: Sequence[int],
+    prompt_ids: Sequence[str],
+    training: Mapping[str, str] = MappingProxyType({}),
+) -> str:
     """SHA-256 over everything in a plan that determines the answers; files count by their content.
+
+    ``training`` is the hash of what each arm's operator learns from.
 
     Raises:
         InputError: an adapter or a chat template is missing or cannot be read.
@@ -500,15 +503,15 @@ def arms_hash(arms: tuple[ArmPlan, ...], samples: int, seeds: tuple[int, ...], p
     for arm in arms:
         plan: list[Json] = [arm.name, model_identity(arm.model), to_json(arm.decode)]
         if arm.change is not None:
-            plan += [change_hash(arm), list(arm.change.seeds), arm.dose]
+            plan += [change_hash(arm, training.get(arm.name, "")), list(arm.change.seeds), arm.dose]
         plans.append(plan)
-    return content_hash([plans, samples, list(seeds), prompt_ids])
+    return content_hash([plans, samples, list(seeds), list(prompt_ids)])
 
 
-def change_hash(arm: ArmPlan) -> str:
+def change_hash(arm: ArmPlan, data_hash: str = "") -> str:
     """SHA-256 over what determines an operator's fits beside their seeds: the model, the recipe, and what it is fitted on.
 
-    What it is fitted on counts by its content (``lessons``) and not by its path. What an operator reads off the model's own
+    What it is fitted on counts by its content (``data_hash``) and not by its path. What an operator reads off the model's own
     answers depends on how they are sampled.
     """
     assert arm.change is not None
@@ -519,7 +522,7 @@ def change_hash(arm: ArmPlan) -> str:
     sampled = arm.decode.thinking if isinstance(arm.change, TunePlan) else to_json(arm.decode)
     # an adapter is trained at full dose whatever is made of it later; any other operator reads the model as it is
     model = replace(arm.model, dose=1.0) if isinstance(arm.change, TunePlan) else arm.model
-    return content_hash([model_identity(model), recipe, arm.lessons, sampled])
+    return content_hash([model_identity(model), recipe, data_hash, sampled])
 
 
 _ARMS_BROUGHT_ALONG = ("dose", "doses", "scale", "scales", "placebo")

@@ -177,12 +177,12 @@ def _reported(names: Sequence[str], path: Path, where: str) -> tuple[Reported, .
     found = []
     for name in names:
         file, _, wanted = name.rpartition(":")
-        told = {item.id: item for item in load_reported(path.parent / file)} if file else {}
-        if wanted not in told:
+        known = {item.id: item for item in load_reported(path.parent / file)} if file else {}
+        if wanted not in known:
             raise InputError(
                 f"{where}: {name!r} names no number that was reported",
                 path=path,
-                remedy=f"write FILE.toml:ID{f' with one of {sorted(told)}' if told else ''}",
+                remedy=f"write FILE.toml:ID{f' with one of {sorted(known)}' if known else ''}",
             )
-        found.append(told[wanted])
+        found.append(known[wanted])
     return tuple(found)

@@ -9,7 +9,7 @@ import numpy as np
 
 from counterclaim.records import Estimate, Json
 from counterclaim.text import words_of
-from counterclaim.text.overlap import told_apart
+from counterclaim.text.overlap import two_sample_auc
 
 ALIKE = 0.7
 """AUC below which two sets of prompts are not told apart for practical purposes; the check ``shift`` uses the same."""
@@ -32,7 +32,7 @@ def compared(fresh: Sequence[str], known: Sequence[str], against: str, level: fl
         reason = f"one of the two holds {least} different texts, and {LEAST} are needed"
         auc = Estimate.undefined(reason, n=len(fresh) + len(known), level=level)
     else:
-        auc = told_apart(known, fresh, level)
+        auc = two_sample_auc(known, fresh, level)
     kind = _kind(auc)
     return {"auc": auc.to_json(), "kind": kind, "against": against, "says": _sentence(kind, auc, against)}
 

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from counterclaim.lab.operators import rewards, sidecar, steer, temper, tune
+from counterclaim.lab.operators import builtin, rewards
 
-__all__ = ["rewards", "sidecar", "steer", "temper", "tune"]
+__all__ = ["builtin", "rewards"]

@@ -1,21 +1,22 @@
-"""Which attention heads go with an answer's cohort: read in one pass, and held against the null of the largest difference."""
+"""Which attention heads go with an answer's cohort: read in one pass, and compared with the null of the largest difference."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-from counterclaim.audit.metrics import in_cohort
-from counterclaim.errors import InputError
 from counterclaim.lab.models.hf.activations import CaptureSpec, read
 from counterclaim.lab.models.hf.sites import layers_of, layers_with
-from counterclaim.lab.operators.reading import readable, told, was_cut
+from counterclaim.lab.operators.reading import check_sizes, exchange_of, of_cohorts, readable, was_cut
 from counterclaim.records import Json
 from counterclaim.registry import Labelled, Model, Watch
+from counterclaim.report.figures import draw
+from counterclaim.report.fitted import maps_of
+from counterclaim.report.html import page_of
+from counterclaim.report.words import number, one_line, p_value, signed
 from counterclaim.stats.heads import SMALLEST_COHORT, Directions, HeadScores, directional, magnitude
 from counterclaim.stats.weights import Floats
 
@@ -82,14 +83,14 @@ class Attribution:
         """One sentence: the largest d of each kind, and what the null of the largest says of it."""
         norms, out = self.magnitude, self.directions.out_of_fold
         return (
-            f"Of {len(self.where)} heads, the norms of {_named(self.where[norms.best])} differ most ({_told(norms)}); out of fold, "
-            f"{_named(self.where[out.best])} has the clearest direction ({_told(out)})."
+            f"Of {len(self.where)} heads, the norms of {_named(self.where[norms.best])} differ most ({_with_null(norms)}); out of fold, "
+            f"{_named(self.where[out.best])} has the clearest direction ({_with_null(out)})."
         )
 
     def to_json(self) -> dict[str, Json]:
         """Everything, as ``counterclaim attribute --json`` prints it: a summary, then one row for each head."""
         parts = (self.magnitude, self.directions.out_of_fold, self.directions.in_sample)
-        told = dict(zip(("magnitude", "directional", "in_sample"), map(_summary, parts), strict=True))
+        summaries = dict(zip(("magnitude", "directional", "in_sample"), map(_summary, parts), strict=True))
         rows = zip(
             self.where, self.cohort.norms, self.against.norms, *(part.d for part in parts), *(part.p for part in parts),
             self.directions.cosine, strict=True,
@@ -98,7 +99,7 @@ class Attribution:
             "cohort": _cohort_json(self.cohort), "against": _cohort_json(self.against), "unread": self.unread,
             "last_tokens": self.last_tokens, "permutations": self.permutations, "seed": self.seed,
             "folds": self.directions.folds, "n_layers": self.n_layers, "n_heads": len(self.where),
-            "layers_without_o_proj": list(self.without), **told, "because": self.because(),
+            "layers_without_o_proj": list(self.without), **summaries, "because": self.because(),
             "heads": [
                 {
                     "layer": layer, "head": head, "mean_cohort": float(mean1), "mean_against": float(mean0), "d": float(d),
@@ -141,14 +142,17 @@ def attribute(
         ModelError: the model has no ``o_proj``, or cannot be read.
     """
     opened = readable(model)
-    chosen = _cohorts(answers, cohort, against)
+    chosen = of_cohorts(answers, cohort, against, SMALLEST_COHORT)
     wanted = CaptureSpec((), (), head_norms=last_tokens, head_means=last_tokens)
     found = read(
-        opened, [told(answer) for answer, _ in chosen], wanted, lambda done, total: watch("reading heads", done, total)
+        opened,
+        [exchange_of(answer) for answer, _ in chosen],
+        wanted,
+        lambda done, total: watch("reading heads", done, total),
     )
     kept = [chosen[row] for row in found.rows]
     labels = np.array([label for _, label in kept])
-    _check_sizes(labels, cohort, against)
+    check_sizes(labels.tolist(), cohort, against, SMALLEST_COHORT)
     layers = layers_with(opened.network, "o_proj")
     norms = np.concatenate([found.blocks[f"layer.{layer}/head_norm"] for layer in layers], axis=1)
     heads = {
@@ -162,51 +166,22 @@ def attribute(
     )  # fmt: skip
     cut = np.array([was_cut(answer) is True for answer, _ in kept])
     n_layers = len(layers_of(opened.network))
-    told_of = [
+    sides = [
         Cohort(name, int(rows.sum()), int(cut[rows].sum()), norms[rows].mean(axis=0))
         for name, rows in ((cohort, labels), (against, ~labels))
     ]
     return Attribution(
-        told_of[0], told_of[1], tuple(heads), n_layers, tuple(layer for layer in range(n_layers) if layer not in layers),
+        sides[0], sides[1], tuple(heads), n_layers, tuple(layer for layer in range(n_layers) if layer not in layers),
         magnitude(norms, labels, permutations=permutations, seed=seed), directions, len(found.refused), last_tokens,
         permutations, seed,
     )  # fmt: skip
-
-
-def _cohorts(answers: Sequence[Labelled], cohort: str, against: str) -> list[tuple[Labelled, bool]]:
-    """Answers of either cohort, and whether they are of the first; the others, and those that were not scored, are left out.
-
-    Raises:
-        InputError: an answer is in both, or a cohort has too few.
-    """
-    chosen = []
-    for answer in answers:
-        inside, outside = in_cohort(answer.values, cohort), in_cohort(answer.values, against)
-        if inside and outside:
-            raise InputError(
-                f"answer {answer.response.prompt_id}/{answer.response.sample} is both {cohort} and {against}",
-                remedy="compare two cohorts that have no answer in common",
-            )
-        if inside or outside:
-            chosen.append((answer, bool(inside)))
-    _check_sizes(np.array([label for _, label in chosen], bool), cohort, against, f", of {len(answers)} answers")
-    return chosen
-
-
-def _check_sizes(labels: NDArray[np.bool_], cohort: str, against: str, of: str = "") -> None:
-    n1, n0 = int(labels.sum()), int((~labels).sum())
-    if min(n1, n0) < SMALLEST_COHORT:
-        raise InputError(
-            f"{n1} answers are {cohort} and {n0} are {against}{of}; each cohort needs {SMALLEST_COHORT}",
-            remedy="ask more prompts, compare other cohorts, or see whether the answers are scored on the axes that decide it",
-        )
 
 
 def _named(where: tuple[int, int]) -> str:
     return f"layer {where[0]} head {where[1]}"
 
 
-def _told(scores: HeadScores) -> str:
+def _with_null(scores: HeadScores) -> str:
     return (
         f"d {scores.d[scores.best]:+.2f}, p {scores.p[scores.best]:.3g}; the largest of shuffled cohorts is "
         f"{scores.null_quantile(0.5):.2f} in the median"
@@ -222,3 +197,56 @@ def _summary(scores: HeadScores) -> dict[str, Json]:
 
 def _cohort_json(cohort: Cohort) -> dict[str, Json]:
     return {"name": cohort.name, "n": cohort.n, "cut": cohort.cut}
+
+
+# the page ------------------------------------------------------------------------------------------------
+
+_MOST_ROWS = 20
+
+
+def render_attribution(told: Mapping[str, Json], title: str) -> str:
+    """The page of an attribution: two heat maps of layers and heads, and the heads with the largest differences.
+
+    Args:
+        told: ``Attribution.to_json()``.
+        title: whose answers these are.
+    """
+    heads = told["heads"]
+    maps = [
+        {"title": figure["label"], "told": caption, "picture": draw(figure, f"heads-{at}") or ""}
+        for at, (figure, caption) in enumerate(maps_of(told))
+    ]
+    without = told["layers_without_o_proj"]
+    facts = [
+        *((side, _cohort(told[side])) for side in ("cohort", "against")),
+        ("heads", f"{told['n_heads']} in {told['n_layers'] - len(without)} of {told['n_layers']} layers"),
+        ("read", f"the last {told['last_tokens']} tokens of each answer"),
+        ("null", f"{told['permutations']} shuffles, seed {told['seed']}; {told['folds']} folds"),
+    ]
+    if without:
+        named = f"layer {without[0]} has" if len(without) == 1 else f"layers {', '.join(map(str, without))} have"
+        facts.append(("no heads", f"{named} no o_proj"))
+    if told["unread"]:
+        facts.append(("not read", f"{told['unread']} answers, without text or too long"))
+    ranked = sorted(heads, key=lambda row: (-max(abs(row["d"]), row["directional_d"]), row["layer"], row["head"]))
+    return page_of(
+        "attribution.html.j2",
+        {
+            "title": one_line(title), "cohort": one_line(told["cohort"]["name"]), "against": one_line(told["against"]["name"]),
+            "because": one_line(told["because"]), "facts": [(name, one_line(text)) for name, text in facts], "maps": maps,
+            "rows": [_row(row) for row in ranked[:_MOST_ROWS]], "in_sample": number(told["in_sample"]["null"]["median"]),
+        },
+    )  # fmt: skip
+
+
+def _cohort(side: Mapping[str, Json]) -> str:
+    cut = f", {side['cut']} of them cut by the token budget" if side["cut"] else ""
+    return f"{side['name']}: {side['n']} answers{cut}"
+
+
+def _row(row: Mapping[str, Json]) -> dict[str, Json]:
+    cells = [
+        signed(row["d"]), p_value(row["p"]), signed(row["directional_d"]), p_value(row["directional_p"]),
+        signed(row["in_sample_d"]), number(row["cosine"]),
+    ]  # fmt: skip
+    return {"name": f"layer {row['layer']} head {row['head']}", "cells": cells}

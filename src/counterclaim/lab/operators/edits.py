@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from counterclaim.audit.metrics import in_cohort
 from counterclaim.errors import InputError
 from counterclaim.lab.config import SteerPlan, TemperPlan
 from counterclaim.lab.models import open_model
@@ -25,9 +24,9 @@ from counterclaim.lab.models.hf.fingerprint import edit_hash
 from counterclaim.lab.models.hf.model import HfModel
 from counterclaim.lab.models.hf.sites import heads_of, layers_with, place
 from counterclaim.lab.operators.attribution import attribute
-from counterclaim.lab.operators.reading import readable, told, was_cut
+from counterclaim.lab.operators.reading import check_sizes, exchange_of, of_cohorts, readable, was_cut
 from counterclaim.records import Json
-from counterclaim.registry import Fitting, Labelled
+from counterclaim.registry import Fitting
 
 SMALLEST_COHORT = 2
 """Answers without which a mean has no spread."""
@@ -153,15 +152,14 @@ def _read_cohorts(
     model: HfModel, plan: SteerPlan, layers: Sequence[int], fitting: Fitting
 ) -> tuple[_Cohorts, dict[str, Json]]:
     """The activations of both cohorts, and what the card says of them."""
-    chosen = [(answer, side) for answer in fitting.answers if (side := _side(answer, plan)) is not None]
-    _check_sizes([side for _, side in chosen], plan, f", of {len(fitting.answers)} answers")
+    chosen = of_cohorts(fitting.answers, *plan.sides, SMALLEST_COHORT)
     found = read(
-        model, [told(answer) for answer, _ in chosen], CaptureSpec(tuple(layers), (plan.read,), plan.site),
+        model, [exchange_of(answer) for answer, _ in chosen], CaptureSpec(tuple(layers), (plan.read,), plan.site),
         lambda done, total: fitting.watch("reading activations", done, total),
     )  # fmt: skip
     kept = [chosen[row] for row in found.rows]
     sides = np.array([side for _, side in kept])
-    _check_sizes(sides.tolist(), plan, ", of those that could be read")
+    check_sizes(sides.tolist(), *plan.sides, SMALLEST_COHORT)
     name = "" if plan.site == "residual" else f"{plan.site}/"
     blocks = {layer: found.blocks[f"layer.{layer}/{name}{plan.read}"].astype(np.float64) for layer in layers}
     card: dict[str, Json] = {
@@ -169,26 +167,6 @@ def _read_cohorts(
         "read": plan.read, "unread": len(found.refused), "cut": sum(was_cut(answer) is True for answer, _ in kept),
     }  # fmt: skip
     return _Cohorts({at: x[sides] for at, x in blocks.items()}, {at: x[~sides] for at, x in blocks.items()}), card
-
-
-def _side(answer: Labelled, plan: SteerPlan) -> bool | None:
-    """Whether an answer is one to steer towards; None where it is of neither cohort."""
-    toward, away = (in_cohort(answer.values, name) for name in plan.sides)
-    if toward and away:
-        raise InputError(
-            f"answer {answer.response.prompt_id}/{answer.response.sample} is both {plan.sides[0]} and {plan.sides[1]}",
-            remedy="steer between two cohorts that have no answer in common",
-        )
-    return bool(toward) if toward or away else None
-
-
-def _check_sizes(sides: Sequence[bool], plan: SteerPlan, of: str) -> None:
-    n = sum(sides)
-    if min(n, len(sides) - n) < SMALLEST_COHORT:
-        raise InputError(
-            f"{n} answers are {plan.sides[0]} and {len(sides) - n} are {plan.sides[1]}{of}; each cohort needs {SMALLEST_COHORT}",
-            remedy="ask more prompts, compare other cohorts, or see whether the answers are scored on the axes that decide it",
-        )
 
 
 def _vectors(toward: Floats, away: Floats, plan: SteerPlan) -> tuple[Floats, dict[str, Json]]:

@@ -24,8 +24,7 @@ from counterclaim.lab.models.hf.activations import Exchange
 from counterclaim.lab.models.hf.detokenize import decoder_of, detokenized
 from counterclaim.lab.models.hf.fingerprint import hash_of_files
 from counterclaim.lab.models.hf.sites import layers_of
-from counterclaim.lab.operators.features import probe_features, read_for
-from counterclaim.lab.operators.reading import readable, told, was_cut
+from counterclaim.lab.operators.reading import exchange_of, probe_features, read_for, readable, was_cut
 from counterclaim.lab.probing.gates import choose_threshold, probability
 from counterclaim.lab.probing.probe import fit_probe, out_of_fold
 from counterclaim.records import Decode, FinishReason, Json, Message, ModelRef
@@ -44,7 +43,7 @@ def fit(fitting: Fitting, folder: Path) -> Mapping[str, Json]:
         model = readable(opened)
         found = read_for(
             model,
-            [told(answer) for answer in answers],
+            [exchange_of(answer) for answer in answers],
             [plan.probe],
             lambda done, total: fitting.watch("reading answers", done, total),
         )

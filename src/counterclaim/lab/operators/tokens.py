@@ -1,4 +1,4 @@
-"""Training examples as tokens and labels: which tokens of a conversation are learnt, and which are only read.
+"""Training examples as tokens and labels: which tokens of a conversation are trained on, and which are only read.
 
 A conversation is laid out by the chat template of the model, its thinking switch as answers will be asked for
 (``Fitting.thinking``), in SFT, in DPO and in the prompts of GRPO alike.
@@ -20,7 +20,7 @@ from counterclaim.lab.config import Sft
 from counterclaim.records import Example, Message
 
 IGNORED = -100
-"""The label of a token that is not learnt."""
+"""The label of a token that is not trained on."""
 
 _THOUGHT = re.compile(r"<think>.*?(</think>\s*|\Z)", re.DOTALL)
 _REST_OF_THOUGHT = re.compile(r"\A.*?(</think>\s*|\Z)", re.DOTALL)
@@ -32,7 +32,7 @@ class Row:
 
     Attributes:
         input_ids: token ids of the whole conversation, as the chat template lays it out.
-        labels: of equal length; the token where it is learnt, ``IGNORED`` where it is only read.
+        labels: of equal length; the token where it is trained on, ``IGNORED`` where it is only read.
     """
 
     input_ids: list[int]
@@ -44,14 +44,14 @@ class Rows:
     """Examples as the model sees them, and what became of the others.
 
     Attributes:
-        kept: those that are learnt; each has at least one token that is.
+        kept: those that are trained on; each has at least one such token.
         too_long: how many are longer than ``max_length``. One that is cut would teach to stop in the middle.
-        unlearnt: how many have no token that is learnt, such as an answer that is nothing but a thought.
+        untrained: how many have no token that is trained on, such as an answer that is nothing but a thought.
     """
 
     kept: list[Row]
     too_long: int
-    unlearnt: int
+    untrained: int
 
 
 def rows_of(
@@ -60,14 +60,14 @@ def rows_of(
     """Examples as tokens and labels.
 
     Args:
-        examples: what is learnt.
+        examples: the training examples.
         tokenizer: of the model; a fast one where thoughts are left out of the loss.
         plan: what the loss is on.
         template: a chat template that marks the turns of the assistant, for ``loss_on = "assistant"``; the tokenizer's own
             when None.
 
     Raises:
-        InputError: no example is left, or none has a token that is learnt.
+        InputError: no example is left, or none has a token that is trained on.
         ModelError: the chat template does not take a conversation, or the tokenizer does not say where its tokens stand.
     """
     if plan.mask_think and not tokenizer.is_fast:
@@ -83,13 +83,13 @@ def rows_of(
             f"none of the {len(rows)} examples has at most {plan.max_length} tokens; the shortest has {shortest}",
             remedy=f"raise tune.sft.max_length to {shortest} or more",
         )
-    learnt = [row for row in fitting if any(label != IGNORED for label in row.labels)]
-    if not learnt:
+    trained = [row for row in fitting if any(label != IGNORED for label in row.labels)]
+    if not trained:
         raise InputError(
-            f"none of the {len(fitting)} examples has a token that is learnt: their answers are nothing but thoughts",
+            f"none of the {len(fitting)} examples has a token to train on: their answers are nothing but thoughts",
             remedy="set tune.sft.mask_think = false, or give examples with answers",
         )
-    return Rows(learnt, len(rows) - len(fitting), len(fitting) - len(learnt))
+    return Rows(trained, len(rows) - len(fitting), len(fitting) - len(trained))
 
 
 def asked(prompt: Sequence[Message], tokenizer: PreTrainedTokenizerBase) -> list[int]:
@@ -98,7 +98,7 @@ def asked(prompt: Sequence[Message], tokenizer: PreTrainedTokenizerBase) -> list
     Raises:
         ModelError: the chat template does not take the conversation.
     """
-    return _ids(_text(_turns(prompt), tokenizer, None, asking=True), tokenizer)
+    return _ids(_text(turns_of(prompt), tokenizer, None, asking=True), tokenizer)
 
 
 def answered(prompt: Sequence[Message], answer: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
@@ -107,39 +107,39 @@ def answered(prompt: Sequence[Message], answer: str, tokenizer: PreTrainedTokeni
     Raises:
         ModelError: the chat template does not take the conversation.
     """
-    return _ids(_text([*_turns(prompt), {"role": "assistant", "content": answer}], tokenizer, None), tokenizer)
+    return _ids(_text([*turns_of(prompt), {"role": "assistant", "content": answer}], tokenizer, None), tokenizer)
 
 
 def _row(example: Example, tokenizer: PreTrainedTokenizerBase, plan: Sft, template: str | None) -> Row:
-    whole = [*_turns(example.prompt), {"role": "assistant", "content": example.chosen}]
-    text = _text(whole, tokenizer, template if plan.loss_on == "assistant" else None)
+    conversation = [*turns_of(example.prompt), {"role": "assistant", "content": example.chosen}]
+    text = _text(conversation, tokenizer, template if plan.loss_on == "assistant" else None)
     ids = _ids(text, tokenizer)
-    learnt = [True] * len(ids)
+    trained = [True] * len(ids)
     if plan.loss_on == "assistant":
         marked: Any = tokenizer.apply_chat_template(
-            whole, tokenize=True, return_dict=True, return_assistant_tokens_mask=True, chat_template=template
+            conversation, tokenize=True, return_dict=True, return_assistant_tokens_mask=True, chat_template=template
         )
-        learnt = [bool(mark) for mark in marked["assistant_masks"]]
+        trained = [bool(mark) for mark in marked["assistant_masks"]]
     elif plan.loss_on == "completion":
         begins = _common(asked(example.prompt, tokenizer), ids)
-        learnt = [at >= begins for at in range(len(ids))]
+        trained = [at >= begins for at in range(len(ids))]
     if plan.mask_think:
         spans = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)["offset_mapping"]
-        thoughts = list(_thoughts(text, spans, learnt))
-        learnt = [
+        thoughts = list(_thoughts(text, spans, trained))
+        trained = [
             mark and not any(start < end and first <= start and end <= last for first, last in thoughts)
-            for mark, (start, end) in zip(learnt, spans, strict=True)
+            for mark, (start, end) in zip(trained, spans, strict=True)
         ]
-    return Row(ids, [token if mark else IGNORED for token, mark in zip(ids, learnt, strict=True)])
+    return Row(ids, [token if mark else IGNORED for token, mark in zip(ids, trained, strict=True)])
 
 
-def _thoughts(text: str, spans: Sequence[tuple[int, int]], learnt: Sequence[bool]) -> Iterator[tuple[int, int]]:
-    """Where in the text thoughts stand, looked for in each stretch of learnt tokens by itself.
+def _thoughts(text: str, spans: Sequence[tuple[int, int]], trained: Sequence[bool]) -> Iterator[tuple[int, int]]:
+    """Where in the text thoughts stand, searched in each stretch of trained tokens by itself.
 
-    So what a user says about ``<think>`` opens no thought in the answer. Where the template has opened one before the
+    What a user says about ``<think>`` opens no thought in the answer. Where the template has opened one before the
     answer begins, the answer begins with the rest of it.
     """
-    for mark, stretch in groupby(zip(spans, learnt, strict=True), key=lambda pair: pair[1]):
+    for mark, stretch in groupby(zip(spans, trained, strict=True), key=lambda pair: pair[1]):
         if not mark:
             continue
         ends = [span for span, _ in stretch]
@@ -162,7 +162,7 @@ def _common(asked: Sequence[int], whole: Sequence[int]) -> int:
     return next((at for at, (a, b) in enumerate(pairs) if a != b), min(len(asked), len(whole)))
 
 
-def _turns(messages: Sequence[Message]) -> list[dict[str, str]]:
+def turns_of(messages: Sequence[Message]) -> list[dict[str, str]]:
     return [{"role": message.role, "content": message.content} for message in messages]
 
 

@@ -9,34 +9,41 @@ import math
 import random
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from datasets import Dataset
 from datasets.utils.logging import disable_progress_bar, enable_progress_bar, is_progress_bar_enabled
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import PrinterCallback, TrainerCallback
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.utils import logging as transformers_logging
 from trl.chat_template_utils import get_training_chat_template, has_generation_markers
+from trl.trainer.dpo_config import DPOConfig
+from trl.trainer.dpo_trainer import DPOTrainer
+from trl.trainer.grpo_config import GRPOConfig
+from trl.trainer.grpo_trainer import GRPOTrainer
+from trl.trainer.sft_config import SFTConfig
+from trl.trainer.sft_trainer import SFTTrainer
 
-from counterclaim import folder as store
-from counterclaim.errors import ModelError
+from counterclaim.errors import InputError, ModelError
+from counterclaim.folder import dump, keep_at_top, remove_folder, write_new
 from counterclaim.lab.config import Dpo, Grpo, Lora, PromptChoice, Sft, Stage, TunePlan
 from counterclaim.lab.models import open_model
 from counterclaim.lab.models.hf.devices import device_named, dtype_named, is_out_of_memory, threads_for
 from counterclaim.lab.models.hf.fingerprint import adapter_hash
-from counterclaim.lab.operators import processes
+from counterclaim.lab.operators import placebo, processes
 from counterclaim.lab.operators.apollo import ApolloMini
-from counterclaim.lab.operators.trainers import TRAINERS
-from counterclaim.lab.operators.tune import check_batches, check_lessons
-from counterclaim.records import Json
-from counterclaim.registry import Fitting, Watch, backend_of
+from counterclaim.lab.operators.rewards import RewardScorer, conversations
+from counterclaim.lab.operators.tokens import answered, asked, rows_of, turns_of
+from counterclaim.records import Decode, Example, FinishReason, Json, Message, Prompt, prompt_from_json, to_json
+from counterclaim.registry import Answer, Ask, Fitting, Watch, backend_of, reward_named
 
 _ADAPTER = ("adapter_config.json", "adapter_model.safetensors")
 _COMPONENTS = (
@@ -48,7 +55,7 @@ _COMPONENTS = (
 def fit(fitting: Fitting, folder: Path) -> dict[str, Json]:
     """Train an adapter stage by stage.
 
-    A folder that an earlier attempt left when it was killed is gone on with from its last checkpoint, and ends with the
+    A folder that an earlier attempt left when it was killed is continued from its last checkpoint, and ends with the
     adapter of an attempt that was not killed. So an attempt that broke on a loss that is no number breaks again, at the
     same step, unless it is given other settings and another folder.
 
@@ -64,22 +71,20 @@ def fit(fitting: Fitting, folder: Path) -> dict[str, Json]:
 
     Raises:
         ModelError: the model cannot be trained, memory is too small, or a loss is no number.
-        InputError: there is nothing to learn from.
+        InputError: no example is short enough, or a step takes more prompts than there are.
     """
     plan: TunePlan = fitting.plan
-    check_batches(plan)
-    check_lessons(plan, fitting.examples, fitting.prompts)
     _check_model(fitting)
     _check_optimiser(plan, fitting.runtime.device)
     started = time.monotonic()
     with closing(_open(fitting)) as opened, _steady(fitting, opened) as notes:
-        job = _Job(fitting, opened, folder, notes)
+        job = _AdapterTraining(fitting, opened, folder, notes)
         stages = [job.run(number, stage) for number, stage in enumerate(plan.stages)]
         base = opened.ref
     processes.wait()
     if not processes.is_first():
         return {}
-    store.keep_at_top(folder, folder / f"stage-{len(stages) - 1}", _ADAPTER)
+    keep_at_top(folder, folder / f"stage-{len(stages) - 1}", _ADAPTER)
     return {
         "operator": "tune", "recipe": plan.recipe, "seed": fitting.seed, "placebo": fitting.placebo,
         "model": fitting.model.name, "base": base.revision, "lora": _lora_json(plan.lora), "parameters": job.parameters,
@@ -103,7 +108,7 @@ def _open(fitting: Fitting) -> Any:
     return open_model(spec, replace(fitting.runtime, device=device))
 
 
-class _Job:
+class _AdapterTraining:
     """One adapter in the making: the model with the adapter of the last stage over it."""
 
     def __init__(self, fitting: Fitting, opened: Any, folder: Path, notes: list[str]) -> None:
@@ -160,14 +165,14 @@ class _Job:
                 'set tune.gradient_checkpointing = true, or load the model with quantisation = "4bit"',
             ) from error
         state = trainer.state
-        told: dict[str, Json] = {
+        record: dict[str, Json] = {
             "method": method, "steps": state.global_step, "settings": _settings(stage), "log": _log_of(state.log_history),
             "seconds": round(time.monotonic() - began, 1), "resumed_at": None if last is None else _step_of(Path(last)),
         }  # fmt: skip
-        self._settle(trainer, done, told)
+        self._settle(trainer, done, record)
         if processes.is_first():
-            store.remove_folder(work)
-        return told
+            remove_folder(work)
+        return record
 
     def _broken(self, name: str, error: _NoNumber, work: Path) -> ModelError:
         """What to say of a loss that is no number; the last checkpoint whose own loss was one is kept."""
@@ -176,7 +181,7 @@ class _Job:
             if _step_of(checkpoint) <= error.sound:
                 kept.append(_step_of(checkpoint))
             elif processes.is_first():
-                store.remove_folder(checkpoint)
+                remove_folder(checkpoint)
         saved = f"the checkpoint of step {max(kept)} is kept" if kept else "no sound checkpoint had been written"
         return ModelError(
             f"{name} broke at step {error.step} of {error.steps}: its {error.what} is no number ({error.value}); {saved}",
@@ -206,7 +211,7 @@ class _Job:
         self.opened = _open(self.fitting)
         return self.opened.network
 
-    def _settle(self, trainer: Any, done: Path, told: Mapping[str, Json]) -> None:
+    def _settle(self, trainer: Any, done: Path, record: Mapping[str, Json]) -> None:
         """Write the stage's adapter, its record last: with it, the stage counts as finished."""
         processes.wait()
         laid: Any = trainer.model_wrapped if trainer.is_deepspeed_enabled else trainer.model
@@ -214,16 +219,16 @@ class _Job:
         if processes.is_first():
             model = trainer.accelerator.unwrap_model(trainer.model)
             model.save_pretrained(str(done), selected_adapters=["default"], state_dict=weights)
-            self._say_plainly(done / "adapter_config.json")
-            store.write_new(done / "stage.json", store.dump(dict(told)), overwrite=True)
+            self._rewrite_settings(done / "adapter_config.json")
+            write_new(done / "stage.json", dump(dict(record)), overwrite=True)
         processes.wait()
 
-    def _say_plainly(self, file: Path) -> None:
+    def _rewrite_settings(self, file: Path) -> None:
         """The adapter's settings with the model's own name, and in one order, so that equal adapters have equal hashes."""
-        said = json.loads(file.read_text(encoding="utf-8"))
-        said["base_model_name_or_path"] = self.fitting.model.name
-        said["target_modules"] = sorted(said["target_modules"])
-        store.write_new(file, store.dump(dict(sorted(said.items()))), overwrite=True)
+        settings = json.loads(file.read_text(encoding="utf-8"))
+        settings["base_model_name_or_path"] = self.fitting.model.name
+        settings["target_modules"] = sorted(settings["target_modules"])
+        write_new(file, dump(dict(sorted(settings.items()))), overwrite=True)
 
 
 def switched(template: Any, thinking: bool | None) -> Any:
@@ -368,11 +373,7 @@ def _check_model(fitting: Fitting) -> None:
 
 def _settings(stage: Stage) -> dict[str, Json]:
     """The settings of a stage, as the card says them."""
-    out: dict[str, Json] = {}
-    for item in fields(stage):
-        value = getattr(stage, item.name)
-        out[item.name] = value.to_json() if isinstance(value, PromptChoice) else value
-    return out
+    return {name: value.to_json() if isinstance(value, PromptChoice) else value for name, value in vars(stage).items()}
 
 
 def _lora_json(lora: Lora) -> dict[str, Json]:
@@ -428,3 +429,219 @@ def quiet() -> Iterator[None]:
                 enable_progress_bar()
             if own_bars:
                 chatter.enable_progress_bar()
+
+
+# the trainers of TRL: what each is given, and with which arguments --------------------------------------------------
+
+OURS = ("loss_on", "mask_think", "reward", "oracle", "prompts", "system_prompt")
+"""Settings that TRL does not know; all others are handed to it as they are."""
+
+
+def _arguments(job: _AdapterTraining, stage: Stage, work: Path) -> dict[str, Any]:
+    """The arguments of TRL's trainers: the settings of the stage, and what depends on the machine."""
+    on_gpu = torch.device(job.device).type == "cuda" or processes.computes_on_gpu(job.fitting.runtime.device)
+    return {
+        **{name: value for name, value in vars(stage).items() if name not in OURS and value is not None},
+        "output_dir": str(work),
+        "gradient_accumulation_steps": stage.gradient_accumulation_steps // processes.count(),
+        "optim": "adamw_torch_fused" if stage.optim == "apollo-mini" else stage.optim,
+        "seed": job.fitting.seed,
+        "data_seed": job.fitting.seed,
+        "use_cpu": not on_gpu,
+        "bf16": on_gpu and job.base.dtype == torch.bfloat16,
+        "gradient_checkpointing": job.plan.gradient_checkpointing,
+        "dataloader_pin_memory": on_gpu,
+        "logging_steps": 1,
+        "logging_nan_inf_filter": False,
+        "save_total_limit": 2,  # where a loss is no number, the newest is not sound
+        "log_level_replica": "error",
+        "report_to": "none",
+        "disable_tqdm": True,
+    }
+
+
+def _sft(job: _AdapterTraining, stage: Sft, work: Path, tools: ExitStack) -> Any:
+    # the better side of a pair stands among the other examples already, and would count twice
+    examples = [example for example in job.fitting.examples if example.rejected is None]
+    if not examples:
+        examples = list(job.fitting.examples)
+        job.notes.append(
+            f"sft was trained on the better sides of {len(examples)} preference pairs: there are no other examples"
+        )
+    if job.fitting.placebo:
+        examples = placebo.exchanged(examples, job.fitting.seed)
+    rows = rows_of(examples, job.tokenizer, stage, job.template)
+    if rows.too_long:
+        job.notes.append(
+            f"sft left out {rows.too_long} of {len(examples)} examples: they are longer than {stage.max_length} tokens"
+        )
+    if rows.untrained:
+        job.notes.append(f"sft left out {rows.untrained} of {len(examples)} examples: no token of them is trained on")
+    data = Dataset.from_dict(
+        {"input_ids": [row.input_ids for row in rows.kept], "labels": [row.labels for row in rows.kept]}
+    )
+    settings = SFTConfig(**_arguments(job, stage, work))
+    trainer = SFTTrainer(job.model, settings, train_dataset=data, processing_class=job.tokenizer)
+    if stage.packing:
+        _check_packing(job, trainer.data_collator)
+    return trainer
+
+
+def _dpo(job: _AdapterTraining, stage: Dpo, work: Path, tools: ExitStack) -> Any:
+    pairs = [example for example in job.fitting.examples if example.rejected is not None]
+    if job.fitting.placebo:
+        pairs = placebo.turned(pairs, job.fitting.seed)
+
+    def length(pair: Example) -> int:
+        return max(len(answered(pair.prompt, side, job.tokenizer)) for side in (pair.chosen, pair.rejected or ""))
+
+    lengths = [length(pair) for pair in pairs]
+    fitting = [pair for pair, tokens in zip(pairs, lengths, strict=True) if tokens <= stage.max_length]
+    if not fitting:
+        raise InputError(
+            f"none of the {len(pairs)} pairs has at most {stage.max_length} tokens; the shortest has {min(lengths)}",
+            remedy=f"raise tune.dpo.max_length to {min(lengths)} or more",
+        )
+    if left_out := len(pairs) - len(fitting):
+        job.notes.append(
+            f"dpo left out {left_out} of {len(pairs)} pairs: they are longer than {stage.max_length} tokens"
+        )
+    data = Dataset.from_list(
+        [
+            {
+                "prompt": turns_of(pair.prompt),
+                "chosen": [{"role": "assistant", "content": pair.chosen}],
+                "rejected": [{"role": "assistant", "content": pair.rejected}],
+            }
+            for pair in fitting
+        ]
+    )
+    settings = DPOConfig(**_arguments(job, stage, work))
+    return DPOTrainer(job.model, args=settings, train_dataset=data, processing_class=job.tokenizer)
+
+
+def _grpo(job: _AdapterTraining, stage: Grpo, work: Path, tools: ExitStack) -> Any:
+    prompts = list(job.fitting.prompts)
+    if (said := reward_named(stage.reward).follow_up) is not None:
+        asking = prompts
+        challenged = processes.agree(
+            lambda: [to_json(made) for made in conversations(asking, _own_answers(job, stage, asking), said)]
+        )
+        prompts = [prompt_from_json(row) for row in challenged]
+    prompts = _answerable(job, stage, prompts)
+    data = Dataset.from_list(
+        [{"prompt": turns_of((*_head(stage), *prompt.messages)), "prompt_id": prompt.id} for prompt in prompts]
+    )
+    settings = GRPOConfig(**_arguments(job, stage, work))
+    scorer = tools.enter_context(RewardScorer(reward_named(stage.reward), stage.oracle, prompts))
+    reward: Any = _Rewarded(job, stage, scorer)
+    job.tokenizer.padding_side = "left"
+    trainer = GRPOTrainer(
+        job.model, reward_funcs=reward, args=settings, train_dataset=data, processing_class=job.tokenizer
+    )
+    reward.ends = frozenset(trainer.eos_token_ids)
+    return trainer
+
+
+def _head(stage: Grpo) -> tuple[Message, ...]:
+    return () if stage.system_prompt is None else (Message("system", stage.system_prompt),)
+
+
+def _answerable(job: _AdapterTraining, stage: Grpo, prompts: Sequence[Prompt]) -> list[Prompt]:
+    """The prompts that leave room for an answer in the model's context; enough of them for a step."""
+    context = getattr(job.base.config.get_text_config(), "max_position_embeddings", None) or math.inf
+    room = context - stage.max_completion_length
+    kept = [prompt for prompt in prompts if len(asked((*_head(stage), *prompt.messages), job.tokenizer)) <= room]
+    if left_out := len(prompts) - len(kept):
+        job.notes.append(
+            f"grpo left out {left_out} of {len(prompts)} prompts: with {stage.max_completion_length} new tokens they are longer than "
+            f"the model's context of {context}"
+        )
+    per_step = stage.rows_per_step // stage.num_generations
+    if len(kept) < per_step:
+        raise InputError(
+            f"a step of grpo takes {per_step} prompts ({stage.rows_per_step} rows in groups of {stage.num_generations}), and there "
+            f"are {len(kept)}" + (f", {left_out} being too long" if left_out else ""),
+            remedy="lower tune.grpo.gradient_accumulation_steps, or name more prompts under tune.grpo.prompts",
+        )
+    return kept
+
+
+def _own_answers(job: _AdapterTraining, stage: Grpo, prompts: Sequence[Prompt]) -> list[Answer]:
+    """What the model says to the prompts as this stage finds it, greedily."""
+    asks = [Ask(prompt.id, (*_head(stage), *prompt.messages)) for prompt in prompts]
+    made = [Answer(None, FinishReason.ERROR, error="no answer was given")] * len(asks)
+    job.model.eval()  # the trainer turns dropout on again
+    for batch in job.opened.answer(asks, Decode(stage.max_completion_length)):
+        for at, answer in batch:
+            made[at] = answer
+    return made
+
+
+TRAINERS: Mapping[type, Callable[[_AdapterTraining, Any, Path, ExitStack], Any]] = {Sft: _sft, Dpo: _dpo, Grpo: _grpo}
+
+
+class _Rewarded:
+    """A registered reward as TRL calls one.
+
+    Attributes:
+        ends: ids of tokens that end an answer; one that does not end was cut.
+    """
+
+    def __init__(self, job: _AdapterTraining, stage: Grpo, scorer: RewardScorer) -> None:
+        self.__name__ = stage.reward
+        self.ends: frozenset[int] = frozenset()
+        self._scorer = scorer
+        self._group = stage.num_generations
+        self._seed = job.fitting.seed if job.fitting.placebo else None
+
+    def __call__(
+        self,
+        *,
+        completions: Any,
+        completion_ids: Any,
+        prompt_id: list[str],
+        trainer_state: Any,
+        log_metric: Any,
+        **rest: Any,
+    ) -> list[float]:
+        texts = [turns[0]["content"] for turns in completions]
+        finished = [bool(ids) and ids[-1] in self.ends for ids in completion_ids]
+        rewards = self._scorer.score(prompt_id, texts, finished)
+        for name, value in self._scorer.components(prompt_id, texts, finished).items():
+            log_metric(name, value)
+        if self._seed is not None:
+            rewards = placebo.exchanged_rewards(rewards, self._group, f"{self._seed} {trainer_state.global_step}")
+        return rewards
+
+
+def _check_packing(job: _AdapterTraining, collator: Any) -> None:
+    """Raise ModelError where examples that share a row see each other.
+
+    It is tried out, since it depends on the architecture and on the attention that is installed: what the model computes
+    for an example must not change with the one before it in the row.
+    """
+    ids = torch.randperm(len(job.tokenizer), generator=torch.Generator().manual_seed(0))[:24].tolist()
+    why = "its examples would see each other"
+    try:
+        one, other = (_after(job, collator, before, ids[16:]) for before in (ids[:8], ids[8:16]))
+        if (one - other).abs().max() <= 1e-2 * one.abs().max():
+            return
+    except ValueError as error:  # of transformers, for kernels without which it cannot keep them apart
+        why = str(error)
+    raise ModelError(
+        f"{job.fitting.model.name} cannot be trained on packed rows here: {why}",
+        remedy="set tune.sft.packing = false, or install flash-attn (and flash-linear-attention, causal-conv1d) on a GPU",
+    )
+
+
+def _after(job: _AdapterTraining, collator: Any, before: list[int], ids: list[int]) -> torch.Tensor:
+    """Logits (tokens, vocabulary) of an example that stands in one row with the one before it."""
+    row = {"input_ids": before + ids, "labels": before + ids, "seq_lengths": [len(before), len(ids)]}
+    batch = {key: value.to(job.device) if hasattr(value, "to") else value for key, value in collator([row]).items()}
+    del batch["labels"]
+    training = job.model.training
+    with torch.no_grad():
+        logits: torch.Tensor = job.model.eval()(**batch, use_cache=False).logits[0, len(before) :].float()
+    job.model.train(training)
+    return logits

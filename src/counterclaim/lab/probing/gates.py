@@ -55,11 +55,6 @@ class Gate:
     asymmetry: Estimate
     p_assert_correct: Estimate
 
-    def reaches(self, bar: float = BAR, keep: float = KEEP) -> bool:
-        """Whether the point estimates reach the bar."""
-        asymmetry, kept = self.asymmetry.estimate, self.p_assert_correct.estimate
-        return asymmetry is not None and kept is not None and asymmetry <= bar and kept >= keep
-
     def result(self, threshold: float | None, shuffled_p: float | None) -> GateResult:
         """As it is recorded: without the interval of P(assert | correct)."""
         e = self.asymmetry

@@ -11,12 +11,12 @@ from typing import Any
 from counterclaim import audit, importers, stats
 from counterclaim.audit.intake import AuditRequest, Options, import_study
 from counterclaim.audit.metrics import CELLS
-from counterclaim.config import as_told, rounds_to
+from counterclaim.config import as_written, rounds_to
 from counterclaim.errors import InputError
 from counterclaim.lab.config import Numbers, Reported, ReportedCells, ReportedLargestD, ReportedMeans
-from counterclaim.lab.experiment.published import published
 from counterclaim.lab.replicate.judging import judge
-from counterclaim.lab.run import shipped_studies
+from counterclaim.lab.replicate.published import published
+from counterclaim.lab.studies import shipped_studies
 from counterclaim.records import Estimate, Json
 from counterclaim.wording import number, with_interval
 
@@ -187,7 +187,7 @@ def _scores(reported: Reported, told: ReportedMeans, base: Path, trained: Path) 
     difference = Estimate(**effect["difference"])
     return Recomputed(
         "verifier's score",
-        f"{as_told(told.control)} -> {as_told(told.treated)}", f"{number(control)} -> {number(treated)}", agrees, n,
+        f"{as_written(told.control)} -> {as_written(told.treated)}", f"{number(control)} -> {number(treated)}", agrees, n,
         f"{base.name} and {trained.name}",
         f"the only scores stored for both arms, the verifier's, change by {with_interval(difference)}"
         f"{'' if agrees else ': another scorer than the one that was reported'}; the audit of them is {verdict['verdict']}: "
@@ -207,7 +207,7 @@ def _judged_coverage(reported: Reported, told: ReportedMeans, judged: Path) -> R
         raise InputError("no answer has a coverage", path=judged, remedy="name a file whose answers have one")
     return Recomputed(
         "judged coverage",
-        f"{as_told(told.control)} (control)", number(mean.estimate), rounds_to(mean.estimate, told.control), mean.n, judged.name,
+        f"{as_written(told.control)} (control)", number(mean.estimate), rounds_to(mean.estimate, told.control), mean.n, judged.name,
         f"mean coverage of the judged answers of the base is {with_interval(mean)}; nothing was released from which that of the "
         "trained model follows",
     )  # fmt: skip
@@ -235,7 +235,7 @@ def _heads(reported: Reported, told: ReportedLargestD, heads: Path) -> Recompute
     agrees = rounds_to(abs(found["largest_d"]), told.d) and (told.heads, told.cohorts) == (found["n_heads"], cohorts)
     return Recomputed(
         "largest |d|",
-        f"{as_told(told.d)} of {told.heads}", f"{abs(found['largest_d']):.3f} of {found['n_heads']}", agrees, found["n_heads"], heads.name,
+        f"{as_written(told.d)} of {told.heads}", f"{abs(found['largest_d']):.3f} of {found['n_heads']}", agrees, found["n_heads"], heads.name,
         found["because"],
     )  # fmt: skip
 

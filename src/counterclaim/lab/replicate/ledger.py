@@ -14,7 +14,7 @@ from counterclaim.lab.replicate.artifacts import Recomputed, Released, recompute
 from counterclaim.lab.replicate.judging import judge
 from counterclaim.lab.replicate.page import render_replication
 from counterclaim.lab.replicate.ruling import WORDS, Ruling
-from counterclaim.lab.run import find_study, shipped_studies
+from counterclaim.lab.studies import find_study, shipped_studies
 from counterclaim.records import Json
 
 PAPER = "paper"

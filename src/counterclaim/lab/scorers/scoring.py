@@ -10,15 +10,17 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from counterclaim.errors import InputError, RegistryError
 from counterclaim.folder import Journal, Records
 from counterclaim.lab import scorers as builtin
+from counterclaim.lab.models.judge import open_judge
+from counterclaim.lab.scorers.validation import validate
 from counterclaim.records import AnswerKey, ArmId, Json, Prompt, Response, Score, content_hash, to_json
-from counterclaim.registry import GOLD_KEYS, Item, Judge, Reading, Scorer, Tools, scorer_named
+from counterclaim.registry import GOLD_KEYS, Item, Judge, Reading, Runtime, Scorer, Tools, scorer_named
 
 ORACLE_AXIS = "correct"
 NO_SANDBOX = {"sandbox": "none"}
@@ -26,7 +28,7 @@ NO_SANDBOX = {"sandbox": "none"}
 
 
 @dataclass(frozen=True, slots=True)
-class Chosen:
+class ChosenScorer:
     """A scorer that was asked for.
 
     Attributes:
@@ -40,7 +42,7 @@ class Chosen:
     name: str
 
 
-def choose(wanted: Sequence[str], judge: str | None, *, unsafe_local: bool = False) -> list[Chosen]:
+def choose(wanted: Sequence[str], judge: str | None, *, unsafe_local: bool = False) -> list[ChosenScorer]:
     """The scorers that are asked for, by name.
 
     Args:
@@ -76,7 +78,7 @@ def choose(wanted: Sequence[str], judge: str | None, *, unsafe_local: bool = Fal
     return out
 
 
-def _with_oracle_named(made: Chosen, oracle: Chosen, judge: str | None) -> Chosen:
+def _with_oracle_named(made: ChosenScorer, oracle: ChosenScorer, judge: str | None) -> ChosenScorer:
     """The same scorer; where it asks an oracle, its full name says which."""
     if "oracle" not in made.scorer.needs:
         return made
@@ -89,7 +91,7 @@ def _other(axis: str, name: str) -> str:
     return f"{prefix}{dot}{name}" if dot else f"label.{name}"
 
 
-def _chosen(item: str, judge: str | None, unsafe_local: bool) -> Chosen:
+def _chosen(item: str, judge: str | None, unsafe_local: bool) -> ChosenScorer:
     if item.endswith(".toml"):
         made, listed = builtin.load_rubric(Path(item)), ""
     else:
@@ -113,13 +115,13 @@ def _chosen(item: str, judge: str | None, unsafe_local: bool) -> Chosen:
                 raise InputError(f"{made.name} does not read {axis!r}", remedy=f"choose among {', '.join(made.axes)}")
             axes[axis] = filed or axis
     by = judge if "judge" in made.needs else None
-    return Chosen(
+    return ChosenScorer(
         made, axes, builtin.full_name(made, by, NO_SANDBOX if unsafe_local and "sandbox" in made.needs else None)
     )
 
 
 @dataclass(slots=True)
-class ScoreTally:
+class ScoreProgress:
     """How far scoring is; one object, kept up to date.
 
     Attributes:
@@ -140,7 +142,7 @@ class ScoreTally:
 
 
 @dataclass(frozen=True, slots=True)
-class Bench:
+class ScoringContext:
     """What scoring works with.
 
     Attributes:
@@ -156,15 +158,68 @@ class Bench:
     notes: list[str] = field(default_factory=list)
 
 
+@dataclass(frozen=True, slots=True)
+class ScoringRequest:
+    """How answers are scored.
+
+    Attributes:
+        scorers: as ``--with`` takes them.
+        judge: model that judges.
+        validate_judge: whether the judge's known-answer cards are run.
+        budgets: smaller budgets at which the answers are scored too.
+        unsafe_local: run code that a model wrote without the sandbox.
+    """
+
+    scorers: Sequence[str] = ()
+    judge: str | None = None
+    validate_judge: bool = True
+    budgets: Sequence[int] = ()
+    unsafe_local: bool = False
+
+    def choose(self, scorers: Sequence[str] = ()) -> list[ChosenScorer]:
+        """The scorers that are named here, or else those of the request.
+
+        Raises:
+            InputError: a scorer does not exist, or needs a judge and there is none.
+        """
+        return choose(scorers or self.scorers, self.judge, unsafe_local=self.unsafe_local)
+
+
+@contextmanager
+def judging(
+    request: ScoringRequest, chosen: Sequence[ChosenScorer], runtime: Runtime, watch: Callable[[str, int, int], None]
+) -> Iterator[tuple[ScoringContext, dict[str, Json]]]:
+    """What scoring works with, and what the judge did with its known-answer cards (``extras`` of the run folder).
+
+    The judge is opened, and its cards are run, before anything else is paid for.
+    """
+    judged = [item.scorer for item in chosen if "judge" in item.scorer.needs]
+    if request.judge is None or not judged:
+        yield ScoringContext(unsafe_local=request.unsafe_local), {}
+        return
+    with closing(open_judge(request.judge, runtime)) as judge:
+        cards: dict[str, Json] = {}
+        context = ScoringContext(judge, runtime.concurrency, request.unsafe_local)
+        if request.validate_judge:
+            report = validate(
+                judge, judged, workers=runtime.concurrency,
+                progress=lambda done, total: watch("the judge's known-answer cards", done, total),
+            )  # fmt: skip
+            cards["cards"] = report.cards()
+            faulty = [said for name, said in zip(report.names, report.sentences, strict=True) if report.faults(name)]
+            context.notes.extend(f"Do not trust these scores: {said}" for said in faulty)
+        yield context, cards
+
+
 def score(
     responses: Sequence[Response],
     prompts: Mapping[str, Prompt],
-    chosen: Sequence[Chosen],
-    bench: Bench,
+    chosen: Sequence[ChosenScorer],
+    context: ScoringContext,
     journal: Journal,
     *,
     known: Iterable[Score] = (),
-    watch: Callable[[ScoreTally], None] | None = None,
+    watch: Callable[[ScoreProgress], None] | None = None,
 ) -> list[Score]:
     """Every answer read by every scorer, in the order of scorers and answers.
 
@@ -174,7 +229,7 @@ def score(
         responses: answers of all arms, scripted next turns included.
         prompts: by id, with their gold.
         chosen: what reads them.
-        bench: judge, sandbox, and how much is done at once.
+        context: judge, sandbox, and how much is done at once.
         journal: where every reading goes as soon as it is there.
         known: readings of earlier runs; those that are wanted are taken over.
         watch: told as readings come in.
@@ -188,7 +243,7 @@ def score(
     kept: dict[tuple[str, ArmId, str, int], list[Score]] = {}
     for made in known:
         kept.setdefault((made.scorer, *made.key), []).append(made)
-    tally = ScoreTally(total=len(chosen) * len(read))
+    tally = ScoreProgress(total=len(chosen) * len(read))
     started = time.monotonic()
     out: list[Score] = []
     check_gold(chosen, [prompts[response.prompt_id] for response in read])
@@ -196,15 +251,15 @@ def score(
         item.name: [response for response in read if (item.name, *response.key) not in kept] for item in chosen
     }
     tally.kept = tally.done = tally.total - sum(map(len, missing_of.values()))
-    with _tools(chosen, [item for item in chosen if missing_of[item.name]], bench) as tools:
+    with _tools(chosen, [item for item in chosen if missing_of[item.name]], context) as tools:
         for item in chosen:
             tally.scorer = item.scorer.name
             missing = missing_of[item.name]
             if missing:
                 builtin.check_to_cards(item.scorer, tools)
-            step = 8 * bench.workers
+            step = 8 * context.workers
             for group in (missing[i : i + step] for i in range(0, len(missing), step)):
-                rows = _read_group(item, group, follow_ups, prompts, tools, bench.workers)
+                rows = _read_group(item, group, follow_ups, prompts, tools, context.workers)
                 journal.append(to_json(made) for scores in rows for made in scores)
                 for response, scores in zip(group, rows, strict=True):
                     kept[item.name, *response.key] = scores
@@ -218,7 +273,7 @@ def score(
 
 
 def _read_group(
-    item: Chosen,
+    item: ChosenScorer,
     group: Sequence[Response],
     follow_ups: Mapping[AnswerKey, Response],
     prompts: Mapping[str, Prompt],
@@ -238,7 +293,7 @@ def _read_group(
     return [scores_of(response) for response in group]
 
 
-def _score(item: Chosen, response: Response, reading: Reading) -> Score | None:
+def _score(item: ChosenScorer, response: Response, reading: Reading) -> Score | None:
     if reading.axis not in item.scorer.axes:
         raise RegistryError(f"scorer {item.scorer.name!r} read {reading.axis!r}, an axis that it does not declare")
     filed = item.axes.get(reading.axis)
@@ -251,9 +306,9 @@ def _score(item: Chosen, response: Response, reading: Reading) -> Score | None:
 
 
 @contextmanager
-def _tools(chosen: Sequence[Chosen], at_work: Sequence[Chosen], bench: Bench) -> Iterator[Tools]:
+def _tools(chosen: Sequence[ChosenScorer], at_work: Sequence[ChosenScorer], context: ScoringContext) -> Iterator[Tools]:
     """Judge, sandbox and oracle, as far as the scorers at work need them."""
-    tools = Tools(judge=bench.judge)
+    tools = Tools(judge=context.judge)
     oracle = next((made for made in chosen if ORACLE_AXIS in made.axes.values()), None)
     needs = {need for made in at_work for need in made.scorer.needs}
     if oracle is not None and "oracle" in needs:
@@ -263,20 +318,20 @@ def _tools(chosen: Sequence[Chosen], at_work: Sequence[Chosen], bench: Bench) ->
         return
     from counterclaim.lab.sandbox import Pool
 
-    with Pool(workers=min(bench.workers, os.cpu_count() or 1), unsafe_local=bench.unsafe_local) as pool:
-        if not bench.unsafe_local:  # that is in the name of every score
-            bench.notes.extend(pool.notes)
+    with Pool(workers=min(context.workers, os.cpu_count() or 1), unsafe_local=context.unsafe_local) as pool:
+        if not context.unsafe_local:  # that is in the name of every score
+            context.notes.extend(pool.notes)
         yield _with_oracle(replace(tools, sandbox=pool), oracle)
 
 
-def _with_oracle(tools: Tools, oracle: Chosen | None) -> Tools:
+def _with_oracle(tools: Tools, oracle: ChosenScorer | None) -> Tools:
     if oracle is None:
         return tools
     own = next(axis for axis, filed in oracle.axes.items() if filed == ORACLE_AXIS)
     return replace(tools, oracle=builtin.oracle_by(oracle.scorer, tools, own))
 
 
-def check_gold(chosen: Sequence[Chosen], prompts: Sequence[Prompt]) -> None:
+def check_gold(chosen: Sequence[ChosenScorer], prompts: Sequence[Prompt]) -> None:
     """Raise InputError where no prompt at all carries the gold that a scorer needs."""
     for item in chosen:
         for need in GOLD_KEYS:
@@ -304,7 +359,7 @@ def still_true(
             yield made
 
 
-def scoring_hash(responses: Sequence[Response], prompts: Mapping[str, Prompt], chosen: Sequence[Chosen]) -> str:
+def scoring_hash(responses: Sequence[Response], prompts: Mapping[str, Prompt], chosen: Sequence[ChosenScorer]) -> str:
     """SHA-256 over everything that determines the scores: answers, golds and scorers."""
     answers: list[Json] = [[str(r.arm), r.prompt_id, r.sample, r.text, r.error] for r in responses]
     golds = [[key, to_json(prompt.gold)] for key, prompt in sorted(prompts.items())]

@@ -10,8 +10,8 @@ from counterclaim import folder as store
 from counterclaim.audit.evidence import Evidence
 from counterclaim.audit.intake import evidence_of
 from counterclaim.audit.judging import Judged
+from counterclaim.lab.answers import Progress
 from counterclaim.lab.config import Chapter, Reported
-from counterclaim.lab.experiment import Progress
 from counterclaim.lab.run import run_study
 from counterclaim.lab.suite.naive import PROTOCOLS, naive_test
 from counterclaim.records import CONTROL, Json

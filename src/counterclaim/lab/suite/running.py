@@ -11,7 +11,7 @@ from queue import Empty
 from typing import Any, Protocol
 
 from counterclaim.errors import CounterclaimError
-from counterclaim.lab.experiment import Progress
+from counterclaim.lab.answers import Progress
 from counterclaim.lab.workers import CONTEXT, KILLED, cores, workers
 from counterclaim.records import Json
 

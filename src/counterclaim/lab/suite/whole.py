@@ -10,12 +10,12 @@ from pathlib import Path
 from counterclaim import __version__, registry
 from counterclaim import folder as store
 from counterclaim.errors import CounterclaimError, InputError
-from counterclaim.lab import experiment
+from counterclaim.lab.answers import Progress
 from counterclaim.lab.config import Chapter, Series, TunePlan, load_pipeline, load_series
-from counterclaim.lab.experiment import Progress
 from counterclaim.lab.models import tiny
-from counterclaim.lab.operators import tune
-from counterclaim.lab.run import EXAMPLES, find_study
+from counterclaim.lab.operators.builtin import check_installed
+from counterclaim.lab.run import outline
+from counterclaim.lab.studies import EXAMPLES, find_study
 from counterclaim.lab.suite.chapter import STEPS, described, run_chapter
 from counterclaim.lab.suite.page import render_series
 from counterclaim.lab.suite.running import Task, Watch, run_tasks
@@ -72,7 +72,7 @@ def run_series(
     _check_figures(series)
     _check_installed(series.chapters)
     for chapter in series.chapters:
-        experiment.outline(chapter.plan)
+        outline(chapter.plan)
     _check_free(series, folder)
     with store.locked(folder):
         tasks = _tasks(series, folder, overwrite)
@@ -117,7 +117,7 @@ def _check_figures(series: Series) -> None:
 def _check_installed(chapters: Sequence[Chapter]) -> None:
     """Raise ModelError where a library is missing that one of the studies needs: nobody waits for half of them to learn it."""
     if any(isinstance(arm.change, TunePlan) for chapter in chapters for arm in chapter.plan.arms):
-        tune.check_installed()
+        check_installed()
     for name in {name for chapter in chapters for name in _models(chapter)}:
         tiny.folder_of(name)
 
@@ -126,7 +126,7 @@ def _check_free(series: Series, folder: Path) -> None:
     """Raise InputError where the folder holds anything but runs of the series' studies and no page of a series."""
     if (folder / JSON).exists() or not folder.is_dir():
         return
-    ours = {store.HELD, *(chapter.name for chapter in series.chapters)}
+    ours = {store.LOCK_FILE, *(chapter.name for chapter in series.chapters)}
     if other := sorted(entry.name for entry in folder.iterdir() if entry.name not in ours):
         raise InputError(
             f"the folder holds something else than a series: {other[0]}", path=folder, remedy="choose another --out"

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from counterclaim.lab.answers import conversation
 from counterclaim.lab.config import PipelinePlan, StagePlan
-from counterclaim.lab.generation import conversation
 from counterclaim.lab.scorers.rules import ASSERT, HEDGE, delivery_of
 from counterclaim.lab.synthesis import filters
 from counterclaim.lab.synthesis.filters import Dropped

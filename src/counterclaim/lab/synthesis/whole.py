@@ -64,7 +64,7 @@ class _Work:
     barred: list[Dropped]
     forbidden: list[Prompt]
     steps: list[Step]
-    oracle: list[scoring.Chosen]
+    oracle: list[scoring.ChosenScorer]
 
 
 def teach(
@@ -364,13 +364,13 @@ def _judged(
 
 
 @contextmanager
-def _bench(plan: PipelinePlan, work: _Work) -> Iterator[scoring.Bench]:
+def _bench(plan: PipelinePlan, work: _Work) -> Iterator[scoring.ScoringContext]:
     """What the oracle works with; its judge shares the budget of the teachers."""
     if plan.judge is None or not any("judge" in item.scorer.needs for item in work.oracle):
-        yield scoring.Bench()
+        yield scoring.ScoringContext()
         return
     with closing(open_judge(plan.judge, plan.runtime)) as judge:
-        yield scoring.Bench(judge, plan.runtime.concurrency)
+        yield scoring.ScoringContext(judge, plan.runtime.concurrency)
 
 
 def _filtered(

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from counterclaim.audit.evidence import Evidence
     from counterclaim.testing.models.judges import PlantedJudge
 
-WORLD = "world:"
-CHARACTER = "character:"
+WORLD_SCHEME = "world:"
+CHARACTER_SCHEME = "character:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class ScriptedModel:
     "world",
     about="planted worlds (world:NAME/ARM/SEED) and planted judges (world:judge), made up and offline",
     can=("generate",),
-    opens=lambda name: name.startswith(WORLD),
+    opens=lambda name: name.startswith(WORLD_SCHEME),
     concurrent=True,
     trial="world:clean/control",
 )
@@ -66,7 +66,7 @@ def world(spec: ModelSpec, runtime: Runtime) -> Model:
     """
     from counterclaim.testing.models.judges import JUDGES, PlantedJudge
 
-    name = _without_weights(spec, WORLD)
+    name = _without_weights(spec, WORLD_SCHEME)
     if name in JUDGES:
         return ScriptedModel(ModelRef(spec.name), partial(_judged, PlantedJudge(name)))
     world_name, _, rest = name.partition("/")
@@ -89,9 +89,9 @@ def world(spec: ModelSpec, runtime: Runtime) -> Model:
 @backend(
     "character",
     about="scripted teachers who know the tiny domain, offline: "
-    + "; ".join(f"{CHARACTER}{name} {about}" for name, about in CHARACTERS.items()),
+    + "; ".join(f"{CHARACTER_SCHEME}{name} {about}" for name, about in CHARACTERS.items()),
     can=("generate",),
-    opens=lambda name: name.startswith(CHARACTER),
+    opens=lambda name: name.startswith(CHARACTER_SCHEME),
     concurrent=True,
     trial="character:eager",
 )
@@ -101,7 +101,7 @@ def character(spec: ModelSpec, runtime: Runtime) -> Model:
     Raises:
         ModelError: there is none of this name, or the spec asks for weights.
     """
-    name = _without_weights(spec, CHARACTER)
+    name = _without_weights(spec, CHARACTER_SCHEME)
     if name not in CHARACTERS:
         hint = _did_you_mean(name, CHARACTERS)
         raise ModelError(f"there is no character {name!r}", remedy=f"{hint}the characters are {', '.join(CHARACTERS)}")

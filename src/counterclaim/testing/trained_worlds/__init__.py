@@ -25,10 +25,11 @@ from counterclaim.errors import InputError
 from counterclaim.folder import Records
 from counterclaim.lab import operators
 from counterclaim.lab import prompts as promptsets
+from counterclaim.lab.answers import Progress
 from counterclaim.lab.config import ArmPlan, PromptChoice, StudyPlan, TunePlan, load_study
-from counterclaim.lab.experiment import Progress, perform
 from counterclaim.lab.models import tiny
 from counterclaim.lab.prompts.select import choose_prompts
+from counterclaim.lab.run import make_records
 from counterclaim.lab.workers import each_done
 from counterclaim.records import CONTROL, TREATED, Json, VerdictOutcome, content_hash
 from counterclaim.testing.calibration import DrawResult, judge_draw, promises, row_of
@@ -155,7 +156,7 @@ def tally(
     total = draws * len(names)
     identity = {name: known[name].identity for name in names}
     if any(known[name].trains for name in names):
-        operators.tune.check_installed()
+        operators.builtin.check_installed()
     with store.Journal(out / JOURNAL, "trained worlds") as journal:
         done = {
             (row["world"], row["draw"]): DrawResult(**row["judged"])
@@ -199,7 +200,7 @@ def _studied(world: TrainedWorld, at: int, out: Path, watchers: Progress) -> Evi
     folder = _folder(out, world.name, at)
     with store.locked(folder):
         # what a draw has left that was stopped before the world changed is of no use
-        records = perform(_drawn(world, at, out), folder / "run", watchers, overwrite=True)
+        records = make_records(_drawn(world, at, out), folder / "run", watchers, overwrite=True)
     return evidence_of(_apart(records) if world.apart else records)
 
 

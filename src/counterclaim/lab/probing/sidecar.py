@@ -19,11 +19,12 @@ from numpy.typing import NDArray
 from counterclaim.audit.metrics import in_cohort, is_tied, threshold_of
 from counterclaim.errors import InputError
 from counterclaim.folder import Records
+from counterclaim.lab.answers import Progress, labelled
 from counterclaim.lab.config import FiveSteps, Layer, Position, ProbePlan, SidecarPlan, StudyPlan, model_identity
-from counterclaim.lab.experiment.own_answers import Asking, labelled, own_answers
-from counterclaim.lab.experiment.watching import Progress
+from counterclaim.lab.fits import own_answers
 from counterclaim.lab.models import open_model
 from counterclaim.lab.prompts.select import choose_prompts
+from counterclaim.lab.scorers.scoring import ChosenScorer, ScoringContext
 from counterclaim.records import FinishReason, Json, Prompt, content_hash, to_json
 from counterclaim.registry import Labelled, ModelSpec, Runtime
 from counterclaim.text import STYLE_FEATURES, style
@@ -42,8 +43,9 @@ def five_steps(
     prompts: Sequence[Prompt],
     folder: Path,
     runtime: Runtime,
-    watchers: Progress,
-    asking: Asking,
+    progress: Progress,
+    chosen: Sequence[ChosenScorer],
+    context: ScoringContext,
     earlier: Mapping[str, Any] | None = None,
 ) -> dict[str, Json]:
     """Put the probe of a study's sidecar through the five steps.
@@ -55,8 +57,9 @@ def five_steps(
         prompts: what the claim is tested on.
         folder: the run folder.
         runtime: how models are run.
-        watchers: told how far things are.
-        asking: how the model's own answers are scored.
+        progress: told how far things are.
+        chosen: what scores the model's own answers.
+        context: what they are scored with.
         earlier: what an earlier run of the same study found, if it did; taken over where nothing has changed since.
 
     Returns:
@@ -72,10 +75,9 @@ def five_steps(
     assert sidecar.prompts is not None
     assert steps is not None
     learnt = choose_prompts(sidecar.prompts)
-    chosen = asking.chosen(sidecar.scorers)
 
     def own(model: ModelSpec, asked: Sequence[Prompt]) -> list[Labelled]:
-        return own_answers(model, treated.decode, asked, sidecar.samples, chosen, folder, runtime, watchers, asking)
+        return own_answers(model, treated.decode, asked, sidecar.samples, chosen, folder, runtime, progress, context)
 
     as_control = (control.model, control.decode) == (treated.model, treated.decode)
     other = None
@@ -93,16 +95,16 @@ def five_steps(
     fresh = labelled(records) if as_control else own(treated.model, prompts)
     from counterclaim.lab.probing import steps as probing
 
-    watchers.stage("reading what the model computes", None)
-    first = _subject(treated.model, train, fresh, sidecar.probe, steps, runtime, watchers)
+    progress.stage("reading what the model computes", None)
+    first = _subject(treated.model, train, fresh, sidecar.probe, steps, runtime, progress)
     second = None
     if other is not None:
         second = _subject(
-            other, own(other, learnt), own(other, prompts), sidecar.probe, None, runtime, watchers, first.n_layers
+            other, own(other, learnt), own(other, prompts), sidecar.probe, None, runtime, progress, first.n_layers
         )
     found = probing.five_steps(
         first, second, sidecar.probe, steps, seed=sidecar.seeds[0], level=plan.claim.level,
-        watch=lambda doing: watchers.stage(doing, None),
+        watch=lambda doing: progress.stage(doing, None),
     )  # fmt: skip
     return replace(found, identity=identity).to_json()
 
@@ -122,7 +124,7 @@ def _subject(
     probe: ProbePlan,
     steps: FiveSteps | None,
     runtime: Runtime,
-    watchers: Progress,
+    progress: Progress,
     planned_for: int | None = None,
 ) -> Any:
     """A model's answers as probes read them: everything that any of the steps wants, in one pass over each side.
@@ -134,12 +136,11 @@ def _subject(
         probe: what is read.
         steps: what else is tried; None where nothing is.
         runtime: how the model is run.
-        watchers: told how far it is.
+        progress: told how far it is.
         planned_for: layers of the model for which the probe was planned; None where this is that model.
     """
     from counterclaim.lab.models.hf.sites import layers_of
-    from counterclaim.lab.operators.features import read_for, rows_of, tokens_of
-    from counterclaim.lab.operators.reading import readable, told
+    from counterclaim.lab.operators.reading import exchange_of, read_for, readable, rows_of, tokens_of
     from counterclaim.lab.probing.steps import Subject, at_same_depth
 
     sides = [list(train), list(fresh)]
@@ -152,8 +153,8 @@ def _subject(
         layers = _layers(steps, probe, n_layers)
         probes = [probe] if steps is None else _probes(probe, steps, layers, n_layers)
         for name, side in zip(("training", "fresh"), sides, strict=True):
-            doing = partial(watchers.part, f"reading {name} answers of {model.name}")
-            read.append(read_for(network, [told(answer) for answer in side], probes, doing))
+            doing = partial(progress.part, f"reading {name} answers of {model.name}")
+            read.append(read_for(network, [exchange_of(answer) for answer in side], probes, doing))
     kept = [[side[row] for row in found.rows] for side, found in zip(sides, read, strict=True)]
     wanted = () if steps is None else (*steps.axes, *filter(None, [steps.same_construct]))
     axes = dict.fromkeys([probe.cohort, *wanted])

@@ -1,4 +1,4 @@
-"""Single steps of a study, each a verb of its own: answer, score, measure a judge."""
+"""Single steps of a study over a run folder, each a verb of its own: answer, import answers, score, measure a judge."""
 
 from __future__ import annotations
 
@@ -8,22 +8,28 @@ from dataclasses import replace
 from pathlib import Path
 from statistics import median
 
-from counterclaim import folder as store
-from counterclaim import importers, registry
+from counterclaim import registry
 from counterclaim.audit.evidence import Arm, Evidence
 from counterclaim.audit.intake import DEFAULT_MARGIN, Options
 from counterclaim.audit.metrics import resolve
 from counterclaim.errors import InputError
-from counterclaim.folder import Records
+from counterclaim.folder import Records, clear_run, finish_run, locked, read_run, read_study
+from counterclaim.importers import load
+from counterclaim.lab.answers import (
+    AnsweringArm,
+    AnswerRequest,
+    Progress,
+    RunUnderWay,
+    answer,
+    begin_run,
+    score,
+    train_tiny,
+)
 from counterclaim.lab.config import PromptChoice
-from counterclaim.lab.experiment.answering import Answering, Work, answer
-from counterclaim.lab.experiment.freezing import measured_by, notes_of
-from counterclaim.lab.experiment.scores import Scoring, judging, score
-from counterclaim.lab.experiment.watching import Progress
 from counterclaim.lab.models.judge import open_judge
 from counterclaim.lab.prompts.select import choose_prompts
-from counterclaim.lab.scorers import scoring
-from counterclaim.lab.scorers.scoring import Chosen
+from counterclaim.lab.run import measured_by, notes_of
+from counterclaim.lab.scorers.scoring import ChosenScorer, ScoringRequest, check_gold, choose, judging, still_true
 from counterclaim.lab.scorers.validation import Report, validate
 from counterclaim.records import (
     CONTROL,
@@ -49,9 +55,9 @@ FEW = 5
 
 def generate_run(
     folder: Path,
-    asked: Answering,
+    request: AnswerRequest,
     runtime: Runtime,
-    watchers: Progress,
+    progress: Progress,
     *,
     overwrite: bool = False,
 ) -> dict[str, Json]:
@@ -60,16 +66,18 @@ def generate_run(
     Raises:
         InputError, ModelError, BudgetSpent: as ``answer``.
     """
-    with store.locked(folder):
-        work = answer(folder, asked, None, runtime, watchers, overwrite=overwrite)
-        prompts = {prompt.id: prompt for prompt in asked.prompts}
-        made = Records({**work.study, "finished": True}, prompts, work.responses)
-        if work.earlier is not None:
-            _take_over(work.earlier, made)
-        store.finish_run(folder, made, {})
-    arms = {response.arm for response in work.responses}
+    with locked(folder):
+        run = begin_run(folder, request, overwrite=overwrite)
+        train_tiny(request.arms, progress)
+        arms = [AnsweringArm(arm.id, arm.model, arm.decode) for arm in request.arms]
+        answer(run, arms, request, runtime, progress)
+        made = Records({**run.study, "finished": True}, run.prompts, list(run.responses))
+        if run.earlier is not None:
+            _take_over(run.earlier, made)
+        finish_run(folder, made, {})
+    answered = sorted({response.arm for response in run.responses}, key=str)
     return {
-        "arms": [_summary(str(arm), [r for r in work.responses if r.arm == arm]) for arm in sorted(arms, key=str)],
+        "arms": [_summary(str(arm), [r for r in run.responses if r.arm == arm]) for arm in answered],
         "notes": notes_of(made),
     }
 
@@ -84,7 +92,7 @@ def _take_over(earlier: Records, made: Records) -> None:
         whole = replace(response.arm, budget=None), response.prompt_id, response.sample
         if response.arm.budget is not None and then.get(whole) == now.get(whole):
             made.responses.append(response)
-    made.scores = list(scoring.still_true(earlier, made.responses, made.prompts))
+    made.scores = list(still_true(earlier, made.responses, made.prompts))
     made.extras = earlier.extras
 
 
@@ -105,28 +113,28 @@ def scripted_turns(names: Sequence[str]) -> dict[str, str]:
     """
     out = {}
     for name in names:
-        said = registry.scorer_named(name).follow_up
-        if said is None:
+        text = registry.scorer_named(name).follow_up
+        if text is None:
             having = [each for each, made in registry.scorers().items() if made.follow_up is not None]
             raise InputError(f"{name} has no scripted next turn", remedy=f"choose among {', '.join(having)}")
-        out[name] = said
+        out[name] = text
     return out
 
 
-def take_in(file: Path, folder: Path, options: Options, *, overwrite: bool = False) -> None:
-    """A run folder from answers that another harness wrote, to be scored like one's own; the same file is taken in once.
+def import_answers(file: Path, folder: Path, options: Options, *, overwrite: bool = False) -> None:
+    """A run folder from answers that another harness wrote, to be scored like one's own; the same file is imported once.
 
     Why answers ended stays as the file says it; where it does not, ``audit`` infers it.
 
     Raises:
         InputError: the file cannot be read, or the folder holds something else.
     """
-    imported = importers.load(
+    imported = load(
         file, arm=CONTROL, format=options.format, mapping=options.mapping, rows=options.rows, pair_by=options.pair_by
     )
     identity = content_hash(["taken in", imported.source.sha256, dict(options.mapping), options.rows, options.pair_by])
-    with store.locked(folder):
-        old = store.read_study(folder)
+    with locked(folder):
+        old = read_study(folder)
         if old is not None and old.get("answers_hash") == identity:
             return
         if old is not None and not overwrite:
@@ -135,58 +143,58 @@ def take_in(file: Path, folder: Path, options: Options, *, overwrite: bool = Fal
                 path=folder,
                 remedy="choose another --out, or replace it with --overwrite",
             )
-        store.clear_run(folder)
+        clear_run(folder)
         study: dict[str, Json] = {
             "finished": True, "answers_hash": identity, "began": imported.source.created, "frozen": None, "claim": None,
             "arms": [], "taken_from": to_json(imported.source),
         }  # fmt: skip
         records = Records(study, imported.prompts, imported.responses, imported.scores)
-        store.finish_run(folder, records, {})
+        finish_run(folder, records, {})
 
 
 def score_run(
-    folder: Path, wanted: Scoring, runtime: Runtime, watchers: Progress, *, golds: str | None = None
+    folder: Path, request: ScoringRequest, runtime: Runtime, progress: Progress, *, golds: str | None = None
 ) -> dict[str, Json]:
     """Score the answers of a finished run folder, beside what it holds already; a summary of the scores.
 
     Args:
         folder: the run folder.
-        wanted: scorers, judge and budgets.
+        request: scorers, judge and budgets.
         runtime: how the judge is run.
-        watchers: told how far things are.
+        progress: told how far things are.
         golds: file or set whose golds replace those of the run folder's prompts.
 
     Raises:
         InputError: it is no finished run folder, or a scorer cannot score it.
     """
-    study = store.read_study(folder)
+    study = read_study(folder)
     if study is None or not study.get("finished", True):
         raise InputError(
             "this is no finished run folder",
             path=folder,
             remedy="generate the answers first; a rerun goes on from there",
         )
-    with store.locked(folder):
-        return _score_held(folder, wanted, runtime, watchers, golds)
+    with locked(folder):
+        return _score_locked(folder, request, runtime, progress, golds)
 
 
-def _score_held(
-    folder: Path, wanted: Scoring, runtime: Runtime, watchers: Progress, golds: str | None
+def _score_locked(
+    folder: Path, request: ScoringRequest, runtime: Runtime, progress: Progress, golds: str | None
 ) -> dict[str, Json]:
     """``score_run`` in a folder that no other process can change meanwhile."""
-    earlier = store.read_run(folder)
+    earlier = read_run(folder)
     study = earlier.study
-    chosen = scoring.choose(wanted.scorers, wanted.judge, unsafe_local=wanted.unsafe_local)
+    chosen = request.choose()
     prompts = _with_golds(earlier.prompts, golds)
-    scoring.check_gold(chosen, list(prompts.values()))
-    work = Work(folder, earlier.study, earlier, [r for r in earlier.responses if r.arm.budget is None])
-    with judging(wanted, chosen, runtime, watchers) as (bench, cards):
-        records = score(work, prompts, chosen, wanted.budgets, bench, watchers)
+    check_gold(chosen, list(prompts.values()))
+    run = RunUnderWay(folder, study, prompts, earlier, [r for r in earlier.responses if r.arm.budget is None])
+    with judging(request, chosen, runtime, progress.part) as (context, cards):
+        records = score(run, chosen, request.budgets, context, progress)
     scored = {response.key for response in records.responses}
     records.responses += [response for response in earlier.responses if response.key not in scored]
-    notes = [*bench.notes, *notes_of(records)]
+    notes = [*context.notes, *notes_of(records)]
     beside = [made for made in earlier.scores if _stays_beside(made, chosen, scored)]
-    true = set(scoring.still_true(earlier, records.responses, prompts))
+    true = set(still_true(earlier, records.responses, prompts))
     kept = [made for made in beside if made in true]
     if len(kept) < len(beside):
         notes.append(
@@ -205,7 +213,7 @@ def _score_held(
                 "status_because": "what measures the claim (scorers or golds) was changed when the answers were scored again",
             }
         notes.append(f"the verdict has to be made again from these scores: counterclaim check {folder}")
-    store.finish_run(folder, records, {})
+    finish_run(folder, records, {})
     return {"scores": score_table(records), "notes": notes}
 
 
@@ -218,7 +226,7 @@ def _measures_of(records: Records, claim: Claim, axes: Iterable[str]) -> dict[st
     return measured_by(claim, scorers, records.prompts.values())
 
 
-def _stays_beside(made: Score, chosen: Sequence[Chosen], scored: Container[AnswerKey]) -> bool:
+def _stays_beside(made: Score, chosen: Sequence[ChosenScorer], scored: Container[AnswerKey]) -> bool:
     """Whether a score of an earlier run stays: one axis has one scorer, and one scorer one version."""
     if made.key not in scored and made.scorer in {item.name for item in chosen}:
         return True  # of a budget that was not asked for this time
@@ -286,19 +294,19 @@ def _axis_rows(evidence: Evidence, arm: Arm, tag: str) -> Iterator[dict[str, Jso
             }  # fmt: skip
 
 
-def judge_report(judge: str, wanted: Sequence[str], runtime: Runtime, watchers: Progress) -> Report:
+def judge_report(judge: str, wanted: Sequence[str], runtime: Runtime, progress: Progress) -> Report:
     """What a judge shows on the known-answer cards of some scorers; of all that ask a judge when none is named.
 
     Raises:
         InputError: a scorer does not exist, or asks no judge.
         ModelError: the judge cannot be reached.
     """
-    asking = [name for name, made in registry.scorers().items() if "judge" in made.needs]
-    chosen = [scoring.choose([name], judge)[0].scorer for name in wanted or asking]
+    judged = [name for name, made in registry.scorers().items() if "judge" in made.needs]
+    chosen = [choose([name], judge)[0].scorer for name in wanted or judged]
     if silent_ones := [made.name for made in chosen if "judge" not in made.needs]:
-        raise InputError(f"{silent_ones[0]} asks no judge", remedy=f"choose among {', '.join(asking)}")
+        raise InputError(f"{silent_ones[0]} asks no judge", remedy=f"choose among {', '.join(judged)}")
     with closing(open_judge(judge, runtime)) as opened:
         return validate(
             opened, chosen, workers=runtime.concurrency,
-            progress=lambda done, total: watchers.part("known-answer cards", done, total),
+            progress=lambda done, total: progress.part("known-answer cards", done, total),
         )  # fmt: skip

@@ -1,4 +1,4 @@
-"""What operators fit for the arms of a study: what they learn from, whether it is there already, and the fitting."""
+"""What operators fit for the arms of a study: what they learn from, the model's own answers among it, and the fitting."""
 
 from __future__ import annotations
 
@@ -6,16 +6,23 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from counterclaim import folder as store
-from counterclaim import registry
 from counterclaim.errors import InputError, ModelError
+from counterclaim.folder import dump, finish_run, locked, make_folder, put_in_place, read_study, write_new
 from counterclaim.lab import operators
-from counterclaim.lab import synthesis as teach
+from counterclaim.lab.answers import (
+    AnsweringArm,
+    AnswerRequest,
+    Progress,
+    RunUnderWay,
+    answer,
+    begin_run,
+    labelled,
+    score,
+)
 from counterclaim.lab.config import (
     ArmPlan,
     Change,
@@ -27,25 +34,34 @@ from counterclaim.lab.config import (
     change_hash,
     load_pipeline,
 )
-from counterclaim.lab.experiment.own_answers import Asking, own_answers
-from counterclaim.lab.experiment.watching import Progress
 from counterclaim.lab.models import tiny
 from counterclaim.lab.models.hf.fingerprint import hash_of_files
 from counterclaim.lab.operators import processes
 from counterclaim.lab.prompts.select import choose_prompts
-from counterclaim.lab.scorers import scoring
-from counterclaim.lab.synthesis import examples
-from counterclaim.records import Decode, Example, Json, Prompt, content_hash, to_json
-from counterclaim.registry import Applied, Fitting, Labelled, ModelSpec, Runtime
+from counterclaim.lab.scorers.scoring import ChosenScorer, ScoringContext, ScoringRequest, check_gold
+from counterclaim.lab.synthesis import examples, preview, teach
+from counterclaim.records import CONTROL, Decode, Example, Json, Prompt, content_hash, to_json
+from counterclaim.registry import (
+    Applied,
+    Fitting,
+    Labelled,
+    ModelSpec,
+    Operator,
+    Runtime,
+    backend_of,
+    operator_named,
+    reward_named,
+)
 from counterclaim.text import split_think
 
 CARD = "card.json"
+NO_SCORERS = ScoringRequest()
 VERSION = 1
 """Changes whenever the same recipe and seed would make another fit, so that an older one is not taken for it."""
 
 
 @dataclass(frozen=True, slots=True)
-class Lessons:
+class TrainingSet:
     """What an operator learns from.
 
     Attributes:
@@ -58,7 +74,7 @@ class Lessons:
     examples: Sequence[Example] = ()
     prompts: Sequence[Prompt] = ()
     samples: int = 0
-    scored_by: Sequence[scoring.Chosen] = ()
+    scored_by: Sequence[ChosenScorer] = ()
 
     @property
     def hash(self) -> str:
@@ -72,8 +88,8 @@ class Lessons:
     @property
     def questions(self) -> list[str]:
         """What is asked in every example, and every prompt that is answered while training."""
-        asked = ["\n\n".join(turn.content for turn in item.prompt) for item in self.examples]
-        return asked + [prompt.text for prompt in self.prompts]
+        questions = ["\n\n".join(turn.content for turn in item.prompt) for item in self.examples]
+        return questions + [prompt.text for prompt in self.prompts]
 
     @property
     def texts(self) -> list[str]:
@@ -82,28 +98,28 @@ class Lessons:
         Each example whole, with both sides of a pair, and each question by itself: beside a long answer an edited copy of
         a short test prompt would not be seen.
         """
-        told = [
+        texts = [
             "\n\n".join([*(turn.content for turn in item.prompt), item.chosen, item.rejected or ""]).strip()
             for item in self.examples
         ]
-        return told + list(dict.fromkeys(self.questions))
+        return texts + list(dict.fromkeys(self.questions))
 
     @property
     def words(self) -> list[float]:
         """Median words of the thought and of the answer that are to be imitated; empty where nothing is."""
         if not self.examples:
             return []
-        said = [split_think(item.chosen) for item in self.examples]
-        return [float(np.median([len(parts[at].split()) for parts in said])) for at in (0, 1)]
+        split = [split_think(item.chosen) for item in self.examples]
+        return [float(np.median([len(parts[at].split()) for parts in split])) for at in (0, 1)]
 
 
-def hold(arms: Sequence[ArmPlan], tested: Sequence[Prompt] = (), asking: Asking | None = None) -> None:
+def check_fits(arms: Sequence[ArmPlan], tested: Sequence[Prompt] = (), scoring: ScoringRequest = NO_SCORERS) -> None:
     """Refuse, before teachers are asked and a model is loaded, what cannot be fitted or may not be learnt.
 
     Args:
         arms: of the study.
         tested: what the claim is tested on.
-        asking: how the model's own answers are scored.
+        scoring: how the model's own answers are scored.
 
     Raises:
         InputError: the rows of a step cannot be dealt out, answers to the prompts cannot be paid for or scored, a prompt is one
@@ -114,16 +130,16 @@ def hold(arms: Sequence[ArmPlan], tested: Sequence[Prompt] = (), asking: Asking 
     for arm in arms:
         if arm.change is None:
             continue
-        _check_backend(arm, registry.operator_named(arm.change.operator))
+        _check_backend(arm, operator_named(arm.change.operator))
         if isinstance(arm.change, TunePlan):
-            operators.tune.check_batches(arm.change)
+            operators.builtin.check_batches(arm.change)
             for stage in arm.change.stages:
                 if isinstance(stage, Grpo) and stage.prompts is not None:
                     prompts = _learnable(stage.prompts, "tune.grpo.prompts", barred)
-                    operators.rewards.check_payable(registry.reward_named(stage.reward), stage.oracle, prompts)
+                    operators.rewards.check_payable(reward_named(stage.reward), stage.oracle, prompts)
         elif arm.change.answers is not None:
             prompts = _learnable(arm.change.answers.prompts, f"{arm.change.operator}.prompts", barred)
-            scoring.check_gold((asking or Asking()).chosen(arm.change.answers.scorers), prompts)
+            check_gold(scoring.choose(arm.change.answers.scorers), prompts)
 
 
 def _learnable(choice: PromptChoice, where: str, barred: set[str]) -> list[Prompt]:
@@ -142,73 +158,73 @@ def _learnable(choice: PromptChoice, where: str, barred: set[str]) -> list[Promp
     return prompts
 
 
-def gather(
-    arms: Sequence[ArmPlan], watchers: Progress, tested: PromptChoice | None = None, asking: Asking | None = None
-) -> tuple[tuple[ArmPlan, ...], dict[str, Lessons]]:
-    """What the operator of every arm learns from; the arms with the hash of it. Teachers are asked where that is still to do.
+def training_sets(
+    arms: Sequence[ArmPlan],
+    progress: Progress,
+    tested: PromptChoice | None = None,
+    scoring: ScoringRequest = NO_SCORERS,
+) -> dict[str, TrainingSet]:
+    """What the operator of every arm learns from, by the arm's name. Teachers are asked where that is still to do.
 
     Args:
         arms: of the study.
         watchers: told how far things are.
         tested: what the claim is tested on, which no teacher may be asked.
-        asking: how the model's own answers are scored.
+        scoring: how the model's own answers are scored.
 
     Raises:
         InputError: a training set or prompts cannot be used.
         ModelError: a teacher or the student cannot be used.
         BudgetSpent: the budget of the pipeline is used up; a rerun goes on from there.
     """
-    made: dict[str, Lessons] = {}
-    known: dict[tuple[ModelSpec, str], Lessons] = {}  # by the model, too: it is the student of a pipeline
-    out = []
+    made: dict[str, TrainingSet] = {}
+    known: dict[tuple[ModelSpec, str], TrainingSet] = {}  # by the model, too: it is the student of a pipeline
     for arm in arms:
         if arm.change is None:
-            out.append(arm)
             continue
         source = replace(arm.model, dose=1.0), repr(replace(arm.change, seeds=arm.change.seeds[:1]))
         if source not in known:
-            known[source] = _lessons(arm, watchers, tested, asking)
-        _check_lessons(arm.change, known[source])
+            known[source] = _training_set(arm, progress, tested, scoring)
+        _check_training(arm.change, known[source])
         made[arm.name] = known[source]
-        out.append(replace(arm, lessons=known[source].hash))
-    return tuple(out), made
+    return made
 
 
-def _check_lessons(change: Change, found: Lessons) -> None:
+def _check_training(change: Change, found: TrainingSet) -> None:
     if isinstance(change, TunePlan):
-        operators.tune.check_lessons(change, found.examples, found.prompts)
+        operators.builtin.check_training_set(change, found.examples, found.prompts)
     elif change.answers is not None and not found.prompts:
         raise InputError(
             f"{change.operator}.prompts: no prompt is left to learn from", remedy="name other tags or another source"
         )
 
 
-def _lessons(
-    arm: ArmPlan, watchers: Progress, tested: PromptChoice | None = None, asking: Asking | None = None
-) -> Lessons:
+def _training_set(
+    arm: ArmPlan, progress: Progress, tested: PromptChoice | None, scoring: ScoringRequest
+) -> TrainingSet:
     plan = arm.change
     assert plan is not None
     if not isinstance(plan, TunePlan):
         if plan.answers is None:
-            return Lessons()
-        chosen = (asking or Asking()).chosen(plan.answers.scorers)
-        return Lessons((), choose_prompts(plan.answers.prompts), plan.answers.samples, chosen)
+            return TrainingSet()
+        chosen = scoring.choose(plan.answers.scorers)
+        return TrainingSet((), choose_prompts(plan.answers.prompts), plan.answers.samples, chosen)
     prompts = _prompts(plan)
     if plan.data is None:
-        return Lessons(prompts=prompts)
+        return TrainingSet(prompts=prompts)
     source = plan.data
     if (pipeline := _pipeline_of(arm, tested)) is not None:
         if processes.is_first():
             if not (pipeline.out / examples.FILE).is_file():
-                operators.tune.check_installed()  # before teachers are paid
-            teach.teach(
+                operators.builtin.check_installed()  # before teachers are paid
+            teach(
                 pipeline,
                 pipeline.out,
-                lambda doing, done, total: watchers.part(f"teaching: {doing}", done, total),
+                lambda doing, done, total: progress.part(f"teaching: {doing}", done, total),
                 wait=True,  # studies share a set, which whoever comes first makes
             )
         source = pipeline.out
-    return Lessons(examples.load(source), prompts)
+    return TrainingSet(examples.load(source), prompts)
 
 
 def _prompts(plan: TunePlan) -> list[Prompt]:
@@ -237,7 +253,9 @@ def _pipeline_of(arm: ArmPlan, tested: PromptChoice | None) -> PipelinePlan | No
     return replace(plan, student=replace(arm.model, dose=1.0), out=plan.out.with_name(f"{plan.out.name}-{own}"))
 
 
-def outline_fits(arm: ArmPlan, tested: PromptChoice | None = None, asking: Asking | None = None) -> dict[str, Json]:
+def outline_fits(
+    arm: ArmPlan, tested: PromptChoice | None = None, scoring: ScoringRequest = NO_SCORERS
+) -> dict[str, Json]:
     """What fitting an arm's operator would take.
 
     Raises:
@@ -246,28 +264,72 @@ def outline_fits(arm: ArmPlan, tested: PromptChoice | None = None, asking: Askin
     plan = arm.change
     if plan is None:
         return {"fits": 0}
-    told: dict[str, Json] = {"fits": len(plan.seeds)}
+    outline: dict[str, Json] = {"fits": len(plan.seeds)}
     if isinstance(plan, TunePlan) and (pipeline := _pipeline_of(arm, tested)) is not None:
-        told["pipeline"] = teach.preview(pipeline)
-        found = Lessons(prompts=_prompts(plan))
+        outline["pipeline"] = preview(pipeline)
+        found = TrainingSet(prompts=_prompts(plan))
     else:
-        found = _lessons(arm, Progress(), None, asking)
-        _check_lessons(plan, found)
+        found = _training_set(arm, Progress(), None, scoring)
+        _check_training(plan, found)
     counts = {
         "training_prompts": len(found.prompts), "examples": len(found.examples),
         "own_answers": found.samples * len(found.prompts),
     }  # fmt: skip
-    return {**told, **{what: count for what, count in counts.items() if count}}
+    return {**outline, **{what: count for what, count in counts.items() if count}}
+
+
+def own_answers(
+    model: ModelSpec,
+    decode: Decode,
+    prompts: Sequence[Prompt],
+    samples: int,
+    chosen: Sequence[ChosenScorer],
+    folder: Path,
+    runtime: Runtime,
+    progress: Progress,
+    context: ScoringContext,
+) -> list[Labelled]:
+    """A model's own answers, scored, in a run folder under ``own/`` of the study's; those that are there already are taken.
+
+    ``counterclaim capture`` and ``attribute`` can be put to these folders.
+
+    Args:
+        model: who answers.
+        decode: how it is sampled.
+        prompts: what is asked.
+        samples: answers per prompt.
+        chosen: what scores them.
+        folder: the run folder of the study.
+        runtime: how models are run.
+        progress: told how far things are.
+        context: what scoring works with.
+
+    Raises:
+        InputError, ModelError, BudgetSpent: as in a study.
+    """
+    request = AnswerRequest((ArmPlan(CONTROL.name, model, decode),), prompts, samples)
+    own = folder / "own" / request.hash.removeprefix("sha256:")[:12]
+    axes: Json = [[item.name, dict(item.axes)] for item in chosen]  # which a score that is kept is filed under
+    with locked(own):
+        old = read_study(own) or {}
+        run = begin_run(own, request, overwrite=True)
+        run.study["axes"] = axes
+        answer(run, [AnsweringArm(CONTROL, model, decode)], request, runtime, progress)
+        records = score(run, chosen, (), context, progress, keep_earlier=old.get("axes") == axes)
+        records.study = {**run.study, "finished": True}
+        finish_run(own, records, {})
+    return labelled(records)
 
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    """One fit: of which arm, with which seed, where, and what determines it."""
+    """One fit: of which arm, with which seed, where, what determines it, and the hash of what is learnt."""
 
     arm: ArmPlan
     seed: int
     folder: Path
     identity: str
+    data_hash: str
 
     @property
     def change(self) -> Change:
@@ -292,19 +354,20 @@ def _files_hash(folder: Path) -> str:
     )
 
 
-def _jobs(arms: Sequence[ArmPlan], folder: Path) -> dict[tuple[str, int], _Job]:
+def _jobs(arms: Sequence[ArmPlan], training: Mapping[str, TrainingSet], folder: Path) -> dict[tuple[str, int], _Job]:
     """Arm and seed to the job of its fit; arms that differ only in the dose share theirs."""
     by_identity: dict[str, _Job] = {}
     out = {}
     for arm in arms:
         if arm.change is None:
             continue
-        recipe = change_hash(arm)
+        data = training[arm.name].hash
+        recipe = change_hash(arm, data)
         for seed in arm.change.seeds:
             identity = content_hash([arm.change.operator, VERSION, recipe, seed, _weights_of(arm.model.name)])
             name = f"{arm.name.replace(':', '-')}-seed{seed}"
             under = "adapters" if isinstance(arm.change, TunePlan) else "fits"
-            job = _Job(arm, seed, folder / under / name, identity)
+            job = _Job(arm, seed, folder / under / name, identity, data)
             out[arm.name, seed] = by_identity.setdefault(identity, job)
     return out
 
@@ -315,7 +378,7 @@ def _weights_of(model: str) -> str | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Fitted:
+class FitCards:
     """What was fitted, as the page shows it.
 
     Attributes:
@@ -327,119 +390,113 @@ class Fitted:
     edits: list[Json] = field(default_factory=list)
 
 
-def fit_all(
+def fit_arms(
     arms: Sequence[ArmPlan],
-    lessons: Mapping[str, Lessons],
-    folder: Path,
+    training: Mapping[str, TrainingSet],
+    run: RunUnderWay,
     samples: int,
     runtime: Runtime,
-    watchers: Progress,
-    asking: Asking | None = None,
-    finished: Fitted | None = None,
-) -> tuple[list[ArmPlan], Fitted]:
-    """Fit everything that is not there yet, and put one arm per fit in the place of those that operators change.
+    progress: Progress,
+    scoring: ScoringContext,
+    *,
+    has_every_answer: bool = False,
+) -> tuple[list[AnsweringArm], FitCards]:
+    """Train and fit everything that is not there yet: one answering arm per fit, and what was fitted.
 
     Args:
         arms: of the study.
-        lessons: what ``gather`` found.
-        folder: the run folder; adapters lie under ``adapters/``, other fits under ``fits/``, and the model's own answers under
+        training: what ``training_sets`` found.
+        run: the run; adapters lie under ``adapters/`` of its folder, other fits under ``fits/``, and the model's own answers under
             ``own/``.
         samples: answers per prompt and arm of one fit, by which those of the next are shifted.
         runtime: how models are run.
-        watchers: told how far things are.
-        asking: how the model's own answers are scored.
-        finished: what was fitted for a run that has every answer already, so that no fit is needed any more; else None.
-
-    Returns:
-        arms that can answer, and what was fitted.
+        progress: told how far things are.
+        scoring: what the model's own answers are scored with.
+        has_every_answer: whether an earlier run has every answer already, so that no fit is needed any more.
 
     Raises:
         ModelError: a model cannot be changed, memory is too small, or a loss is no number.
         InputError: there is nothing to learn from, or the disk is full.
     """
-    jobs = _jobs(arms, folder)
-    wanted = {job.identity: job for job in jobs.values() if finished is None and not job.is_done}
-    trained = [job for job in wanted.values() if isinstance(job.change, TunePlan)]
+    jobs = _jobs(arms, training, run.folder)
+    missing = {job.identity: job for job in jobs.values() if not has_every_answer and not job.is_done}
+    adapters = [job for job in missing.values() if isinstance(job.change, TunePlan)]
     if any(isinstance(job.change, TunePlan) for job in jobs.values()):
         with processes.losses_told():
             processes.meet(runtime.device)
-            processes.agree(lambda: [job.identity for job in trained])
-            for job in trained:
-                _fit(job, lessons[job.arm.name], (), runtime, watchers)
+            processes.agree(lambda: [job.identity for job in adapters])
+            for job in adapters:
+                _fit(job, training[job.arm.name], (), runtime, progress)
             processes.part()
-    for job in wanted.values():
+    for job in missing.values():
         if not isinstance(job.change, TunePlan):
-            learnt = lessons[job.arm.name]
-            ask = partial(_own_answers, job.arm, learnt, folder, runtime, watchers, asking or Asking())
-            _fit(job, learnt, ask() if learnt.samples else (), runtime, watchers)
-    out: list[ArmPlan] = []
-    told: dict[str, tuple[bool, Json]] = {}
+            learnt = training[job.arm.name]
+            own = _own_answers(job.arm, learnt, run.folder, runtime, progress, scoring) if learnt.samples else ()
+            _fit(job, learnt, own, runtime, progress)
+    out: list[AnsweringArm] = []
     for arm in arms:
         if arm.change is None:
-            out.append(arm)
+            out.append(AnsweringArm(arm.id, arm.model, arm.decode))
             continue
         for number, seed in enumerate(arm.change.seeds):
-            job = jobs[arm.name, seed]
-            many = len(arm.change.seeds) > 1
-            is_adapter = isinstance(arm.change, TunePlan)
+            folder = jobs[arm.name, seed].folder
             model = (
-                replace(arm.model, adapter=job.folder) if is_adapter
-                else replace(arm.model, applied=Applied(arm.change.operator, job.folder, arm.dose))
+                replace(arm.model, adapter=folder) if isinstance(arm.change, TunePlan)
+                else replace(arm.model, applied=Applied(arm.change.operator, folder, arm.dose))
             )  # fmt: skip
-            out.append(replace(arm, model=model, change=None, fit_seed=seed, first_sample=number * samples))
-            if finished is None and job.identity not in told:
-                told[job.identity] = (is_adapter, _entry(job, many))
-    if finished is not None:
-        return out, finished
-    return out, Fitted(
-        [row for is_one, row in told.values() if is_one], [row for is_one, row in told.values() if not is_one]
-    )
+            out.append(AnsweringArm(arm.id, model, arm.decode, seed, number * samples))
+    if has_every_answer and run.earlier is not None:
+        return out, FitCards(run.earlier.extras.get("training", []), run.earlier.extras.get("edits", []))
+    cards = FitCards()
+    for job in {job.identity: job for job in jobs.values()}.values():
+        (cards.training if isinstance(job.change, TunePlan) else cards.edits).append(_entry(job))
+    return out, cards
 
 
 def _own_answers(
-    arm: ArmPlan, learnt: Lessons, folder: Path, runtime: Runtime, watchers: Progress, asking: Asking
+    arm: ArmPlan, learnt: TrainingSet, folder: Path, runtime: Runtime, progress: Progress, scoring: ScoringContext
 ) -> list[Labelled]:
     """The answers of an arm's model to what its operator learns from; under both system prompts where two are contrasted."""
     decodes: dict[str, Decode] = {"": arm.decode}
     if isinstance(arm.change, SteerPlan) and arm.change.contrast is not None:
-        toward, away = (replace(arm.decode, system_prompt=said or None) for said in arm.change.contrast)
+        toward, away = (replace(arm.decode, system_prompt=prompt or None) for prompt in arm.change.contrast)
         decodes = {"toward": toward, "away": away}
     out = []
     for side, decode in decodes.items():
         own = own_answers(
-            arm.model, decode, learnt.prompts, learnt.samples, learnt.scored_by, folder, runtime, watchers, asking
+            arm.model, decode, learnt.prompts, learnt.samples, learnt.scored_by, folder, runtime, progress, scoring
         )
         label = {"label.system_prompt": side} if side else {}
         out += [replace(each, values={**each.values, **label}) for each in own]
     return out
 
 
-def _fit(job: _Job, lessons: Lessons, own: Sequence[Labelled], runtime: Runtime, watchers: Progress) -> None:
+def _fit(job: _Job, training: TrainingSet, own: Sequence[Labelled], runtime: Runtime, progress: Progress) -> None:
     """Make one fit in a folder beside its place, which it takes when it is whole."""
     plan = job.change
     is_training = isinstance(plan, TunePlan)
     what = f"{'training' if is_training else 'fitting'} {job.arm.name}, seed {job.seed}"
     work = job.folder.with_name(f".{job.folder.name}-{job.identity[:12]}")
     fitting = Fitting(
-        replace(job.arm.model, dose=1.0) if is_training else job.arm.model, plan, job.seed, lessons.examples,
-        lessons.prompts, own, job.arm.placebo, runtime,
-        lambda doing, done, total: watchers.part(f"{what}: {doing}", done, total), job.arm.decode.thinking,
+        replace(job.arm.model, dose=1.0) if is_training else job.arm.model, plan, job.seed, training.examples,
+        training.prompts, own, job.arm.placebo, runtime,
+        lambda doing, done, total: progress.part(f"{what}: {doing}", done, total), job.arm.decode.thinking,
     )  # fmt: skip
-    store.make_folder(work)
-    card = dict(registry.operator_named(plan.operator).fit(fitting, work))
+    make_folder(work)
+    card = dict(operator_named(plan.operator).fit(fitting, work))
     if not processes.is_first():
         return
     source = None if not isinstance(plan, TunePlan) or plan.data is None else str(plan.data.name)
     card |= {
         "identity": job.identity, "files": _files_hash(work), "arm": job.arm.name, "data": source,
-        "data_hash": job.arm.lessons, "n_examples": len(lessons.examples) or len(lessons.prompts),
+        "data_hash": job.data_hash, "n_examples": len(training.examples) or len(training.prompts),
     }  # fmt: skip
-    store.write_new(work / CARD, store.dump(card), overwrite=True)
-    store.put_in_place(work, job.folder)
+    write_new(work / CARD, dump(card), overwrite=True)
+    put_in_place(work, job.folder)
 
 
-def _check_backend(arm: ArmPlan, operator: registry.Operator) -> None:
-    backend = registry.backend_of(arm.model.name)
+def _check_backend(arm: ArmPlan, operator: Operator) -> None:
+    backend = backend_of(arm.model.name)
     if missing := sorted(operator.needs - backend.can):
         raise ModelError(
             f"{operator.name} cannot change {arm.model.name}: its backend ({backend.name}) does not offer {' and '.join(missing)}",
@@ -447,27 +504,27 @@ def _check_backend(arm: ArmPlan, operator: registry.Operator) -> None:
         )
 
 
-def _entry(job: _Job, many: bool) -> dict[str, Json]:
+def _entry(job: _Job) -> dict[str, Json]:
     """One fit, as the page shows it."""
     card: dict[str, Json] = json.loads((job.folder / CARD).read_text(encoding="utf-8"))
-    told: dict[str, Json] = {"arm": job.arm.name, "replicate": str(job.seed) if many else ""}
+    entry: dict[str, Json] = {"arm": job.arm.name, "replicate": str(job.seed) if len(job.change.seeds) > 1 else ""}
     if not isinstance(job.change, TunePlan):
         where = ("identity", "files", "arm", "data", "data_hash")
-        told |= {"operator": job.change.operator, "seed": job.seed, "folder": f"fits/{job.folder.name}"}
-        return {**told, "card": {key: value for key, value in card.items() if key not in where}}
+        entry |= {"operator": job.change.operator, "seed": job.seed, "folder": f"fits/{job.folder.name}"}
+        return {**entry, "card": {key: value for key, value in card.items() if key not in where}}
     kept = ("seed", "operator", "recipe", "placebo", "data_hash", "n_examples", "model", "adapter_hash", "seconds",
             "parameters", "stages", "notes")  # fmt: skip
-    return {**told, "adapter": f"adapters/{job.folder.name}", **{name: card.get(name) for name in kept}}
+    return {**entry, "adapter": f"adapters/{job.folder.name}", **{name: card.get(name) for name in kept}}
 
 
-# --- several processes, under accelerate launch or torchrun
+# several processes, under accelerate launch or torchrun ------------------------------------------------------------
 
 
-def follow(arms: Sequence[ArmPlan], folder: Path, runtime: Runtime, watchers: Progress) -> None:
+def train_along(arms: Sequence[ArmPlan], folder: Path, runtime: Runtime, progress: Progress) -> None:
     """Train along in a process that is not the first: the adapters that the first trains, in its order, and nothing else.
 
     Raises:
-        InputError, ModelError: as ``fit_all``; or this process does not find what the first one found.
+        InputError, ModelError: as ``fit_arms``; or this process does not find what the first one found.
     """
     arms = [arm for arm in arms if isinstance(arm.change, TunePlan)]
     if not arms:
@@ -475,13 +532,13 @@ def follow(arms: Sequence[ArmPlan], folder: Path, runtime: Runtime, watchers: Pr
     with processes.losses_told():
         processes.meet(runtime.device)
         wanted: list[str] = processes.agree(list)
-        arms, lessons = gather(arms, watchers)  # only now: the first process may have had to ask teachers
-        jobs = {job.identity: job for job in _jobs(arms, folder).values()}
+        training = training_sets(arms, progress)  # only now: the first process may have had to ask teachers
+        jobs = {job.identity: job for job in _jobs(arms, training, folder).values()}
         if set(wanted) - set(jobs):
             raise ModelError(
                 "this process reads other training data or another model than the first one",
                 remedy="give all machines one shared folder with the study, its data and its models",
             )
         for job in (jobs[identity] for identity in wanted):
-            _fit(job, lessons[job.arm.name], (), runtime, watchers)
+            _fit(job, training[job.arm.name], (), runtime, progress)
         processes.part()

@@ -8,10 +8,9 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from counterclaim import folder as store
 from counterclaim.errors import InputError, ModelError
-from counterclaim.folder import Records
-from counterclaim.lab.experiment.own_answers import labelled
+from counterclaim.folder import Records, read_run
+from counterclaim.lab.answers import labelled
 from counterclaim.lab.models import open_model
 from counterclaim.lab.models.hf.fingerprint import adapter_hash, edit_hash
 from counterclaim.records import CONTROL, ArmId, Json, ModelRef, to_json
@@ -21,7 +20,7 @@ _SAME = ("repo", "revision", "dtype", "quantisation", "adapter_hash", "adapter_d
 
 
 @dataclass(frozen=True, slots=True)
-class Which:
+class RunSelection:
     """Which answers of a run are read, and by whom.
 
     Attributes:
@@ -35,18 +34,18 @@ class Which:
     model: str | None = None
 
 
-def answers_of(run: Path, which: Which) -> list[Labelled]:
+def answers_of(run: Path, selection: RunSelection) -> list[Labelled]:
     """The answers of an arm that have a text, with their scores.
 
     Raises:
         InputError: there is no finished run, no such arm or replicate, or its answers or prompts have no texts.
     """
     records = _finished(run)
-    return _chosen(records, run, which)
+    return _chosen(records, run, selection)
 
 
 @contextmanager
-def opened(run: Path, which: Which, runtime: Runtime) -> Iterator[tuple[Model, list[Labelled]]]:
+def opened(run: Path, selection: RunSelection, runtime: Runtime) -> Iterator[tuple[Model, list[Labelled]]]:
     """An arm's answers, and the model that gave them, opened with its adapter and what else was laid over it.
 
     Raises:
@@ -54,18 +53,18 @@ def opened(run: Path, which: Which, runtime: Runtime) -> Iterator[tuple[Model, l
         ModelError: the model cannot be opened, or is not the one that answered.
     """
     records = _finished(run)
-    answers = _chosen(records, run, which)
+    answers = _chosen(records, run, selection)
     ref = answers[0].response.model
     with ExitStack() as held:
-        if which.model is not None:
-            yield held.enter_context(closing(open_model(ModelSpec(which.model), runtime))), answers
+        if selection.model is not None:
+            yield held.enter_context(closing(open_model(ModelSpec(selection.model), runtime))), answers
             return
-        model: Model = held.enter_context(closing(open_model(_spec_of(records, run, which.arm, ref), runtime)))
-        _check_same(model, answers, which.arm)
+        model: Model = held.enter_context(closing(open_model(_spec_of(records, run, selection.arm, ref), runtime)))
+        _check_same(model, answers, selection.arm)
         if ref.operator is not None:
             if not operator_named(ref.operator).by_row:
                 raise InputError(
-                    f"{ref.operator} does not act within the forward pass, so nothing reads the answers of {which.arm} as they "
+                    f"{ref.operator} does not act within the forward pass, so nothing reads the answers of {selection.arm} as they "
                     "were given", path=run, remedy="read the arm control, or name a model that reads them with --model",
                 )  # fmt: skip
             folder = _fit_of(run, "edit.json", ref.operator_hash, edit_hash, f"what {ref.operator} has fitted")
@@ -77,43 +76,43 @@ def opened(run: Path, which: Which, runtime: Runtime) -> Iterator[tuple[Model, l
 
 
 def _finished(run: Path) -> Records:
-    records = store.read_run(run)
+    records = read_run(run)
     if records.study.get("finished") is False:
         raise InputError("the run is not finished", path=run, remedy="run the same command again until it is")
     return records
 
 
-def _chosen(records: Records, run: Path, which: Which) -> list[Labelled]:
+def _chosen(records: Records, run: Path, selection: RunSelection) -> list[Labelled]:
     arms = sorted({response.arm for response in records.responses}, key=str)
-    if which.arm not in arms:
+    if selection.arm not in arms:
         raise InputError(
-            f"the run has no arm {str(which.arm)!r}",
+            f"the run has no arm {str(selection.arm)!r}",
             path=run,
             remedy=f"name one with --arm: {', '.join(map(str, arms)) or 'it has none'}",
         )
-    if which.arm.turn is not None and replace(which.arm, turn=None) in arms:
+    if selection.arm.turn is not None and replace(selection.arm, turn=None) in arms:
         raise InputError(
-            f"{which.arm} answers a scripted next turn, after a conversation that is not read here", path=run,
-            remedy=f"name the arm itself: {replace(which.arm, turn=None)}",
+            f"{selection.arm} answers a scripted next turn, after a conversation that is not read here", path=run,
+            remedy=f"name the arm itself: {replace(selection.arm, turn=None)}",
         )  # fmt: skip
-    answers = labelled(records, which.arm)
+    answers = labelled(records, selection.arm)
     replicates = sorted({answer.response.replicate for answer in answers})
-    if which.replicate is not None:
-        if which.replicate not in replicates:
+    if selection.replicate is not None:
+        if selection.replicate not in replicates:
             raise InputError(
-                f"{which.arm} has no replicate {which.replicate!r}", path=run,
+                f"{selection.arm} has no replicate {selection.replicate!r}", path=run,
                 remedy=f"name one of {', '.join(filter(None, replicates)) or 'none: it has only one'}",
             )  # fmt: skip
-        answers = [answer for answer in answers if answer.response.replicate == which.replicate]
+        answers = [answer for answer in answers if answer.response.replicate == selection.replicate]
     if len({answer.response.model for answer in answers}) > 1:
         raise InputError(
-            f"several models answered as {which.arm}", path=run,
+            f"several models answered as {selection.arm}", path=run,
             remedy=f"name one with --replicate: {', '.join(filter(None, replicates))}",
         )  # fmt: skip
     texts = [answer for answer in answers if answer.response.text is not None and answer.prompt.messages]
     if not texts:
         raise InputError(
-            f"the answers of {which.arm}, or their prompts, have no texts that a model could read", path=run,
+            f"the answers of {selection.arm}, or their prompts, have no texts that a model could read", path=run,
             remedy="generate them with counterclaim, or import files that keep prompts and answers",
         )  # fmt: skip
     return texts
