@@ -223,18 +223,18 @@ def test_an_answer_whose_tokens_nobody_counted_is_whole_within_its_budget() -> N
 def test_a_budget_is_called_too_small_where_more_than_one_in_ten_of_twenty_is_cut(
     cut: int, of: int, warned: bool
 ) -> None:
-    tally = Tally()
-    assert (tally.cut_share, tally.many_cut) == (0.0, False)
-    tally.begin("control")
+    progress = AnswerProgress()
+    assert (progress.cut_share, progress.many_cut) == (0.0, False)
+    progress.begin("control")
     for number in range(of):
         reason = FinishReason.LENGTH if number < cut else FinishReason.STOP
-        tally.add(Response("p", "a", 0, "x", reason, Provenance.RECORDED, Decode(8), ModelRef()))
-    assert tally.cut_share == cut / of
-    assert tally.many_cut is warned
+        progress.add(Response("p", "a", 0, "x", reason, Provenance.RECORDED, Decode(8), ModelRef()))
+    assert progress.cut_share == cut / of
+    assert progress.many_cut is warned
 
 
 def test_each_of_several_seeds_is_a_replicate_and_a_lone_one_is_none(tmp_path: Path) -> None:
-    def replicates(*seeds: int, plans: Sequence[ArmPlan] = PLANS[:1]) -> dict[tuple[str, int], str]:
+    def replicates(*seeds: int, plans: Sequence[AnsweringArm] = PLANS[:1]) -> dict[tuple[str, int], str]:
         with Journal(tmp_path / f"j{seeds}{len(plans)}", 1) as journal:
             found = generate(
                 plans, PROMPTS[:1], journal, samples=2, seeds=seeds, open=lambda spec, runtime: Echo(spec.name, [])

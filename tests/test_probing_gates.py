@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from counterclaim import InputError
+from counterclaim.audit.probing import BarTest
 from counterclaim.lab.probing.gates import BAR, SWEEP, choose_threshold, gate, peek, shuffled_p
 
 
@@ -108,12 +109,9 @@ def test_an_answer_at_the_threshold_itself_is_asserted() -> None:
     assert (swept.threshold, swept.estimate) == (0.31, -1.0)
 
 
-@pytest.mark.parametrize(
-    ("wrong", "right", "reaches"), [(60, 75, True), (61, 75, False), (50, 70, True), (50, 69, False)]
-)
-def test_a_gate_reaches_the_bar_where_it_is_calibrated_enough_and_keeps_enough(
-    wrong: int, right: int, reaches: bool
-) -> None:
-    """An asymmetry of -0.15 at most, with 0.70 of the right answers asserted at least."""
-    asserted = np.repeat([1.0, 0.0, 1.0, 0.0], [right, 100 - right, wrong, 100 - wrong])
-    assert gate(asserted, np.arange(200) < 100, 0.5).reaches() is reaches
+@pytest.mark.parametrize(("wrong", "reaches"), [(60, True), (61, False)])
+def test_a_gate_reaches_the_bar_at_the_bar_itself(wrong: int, reaches: bool) -> None:
+    """An asymmetry of -0.15 at most."""
+    asserted = np.repeat([1.0, 0.0, 1.0, 0.0], [75, 25, wrong, 100 - wrong])
+    asymmetry = gate(asserted, np.arange(200) < 100, 0.5).asymmetry
+    assert (BarTest.against("fresh_asymmetry", "it", asymmetry, BAR).passed is True) is reaches

@@ -267,7 +267,7 @@ def test_a_judge_at_an_address_says_which_model_it_is() -> None:
 def test_only_what_waits_for_a_judge_or_a_program_is_read_side_by_side(tmp_path: Path) -> None:
     where: dict[str, set[int]] = {"plain": set(), "judged": set()}
 
-    def reads(name: str) -> Chosen:
+    def reads(name: str) -> ChosenScorer:
         def read(item: Item, tools: Tools) -> list[Reading]:
             if str(item.response.arm) != "card":
                 where[name].add(threading.get_ident())
@@ -276,22 +276,22 @@ def test_only_what_waits_for_a_judge_or_a_program_is_read_side_by_side(tmp_path:
         needs = ["judge"] if name == "judged" else []
         return chosen(scorer(read, name, needs), correct=f"label.{name}")
 
-    scores(tmp_path, reads("plain"), reads("judged"), bench=Bench(workers=4))
+    scores(tmp_path, reads("plain"), reads("judged"), bench=ScoringContext(workers=4))
     assert where["plain"] == {threading.get_ident()}
     assert threading.get_ident() not in where["judged"]
 
 
-def test_the_tally_tells_what_is_read_how_much_gave_no_value_and_how_long_it_took(tmp_path: Path) -> None:
-    assert ScoreTally() == ScoreTally("", 0, 0, 0, 0, 0.0)
+def test_progress_shows_what_is_read_how_much_gave_no_value_and_how_long_it_took(tmp_path: Path) -> None:
+    assert ScoreProgress() == ScoreProgress("", 0, 0, 0, 0, 0.0)
 
     def half(item: Item, tools: Tools) -> list[Reading]:
         if item.response.arm == TREATED:
             return [Reading("correct", None, "no reply")]
         return says_yes(item, tools)
 
-    seen: list[ScoreTally] = []
-    scores(tmp_path, chosen(scorer(half)), watch=lambda tally: seen.append(replace(tally)))
-    assert [(tally.scorer, tally.total, tally.kept) for tally in seen] == [("planted", 60, 0)] * len(seen)
+    seen: list[ScoreProgress] = []
+    scores(tmp_path, chosen(scorer(half)), watch=lambda progress: seen.append(replace(progress)))
+    assert [(each.scorer, each.total, each.kept) for each in seen] == [("planted", 60, 0)] * len(seen)
     assert (seen[-1].done, seen[-1].unscored) == (60, 30)
     assert 0 <= seen[0].seconds <= seen[-1].seconds < 60
 
@@ -328,10 +328,10 @@ def test_what_the_sandbox_has_to_say_is_noted_unless_every_score_says_it(
             pass
 
     monkeypatch.setattr("counterclaim.lab.sandbox.Pool", Fake)
-    bench = Bench(workers=1, unsafe_local=unsafe)
+    context = ScoringContext(workers=1, unsafe_local=unsafe)
     item = chosen(scorer(says_yes, needs=["sandbox"]))
-    with scoring._tools([item], [item], bench) as tools:
+    with scoring._tools([item], [item], context) as tools:
         assert isinstance(tools.sandbox, Fake)
-    assert list(bench.notes) == ([] if unsafe else ["no cgroups here"])
-    with scoring._tools([item], [], bench) as tools:
+    assert list(context.notes) == ([] if unsafe else ["no cgroups here"])
+    with scoring._tools([item], [], context) as tools:
         assert tools.sandbox is None
