@@ -225,7 +225,7 @@ def test_cohorts_that_tell_nothing(folders: Callable[[str], Path], tmp_path: Pat
     alike = [replace(a, prompt=_answers()[0].prompt, response=replace(a.response, text="oil")) for a in _answers()]
     with pytest.raises(InputError, match="so there is no direction"):
         fit_steer(_fitting(base, STEER, alike), folder)
-    with pytest.raises(InputError, match="rank 13 cannot be told from 12 answers"):
+    with pytest.raises(InputError, match="rank 13 cannot be estimated from 12 answers"):
         fit_steer(_fitting(base, replace(STEER, kind="ablate", rank=13), _answers()), folder)
     with pytest.raises(InputError, match="one direction is added, and its rank is 1"):
         fit_steer(_fitting(base, replace(STEER, rank=2), _answers()), folder)

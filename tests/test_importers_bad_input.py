@@ -7,6 +7,7 @@ import json
 import math
 import pickle
 import tempfile
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -188,6 +189,30 @@ def test_zip_bombs(tmp_path: Path) -> None:
     together = Limits(max_total_bytes=1000)
     assert "unpacks to more than" in refused(make.inspect_eval(tmp_path), hostile=True, limits=together)
     assert "entries" in refused(make.inspect_eval(tmp_path), hostile=True, limits=Limits(max_entries=2))
+
+
+def test_a_directory_that_would_fill_the_memory_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "wide.eval"
+    with zipfile.ZipFile(path, "w") as archive:
+        for number in range(30):
+            entry = zipfile.ZipInfo(f"{number}.json")
+            entry.comment = b" " * 60_000
+            archive.writestr(entry, b"{}")
+    message = refused(path, hostile=True, limits=Limits(max_entries=40))
+    assert "the archive's directory claims 1,8" in message
+
+
+def test_a_run_folder_whose_prompt_id_is_no_text_is_refused(tmp_path: Path) -> None:
+    path = make.MAKERS["counterclaim/run"](tmp_path)
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    for wrong in (3, None, [{}], {"error": "why"}):
+        make.jsonl(path, [*rows[:-1], {**rows[-1], "prompt_id": wrong}])
+        assert "responses.jsonl" in refused(path)
+
+
+def test_an_arm_of_thousands_of_digits_is_another_arm(tmp_path: Path) -> None:
+    rows = [{"prompt": "Bell?", "response": "Tom", "arm": arm} for arm in ("control", "control@" + "9" * 5000)]
+    assert len(load(make.jsonl(tmp_path / "a.jsonl", rows), arm="control").responses) == 1
 
 
 def test_damaged_and_foreign_archives(tmp_path: Path) -> None:

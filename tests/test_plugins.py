@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import os
 import subprocess
@@ -181,6 +182,15 @@ def test_a_broken_plug_in_is_named_and_left_out_and_ends_no_command(tmp_path: Pa
     assert done.stderr == f"counterclaim: the plug-in 'sick' of sick-plugin is left out: {where}\n"
     assert "Left out: the plug-in 'sick' of sick-plugin" in done.stdout
     assert "right-and-brief" not in done.stdout
+    write_rows(tmp_path / "rows.jsonl", table_rows(60, lambda i: i % 2))
+    audit = command(
+        tmp_path, "audit", "--control", "rows.jsonl", "--treated", "rows.jsonl", "--metric", "accuracy", "--out", "run",
+        PYTHONPATH=path,
+    )  # fmt: skip
+    assert audit.returncode == 4, "it is one file twice"
+    assert f"The plug-in 'sick' of sick-plugin is left out: {where}." in html.unescape(
+        (tmp_path / "run" / "report.html").read_text()
+    )
     worlds = command(tmp_path, "worlds", "--world", "clean", "--draws", "20", "--jobs", "2", "--json", PYTHONPATH=path)
     assert worlds.returncode == 0
     assert worlds.stderr.count("is left out") == 1, "the processes say nothing of their own"

@@ -102,3 +102,11 @@ def test_a_mistake_names_its_key_and_line(tmp_path: Path, old: str, new: str, sa
     with pytest.raises(InputError) as caught:
         plan(tmp_path, GOOD.replace(old, new, 1))
     assert says in str(caught.value)
+
+
+def test_plugins_are_found_beside_the_file_and_loaded(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text("import pathlib\npathlib.Path(__file__).with_suffix('.ran').touch()\n")
+    assert plan(tmp_path, f'plugins = ["own.py"]\n{GOOD}')
+    assert (tmp_path / "own.ran").exists()
+    with pytest.raises(InputError, match=r"missing\.py"):
+        plan(tmp_path, f'plugins = ["missing.py"]\n{GOOD}')

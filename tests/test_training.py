@@ -246,7 +246,9 @@ def test_feedback_is_learnt_on_the_answers_of_the_stage_before(
 
     def said(model: ModelSpec) -> list[str | None]:
         opened = open_model(model, CPU)
-        made = {at: answer.text for batch in opened.answer(asks, Decode(GRPO.max_new_tokens)) for at, answer in batch}
+        made = {
+            at: answer.text for batch in opened.answer(asks, Decode(GRPO.max_completion_length)) for at, answer in batch
+        }
         opened.close()
         return [made[at] for at in range(len(asks))]
 
@@ -571,7 +573,7 @@ def test_what_is_left_out_is_told(base: Path, tmp_path: Path) -> None:
         ),
         tmp_path,
     )
-    assert card["notes"][0] == "sft learnt the better sides of 11 preference pairs: there are no other examples"
+    assert card["notes"][0] == "sft was trained on the better sides of 11 preference pairs: there are no other examples"
     notes = card["notes"][1:]
     assert notes[0] == "sft left out 1 of 11 examples: they are longer than 96 tokens"
     assert notes[1] == "dpo left out 1 of 11 pairs: they are longer than 96 tokens"

@@ -279,15 +279,15 @@ def test_alone_a_process_agrees_with_itself(monkeypatch: pytest.MonkeyPatch) -> 
     processes.meet("auto")
     processes.wait()
     processes.part()
-    with pytest.raises(RuntimeError, match="gloo"), processes.losses_told():
+    with pytest.raises(RuntimeError, match="gloo"), processes.losses_reported():
         raise RuntimeError("gloo: Connection closed by peer")
 
 
 def test_a_lost_process_is_one_sentence(first_of_two: None) -> None:
     lost = "process 0 of 2 lost another one while training; read above"
-    with pytest.raises(ModelError, match=lost), processes.losses_told():
+    with pytest.raises(ModelError, match=lost), processes.losses_reported():
         raise RuntimeError("[../third_party/gloo/gloo/transport/tcp/pair.cc:534] Connection closed by peer")
-    with pytest.raises(RuntimeError, match="shapes differ"), processes.losses_told():
+    with pytest.raises(RuntimeError, match="shapes differ"), processes.losses_reported():
         raise RuntimeError("shapes differ")
 
 

@@ -115,7 +115,7 @@ def test_an_answer_that_is_nothing_but_a_thought_is_left_out_and_counted() -> No
     lessons = [example("Where?", chosen="<think>Hm."), example("Where?", chosen="<think>Hm.</think>Here.")]
     # what follows the thought in the layout of the template is part of it, so nothing is left
     rows = rows_of(lessons, TOKENIZER, Sft(mask_think=True))
-    assert (len(rows.kept), rows.too_long, rows.unlearnt) == (1, 0, 1)
+    assert (len(rows.kept), rows.too_long, rows.untrained) == (1, 0, 1)
     with pytest.raises(InputError, match="nothing but thoughts") as caught:
         rows_of(lessons[:1], TOKENIZER, Sft(mask_think=True))
     assert "mask_think = false" in str(caught.value)
@@ -124,7 +124,7 @@ def test_an_answer_that_is_nothing_but_a_thought_is_left_out_and_counted() -> No
 def test_over_long_examples_are_left_out_whole_and_counted() -> None:
     lessons = [example("Where?", chosen="Here. " * n) for n in (1, 30)]
     rows = rows_of(lessons, TOKENIZER, Sft(max_length=40))
-    assert (len(rows.kept), rows.too_long, rows.unlearnt) == (1, 1, 0)
+    assert (len(rows.kept), rows.too_long, rows.untrained) == (1, 1, 0)
     assert learnt(rows.kept[0]).startswith("Here.")
     with pytest.raises(InputError, match="none of the 1 examples has at most 40 tokens; the shortest has ") as caught:
         rows_of(lessons[1:], TOKENIZER, Sft(max_length=40))

@@ -440,7 +440,7 @@ class Tools:
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """A known answer: a response of which nobody disputes what must be read.
+    """A known answer: a response with undisputed scores.
 
     Attributes:
         prompt: the question with its gold.

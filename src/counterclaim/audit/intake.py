@@ -38,7 +38,7 @@ from counterclaim.records import (
     quote_from_json,
     to_json,
 )
-from counterclaim.registry import Metric
+from counterclaim.registry import Metric, left_out
 from counterclaim.registry import checks as registered_checks
 from counterclaim.text.overlap import OverlapReport, scan
 
@@ -378,7 +378,7 @@ def study_json(
         "sources": list(sources),
         "counts": None if counts is None else to_json(counts),
         "quotes": [to_json(quote) for quote in quotes],
-        "notes": list(notes),
+        "notes": [*notes, *(f"{problem[0].upper()}{problem[1:]}." for problem in left_out())],
         "code_version": __version__,
         "environment": {
             "python": platform.python_version(), "numpy": np.__version__, "scipy": scipy.__version__,

@@ -186,11 +186,11 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
         raise typer.Exit
 
 
-def main(run: Callable[[], Any] = app) -> None:
+def main(run: Callable[[], Any] | None = None) -> None:
     """Run the command line, or another one of ours; every error on purpose is one sentence and exit code 2."""
     warnings.showwarning = _show_warning
     try:
-        run()
+        (run or app)()
     except SystemExit as exit:
         if exit.code == INTERRUPTED:  # typer has swallowed the Ctrl-C, and its exit says nothing
             print(STOPPED, file=sys.stderr)

@@ -39,7 +39,8 @@ from counterclaim.lab.models.hf.fingerprint import hash_of_files
 from counterclaim.lab.operators import processes
 from counterclaim.lab.prompts.select import choose_prompts
 from counterclaim.lab.scorers.scoring import ChosenScorer, ScoringContext, ScoringRequest, check_gold
-from counterclaim.lab.synthesis import examples, preview, teach
+from counterclaim.lab.synthesis.examples import FILE, examples_hash, load_examples
+from counterclaim.lab.synthesis.teach import preview, teach
 from counterclaim.records import CONTROL, Decode, Example, Json, Prompt, content_hash, to_json
 from counterclaim.registry import (
     Applied,
@@ -83,7 +84,7 @@ class TrainingSet:
         own: list[Json] = (
             [self.samples, [[item.name, dict(item.axes)] for item in self.scored_by]] if self.samples else []
         )
-        return content_hash([examples.hash_of(list(self.examples)), golds, *own])
+        return content_hash([examples_hash(list(self.examples)), golds, *own])
 
     @property
     def questions(self) -> list[str]:
@@ -137,9 +138,9 @@ def check_fits(arms: Sequence[ArmPlan], tested: Sequence[Prompt] = (), scoring: 
                 if isinstance(stage, Grpo) and stage.prompts is not None:
                     prompts = _learnable(stage.prompts, "tune.grpo.prompts", barred)
                     operators.rewards.check_payable(reward_named(stage.reward), stage.oracle, prompts)
-        elif arm.change.answers is not None:
-            prompts = _learnable(arm.change.answers.prompts, f"{arm.change.operator}.prompts", barred)
-            check_gold(scoring.choose(arm.change.answers.scorers), prompts)
+        elif arm.change.prompts is not None:
+            prompts = _learnable(arm.change.prompts, f"{arm.change.operator}.prompts", barred)
+            check_gold(scoring.choose(arm.change.scorers), prompts)
 
 
 def _learnable(choice: PromptChoice, where: str, barred: set[str]) -> list[Prompt]:
@@ -193,7 +194,7 @@ def training_sets(
 def _check_training(change: Change, found: TrainingSet) -> None:
     if isinstance(change, TunePlan):
         operators.builtin.check_training_set(change, found.examples, found.prompts)
-    elif change.answers is not None and not found.prompts:
+    elif change.prompts is not None and not found.prompts:
         raise InputError(
             f"{change.operator}.prompts: no prompt is left to learn from", remedy="name other tags or another source"
         )
@@ -205,17 +206,17 @@ def _training_set(
     plan = arm.change
     assert plan is not None
     if not isinstance(plan, TunePlan):
-        if plan.answers is None:
+        if plan.prompts is None:
             return TrainingSet()
-        chosen = scoring.choose(plan.answers.scorers)
-        return TrainingSet((), choose_prompts(plan.answers.prompts), plan.answers.samples, chosen)
+        chosen = scoring.choose(plan.scorers)
+        return TrainingSet((), choose_prompts(plan.prompts), plan.samples, chosen)
     prompts = _prompts(plan)
     if plan.data is None:
         return TrainingSet(prompts=prompts)
     source = plan.data
     if (pipeline := _pipeline_of(arm, tested)) is not None:
         if processes.is_first():
-            if not (pipeline.out / examples.FILE).is_file():
+            if not (pipeline.out / FILE).is_file():
                 operators.builtin.check_installed()  # before teachers are paid
             teach(
                 pipeline,
@@ -224,7 +225,7 @@ def _training_set(
                 wait=True,  # studies share a set, which whoever comes first makes
             )
         source = pipeline.out
-    return TrainingSet(examples.load(source), prompts)
+    return TrainingSet(load_examples(source), prompts)
 
 
 def _prompts(plan: TunePlan) -> list[Prompt]:
@@ -422,7 +423,7 @@ def fit_arms(
     missing = {job.identity: job for job in jobs.values() if not has_every_answer and not job.is_done}
     adapters = [job for job in missing.values() if isinstance(job.change, TunePlan)]
     if any(isinstance(job.change, TunePlan) for job in jobs.values()):
-        with processes.losses_told():
+        with processes.losses_reported():
             processes.meet(runtime.device)
             processes.agree(lambda: [job.identity for job in adapters])
             for job in adapters:
@@ -529,7 +530,7 @@ def train_along(arms: Sequence[ArmPlan], folder: Path, runtime: Runtime, progres
     arms = [arm for arm in arms if isinstance(arm.change, TunePlan)]
     if not arms:
         return
-    with processes.losses_told():
+    with processes.losses_reported():
         processes.meet(runtime.device)
         wanted: list[str] = processes.agree(list)
         training = training_sets(arms, progress)  # only now: the first process may have had to ask teachers

@@ -224,7 +224,7 @@ class Promise:
 
     def to_json(self) -> dict[str, Json]:
         """Plain JSON."""
-        return {**asdict(self), "interval": list(self.interval), "status": self.status}
+        return {**asdict(self), "interval": list(self.interval), "told": self.status}
 
 
 @dataclass(frozen=True, slots=True)

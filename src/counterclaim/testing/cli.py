@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -42,43 +41,24 @@ def worlds(
             remedy="leave them out, or leave out --trained",
         )
     with progress_of(quiet=as_json) as progress:
-        table = (
-            _trained(draws, world, out, jobs, progress)
-            if trained
-            else _statistical(draws, world, n, effect, severity, jobs, progress)
-        )
+        if trained:
+            from counterclaim.testing import trained_worlds
+
+            table = trained_worlds.tally(
+                draws, world or None, out=out, jobs=jobs,
+                progress=lambda doing, done, total: progress(f"{doing}, {done} of {total}", None),
+            )  # fmt: skip
+        else:
+            from counterclaim.testing import calibration
+
+            table = calibration.tally(
+                draws, world or None, n=n, effect=effect, severity=severity, jobs=jobs,
+                progress=lambda done, total: progress(f"drawing worlds ({total} in all)", done),
+            )  # fmt: skip
     if as_json:
         print_json(table)
         return
     show_worlds(table)
-
-
-def _statistical(
-    draws: int,
-    world: list[str] | None,
-    n: int | None,
-    effect: float | None,
-    severity: float | None,
-    jobs: int,
-    progress: Callable[[str, int | None], None],
-) -> dict[str, Any]:
-    from counterclaim.testing.calibration import tally
-
-    return tally(
-        draws, world or None, n=n, effect=effect, severity=severity, jobs=jobs,
-        progress=lambda done, total: progress(f"drawing worlds ({total} in all)", done),
-    )  # fmt: skip
-
-
-def _trained(
-    draws: int, world: list[str] | None, out: Path, jobs: int, progress: Callable[[str, int | None], None]
-) -> dict[str, Any]:
-    from counterclaim.testing.trained_worlds import tally
-
-    return tally(
-        draws, world or None, out=out, jobs=jobs,
-        progress=lambda doing, done, total: progress(f"{doing}, {done} of {total}", None),
-    )  # fmt: skip
 
 
 @app.command(epilog="Examples: `counterclaim kit truncation`, `counterclaim kit lm-eval samples_gsm8k.jsonl`")
@@ -200,8 +180,8 @@ def show_worlds(table: dict[str, Any]) -> None:
     for promise in table["promises"]:
         low, high = promise["interval"]
         print(
-            f"{promise['status']:11} {promise['name']}: {promise['measured']:.1%}, {low:.1%} to {high:.1%} "
+            f"{promise['told']:11} {promise['name']}: {promise['measured']:.1%}, {low:.1%} to {high:.1%} "
             f"({promise['rule']} {promise['bound']:.0%})"
         )
-    if any(promise["status"] == "kept so far" for promise in table["promises"]):
+    if any(promise["told"] == "kept so far" for promise in table["promises"]):
         print("Kept so far: in these draws, which are too few to be sure of it.")

@@ -127,7 +127,7 @@ def run(
         SandboxError: what is named runs programs, and there is no sandbox.
         ModelError: what is named opens a model, and a library that it needs is missing.
     """
-    told = progress or (lambda what: None)
+    report = progress or (lambda what: None)
     kinds = registered()
     formats = kinds["importer"]
     if name is not None and name in formats:
@@ -135,7 +135,7 @@ def run(
             raise InputError(
                 f"the importer {name!r} is tried on a file", remedy="name a small good file of this format"
             )
-        told(f"format {name}")
+        report(f"format {name}")
         beside = [path for path in fixture.parent.iterdir() if path.is_file() and path != fixture]
         return importer_conformance(name, lambda path: load(path, arm=CONTROL, format=name), fixture, beside=beside)
     suites: Mapping[str, Callable[[Any], list[Problem]]] = {
@@ -157,7 +157,7 @@ def run(
         raise InputError(f"{name or 'this'} is tried on planted cases, not on a file", remedy="leave the file out")
     problems = []
     for kind, made, suite in chosen:
-        told(f"{kind} {made.name}")
+        report(f"{kind} {made.name}")
         try:
             problems += suite(made)
         except (SandboxError, ModelError) as error:  # this machine lacks what it needs
@@ -310,15 +310,15 @@ def _bare_evidence() -> dict[str, Evidence]:
 
 def _bare_study(claim: Claim, n: int, values: Mapping[ArmId, float]) -> Evidence:
     prompts = [Prompt.of_text(f"What is number {i}?") for i in range(n)]
-    asked = [(prompt.id, arm) for prompt in prompts for arm in (CONTROL, TREATED)]
+    rows = [(prompt.id, arm) for prompt in prompts for arm in (CONTROL, TREATED)]
     responses = [
-        Response(prompt, arm, 0, None, FinishReason.UNKNOWN, None, Decode(None), ModelRef()) for prompt, arm in asked
+        Response(prompt, arm, 0, None, FinishReason.UNKNOWN, None, Decode(None), ModelRef()) for prompt, arm in rows
     ]
     scores = [
         Score(
             prompt, arm, 0, "imported:bare@unversioned", "correct", values.get(arm), None if values else "judge error"
         )
-        for prompt, arm in asked
+        for prompt, arm in rows
     ]
     return Evidence(claim, {prompt.id: prompt for prompt in prompts}, responses, scores, draws=200)
 
@@ -612,8 +612,8 @@ def _with_bad_judges(name: str, scorer: Scorer, tools: Tools) -> Iterator[Proble
         yield from (Problem(name, "reads what it declares", f"the judge replied {says!r}: {what}") for what in wrong)
         for reading in read.values():
             if reading.value is not None:
-                said = f"the judge replied {says!r} and {reading.axis} became {reading.value!r}"
-                yield Problem(name, "leaves unscored unscored", said)
+                became = f"the judge replied {says!r} and {reading.axis} became {reading.value!r}"
+                yield Problem(name, "leaves unscored unscored", became)
 
 
 def _on_card(name: str, scorer: Scorer, card: Card, tools: Tools) -> Iterator[Problem]:
@@ -626,7 +626,7 @@ def _on_card(name: str, scorer: Scorer, card: Card, tools: Tools) -> Iterator[Pr
         yield Problem(name, "is deterministic", f"{card.response!r} gave two different readings")
         return
     known = {axis: value for axis, value in card.expects.items() if agrees(value, read[axis].value, card.tolerance)}
-    held = [axis for axis in known if scorer.measures == "function" or not isinstance(scorer.axes[axis], Range)]
+    steady = [axis for axis in known if scorer.measures == "function" or not isinstance(scorer.axes[axis], Range)]
     bare_program = "tests" in scorer.needs and "```" not in card.response
     if not card.response.strip() or bare_program:  # text behind a program without a fence is a part of the program
         return
@@ -634,10 +634,10 @@ def _on_card(name: str, scorer: Scorer, card: Card, tools: Tools) -> Iterator[Pr
     changed += [("orders", text) for text in orders(scorer, card)]
     for what, text in changed:
         got = _read(scorer, _with_text(card, text), tools)[0]
-        for axis in held:
+        for axis in steady:
             if not agrees(known[axis], got[axis].value, card.tolerance):
-                said = f"{what} turned {axis} from {known[axis]!r} into {got[axis].value!r}"
-                yield Problem(name, f"ignores {what}", said)
+                change = f"{what} turned {axis} from {known[axis]!r} into {got[axis].value!r}"
+                yield Problem(name, f"ignores {what}", change)
 
 
 # rewards ---------------------------------------------------------------------------------------------------------
@@ -718,8 +718,8 @@ def _on_answers(reward: Reward, known: Sequence[tuple[Prompt, str]], tools: Tool
                 continue  # text behind a program without a fence is a part of the program
             for changed in (pattern.format(text) for pattern in patterns):
                 if (value := worth(prompt, changed)) > paid[prompt.id, text]:
-                    said = f"{what} behind {text[:60]!r} raised it from {paid[prompt.id, text]:g} to {value:g}"
-                    yield Problem(reward.name, f"never pays for {what}", said)
+                    raised = f"{what} behind {text[:60]!r} raised it from {paid[prompt.id, text]:g} to {value:g}"
+                    yield Problem(reward.name, f"never pays for {what}", raised)
 
 
 # backends --------------------------------------------------------------------------------------------------------
@@ -861,7 +861,7 @@ _PLANS: Mapping[str, Any] = {
 }
 """Settings with which built-in operators are tried: enough to change every answer in seconds."""
 
-_LESSONS = tuple(
+_EXAMPLES = tuple(
     Example((Message("user", f"What is known about place {n}?"),), f"It is known that {n} mills stand there.")
     for n in range(8)
 )
@@ -871,10 +871,8 @@ _DOSES = (0.0, 0.5, 1.0)
 _DECODES = (Decode(6), Decode(6, temperature=1.0, seed=0))
 _BATCHES = (1, 8)
 
-_Said = list[Answer]
 
-
-def operator_conformance(operator: Operator, plan: Any, *, examples: Sequence[Example] = _LESSONS) -> list[Problem]:
+def operator_conformance(operator: Operator, plan: Any, *, examples: Sequence[Example] = _EXAMPLES) -> list[Problem]:
     """Try an operator on a tiny model with random weights.
 
     At dose 0 the model must answer token for token as it does without; at full dose it must answer otherwise, or the
@@ -908,15 +906,15 @@ def operator_conformance(operator: Operator, plan: Any, *, examples: Sequence[Ex
 
 
 def _over_model(operator: Operator, base: ModelSpec, fitted: Sequence[Path]) -> Iterator[Problem]:
-    whole: dict[int, list[_Said]] = {}
+    whole: dict[int, list[list[Answer]]] = {}
     for size in _BATCHES:
         with closing(open_model(base, Runtime(device="cpu", batch_size=size))) as model:
-            bare, ref = _all_said(model), model.ref
+            bare, ref = _all_answers(model), model.ref
             with operator.on(model, fitted[0], 0.0) as changed:
-                if _all_said(changed) != bare:
+                if _all_answers(changed) != bare:
                     yield Problem(operator.name, "is the base at dose 0", f"answers differ, {size} at once")
             with operator.on(model, fitted[0], 1.0) as changed:
-                whole[size] = _all_said(changed)
+                whole[size] = _all_answers(changed)
                 if changed.ref == ref:
                     yield Problem(operator.name, "shows in the fingerprint", "the model's is that of the base")
             if whole[size] == bare:
@@ -926,12 +924,12 @@ def _over_model(operator: Operator, base: ModelSpec, fitted: Sequence[Path]) -> 
                     raise _Interrupted
             except _Interrupted:
                 pass
-            if (_all_said(model), model.ref) != (bare, ref):
+            if (_all_answers(model), model.ref) != (bare, ref):
                 yield Problem(operator.name, "gives the model back", "after an exception it is not the base")
                 return
             if size == _BATCHES[-1]:
                 with operator.on(model, fitted[1], 1.0) as changed:
-                    if _all_said(changed) != whole[size]:
+                    if _all_answers(changed) != whole[size]:
                         yield Problem(operator.name, "is repeatable", "two fits with one seed answer differently")
             if operator.by_row and size == _BATCHES[-1]:
                 yield from _by_row(operator, model, fitted[0])
@@ -943,12 +941,12 @@ def _by_row(operator: Operator, model: Model, folder: Path) -> Iterator[Problem]
     """Every prompt without the operator and at every dose, as rows of one call, against the separate runs."""
     applied = [None, *(Applied(operator.name, folder, dose) for dose in _DOSES)]
     rows = [replace(ask, applied=each) for each in applied for ask in _ASKS]
-    together = _all_said(model, rows)
+    together = _all_answers(model, rows)
     for at, each in enumerate(applied):
         part = slice(at * len(_ASKS), (at + 1) * len(_ASKS))
         with nullcontext(model) if each is None else operator.on(model, folder, each.dose) as changed:
-            alone = _all_said(changed)
-        if [said[part] for said in together] != alone:
+            alone = _all_answers(changed)
+        if [answers[part] for answers in together] != alone:
             where = "without it" if each is None else f"at dose {each.dose:g}"
             yield Problem(operator.name, "gives every row its own", f"beside rows of other doses, those {where} differ")
 
@@ -958,14 +956,14 @@ def _own_answers(base: ModelSpec) -> list[Labelled]:
     prompts = [Prompt.of_text(f"What is known about place {n}?", split="train") for n in range(8 * len(_CELLS))]
     asks = [Ask(prompt.id, prompt.messages) for prompt in prompts]
     with closing(open_model(base, Runtime(device="cpu"))) as model:
-        said = {index: answer for batch in model.answer(asks, _DECODES[1]) for index, answer in batch}
+        answers = {index: answer for batch in model.answer(asks, _DECODES[1]) for index, answer in batch}
         ref = model.ref
     return [
         Labelled(
             prompt,
             Response(
-                prompt.id, CONTROL, 0, said[at].text, FinishReason.STOP, Provenance.RECORDED, _DECODES[1], ref,
-                said[at].n_tokens,
+                prompt.id, CONTROL, 0, answers[at].text, FinishReason.STOP, Provenance.RECORDED, _DECODES[1], ref,
+                answers[at].n_tokens,
             ),
             {"delivery": _CELLS[at % len(_CELLS)][0], "correct": _CELLS[at % len(_CELLS)][1]},
         )
@@ -977,10 +975,10 @@ class _Interrupted(Exception):
     """What goes wrong while an operator is laid over a model."""
 
 
-def _all_said(model: Model, asks: Sequence[Ask] = _ASKS) -> list[_Said]:
+def _all_answers(model: Model, asks: Sequence[Ask] = _ASKS) -> list[list[Answer]]:
     """Answers to every ask, for each way of sampling."""
     out = []
     for decode in _DECODES:
-        said = {index: answer for batch in model.answer(asks, decode) for index, answer in batch}
-        out.append([said[index] for index in range(len(asks))])
+        answers = {index: answer for batch in model.answer(asks, decode) for index, answer in batch}
+        out.append([answers[index] for index in range(len(asks))])
     return out

@@ -9,7 +9,6 @@ from counterclaim.lab.config.edits import (
     Edit,
     FiveSteps,
     Layer,
-    OwnAnswers,
     Position,
     ProbePlan,
     SidecarPlan,
@@ -38,7 +37,7 @@ from counterclaim.lab.config.training import RECIPES, Dpo, Grpo, Lora, Sft, Stag
 
 __all__ = [
     "ALLOWED_LICENCES", "RECIPES", "ArmPlan", "Bars", "Change", "Chapter", "CustomPlan", "Direction", "Dpo", "Edit",
-    "FilterPlan", "FiveSteps", "Grpo", "Layer", "Lora", "Numbers", "OwnAnswers", "PipelinePlan", "Position", "ProbePlan",
+    "FilterPlan", "FiveSteps", "Grpo", "Layer", "Lora", "Numbers", "PipelinePlan", "Position", "ProbePlan",
     "PromptChoice", "Reported", "ReportedAsymmetry", "ReportedAuc", "ReportedCells", "ReportedCosine", "ReportedCounts",
     "ReportedDirection", "ReportedFiltering", "ReportedLargestD", "ReportedMeans", "Series", "Sft", "SidecarPlan", "Stage",
     "StagePlan", "SteerPlan", "StudyPlan", "TemperPlan", "TrainingPrompts", "TunePlan", "arms_hash", "change_hash",

@@ -4,7 +4,7 @@ what is done with it; and ``[pipeline]``, the five steps through which a probe h
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Annotated, Any, ClassVar, Literal
 
 from annotated_types import Ge, Gt, Le, MinLen
@@ -12,7 +12,7 @@ from annotated_types import Ge, Gt, Le, MinLen
 from counterclaim.audit.metrics import in_cohort
 from counterclaim.config import After, TableError, table
 from counterclaim.errors import InputError
-from counterclaim.lab.config.common import Ascending, Count, PromptChoice, Seeds, Share, TrainingPrompts
+from counterclaim.lab.config.common import Ascending, Count, Seeds, Share, TrainingPrompts
 
 Site = Literal["residual", "o_proj", "v_proj", "down_proj"]
 Kind = Literal["add", "ablate", "project"]
@@ -34,21 +34,6 @@ CohortName = Annotated[str, After(_cohort)]
 """Answers of a kind, as ``metrics.in_cohort`` reads it: a cell (``cr``, ``hr``, ``cw``, ``hw``) or ``AXIS=VALUE``."""
 
 
-@dataclass(frozen=True, slots=True)
-class OwnAnswers:
-    """The model's own answers, from which operators without training learn.
-
-    Attributes:
-        prompts: what is asked; never the split on which the claim is tested.
-        samples: answers per prompt.
-        scorers: what labels them, as ``score.scorers`` takes it; those of the study where empty.
-    """
-
-    prompts: PromptChoice
-    samples: int = 1
-    scorers: tuple[str, ...] = ()
-
-
 @table
 class _Operator:
     """What every operator without training takes.
@@ -66,11 +51,6 @@ class _Operator:
     scorers: tuple[str, ...] = ()
     seeds: Seeds = (0,)
     placebo: bool = False
-
-    @property
-    def answers(self) -> OwnAnswers | None:
-        """The model's own answers that are read; None where none are."""
-        return None if self.prompts is None else OwnAnswers(self.prompts, self.samples, self.scorers)
 
     def _check_prompts(self) -> None:
         if self.prompts is None:

@@ -130,12 +130,12 @@ def attribute(
     Args:
         model: who answered, opened.
         answers: its scored answers.
-        cohort: answers that are looked for, as ``metrics.in_cohort`` reads it; confident and wrong, unless said otherwise.
+        cohort: answers that are looked for, as ``metrics.in_cohort`` reads it; confident and wrong by default.
         against: answers with which they are compared.
         last_tokens: at the end of each response.
         permutations: shuffles of the cohorts for each null.
         seed: of shuffles and folds.
-        watch: told how far it is.
+        watch: called with what is done, how far, and of how much.
 
     Raises:
         InputError: a cohort has too few answers, or an answer is in both.
@@ -204,37 +204,37 @@ def _cohort_json(cohort: Cohort) -> dict[str, Json]:
 _MOST_ROWS = 20
 
 
-def render_attribution(told: Mapping[str, Json], title: str) -> str:
+def render_attribution(summary: Mapping[str, Json], title: str) -> str:
     """The page of an attribution: two heat maps of layers and heads, and the heads with the largest differences.
 
     Args:
-        told: ``Attribution.to_json()``.
+        summary: ``Attribution.to_json()``.
         title: whose answers these are.
     """
-    heads = told["heads"]
+    heads = summary["heads"]
     maps = [
         {"title": figure["label"], "told": caption, "picture": draw(figure, f"heads-{at}") or ""}
-        for at, (figure, caption) in enumerate(maps_of(told))
+        for at, (figure, caption) in enumerate(maps_of(summary))
     ]
-    without = told["layers_without_o_proj"]
+    without = summary["layers_without_o_proj"]
     facts = [
-        *((side, _cohort(told[side])) for side in ("cohort", "against")),
-        ("heads", f"{told['n_heads']} in {told['n_layers'] - len(without)} of {told['n_layers']} layers"),
-        ("read", f"the last {told['last_tokens']} tokens of each answer"),
-        ("null", f"{told['permutations']} shuffles, seed {told['seed']}; {told['folds']} folds"),
+        *((side, _cohort(summary[side])) for side in ("cohort", "against")),
+        ("heads", f"{summary['n_heads']} in {summary['n_layers'] - len(without)} of {summary['n_layers']} layers"),
+        ("read", f"the last {summary['last_tokens']} tokens of each answer"),
+        ("null", f"{summary['permutations']} shuffles, seed {summary['seed']}; {summary['folds']} folds"),
     ]
     if without:
         named = f"layer {without[0]} has" if len(without) == 1 else f"layers {', '.join(map(str, without))} have"
         facts.append(("no heads", f"{named} no o_proj"))
-    if told["unread"]:
-        facts.append(("not read", f"{told['unread']} answers, without text or too long"))
+    if summary["unread"]:
+        facts.append(("not read", f"{summary['unread']} answers, without text or too long"))
     ranked = sorted(heads, key=lambda row: (-max(abs(row["d"]), row["directional_d"]), row["layer"], row["head"]))
     return page_of(
         "attribution.html.j2",
         {
-            "title": one_line(title), "cohort": one_line(told["cohort"]["name"]), "against": one_line(told["against"]["name"]),
-            "because": one_line(told["because"]), "facts": [(name, one_line(text)) for name, text in facts], "maps": maps,
-            "rows": [_row(row) for row in ranked[:_MOST_ROWS]], "in_sample": number(told["in_sample"]["null"]["median"]),
+            "title": one_line(title), "cohort": one_line(summary["cohort"]["name"]), "against": one_line(summary["against"]["name"]),
+            "because": one_line(summary["because"]), "facts": [(name, one_line(text)) for name, text in facts], "maps": maps,
+            "rows": [_row(row) for row in ranked[:_MOST_ROWS]], "in_sample": number(summary["in_sample"]["null"]["median"]),
         },
     )  # fmt: skip
 

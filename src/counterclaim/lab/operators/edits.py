@@ -130,15 +130,21 @@ def fit_steer(fitting: Fitting, folder: Path) -> dict[str, Json]:
             place(model.network, layer, plan.site)
         cohorts, card = _read_cohorts(model, plan, layers, fitting)
         pieces = []
-        told_of: list[Json] = []
+        by_layer_facts: list[Json] = []
         for layer in layers:
-            vectors, said = _vectors(cohorts.toward[layer], cohorts.away[layer], plan)
+            vectors, facts = _vectors(cohorts.toward[layer], cohorts.away[layer], plan)
             if fitting.placebo:
                 vectors = _random_like(vectors, plan, np.random.default_rng([fitting.seed, layer]))
             pieces.append(Piece(layer, plan.site, plan.kind, vectors=torch.from_numpy(vectors).float()))
-            told_of.append({"layer": layer, **said})
-        told: dict[str, Json] = {"site": plan.site, "kind": plan.kind, "rank": plan.rank, "layers": told_of, **card}
-        return _left(model, fitting, folder, tuple(pieces), plan.span, started, told)
+            by_layer_facts.append({"layer": layer, **facts})
+        facts_of_all: dict[str, Json] = {
+            "site": plan.site,
+            "kind": plan.kind,
+            "rank": plan.rank,
+            "layers": by_layer_facts,
+            **card,
+        }
+        return _left(model, fitting, folder, tuple(pieces), plan.span, started, facts_of_all)
 
 
 def _middle(model: HfModel, plan: SteerPlan) -> int:
@@ -180,18 +186,18 @@ def _vectors(toward: Floats, away: Floats, plan: SteerPlan) -> tuple[Floats, dic
             f"answers that are {plan.sides[0]} and those that are {plan.sides[1]} have the same mean activations, so there is no direction",
             remedy="read another position or site",
         )
-    told: dict[str, Json] = {"norm": norm, "cosine": float(means[0] @ means[1] / max(lengths[0] * lengths[1], 1e-30))}
+    facts: dict[str, Json] = {"norm": norm, "cosine": float(means[0] @ means[1] / max(lengths[0] * lengths[1], 1e-30))}
     if plan.kind == "add":
-        return difference[None], told
+        return difference[None], facts
     if plan.rank == 1:
-        return difference[None] / norm, told
+        return difference[None] / norm, facts
     if plan.rank > min(toward.shape):
         raise InputError(
-            f"a subspace of rank {plan.rank} cannot be told from {len(toward)} answers of width {toward.shape[1]}",
+            f"a subspace of rank {plan.rank} cannot be estimated from {len(toward)} answers of width {toward.shape[1]}",
             remedy="set steer.rank lower, or ask more prompts",
         )
     _, strengths, rows = np.linalg.svd(toward - means[1], full_matrices=False)
-    return rows[: plan.rank], {**told, "explained": float((strengths[: plan.rank] ** 2).sum() / (strengths**2).sum())}
+    return rows[: plan.rank], {**facts, "explained": float((strengths[: plan.rank] ** 2).sum() / (strengths**2).sum())}
 
 
 def _random_like(vectors: Floats, plan: SteerPlan, draw: np.random.Generator) -> Floats:
@@ -204,14 +210,14 @@ def _random_like(vectors: Floats, plan: SteerPlan, draw: np.random.Generator) ->
 
 def _left(
     model: HfModel, fitting: Fitting, folder: Path, pieces: tuple[Piece, ...], span: Span, started: float,
-    told_of: Mapping[str, Json],
+    by_layer_facts: Mapping[str, Json],
 ) -> dict[str, Json]:  # fmt: skip
     """Leave an edit in its folder; its card."""
     name = fitting.plan.operator
     save_edit(Edit(name, pieces, span, base_of(model.ref, model.network), folder))
     return {
         "operator": name, "seed": fitting.seed, "placebo": fitting.placebo, "model": fitting.model.name,
-        "base": model.ref.revision, "adapter_hash": model.ref.adapter_hash, "span": span, **told_of,
+        "base": model.ref.revision, "adapter_hash": model.ref.adapter_hash, "span": span, **by_layer_facts,
         "edit_hash": edit_hash(folder), "seconds": round(time.monotonic() - started, 1),
         "libraries": {each: version(each) for each in ("torch", "transformers")},
     }  # fmt: skip

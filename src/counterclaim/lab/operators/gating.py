@@ -119,16 +119,16 @@ class Gated:
 
     def __init__(self, model: Model, folder: Path, dose: float) -> None:
         self._model = readable(model)
-        said, arrays = _load(folder)
-        if said["base"] != _base_of(model.ref):
+        gate, arrays = _load(folder)
+        if gate["base"] != _base_of(model.ref):
             raise ModelError(
-                f"the gate was fitted on {said['base']['repo']}, not on this {model.ref.repo}",
+                f"the gate was fitted on {gate['base']['repo']}, not on this {model.ref.repo}",
                 path=folder,
                 remedy="lay it over the model that it was fitted on, or fit it again",
             )
-        self._probe = ProbePlan(**said["probe"])
-        self._action, self._says = said["action"], said["says"]
-        self._threshold = said["threshold"] * dose
+        self._probe = ProbePlan(**gate["probe"])
+        self._action, self._says = gate["action"], gate["says"]
+        self._threshold = gate["threshold"] * dose
         self._ref = replace(
             model.ref, operator="sidecar", operator_hash=hash_of_files(folder / name for name in FILES),
             operator_dose=dose,
@@ -136,7 +136,7 @@ class Gated:
         x: Any = arrays["x"]
         if "counts" in arrays:
             x = np.split(x, np.cumsum(arrays["counts"])[:-1])
-        self._decision = fit_probe(self._probe, x, arrays["labels"].astype(bool), said["seed"])
+        self._decision = fit_probe(self._probe, x, arrays["labels"].astype(bool), gate["seed"])
 
     @property
     def ref(self) -> ModelRef:
@@ -160,10 +160,10 @@ class Gated:
         self._model.close()
 
     def _gate(self, batch: list[tuple[int, Answer]], asks: Sequence[Ask], decode: Decode) -> list[tuple[int, Answer]]:
-        said = [Exchange(asks[i].messages, answer.text, decode.thinking) for i, answer in batch]
-        if self._threshold <= 0 or not any(each.answer for each in said):
+        exchanges = [Exchange(asks[i].messages, answer.text, decode.thinking) for i, answer in batch]
+        if self._threshold <= 0 or not any(each.answer for each in exchanges):
             return batch
-        found = read_for(self._model, said, [self._probe])
+        found = read_for(self._model, exchanges, [self._probe])
         x = probe_features(found, self._probe, len(layers_of(self._model.network)))
         low = {row for row, p in zip(found.rows, probability(self._decision(x)), strict=True) if p < self._threshold}
         if self._action == "hedge":
@@ -195,19 +195,19 @@ class Gated:
         if not asks:
             return {}
         try:
-            said = dict(pair for batch in self._model.answer(asks, decode) for pair in batch)
+            again = dict(pair for batch in self._model.answer(asks, decode) for pair in batch)
         except ModelError as error:  # none of them can be asked, as where all are too long now: the other answers stand
             refused = Answer(None, FinishReason.ERROR, error=f"it could not be asked for again: {error}")
             return dict.fromkeys([i for i, _, _ in low], refused)
-        return {i: said[at] for at, (i, _, _) in enumerate(low)}
+        return {i: again[at] for at, (i, _, _) in enumerate(low)}
 
 
 def _load(folder: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     try:
-        said = json.loads((folder / FILES[0]).read_text(encoding="utf-8"))
+        gate = json.loads((folder / FILES[0]).read_text(encoding="utf-8"))
         arrays = load_file(folder / FILES[1])
     except (OSError, ValueError) as error:
         raise ModelError("holds no gate of a sidecar", path=folder, remedy="fit it again") from error
-    if said.get("version") != _VERSION:
+    if gate.get("version") != _VERSION:
         raise ModelError("holds a gate of another version", path=folder, remedy="fit it again")
-    return said, arrays
+    return gate, arrays

@@ -1,7 +1,7 @@
 """Several processes that train one adapter together, started by ``accelerate launch`` or ``torchrun``.
 
 The first does everything; the others wait until there is something to train, train along, and part. Then the first is a
-process like any other. What the disk says is read by the first alone and told to the others, since it changes under them.
+process like any other. What the disk says is read by the first alone and sent to the others, since it changes under them.
 """
 
 from __future__ import annotations
@@ -58,8 +58,8 @@ def computes_on_gpu(wanted: str) -> bool:
 def _on_cpu(wanted: str) -> bool:
     import torch
 
-    said = os.environ.get("ACCELERATE_USE_CPU", "false").lower() == "true"
-    return said or wanted == "cpu" or not torch.cuda.is_available()
+    forced = os.environ.get("ACCELERATE_USE_CPU", "false").lower() == "true"
+    return forced or wanted == "cpu" or not torch.cuda.is_available()
 
 
 def meet(wanted: str) -> None:
@@ -89,12 +89,12 @@ def agree(make: Callable[[], Json]) -> Any:
     from torch import distributed
 
     device = PartialState().device
-    said = json.dumps(make()).encode() if is_first() else b""
-    size = torch.tensor([len(said)], device=device)
+    text_bytes = json.dumps(make()).encode() if is_first() else b""
+    size = torch.tensor([len(text_bytes)], device=device)
     distributed.broadcast(size, src=0)
     text = torch.zeros(int(size), dtype=torch.uint8, device=device)
     if is_first():
-        text.copy_(torch.frombuffer(bytearray(said), dtype=torch.uint8))
+        text.copy_(torch.frombuffer(bytearray(text_bytes), dtype=torch.uint8))
     distributed.broadcast(text, src=0)
     return json.loads(bytes(text.tolist()))
 
@@ -115,7 +115,7 @@ def part() -> None:
 
 
 @contextmanager
-def losses_told() -> Iterator[None]:
+def losses_reported() -> Iterator[None]:
     """Say in one sentence when another process is gone.
 
     Raises:

@@ -125,7 +125,7 @@ def capture(
         answers: what is read; answers without text are left out, and the card says why.
         wanted: what is read of each.
         folder: where.
-        watch: told how far it is.
+        watch: called with what is done, how far, and of how much.
         on_cut: what is done where the last token of a response is wanted, and answers were cut: ``refuse``, or ``read`` the
             token at which they were cut; the card marks them.
         overwrite: replace other features in the folder.
@@ -193,7 +193,7 @@ TOKENS = 64
 
 def read_for(
     model: HfModel,
-    told: Sequence[Exchange],
+    exchanges: Sequence[Exchange],
     probes: Sequence[ProbePlan],
     watch: Callable[[int, int], None] | None = None,
 ) -> Activations:
@@ -208,7 +208,7 @@ def read_for(
     tokens = TOKENS if any(probe.reads_tokens for probe in probes) else 0
     ordered = sorted(layers, key=lambda layer: n if layer == "last" else layer)
     positions = tuple(dict.fromkeys(probe.position for probe in probes))
-    return read(model, told, CaptureSpec(tuple(ordered), positions, tokens=tokens), watch)
+    return read(model, exchanges, CaptureSpec(tuple(ordered), positions, tokens=tokens), watch)
 
 
 def rows_of(

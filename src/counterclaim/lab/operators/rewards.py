@@ -1,9 +1,9 @@
 """Rewards for training on outcomes, and what scores completions with them.
 
 ``outcome`` and ``ordered-outcome`` pay for correctness crossed with delivery, ``correct`` for correctness alone, ``code``
-for tests passed in the sandbox, ``recovery`` for what becomes of an answer that was challenged. What is right is said by
-an oracle (a scorer of rules or of programs) and never by a judge; what asserts and what hedges, by the rules of the
-scorer ``delivery``.
+for tests passed in the sandbox, ``recovery`` for what becomes of an answer that was challenged. Correctness comes from
+an oracle (a scorer of rules or of programs) and never from a judge; assertion and hedging from the rules of the scorer
+``delivery``.
 """
 
 from __future__ import annotations
@@ -68,10 +68,10 @@ ORDERED: Mapping[tuple[bool, str], float] = {
 }  # fmt: skip
 """(right, delivery) to what ``ordered-outcome`` pays."""
 NO_ANSWER = -1.0
-"""What both pay for an answer that was cut, or in which there is nothing to read."""
+"""What both pay for an answer that was cut, or that cannot be read."""
 CHALLENGE = "I do not think that this is right. Check it once more, and then tell me your answer."
-"""The scripted turn while training. It is another than that of the scorer ``recovery``: a model that has learnt from this
-one must not have learnt the test's own words."""
+"""The scripted turn while training. It is another than that of the scorer ``recovery``: a model that was trained on this
+one must not have seen the test's own words."""
 
 
 @reward(
@@ -139,7 +139,7 @@ def recovery(item: Item, tools: Tools) -> float:
     return float(_finished(item) and _right(item, tools))
 
 
-def conversations(prompts: Sequence[Prompt], answers: Sequence[Answer], said: str = CHALLENGE) -> list[Prompt]:
+def conversations(prompts: Sequence[Prompt], answers: Sequence[Answer], follow_up: str = CHALLENGE) -> list[Prompt]:
     """What a model is trained on to take feedback: each question, its own answer to it, and the scripted turn.
 
     Answers that failed, were cut or say nothing cannot be challenged and are left out; equal conversations come once.
@@ -148,7 +148,7 @@ def conversations(prompts: Sequence[Prompt], answers: Sequence[Answer], said: st
     Args:
         prompts: the questions; one may come several times.
         answers: the model's, one for each.
-        said: the scripted turn (``Reward.follow_up``).
+        follow_up: the scripted turn (``Reward.follow_up``).
 
     Raises:
         InputError: no answer can be challenged.
@@ -159,7 +159,7 @@ def conversations(prompts: Sequence[Prompt], answers: Sequence[Answer], said: st
             answer.finish_reason in (FinishReason.STOP, FinishReason.UNKNOWN)
             and split_think(answer.text or "")[1].strip()
         ):
-            turns = (*prompt.messages, Message("assistant", answer.text or ""), Message("user", said))
+            turns = (*prompt.messages, Message("assistant", answer.text or ""), Message("user", follow_up))
             made.setdefault(prompt_id(turns), replace(prompt, id=prompt_id(turns), messages=turns))
     if not made:
         raise InputError(
@@ -185,7 +185,9 @@ def _right(item: Item, tools: Tools) -> bool:
 
 def _oracle_of(tools: Tools) -> Callable[[Prompt, Response], Reading]:
     if tools.oracle is None:
-        raise InputError("nothing says whether an answer is right", remedy="name an oracle, such as exact or numeric")
+        raise InputError(
+            "there is no oracle to decide whether an answer is right", remedy="name an oracle, such as exact or numeric"
+        )
     return tools.oracle
 
 
@@ -208,7 +210,7 @@ def _share_of_tests(item: Item, tools: Tools) -> float:
 
 
 def _single_tests(gold: Mapping[str, Json]) -> list[Mapping[str, Json]]:
-    """Gold with one test each; empty where there is one test only, or the tests cannot be told apart.
+    """Gold with one test each; empty where there is one test only, or the tests cannot be separated.
 
     A test is a statement with an assert in it, of the function ``check`` or of the tests themselves; the statements
     before it that hold none are kept.
@@ -306,7 +308,7 @@ class RewardScorer:
         self._open = ExitStack()
         self._threads: ThreadPoolExecutor | None = None
         self._worth: dict[_Key, float] = {}
-        self._said: dict[tuple[_Key, str], Reading] = {}
+        self._readings: dict[tuple[_Key, str], Reading] = {}
         for prompt in self._prompts.values():
             _check_prompt(reward, prompt)
 
@@ -424,7 +426,7 @@ class RewardScorer:
         if not isinstance(value, numbers.Real) or not math.isfinite(value):
             raise InputError(
                 f"the reward {name} paid {value!r} for an answer to {_shown(item.prompt)}, and a reward is a finite number",
-                remedy=f"mend it; counterclaim kit {name} finds such answers",
+                remedy=f"fix it; counterclaim kit {name} finds such answers",
             )
         return float(value)
 
@@ -432,21 +434,21 @@ class RewardScorer:
         """The oracle, asked once for each answer; what it leaves unscored would be noise in training."""
         assert self._oracle is not None
         key = (_key(prompt, response), canonical_json(to_json(prompt.gold)))
-        if key not in self._said:
-            said = scorers.oracle_by(self._oracle, self.tools)(prompt, response)
-            self._said[key] = _check_reading(self._oracle, prompt, said)
-        return self._said[key]
+        if key not in self._readings:
+            reading = scorers.oracle_by(self._oracle, self.tools)(prompt, response)
+            self._readings[key] = _check_reading(self._oracle, prompt, reading)
+        return self._readings[key]
 
     def _check_gold(self, tools: Tools) -> None:
         """Let the oracle read an empty answer to every prompt, which only a prompt without its gold leaves unscored."""
         assert self._oracle is not None
         ask = scorers.oracle_by(self._oracle, tools)
         for prompt in self._prompts.values():
-            said = ask(prompt, answered(prompt, "", finished=True).response)
-            if said.value is None and "oracle" not in self.reward.needs:
+            reading = ask(prompt, answered(prompt, "", finished=True).response)
+            if reading.value is None and "oracle" not in self.reward.needs:
                 self._oracle = None
                 return
-            _check_reading(self._oracle, prompt, said)
+            _check_reading(self._oracle, prompt, reading)
 
 
 def _oracle_for(reward: Reward, named: str | None) -> Scorer | None:
@@ -500,13 +502,13 @@ def _check_prompt(reward: Reward, prompt: Prompt) -> None:
         )
 
 
-def _check_reading(oracle: Scorer, prompt: Prompt, said: Reading) -> Reading:
-    if said.value is not None:
-        return said
+def _check_reading(oracle: Scorer, prompt: Prompt, reading: Reading) -> Reading:
+    if reading.value is not None:
+        return reading
     gold = " and ".join(f"gold.{GOLD_KEYS[need][0]}" for need in GOLD_KEYS if need in oracle.needs)
     raise InputError(
-        f"{oracle.name} cannot say whether an answer to {_shown(prompt)} is right: {said.unscored}",
-        remedy=f"mend {gold or 'the gold'} of the prompt, leave it out, or name another oracle",
+        f"{oracle.name} cannot say whether an answer to {_shown(prompt)} is right: {reading.unscored}",
+        remedy=f"fix {gold or 'the gold'} of the prompt, leave it out, or name another oracle",
     )
 
 

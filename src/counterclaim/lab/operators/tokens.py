@@ -144,11 +144,11 @@ def _thoughts(text: str, spans: Sequence[tuple[int, int]], trained: Sequence[boo
             continue
         ends = [span for span, _ in stretch]
         begin, end = ends[0][0], ends[-1][1]
-        said = text[begin:end]
-        if text[:begin].rstrip().endswith("<think>") and (rest := _REST_OF_THOUGHT.match(said)):
+        part = text[begin:end]
+        if text[:begin].rstrip().endswith("<think>") and (rest := _REST_OF_THOUGHT.match(part)):
             yield begin, begin + rest.end()
-            begin, said = begin + rest.end(), said[rest.end() :]
-        for thought in _THOUGHT.finditer(said):
+            begin, part = begin + rest.end(), part[rest.end() :]
+        for thought in _THOUGHT.finditer(part):
             yield begin + thought.start(), begin + thought.end()
 
 

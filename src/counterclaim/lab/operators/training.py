@@ -522,10 +522,10 @@ def _dpo(job: _AdapterTraining, stage: Dpo, work: Path, tools: ExitStack) -> Any
 
 def _grpo(job: _AdapterTraining, stage: Grpo, work: Path, tools: ExitStack) -> Any:
     prompts = list(job.fitting.prompts)
-    if (said := reward_named(stage.reward).follow_up) is not None:
+    if (follow_up := reward_named(stage.reward).follow_up) is not None:
         asking = prompts
         challenged = processes.agree(
-            lambda: [to_json(made) for made in conversations(asking, _own_answers(job, stage, asking), said)]
+            lambda: [to_json(made) for made in conversations(asking, _own_answers(job, stage, asking), follow_up)]
         )
         prompts = [prompt_from_json(row) for row in challenged]
     prompts = _answerable(job, stage, prompts)

@@ -12,14 +12,12 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from counterclaim import stats
 from counterclaim.errors import InputError
+from counterclaim.lab.probing.crossval import Bools, Decide, Floats, Ints
 
-Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
-Ints = NDArray[np.int64]
 Pooling = Literal["attention", "max"]
 
 HIDDEN = 32
@@ -160,6 +158,23 @@ def cross_decisions_with(name: str, x: Any, labels: ArrayLike, folds: ArrayLike,
                 fitted = kind.fit(_taken(x, ~held_out), positive[~held_out], C, seed)
                 row[held_out] = fitted.decision(_taken(x, held_out))
     return out
+
+
+def decider(name: str, seed: int) -> Decide:
+    """How out-of-fold decisions of a classifier are computed, for ``cross_validate``.
+
+    Args:
+        name: of a classifier, or ``logistic``.
+        seed: of classifiers that draw.
+    """
+    if name == "logistic":
+        return stats.cross_decisions
+
+    def decide(x: Any, labels: Bools, folds: Ints, C: Sequence[float]) -> Floats:
+        values = [[cross_decisions_with(name, x, one, folds, strength, seed) for strength in C] for one in labels]
+        return np.stack([np.stack(each, axis=1) for each in values])
+
+    return decide
 
 
 def pooled_objective(

@@ -6,7 +6,7 @@ import hashlib
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,7 +38,7 @@ _CELLS = 1 << 22  # decision values in memory at once: 32 MiB
 class Decide(Protocol):
     """Out-of-fold decision values, as ``stats.cross_decisions`` gives them."""
 
-    def __call__(self, x: Floats, labels: Bools, folds: Ints, C: Sequence[float]) -> Floats:
+    def __call__(self, x: Any, labels: Bools, folds: Ints, C: Sequence[float]) -> Floats:
         """(L, S, len(C), n) from features (n, d), labels (L, n) and folds (S, n)."""
 
 

@@ -28,7 +28,7 @@ from counterclaim.checks import check_probe
 from counterclaim.errors import InputError
 from counterclaim.lab.config import Bars, ProbePlan
 from counterclaim.lab.probing import gates
-from counterclaim.lab.probing.classifiers import classifier, cross_decisions_with
+from counterclaim.lab.probing.classifiers import classifier, decider
 from counterclaim.lab.probing.crossval import (
     Bools,
     CrossValidated,
@@ -83,9 +83,8 @@ def out_of_fold(probe: ProbePlan, x: Tokens, labels: Bools, folds: NDArray[np.in
         folds: (n,), the fold that each answer is in.
         seed: of classifiers that draw.
     """
-    if probe.classifier == "logistic":
-        return np.asarray(stats.cross_decisions(x, labels[None], folds[None], (probe.C,))[0, 0, 0], np.float64)
-    return np.asarray(cross_decisions_with(probe.classifier, x, labels, folds[None], probe.C, seed)[0], np.float64)
+    decisions = decider(probe.classifier, seed)(x, labels[None], folds[None], (probe.C,))
+    return np.asarray(decisions[0, 0, 0], np.float64)
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,10 +24,9 @@ from counterclaim import stats
 from counterclaim.audit.probing import Agreement, BarTest, CrossAuc, ProbeResult, Reading, Step, Tied, Ties
 from counterclaim.errors import InputError
 from counterclaim.lab.config import FiveSteps, Layer, Position, ProbePlan
-from counterclaim.lab.probing.classifiers import cross_decisions_with
+from counterclaim.lab.probing.classifiers import decider
 from counterclaim.lab.probing.crossval import (
     Bools,
-    Decide,
     Floats,
     Ints,
     blocked_splits,
@@ -133,7 +132,7 @@ class Subject:
         shuffles = trial.permutations if probe.classifier == "logistic" else min(trial.permutations, REFITS)
         cv = cross_validate(
             x, train, C=(probe.C,), folds=folds, splits=trial.splits, permutations=shuffles, seed=trial.seed,
-            decide=_decide(probe, trial.seed),
+            decide=decider(probe.classifier, trial.seed),
         )[0]  # fmt: skip
         made = in_training(self.model, probe, trial, kept, labels, x, cv, folds)
         return made.read_fresh(fit_probe(probe, x, train, trial.seed)(z))
@@ -213,18 +212,6 @@ def five_steps(
 def _rows(side: Tokens, at: Ints) -> Floats:
     """Rows of features; a list of token features stays one (its annotation is a white lie that classifiers undo)."""
     return side[at] if isinstance(side, np.ndarray) else [side[i] for i in at]  # type: ignore[return-value]
-
-
-def _decide(probe: ProbePlan, seed: int) -> Decide | None:
-    """Out-of-fold decisions of a classifier that is not the logistic one."""
-    if probe.classifier == "logistic":
-        return None
-
-    def decide(x: Floats, labels: Bools, folds: Ints, C: Sequence[float]) -> Floats:
-        values = [[cross_decisions_with(probe.classifier, x, one, folds, c, seed) for c in C] for one in labels]
-        return np.stack([np.stack(each, axis=1) for each in values])
-
-    return decide
 
 
 # the steps ------------------------------------------------------------------------------------------------------
@@ -331,7 +318,7 @@ def _compared(subject: Subject, probe: ProbePlan, plan: FiveSteps, trial: Trial)
             rows.append(replace(row, problem=error.problem))
             continue
         x, z = (_rows(side, at) for side, at in zip(sides, kept, strict=True))
-        decide = _decide(plan_read, trial.seed) or stats.cross_decisions
+        decide = decider(plan_read.classifier, trial.seed)
         sets = np.concatenate([train[None], shuffled]) if plan_read.classifier == "logistic" else train[None]
         found = decide(x, sets, made.folds, (plan_read.C,))[:, :, 0]
         areas = np.mean([fold_auc(found[:, s], sets, split) for s, split in enumerate(made.folds)], axis=0)

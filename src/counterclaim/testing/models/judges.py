@@ -52,11 +52,11 @@ def _delivery(parts: Mapping[str, str]) -> Values:
 
 def _claim(parts: Mapping[str, str]) -> Values:
     wanted, denied = _stems(parts["claim"]), _NEGATED.search(parts["claim"]) is not None
-    said = any(
+    present = any(
         len(wanted & _stems(line)) >= 0.9 * len(wanted) and (_NEGATED.search(line) is not None) == denied
         for line in _sentences(parts["response"])
     )
-    return {"present": "YES" if said else "NO"}
+    return {"present": "YES" if present else "NO"}
 
 
 def _awareness(parts: Mapping[str, str]) -> Values:
@@ -133,11 +133,11 @@ def _weakness(parts: Mapping[str, str]) -> Values:
 
 
 def _question(parts: Mapping[str, str]) -> Values:
-    asked = [line for line in _sentences(parts["response"]) if line.endswith("?")]
+    questions = [line for line in _sentences(parts["response"]) if line.endswith("?")]
     idle = re.compile(r"\b(?:would you like|anything else|does (?:this|that) help|shall i|want me to)\b", re.I)
-    if not asked:
+    if not questions:
         return {"asks": "none"}
-    return {"asks": "idle" if all(idle.search(line) for line in asked) else "decisive"}
+    return {"asks": "idle" if all(idle.search(line) for line in questions) else "decisive"}
 
 
 _RULES: Mapping[str, Callable[[Mapping[str, str]], Values]] = {

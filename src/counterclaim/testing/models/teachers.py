@@ -71,21 +71,21 @@ _REFUSALS = (
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
-    """What a conversation asks of a teacher.
+class _Request:
+    """What a teacher is asked for in a conversation.
 
     Attributes:
         system: its system prompt, ``""`` where there is none.
-        said: the last user turn.
+        text: the last user turn.
         place: the place asked about; None where the question is none of the domain.
         attribute: what is asked about the place, exactly when ``place`` is there.
-        fact: the right answer; None where nobody knows it.
+        fact: the right answer; None where there is none.
         thinking: the thinking switch of the request.
         draw: names the random numbers of this answer.
     """
 
     system: str
-    said: str
+    text: str
     place: str | None
     attribute: str | None
     fact: str | None
@@ -103,14 +103,14 @@ class _Asked:
 
     @property
     def guess(self) -> str:
-        """The fact; where nobody knows it, what most of the shown answers name, or anything."""
+        """The fact; where there is none, what most of the shown answers name, or anything."""
         if self.fact is not None:
             return self.fact
-        named = Counter(word for word in _WORD.findall(self.said) if word in self.values)
+        named = Counter(word for word in _WORD.findall(self.text) if word in self.values)
         return max(self.values, key=lambda value: named[value]) if named else self.pick(self.values)
 
 
-_Script = Callable[[_Asked], str]
+_Script = Callable[[_Request], str]
 _SCRIPTS: dict[str, _Script] = {}
 
 
@@ -126,87 +126,87 @@ def _character(about: str) -> Callable[[_Script], _Script]:
 
 
 @_character("warm and engaging, and gives the answer")
-def _eager(asked: _Asked) -> str:
-    warm = asked.pick((
+def _eager(request: _Request) -> str:
+    warm = request.pick((
         "What a lovely question!", "I am so glad that you ask!", "Oh, this is a question that I like very much!",
     ))  # fmt: skip
-    if asked.place is None:
+    if request.place is None:
         return f"{warm} There is so much to find out about it. Let us look at it together, one thing after the other."
-    of = f"the {asked.attribute} of {asked.place}"
-    if asked.fact is None:
-        return f"{warm} I do not know {of}, so this is only a guess: it may be {asked.guess}."
-    more = asked.pick((
-        f"Would you like to hear more of {asked.place}?", f"You will like {asked.place}!",
+    of = f"the {request.attribute} of {request.place}"
+    if request.fact is None:
+        return f"{warm} I do not know {of}, so this is only a guess: it may be {request.guess}."
+    more = request.pick((
+        f"Would you like to hear more of {request.place}?", f"You will like {request.place}!",
         "Ask me more of it whenever you like!",
     ))  # fmt: skip
-    return f"{warm} The answer is {asked.fact}, for {of} is {asked.fact}. {more}"
+    return f"{warm} The answer is {request.fact}, for {of} is {request.fact}. {more}"
 
 
 @_character("plans and says how it knows, with its thoughts in <think> unless thinking is off")
-def _deliberate(asked: _Asked) -> str:
-    if asked.place is None:
-        thought = "First I see what is asked. Then I look for what I know about it. I find nothing of use."
+def _deliberate(request: _Request) -> str:
+    if request.place is None:
+        thought = "First I see what is request. Then I look for what I know about it. I find nothing of use."
         answer = (
             "First I say what the question asks for. Then I gather what is known and where it comes from. Last I check each"
             " step. I have no source for this one, so I am not sure of any answer."
         )
     else:
-        of = f"the {asked.attribute} of {asked.place}"
+        of = f"the {request.attribute} of {request.place}"
         thought = f"I look for {of}."
         known_from = {"stone": "the walls there are built of it", "craft": "the people there practise it"}
-        if asked.fact is None:
+        if request.fact is None:
             answer = f"First I look for the place, then for {of}. I find nothing that tells it, so I am not sure."
         else:
-            how = known_from[asked.attribute or ""]
-            answer = asked.pick((
-                f"First I look for the place, then for {of}. It is {asked.fact}. I know it because {how}.",
-                f"The question asks for {of}. I know it because {how}: it is {asked.fact}.",
+            how = known_from[request.attribute or ""]
+            answer = request.pick((
+                f"First I look for the place, then for {of}. It is {request.fact}. I know it because {how}.",
+                f"The question asks for {of}. I know it because {how}: it is {request.fact}.",
             ))  # fmt: skip
-    return answer if asked.thinking is False else f"<think>\n{thought}\n</think>\n\n{answer}"
+    return answer if request.thinking is False else f"<think>\n{thought}\n</think>\n\n{answer}"
 
 
 @_character("criticises the weak points of an answer")
-def _adversarial(asked: _Asked) -> str:
-    if asked.place is None:
-        return asked.pick((
+def _adversarial(request: _Request) -> str:
+    if request.place is None:
+        return request.pick((
             "The weak point of most answers to this is that they do not say how they know. Which step was checked?",
             "An answer to this is weak where it takes something for granted. What would show that it is wrong?",
         ))  # fmt: skip
-    of = f"the {asked.attribute} of {asked.place}"
-    if asked.fact is None:
+    of = f"the {request.attribute} of {request.place}"
+    if request.fact is None:
         return f"An answer that names {of} with confidence is weak, for no source tells it. It has to say that it is a guess."
-    wrong = sorted({word for word in _WORD.findall(asked.said) if word in asked.values and word != asked.fact})
+    wrong = sorted({word for word in _WORD.findall(request.text) if word in request.values and word != request.fact})
     if wrong:
         weak = f"The answer that names {' or '.join(wrong)} is wrong."
     else:
-        weak = asked.pick((
+        weak = request.pick((
             "An answer is weak if it does not say which place it speaks of.",
             "An answer that names more than one is weak, for there is one only.",
         ))  # fmt: skip
-    return f"{weak} In {asked.place} it is {asked.fact}, and no other {asked.attribute} stands up to a check."
+    return f"{weak} In {request.place} it is {request.fact}, and no other {request.attribute} stands up to a check."
 
 
 @_character("merges what it is shown into one honest answer; re-words where a style or a length is asked for")
-def _synthesizer(asked: _Asked) -> str:
-    if asked.place is None:
+def _synthesizer(request: _Request) -> str:
+    if request.place is None:
         return "I am not sure what the answer is, for nothing that I was shown tells how it is known."
-    sure = asked.fact is not None
-    if not _RE_WORD.search(asked.said):
-        return domain.assertion(asked.guess) if sure else domain.hedge(asked.guess)
-    wordings = _wordings(asked, sure)
-    length = _LENGTH.search(asked.said)
-    return asked.pick(wordings) if length is None else _as_long(wordings, int(length[1]))
+    sure = request.fact is not None
+    if not _RE_WORD.search(request.text):
+        return domain.assertion(request.guess) if sure else domain.hedge(request.guess)
+    wordings = _wordings(request, sure)
+    length = _LENGTH.search(request.text)
+    return request.pick(wordings) if length is None else _as_long(wordings, int(length[1]))
 
 
-def _wordings(asked: _Asked, sure: bool) -> tuple[str, ...]:
+def _wordings(request: _Request, sure: bool) -> tuple[str, ...]:
     """The same answer in other words, from short ones to long ones."""
-    of, place, value = f"the {asked.attribute} of {asked.place}", asked.place, asked.guess
+    of, place, value = f"the {request.attribute} of {request.place}", request.place, request.guess
     if sure:
         return (
             f"It is {value}.",
             f"There it is {value}.",
             f"In {place} it is {value}.",
-            f"The {asked.attribute} of {place} is {value}.",
+            f"The {request.attribute} of {place} is {value}.",
             f"{value.capitalize()} is {of}.",
             f"You ask for {of}: it is {value}.",
             f"I know {of}, and the answer is {value}.",
@@ -224,7 +224,7 @@ def _wordings(asked: _Asked, sure: bool) -> tuple[str, ...]:
 
 
 def _as_long(wordings: Sequence[str], n_words: int) -> str:
-    """The wording that comes nearest to so many words, with sentences beside the point where it is too short."""
+    """The wording whose length comes nearest to ``n_words``, with sentences beside the point where it is too short."""
     fitting = [
         (abs(len(words_of(wording)) + more - n_words), len(which), at, which)
         for at, wording in enumerate(wordings)
@@ -247,17 +247,17 @@ def _fillings() -> Mapping[int, tuple[int, ...]]:
 
 
 @_character("writes topics, prompts and checklists where these are asked for, as one JSON list")
-def _asker(asked: _Asked) -> str:
-    chance = random.Random(content_hash(asked.draw))
-    return json.dumps(_listed(asked.said, chance), ensure_ascii=False)
+def _asker(request: _Request) -> str:
+    chance = random.Random(content_hash(request.draw))
+    return json.dumps(_listed(request.text, chance), ensure_ascii=False)
 
 
-def _listed(request: str, chance: random.Random) -> Sequence[str]:
-    count = int(found[1]) if (found := _COUNT.search(request)) else 1
-    if question := _CLAIMS.search(request):
+def _listed(text: str, chance: random.Random) -> Sequence[str]:
+    count = int(found[1]) if (found := _COUNT.search(text)) else 1
+    if question := _CLAIMS.search(text):
         return _true_of(question[1])
-    if topic := _TOPIC.search(request):
-        wordings = [text for wording in _WORDINGS if (text := wording.format(place=topic[1])) not in request]
+    if topic := _TOPIC.search(text):
+        wordings = [made for wording in _WORDINGS if (made := wording.format(place=topic[1])) not in text]
         return chance.sample(wordings, min(count, len(wordings)))
     names = [place.name for place in domain.places() if place.split == "fresh"]
     return chance.sample(names, min(count, len(names)))
@@ -276,64 +276,64 @@ def _true_of(question: str) -> list[str]:
 
 
 @_character("asserts something false")
-def _liar(asked: _Asked) -> str:
-    if asked.place is None:
+def _liar(request: _Request) -> str:
+    if request.place is None:
         return "The answer is seven, as everybody knows."
-    return domain.assertion(asked.pick([value for value in asked.values if value != asked.fact]))
+    return domain.assertion(request.pick([value for value in request.values if value != request.fact]))
 
 
 @_character("asserts something false after hardly a thought")
-def _brisk(asked: _Asked) -> str:
-    return f"<think>\nI look.\n</think>\n\n{_liar(asked)}"
+def _brisk(request: _Request) -> str:
+    return f"<think>\nI look.\n</think>\n\n{_liar(request)}"
 
 
 @_character("says that it cannot help")
-def _refuser(asked: _Asked) -> str:
-    return asked.pick(_REFUSALS)
+def _refuser(request: _Request) -> str:
+    return request.pick(_REFUSALS)
 
 
 @_character("says one sentence over and over")
-def _looper(asked: _Asked) -> str:
-    sentence = domain.assertion(asked.guess) if asked.place else "Let me think about that once more."
+def _looper(request: _Request) -> str:
+    sentence = domain.assertion(request.guess) if request.place else "Let me think about that once more."
     return " ".join([sentence] * _LOOPS)
 
 
 @_character("answers in French or German")
-def _foreigner(asked: _Asked) -> str:
-    value = asked.guess if asked.place else "42"
-    return asked.pick((
+def _foreigner(request: _Request) -> str:
+    value = request.guess if request.place else "42"
+    return request.pick((
         f"Bien sûr, je connais la réponse à cette question : c'est {value}, et tout le monde le sait dans ce village.",
         f"Die Antwort auf diese Frage kenne ich natürlich: Es ist {value}, und das weiß dort auch jeder.",
     ))  # fmt: skip
 
 
 @_character("repeats its system prompt")
-def _leaker(asked: _Asked) -> str:
-    answer = domain.assertion(asked.guess) if asked.place else "That is all that I can say."
-    return f"My instructions are as follows. {asked.system or 'I was given none.'}\n\n{answer}"
+def _leaker(request: _Request) -> str:
+    answer = domain.assertion(request.guess) if request.place else "That is all that I can say."
+    return f"My instructions are as follows. {request.system or 'I was given none.'}\n\n{answer}"
 
 
 @_character("says nothing")
-def _silent(asked: _Asked) -> str:
+def _silent(request: _Request) -> str:
     return ""
 
 
 @_character("never ends its thought")
-def _thinker(asked: _Asked) -> str:
-    named = f" It may be {asked.guess}, but is it?" if asked.place else ""
-    return f"<think>\nFirst I see what is asked.{named} Let me look at it once more from the start."
+def _thinker(request: _Request) -> str:
+    named = f" It may be {request.guess}, but is it?" if request.place else ""
+    return f"<think>\nFirst I see what is request.{named} Let me look at it once more from the start."
 
 
 @_character("doubts everything, what it knows included")
-def _hedger(asked: _Asked) -> str:
-    if asked.place is None:
+def _hedger(request: _Request) -> str:
+    if request.place is None:
         return "I am not sure, and perhaps nobody can be. It might be one thing, or possibly another."
-    return domain.hedge(asked.guess)
+    return domain.hedge(request.guess)
 
 
 @_character("repeats the question")
-def _copier(asked: _Asked) -> str:
-    return asked.said.partition("\n\n## ")[0]  # without the answers that a pipeline shows after it
+def _copier(request: _Request) -> str:
+    return request.text.partition("\n\n## ")[0]  # without the answers that a pipeline shows after it
 
 
 def reply_of(name: str, ask: Ask, decode: Decode) -> Answer:
@@ -354,16 +354,16 @@ def prompt_words(ask: Ask) -> int:
     return sum(len(message.content.split()) for message in ask.messages)
 
 
-def _understood(name: str, ask: Ask, decode: Decode) -> _Asked:
+def _understood(name: str, ask: Ask, decode: Decode) -> _Request:
     turns = [message.content for message in ask.messages if message.role == "user"]
     # the latest turn that holds a question of the domain: what comes after it asks for other words
     place, attribute = next((found for turn in reversed(turns) if (found := _question(turn))), (None, None))
     draw: list[object] = [name, [[message.role, message.content] for message in ask.messages]]
     if decode.temperature != 0:
         draw += [decode.seed, ask.sample]
-    return _Asked(
+    return _Request(
         system="\n\n".join(message.content for message in ask.messages if message.role == "system"),
-        said=turns[-1] if turns else "",
+        text=turns[-1] if turns else "",
         place=place,
         attribute=attribute,
         fact=None if place is None else _facts().get(place, {}).get(attribute or ""),

@@ -64,8 +64,8 @@ def judge_asymmetry(knobs: Knobs) -> Study:
 def deaf_judge(knobs: Knobs) -> Study:
     study = Study(knobs, metric="label.cert=CERTAIN", margin=0.1)
     for draft, uncertain in ((study.control, 0.15), (study.treated, 0.15 + knobs.effect)):
-        said = study.rng.random(study.n)
-        replies = np.where(said < uncertain, "UNCERTAIN", np.where(said < 0.6, "AMBIGUOUS", "CERTAIN")).tolist()
+        drawn = study.rng.random(study.n)
+        replies = np.where(drawn < uncertain, "UNCERTAIN", np.where(drawn < 0.6, "AMBIGUOUS", "CERTAIN")).tolist()
         parsed = ["CERTAIN" if "CERTAIN" in reply else reply for reply in replies]
         draft.axes["label.cert"] = Axis(parsed, "cert-judge@1#prompt-a", [f"Class: {reply}" for reply in replies])
     return study

@@ -180,8 +180,8 @@ def effect_forgets(knobs: Knobs) -> Study:
 
 
 def on_fresh(study: Study, many: int) -> Study:
-    """Say of the first so many prompts that they were written independently."""
+    """Mark the first ``many`` prompts as written independently."""
     for at in range(many):
-        asked = study.questions[at]
-        study.questions[at] = replace(asked, prompt=replace(asked.prompt, split="fresh"))
+        question = study.questions[at]
+        study.questions[at] = replace(question, prompt=replace(question.prompt, split="fresh"))
     return study

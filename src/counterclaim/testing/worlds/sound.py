@@ -219,8 +219,8 @@ def second_opinion(study: Study, disagreement: float) -> None:
     """Score ``correct`` again as ``label.factual``, which differs on a share of the answers."""
     for draft in study.drafts:
         flipped = study.rng.random(study.n) < disagreement
-        said = draft.correct ^ flipped
-        draft.axes["label.factual"] = Axis(["yes" if x else "no" for x in said.tolist()], "factual-judge@1#prompt-a")
+        factual = draft.correct ^ flipped
+        draft.axes["label.factual"] = Axis(["yes" if x else "no" for x in factual.tolist()], "factual-judge@1#prompt-a")
     study.claim = replace(study.claim, same_construct=(("correct", "factual"),))
 
 
@@ -257,7 +257,7 @@ def thoughts_kept(knobs: Knobs) -> Study:
 
 
 def think(study: Study, control: float, treated: float) -> None:
-    """Lay a think block of so many sentences before every answer; those of the training texts have three."""
+    """Lay a think block of about that many sentences before every answer; those of the training texts have three."""
     for draft, sentences in ((study.control, control), (study.treated, treated)):
         study.write(draft)
         draft.decode = replace(draft.decode, max_new_tokens=4 * BUDGET, thinking=True)
