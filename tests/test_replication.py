@@ -240,6 +240,14 @@ def test_square_and_add_of_independent_proportions_is_newcombe() -> None:
     assert made.interval == pytest.approx(stats.newcombe_difference(30, 70, 20, 50).interval)
 
 
+def test_the_asymmetry_of_cells_is_that_of_wrong_answers_less_that_of_right_ones() -> None:
+    one = judge(claim(ReportedCells((53, 5, 38, 4), ()), "none", 0.2)).estimate
+    assert one == stats.newcombe_difference(38, 42, 53, 58)
+    moved = judge(claim(ReportedCells((19, 2, 72, 7), ((22, 1, 63, 14),)), "decrease", 0.1)).estimate
+    assert moved is not None
+    assert moved.estimate == pytest.approx(63 / 77 - 22 / 23 - (72 / 79 - 19 / 21))
+
+
 def test_cells_are_judged_over_every_pairing() -> None:
     strong = ReportedCells((500, 100, 480, 120), ((590, 10, 60, 540),))
     assert judge(claim(strong, "decrease", 0.1)).word == "supported"
