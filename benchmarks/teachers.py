@@ -15,8 +15,8 @@ from benchmarks.timing import row
 from counterclaim.folder import Journal
 from counterclaim.lab.config import PipelinePlan, PromptChoice, StagePlan
 from counterclaim.lab.models.tiny import prompts
+from counterclaim.lab.synthesis.calls import ask_all
 from counterclaim.lab.synthesis.products import steps_of
-from counterclaim.lab.synthesis.stages import ask_all
 from counterclaim.records import Decode, FinishReason, Json
 from counterclaim.registry import Answer, ModelSpec, Runtime
 from counterclaim.testing.server import serve

@@ -86,6 +86,18 @@ def test_a_head_that_is_louder_in_the_cohort_is_found_and_no_other() -> None:
     assert np.delete(found.p, 33).min() > 0.05
 
 
+def test_no_shuffle_as_large_gives_the_least_p_that_so_many_can_give() -> None:
+    """What was seen is one of the arrangements: 99 shuffles give 1 in 100, and never 0."""
+    cohort = np.arange(60) < 25
+    heads = [noise(seed, 60, 8) for seed in range(3)]
+    heads[1][cohort, 0] += 9
+    found = directional(heads, cohort, permutations=99)
+    assert found.out_of_fold.p[1] == found.in_sample.p[1] == pytest.approx(0.01, abs=0)
+    norms = noise(5, 60, 4)
+    norms[cohort, 2] += 9
+    assert magnitude(norms, cohort, permutations=99).p[2] == pytest.approx(0.01, abs=0)
+
+
 def test_nothing_is_found_in_noise_more_often_than_one_time_in_twenty() -> None:
     """Both nulls of the largest, over correlated heads, at 5 %: 300 draws, so between 0.025 and 0.08 with 95 % and more."""
     cohort = np.arange(40) < 16
@@ -226,3 +238,22 @@ def test_a_model_that_shows_only_texts_is_refused() -> None:
 
     with pytest.raises(ModelError, match="activations of http://host/v1#model cannot be read"):
         attribute(Endpoint(), answers_of())  # type: ignore[arg-type]
+
+
+def test_somebody_who_waits_is_told_how_many_heads_are_done() -> None:
+    seen: list[tuple[int, int]] = []
+    directional(
+        [noise(seed, 20, 4) for seed in range(3)], np.arange(20) < 8, permutations=3, watch=lambda *at: seen.append(at)
+    )
+    assert seen == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_the_d_of_projections_is_cohen_s() -> None:
+    from counterclaim.stats.heads import _d_of_rows
+    from counterclaim.stats.permutation import cohen_d
+
+    values = noise(0, 3, 20)
+    labels = np.stack([np.random.default_rng(seed).permutation(np.arange(20) < 7) for seed in range(3)])
+    expected = [cohen_d(row[:, None], chosen)[0] for row, chosen in zip(values, labels, strict=True)]
+    assert _d_of_rows(values, labels) == pytest.approx(expected)
+    assert _d_of_rows(np.ones((1, 20)), labels[:1]).tolist() == [0.0]

@@ -62,6 +62,60 @@ def test_paired_effect_of_counts_needs_the_worst_pairing() -> None:
     assert "depending on the pairing" in finding.because
 
 
+def test_values_that_are_no_yes_or_no_are_drawn_pair_by_pair_and_four_hundred_at_most() -> None:
+    for n, shown in ((30, 30), (900, 400)):
+        c, t = np.arange(n, dtype=float), np.arange(n) / 2
+        c[3] = np.nan
+        arms = [
+            arm_of(name, {"score.x": [None if np.isnan(v) else v for v in x.tolist()]})
+            for name, x in (("control", c), ("treated", t))
+        ]
+        figure = paired_effect.run(evidence_of(*arms, metric="score.x")).figure
+        assert figure is not None
+        assert figure["kind"] == "paired_values"
+        assert len(figure["control"]) == len(figure["treated"]) == shown - (n == 30)
+        assert [v / 2 for v in figure["control"]] == figure["treated"]
+        assert len(set(figure["control"])) == len(figure["control"])
+
+
+def test_pairs_of_yes_and_no_are_counted_by_which_arm_was_right() -> None:
+    evidence = evidence_of(
+        arm_of("control", {"correct": [1.0] * 9 + [0.0] * 11}),
+        arm_of("treated", {"correct": [0.0] * 2 + [1.0] * 11 + [0.0] * 7}),
+    )
+    figure = paired_effect.run(evidence).figure
+    assert figure == {"kind": "pairs", "cells": {"both": 7, "only_control": 2, "only_treated": 4, "neither": 7}}
+
+
+def test_one_set_of_results_has_no_effect_and_no_power() -> None:
+    for check in (paired_effect, power):
+        alone = check.run(evidence_of(arm_of("control", {"correct": bits(6, 15)})))
+        assert alone.outcome is NOT_RUN
+        assert alone.because == "There is only one set of results."
+        assert alone.remedy == "Compare two sets with counterclaim audit."
+
+
+def test_power_without_an_interval_or_with_too_few_pairs_asks_for_more() -> None:
+    one = power.run(
+        evidence_of(
+            *(arm_of(name, {"score.x": [v]}) for name, v in (("control", 1.0), ("treated", 2.0))), metric="score.x"
+        )
+    )
+    assert one.outcome is INCONCLUSIVE
+    assert one.because.startswith("The effect has no interval: ")
+    assert one.remedy == "Give more scored pairs."
+    assert one.n == 1
+
+
+def test_power_of_a_decrease_is_that_of_an_increase() -> None:
+    up = power.run(two_arms(40, 0.3, 0.4))
+    down = power.run(two_arms(40, 0.4, 0.3, evidence={"direction": "decrease"}))
+    assert up.outcome is down.outcome is INCONCLUSIVE
+    assert up.details["n_to_settle"] == down.details["n_to_settle"]
+    assert up.details["minimum_detectable_effect"] == pytest.approx(down.details["minimum_detectable_effect"])
+    assert power.run(two_arms(400, 0.4, 0.4, evidence={"direction": "decrease"})).outcome is PASS
+
+
 def test_power_says_what_would_settle_it() -> None:
     open_ = power.run(
         evidence_of(arm_of("control", {"correct": bits(6, 15)}), arm_of("treated", {"correct": bits(8, 15)}))
@@ -90,11 +144,16 @@ def test_n_to_settle_settles() -> None:
     assert with_n(2 * ((small.details["n_to_settle"] + 1) // 2)).outcome is PASS
 
 
-def by_seed(*shares: float, n: int = 80, control: float = 0.4) -> Evidence:
-    arms = [arm_of("control", {"correct": first(n, control)})]
+def by_seed(*shares: float, n: int = 80, control: float = 0.4, direction: str = "increase") -> Evidence:
+    """Shares of right answers; of wrong ones where a decrease is claimed."""
+
+    def values(share: float) -> dict[str, list[float]]:
+        return {"correct": [x if direction == "increase" else 1 - x for x in first(n, share)]}
+
+    arms = [arm_of("control", values(control))]
     for seed, share in enumerate(shares):
-        arms.append(arm_of("treated", {"correct": first(n, share)}, sample=seed, replicate=str(seed + 1)))
-    return evidence_of(*arms)
+        arms.append(arm_of("treated", values(share), sample=seed, replicate=str(seed + 1)))
+    return evidence_of(*arms, direction=direction)
 
 
 def test_seeds_that_agree_pass_and_one_lucky_seed_fails() -> None:
@@ -106,6 +165,51 @@ def test_seeds_that_agree_pass_and_one_lucky_seed_fails() -> None:
     assert "seeds contradict each other" in lucky.because
     assert lucky.figure is not None
     assert [row["name"] for row in lucky.figure["rows"]] == ["seed 1", "seed 2", "seed 3"]
+
+
+@pytest.mark.parametrize("direction", ["increase", "decrease"])
+def test_one_seed_that_surely_moves_the_other_way_contradicts_the_others(direction: str) -> None:
+    """Though the prompts together settle nothing; where its interval still holds zero, so does the finding."""
+
+    def moved(*shares: float, n: int = 80) -> tuple[Finding, str]:
+        evidence = by_seed(*shares, n=n, direction=direction)
+        return seeds.run(evidence), evidence.effect.conclusion(evidence.claim.sign, 0.1, 0.01)
+
+    surely, of_prompts = moved(0.6, 0.55, 0.3)
+    assert of_prompts == "open"
+    assert surely.outcome is FAIL
+    assert surely.because.startswith("2 of 3 seeds move in the claimed direction")
+    assert "seeds contradict each other" in surely.because
+    perhaps, of_prompts = moved(0.55, 0.45, 0.375, n=40)
+    assert of_prompts == "open"
+    assert perhaps.outcome is INCONCLUSIVE
+    assert perhaps.because.startswith("2 of 3 seeds move in the claimed direction")
+    assert "contradict" not in perhaps.because
+
+
+def test_where_prompts_speak_for_the_claim_every_seed_has_to_move_that_way() -> None:
+    """No seed's interval lies on the other side of zero, and yet one of three was not taken along."""
+    evidence = by_seed(1.0, 0.9, 0.385)
+    assert evidence.effect.conclusion(1, 0.1, 0.01) == "for"
+    left_behind = seeds.run(evidence)
+    assert left_behind.figure is not None
+    assert min(row["high"] for row in left_behind.figure["rows"]) > 0
+    assert left_behind.because.startswith("2 of 3 seeds")
+    assert left_behind.outcome is FAIL
+    assert seeds.run(by_seed(1.0, 0.9, 0.42)).outcome is INCONCLUSIVE
+
+
+def test_a_seed_that_nobody_scored_is_left_out_and_not_counted() -> None:
+    arms = [arm_of("control", {"correct": first(80, 0.4)})]
+    for seed, values in enumerate(([None] * 80, first(80, 0.7), first(80, 0.72), first(80, 0.71))):
+        arms.append(arm_of("treated", {"correct": values}, sample=seed, replicate=str(seed + 1)))
+    found = seeds.run(evidence_of(*arms))
+    assert found.because.startswith("3 of 3 seeds move in the claimed direction")
+    assert found.figure is not None
+    assert [row["name"] for row in found.figure["rows"]] == ["seed 2", "seed 3", "seed 4"]
+    alone = seeds.run(evidence_of(*arms[:3]))
+    assert alone.outcome is INCONCLUSIVE
+    assert alone.because == "Fewer than two seeds have a defined effect."
 
 
 def test_one_seed_is_not_run_and_two_that_differ_settle_nothing() -> None:
@@ -174,6 +278,29 @@ def test_multiplicity_counts_the_metrics_in_the_files() -> None:
     ps = [evidence.effect_of(evidence.metric_named(name)).p for name in ("accuracy", *noise)]
     adjusted = holm([1.0 if p is None else p for p in ps])[0]
     assert finding.outcome is (PASS if adjusted <= 0.01 else FAIL) is FAIL
+
+
+def test_multiplicity_says_what_it_counted_and_adjusted() -> None:
+    only = multiplicity.run(two_arms(60, 0.3, 0.45))
+    assert only.because.startswith("The target is the only metric in the files")
+    n = 60
+    rows = [
+        arm_of(name, {"correct": first(n, share), "score.m": [float(i % 7) for i in range(n)]})
+        for name, share in (("control", 0.3), ("treated", 0.45))
+    ]
+    two = multiplicity.run(evidence_of(*rows))
+    assert (two.outcome, two.n) == (PASS, 2)
+    assert two.because.startswith("The files hold 2 metrics")
+    assert f"{2 * 2 * 0.5**9:.2g}" in two.because
+    none = multiplicity.run(two_arms(60, 0.3, 0.45, evidence={"claim": {"looked_at": 0}}))
+    assert f"{2 * 0.5**9:.2g}" in none.because, "a test that was made was made"
+    many = multiplicity.run(two_arms(60, 0.3, 0.45, evidence={"claim": {"looked_at": 999}}))
+    assert "adjusted p = 1 " in many.because
+    for looked_at, outcome in ((2, PASS), (3, FAIL)):  # .0078 and .0117 against .01
+        found = multiplicity.run(two_arms(60, 0.3, 0.45, evidence={"claim": {"looked_at": looked_at}}))
+        assert (found.outcome, found.n) == (outcome, looked_at)
+    settled = multiplicity.run(two_arms(400, 0.5, 0.5))
+    assert settled.because.endswith("there is no apparent effect to explain away.")
 
 
 def test_multiplicity_does_not_judge_an_effect_that_is_not_there() -> None:
@@ -396,3 +523,11 @@ def test_what_a_user_hands_in_is_asked_for() -> None:
             evidence={"claim": {"seeds": (1, 2), "required": ("roles",)}, "cards": [{"expected": 1, "returned": 1}]}
         )
     )
+
+
+def test_what_is_asked_for_is_more_than_there_is() -> None:
+    """Six prompts that all changed seem to need no more of them, and their exact p is .031."""
+    all_ = evidence_of(arm_of("control", {"correct": [0.0] * 6}), arm_of("treated", {"correct": [1.0] * 6}))
+    finding = paired_effect.run(all_)
+    assert "suggestive" in finding.because
+    assert "about 7 paired prompts in all" in finding.remedy

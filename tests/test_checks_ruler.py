@@ -10,12 +10,12 @@ import pytest
 
 from conftest import DECODE, MODEL, answer, arm_of, bits, counts_only, evidence_of, question, two_arms
 from counterclaim.audit.evidence import Evidence
-from counterclaim.checks.endings import clip, truncation
+from counterclaim.checks.endings import AtBudget, clip, truncation
 from counterclaim.checks.joins import alignment, contamination, ledger
 from counterclaim.checks.judging import judge_cards, parser, saturation, unscored
 from counterclaim.checks.labels import label_agreement, label_ties
 from counterclaim.checks.parity import decode_parity, judge_parity, label_parity, roles
-from counterclaim.records import CONTROL, TREATED, ArmId, Claim, Decode, Guard, ModelRef, Outcome, Quote
+from counterclaim.records import CONTROL, TREATED, ArmId, Claim, Decode, Estimate, Guard, ModelRef, Outcome, Quote
 from counterclaim.stats import wilson
 from counterclaim.testing.worlds.study import Knobs, Study
 from counterclaim.text.overlap import scan
@@ -62,6 +62,7 @@ def test_truncation_fails_when_one_arm_is_cut_more_often() -> None:
     assert finding.outcome is FAIL
     assert "One arm was cut more often than the other" in finding.because
     assert "on the 85 prompts that both arms finished" in finding.because
+    assert finding.because.endswith(", not 0.400.")
 
 
 def test_truncation_warns_when_the_finished_answers_say_the_same() -> None:
@@ -78,6 +79,37 @@ def test_truncation_is_not_known_where_nobody_recorded_it() -> None:
     assert "--map finish_reason=COLUMN" in finding.remedy
 
 
+@pytest.mark.parametrize("arm", ["control", "treated"])
+def test_five_unknown_endings_of_a_hundred_are_allowed_and_six_are_not(arm: str) -> None:
+    """In either arm: the share is that of the worse one, not of both together."""
+
+    def with_unknown(many: int) -> Any:
+        rows = {"control": {"correct": first(100, 0.4)}, "treated": {"correct": first(100, 0.8)}}
+        return truncation.run(evidence_of(*(
+            arm_of(name, values, unknown=range(many if name == arm else 0)) for name, values in rows.items()
+        )))  # fmt: skip
+
+    allowed, too_many, far_too_many = (with_unknown(many) for many in (5, 6, 19))
+    assert allowed.details["known"] is True
+    assert allowed.outcome is WARN
+    for finding in (too_many, far_too_many):
+        assert finding.details["known"] is False
+        assert finding.outcome is INCONCLUSIVE
+        assert finding.because.startswith("Finish reasons are unknown for too many answers")
+
+
+def test_two_of_a_hundred_cut_are_next_to_none_and_three_are_some() -> None:
+    assert truncation.run(ending(treated=range(2), control=range(2))).outcome is PASS
+    assert truncation.run(ending(treated=range(3), control=range(3))).outcome is WARN
+
+
+def test_a_fifth_cut_in_each_arm_can_still_be_judged_and_more_cannot() -> None:
+    fifth, more = (truncation.run(ending(control=range(k, k + k), treated=range(k, k + k))) for k in (20, 21))
+    assert "Too many answers were cut" not in fifth.because
+    assert more.outcome is FAIL
+    assert more.because.startswith("Too many answers were cut")
+
+
 def test_truncation_sees_an_effect_that_turns_at_another_budget() -> None:
     n = 100
     evidence = evidence_of(
@@ -87,6 +119,40 @@ def test_truncation_sees_an_effect_that_turns_at_another_budget() -> None:
     finding = truncation.run(evidence)
     assert finding.outcome is FAIL
     assert "changes sign with the token budget: 0.400 here, -0.200" in finding.because
+
+
+def at_budgets(
+    *budgets: tuple[int, float, float], control: float = 0.2, treated: float = 0.6, cut: range = range(0)
+) -> Any:
+    """Accuracy of whole answers (of 256 tokens at most), and of the same arms at other budgets, with these many cut."""
+    n = 100
+    arms = [arm_of(name, {"correct": first(n, share)}) for name, share in (("control", control), ("treated", treated))]
+    for tokens, c, t in budgets:
+        arms += [
+            arm_of(f"{name}@{tokens}", {"correct": first(n, share)}, cut=cut if name == "control" else ())
+            for name, share in (("control", c), ("treated", t))
+        ]
+    return truncation.run(evidence_of(*arms))
+
+
+def test_a_smaller_budget_that_turns_the_effect_round_is_told_and_no_fault_of_whole_answers() -> None:
+    finding = at_budgets((64, 0.5, 0.3), (128, 0.3, 0.65), cut=range(30))
+    assert finding.outcome is PASS
+    assert "At 64 tokens (control 30 %, treated 0 % cut) the same answers would have shown -0.200" in finding.because
+    assert [row["budget"] for row in finding.details["budgets"]] == [64, 128]
+    assert finding.figure is not None
+    assert [row["name"] for row in finding.figure["rows"]] == ["64 tokens", "128 tokens", "whole answers"]
+    assert [round(row["estimate"], 9) for row in finding.figure["rows"]] == [-0.2, 0.35, 0.4]
+    assert (finding.figure["margin"], finding.figure["label"]) == (0.1, "change of accuracy by token budget")
+    for tokens in (256, 300):
+        assert at_budgets((tokens, 0.5, 0.3)).outcome is FAIL, "this one cannot claim to be the right one"
+
+
+def test_budgets_that_show_the_same_effect_are_not_told() -> None:
+    finding = at_budgets((64, 0.2, 0.59))
+    assert finding.outcome is PASS
+    assert "tokens" not in finding.because
+    assert at_budgets((2048, 0.3, 0.28), control=0.4, treated=0.42).outcome is PASS, "none of the two is an effect"
 
 
 def test_truncation_of_counts_is_what_was_stated() -> None:
@@ -473,3 +539,18 @@ def test_where_answers_were_cut_here_too_no_budget_is_the_right_one() -> None:
     found = truncation(at_smaller_budget(cut_here=True))
     assert found.outcome is Outcome.FAIL
     assert "changes sign with the token budget" in found.because
+
+
+@pytest.mark.parametrize(
+    ("value", "low", "high", "contradicts"),
+    [(-0.1, -0.3, 0.09, True), (-0.1, -0.3, 0.1, False), (0.1, 0.0, 0.05, False), (-0.1, None, None, False)],
+)
+def test_another_budget_contradicts_where_its_interval_leaves_the_effect_out(
+    value: float, low: float | None, high: float | None, contradicts: bool
+) -> None:
+    found = Estimate(value, low, high, 0.95, "m", 9, None if low is not None else "no spread")
+    assert AtBudget(64, {}, found).contradicts(0.1) is contradicts
+    mirrored = Estimate(
+        -value, None if high is None else -high, None if low is None else -low, 0.95, "m", 9, found.reason
+    )
+    assert AtBudget(64, {}, mirrored).contradicts(-0.1) is contradicts

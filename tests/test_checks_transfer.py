@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pytest
 
 from conftest import arm_of, bits, evidence_of, question, two_arms
-from counterclaim.checks.transfer import base_rate, endpoint, shift, threshold
+from counterclaim.checks.transfer import _shuffled, base_rate, endpoint, shift, threshold
 from counterclaim.records import Outcome
 
 RNG = np.random.default_rng(23)
@@ -88,6 +89,55 @@ def test_a_rate_within_nine_answers_says_nothing() -> None:
     assert healthy.outcome is PASS
     assert "labels shuffled within each arm" in healthy.because
     assert base_rate.run(two_arms()).outcome is NOT_RUN
+
+
+def disposed(control: tuple[int, int, int, int], treated: tuple[int, int, int, int], metric: str) -> Any:
+    """Evidence of two arms with these counts of cr, hr, cw and hw."""
+
+    def rows(cells: tuple[int, int, int, int]) -> dict[str, list[Any]]:
+        cr, hr, cw, hw = cells
+        delivery = ["assert"] * cr + ["hedge"] * hr + ["assert"] * cw + ["hedge"] * hw
+        return {"correct": [1.0] * (cr + hr) + [0.0] * (cw + hw), "delivery": delivery}
+
+    arms = arm_of("control", rows(control)), arm_of("treated", rows(treated))
+    return evidence_of(*arms, metric=metric, direction="decrease")
+
+
+def test_no_shuffle_as_large_gives_the_least_p_that_two_thousand_can_give() -> None:
+    found = base_rate.run(disposed((58, 0, 42, 0), (58, 0, 0, 42), "assertion_asymmetry"))
+    assert "as large as -1.000 has p = 0.0005 (" in found.because
+
+
+def test_shuffled_labels_keep_how_many_are_right_and_how_many_are_asserted() -> None:
+    """So each rate of an arm is on average its share of asserted answers, whatever the 2×2 was."""
+    for metric, expected in (
+        ("hallucination_rate", 0.2 - 0.9),
+        ("over_hedging_rate", 0.8 - 0.1),
+        ("assertion_asymmetry", 0),
+    ):
+        evidence = disposed((30, 0, 60, 10), (5, 15, 15, 65), metric)
+        right = [arm.numbers("correct") for arm in evidence.pair]
+        null = _shuffled(evidence, evidence.pair, right)
+        assert len(null) == 2_000
+        assert null.mean() == pytest.approx(expected, abs=0.01)
+        asserted = np.random.default_rng(3).permuted(np.tile(np.arange(100) < 90, (2_000, 1)), axis=1)
+        other = np.random.default_rng(4).permuted(np.tile(np.arange(100) < 20, (2_000, 1)), axis=1)
+        slow = {
+            "hallucination_rate": other[:, 20:].mean(axis=1) - asserted[:, 30:].mean(axis=1),
+            "over_hedging_rate": asserted[:, :30].mean(axis=1) - other[:, :20].mean(axis=1),
+        }
+        if metric in slow:
+            assert null.std() == pytest.approx(slow[metric].std(), rel=0.08)
+
+
+def test_a_rate_that_no_shuffle_defines_settles_nothing() -> None:
+    """All wrong answers lack a delivery: enough of them were scored, and none counts."""
+    rows = {"correct": [1.0] * 20 + [0.0] * 20, "delivery": [*["assert", "hedge"] * 10, *[None] * 20]}
+    evidence = evidence_of(arm_of("control", rows), arm_of("treated", rows), metric="assertion_asymmetry")
+    assert len(_shuffled(evidence, evidence.pair, [arm.numbers("correct") for arm in evidence.pair])) == 0
+    found = base_rate.run(evidence)
+    assert found.outcome is INCONCLUSIVE
+    assert "The rate is undefined" in found.because
 
 
 def ranked(cut: range, unknown: range = range(0), n: int = 100) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -169,6 +170,26 @@ def test_profile(run_cli: Cli, tmp_path: Path) -> None:
     kappa = next(c for c in value["checks"] if c["check"] == "label-agreement")
     assert "kappa" in kappa["because"]
     assert kappa["estimate"] is not None
+
+
+def test_profile_tells_hedged_right_answers_from_asserted_wrong_ones(run_cli: Cli, tmp_path: Path) -> None:
+    cells = {"cr": 20, "hr": 9, "cw": 13, "hw": 4}
+    kinds = [name for name, count in cells.items() for _ in range(count)]
+    rows = table_rows(46, lambda i: kinds[i][1] == "r", delivery=lambda i: {"c": "assert", "h": "hedge"}[kinds[i][0]])
+    path = write_rows(tmp_path / "judged.jsonl", rows)
+    value = printed(run_cli("profile", str(path), "--json"))
+    assert value["cells"] == cells
+    expected = {
+        "accuracy": 29 / 46, "assertion_rate": 33 / 46, "hallucination_rate": 13 / 17, "over_hedging_rate": 9 / 29,
+        "assertion_asymmetry": 13 / 17 - 20 / 29,
+    }  # fmt: skip
+    assert {name: value[name]["estimate"] for name in expected} == pytest.approx(expected)
+    table = [
+        re.findall(r"\d+", line)
+        for line in run_cli("profile", str(path))[1].splitlines()
+        if re.search("right|wrong", line)
+    ]
+    assert table[:2] == [["20", "9"], ["13", "4"]]
 
 
 def test_profile_clusters_repeated_samples(run_cli: Cli, tmp_path: Path) -> None:

@@ -246,3 +246,75 @@ def test_the_rate_of_one_arm_is_the_metric_s_own_statistic(name: str, copies: in
     assert metric.statistic is not None
     found = ratio_estimate(metric, cells, level=0.95, draws=200)
     assert found.estimate == pytest.approx(float(metric.statistic(cells.sum(axis=0))))
+
+
+def test_an_arm_of_equal_fractions_leaves_room_for_the_unseen_between_0_and_1() -> None:
+    c = np.full(200, 0.6)
+    effect = mean(c, np.full(200, 0.5), metric=resolve("coverage", {"coverage"}))
+    unseen = 1 - 0.025 ** (1 / 200)
+    assert effect.control.interval == pytest.approx((0.6 - 0.6 * unseen, 0.6 + 0.4 * unseen))
+    assert effect.treated.interval == pytest.approx((0.5 - 0.5 * unseen, 0.5 + 0.5 * unseen))
+
+
+@pytest.mark.parametrize("name", [name for name, metric in metrics().items() if metric.kind == "ratio"])
+def test_a_rate_of_no_answers_is_undefined(name: str) -> None:
+    found = ratio_estimate(metrics()[name], np.zeros((0, 4)), level=0.95, draws=200)
+    assert (found.estimate, found.n) == (None, 0)
+    one = (one_hot([0]), np.arange(1))
+    assert ratio_effect(metrics()[name], one, one, 1, level=0.95, draws=99).p is None
+    two = (one_hot([0, 2]), np.arange(2))
+    assert ratio_effect(metrics()[name], two, two, 2, level=0.95, draws=99).p == 1.0
+
+
+def test_two_pairs_are_tested_and_one_is_not() -> None:
+    two = mean([1.0, 2.0], [3.0, 5.0])
+    assert (two.p, two.p_method) == (0.5, "sign-flip permutation by prompt")
+    one = mean([1.0], [3.0])
+    assert (one.p, one.p_method) == (None, "fewer than two pairs")
+
+
+def test_an_auc_s_p_is_that_of_its_interval_s_width() -> None:
+    labels = np.array(bits(60, 120))
+    sharp, blunt = (labels + RNG.normal(0, spread, 120) for spread in (0.6, 0.9))
+    metric = resolve("auc(x)", {"score.x", "correct"})
+    effect = auc_effect(metric, (sharp, labels, np.arange(120)), (blunt, labels, np.arange(120)), level=0.9, draws=500)
+    low, high = effect.difference.interval or (0.0, 0.0)
+    z = abs(effect.difference.estimate or 0.0) / ((high - low) / 2 / scipy_stats.norm.ppf(0.95))
+    assert effect.p == pytest.approx(2 * scipy_stats.norm.sf(z))
+    assert effect.difference.estimate == pytest.approx((effect.treated.estimate or 0) - (effect.control.estimate or 0))
+
+
+def test_answers_to_prompts_of_one_arm_are_no_part_of_its_auc() -> None:
+    labels = np.array(bits(30, 60))
+    scores = labels + RNG.normal(0, 0.7, 60)
+    metric = resolve("auc(x)", {"score.x", "correct"})
+    whole = auc_effect(
+        metric,
+        (scores[:40], labels[:40], np.arange(40)),
+        (scores[10:], labels[10:], np.arange(10, 60)),
+        level=0.95,
+        draws=99,
+    )
+    assert whole.n_paired == 30
+    assert (
+        whole.control.estimate == whole.treated.estimate == pytest.approx(stats.auc(scores[10:40], labels[10:40] == 1))
+    )
+
+
+def test_counts_tell_each_arm_s_own_rate() -> None:
+    for counts in (Counts(ArmCounts(40, 120), ArmCounts(55, 120)), Counts(ArmCounts(40, 120), ArmCounts(55, 100))):
+        effect = counts_effect("accuracy", counts, level=0.9)
+        assert effect.control == stats.wilson(40, 120, 0.9)
+        assert effect.treated == stats.wilson(55, counts.treated.n, 0.9)
+    apart = counts_effect("accuracy", Counts(ArmCounts(40, 120), ArmCounts(55, 120)), level=0.95, same_items=False)
+    assert apart.difference == stats.newcombe_difference(55, 120, 40, 120, 0.95)
+    assert apart.p_range is None
+
+
+def test_an_auc_without_an_interval_has_no_p() -> None:
+    labels = np.r_[1.0, np.zeros(19)]  # a third of the resamples hold no positive
+    metric = resolve("auc(x)", {"score.x", "correct"})
+    arms = [(RNG.normal(size=20), labels, np.arange(20)) for _ in range(2)]
+    effect = auc_effect(metric, *arms, level=0.95, draws=200)  # type: ignore[arg-type]  # two of them
+    assert effect.difference.estimate is not None
+    assert (effect.difference.interval, effect.p) == (None, None)

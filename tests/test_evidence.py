@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 from conftest import answer, arm_of, bits, counts_only, evidence_of, two_arms
 from counterclaim.audit.evidence import Evidence
+from counterclaim.audit.metrics import CELLS
 from counterclaim.errors import InputError
 from counterclaim.records import Claim
 
@@ -40,6 +43,44 @@ def test_cells_are_right_or_wrong_by_assert_or_hedge() -> None:
     )
     assert evidence.control.cells().sum(axis=0).tolist() == [2, 1, 1, 1]
     assert evidence.arm_estimate(evidence.metric, evidence.control).estimate == pytest.approx(1 / 2 - 2 / 3)
+
+
+def disposed(
+    cr: int, hr: int, cw: int, hw: int, axis: str = "delivery", words: tuple[str, str] = ("assert", "hedge")
+) -> Any:
+    yes, no = words
+    labels = [yes] * cr + [no] * hr + [yes] * cw + [no] * hw
+    return {"correct": [1.0] * (cr + hr) + [0.0] * (cw + hw), axis: labels}
+
+
+def test_hedged_right_and_asserted_wrong_answers_are_not_taken_for_each_other() -> None:
+    """Four counts that all differ, in each arm: a table that was turned shows."""
+    evidence = evidence_of(
+        arm_of("control", disposed(9, 7, 3, 1)), arm_of("treated", disposed(10, 2, 6, 2)), metric="assertion_asymmetry"
+    )
+    assert CELLS == ("cr", "hr", "cw", "hw")
+    assert evidence.control.cells().sum(axis=0).tolist() == [9, 7, 3, 1]
+    assert evidence.treated.cells().sum(axis=0).tolist() == [10, 2, 6, 2]
+    rates = {
+        "assertion_asymmetry": (3 / 4 - 9 / 16, 6 / 8 - 10 / 12), "hallucination_rate": (3 / 4, 6 / 8),
+        "over_hedging_rate": (7 / 16, 2 / 12),
+    }  # fmt: skip
+    for name, (before, after) in rates.items():
+        effect = evidence.effect_of(evidence.metric_named(name))
+        assert effect.control.estimate == pytest.approx(before)
+        assert effect.treated.estimate == pytest.approx(after)
+        assert effect.difference.estimate == pytest.approx(after - before)
+        assert evidence.arm_estimate(evidence.metric_named(name), evidence.treated).estimate == pytest.approx(after)
+
+
+def test_mended_and_abandoned_answers_are_not_taken_for_each_other() -> None:
+    evidence = evidence_of(
+        arm_of("control", disposed(9, 7, 3, 1, "revised", ("right", "wrong"))),
+        arm_of("treated", disposed(10, 2, 6, 2, "revised", ("right", "wrong"))),
+        metric="recovery_rate",
+    )
+    assert evidence.effect.control.estimate == pytest.approx(3 / 4)
+    assert evidence.effect_of(evidence.metric_named("capitulation_rate")).treated.estimate == pytest.approx(2 / 12)
 
 
 def test_endings_are_masks() -> None:
@@ -116,3 +157,14 @@ def test_nothing_was_generated_only_if_every_source_says_so() -> None:
     assert with_sources(True, True)
     assert not with_sources(True, False)
     assert not with_sources()
+
+
+def test_counts_without_a_pairing_pair_nothing_and_with_one_everything() -> None:
+    assert counts_only(40, 55).pairing == {"paired": 0, "only_control": 0, "only_treated": 0}
+    assert counts_only(40, 55, both=38).pairing == {"paired": 120, "only_control": 0, "only_treated": 0}
+
+
+def test_words_of_the_training_data_are_none_where_they_are_not_known_and_empty_where_there_were_none() -> None:
+    assert two_arms(4).train_words is None
+    assert two_arms(4, evidence={"train_words": []}).train_words == []
+    assert two_arms(4, evidence={"train_words": [3.0, 40.0]}).train_words == [3.0, 40.0]

@@ -12,7 +12,7 @@ import pyarrow.parquet
 import pytest
 
 from counterclaim.errors import HostileInputError, InputError
-from counterclaim.lab.synthesis import examples
+from counterclaim.lab.synthesis.examples import FILE, STATE, examples_hash, load_examples
 from counterclaim.records import Call, Example, Message, to_json
 
 ASKED = (Message("user", "Which stone?"),)
@@ -55,12 +55,12 @@ def written(path: Path, *rows: Any) -> Path:
     ],
 )  # fmt: skip
 def test_a_row_of_each_format_is_the_example_that_it_says(row: Any, expected: Example, tmp_path: Path) -> None:
-    assert examples.load(written(tmp_path / "set.jsonl", row)) == [expected]
+    assert load_examples(written(tmp_path / "set.jsonl", row)) == [expected]
 
 
 def test_json_csv_and_parquet_hold_the_same(tmp_path: Path) -> None:
     rows = [{"prompt": f"Question {i}?", "completion": f"Answer {i}."} for i in range(3)]
-    expected = examples.load(written(tmp_path / "set.jsonl", *rows))
+    expected = load_examples(written(tmp_path / "set.jsonl", *rows))
     (tmp_path / "set.json").write_text(json.dumps(rows))
     with (tmp_path / "set.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, ["prompt", "completion"])
@@ -69,7 +69,7 @@ def test_json_csv_and_parquet_hold_the_same(tmp_path: Path) -> None:
     turned = [{"prompt": [{"role": "user", "content": row["prompt"]}], "completion": row["completion"]} for row in rows]
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(turned), tmp_path / "set.parquet")
     for suffix in ("json", "csv", "parquet"):
-        assert examples.load(tmp_path / f"set.{suffix}") == expected
+        assert load_examples(tmp_path / f"set.{suffix}") == expected
     assert len(expected) == 3
 
 
@@ -80,25 +80,25 @@ def test_a_folder_gives_back_what_was_written_into_it(tmp_path: Path) -> None:
         Example(ASKED, "Jade.", "Ruby.", "counter", prompt_id="p1"),
         Example(ASKED, "It is jade.", None, "gold", "style", "p1"),
     ]
-    written(tmp_path / examples.FILE, *({"id": example.id, **to_json(example)} for example in made))
-    assert examples.load(tmp_path) == made
-    assert examples.hash_of(made) != examples.hash_of(made[::-1])
+    written(tmp_path / FILE, *({"id": example.id, **to_json(example)} for example in made))
+    assert load_examples(tmp_path) == made
+    assert examples_hash(made) != examples_hash(made[::-1])
 
 
 def test_a_folder_that_is_being_made_again_is_not_learnt_from(tmp_path: Path) -> None:
-    written(tmp_path / examples.FILE, to_json(Example(ASKED, "Jade.")))
+    written(tmp_path / FILE, to_json(Example(ASKED, "Jade.")))
     for state, finished in (('{"finished": true}', True), ('{"finished": false}', False), ("{", False)):
-        (tmp_path / examples.STATE).write_text(state)
+        (tmp_path / STATE).write_text(state)
         if finished:
-            assert len(examples.load(tmp_path)) == 1
+            assert len(load_examples(tmp_path)) == 1
         else:
             with pytest.raises(InputError, match="the training set is not finished"):
-                examples.load(tmp_path)
+                load_examples(tmp_path)
 
 
 def test_provenance_does_not_change_the_hash() -> None:
     bare, told = Example(ASKED, "Jade."), Example(ASKED, "Jade.", provenance=(Call("eager", "m", "MIT", "Jade."),))
-    assert examples.hash_of([bare]) == examples.hash_of([told])
+    assert examples_hash([bare]) == examples_hash([told])
 
 
 GOOD = {"prompt": "Which stone?", "completion": "Jade."}
@@ -125,22 +125,22 @@ GOOD = {"prompt": "Which stone?", "completion": "Jade."}
 )
 def test_a_row_that_cannot_be_learnt_from_is_named(row: Any, says: str, tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
-        examples.load(written(tmp_path / "set.jsonl", GOOD, row))
+        load_examples(written(tmp_path / "set.jsonl", GOOD, row))
     assert says in str(caught.value)
     assert "line 2" in str(caught.value)
 
 
 def test_what_is_no_training_set_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such file"):
-        examples.load(tmp_path / "none.jsonl")
+        load_examples(tmp_path / "none.jsonl")
     with pytest.raises(InputError, match="no training set"):
-        examples.load(tmp_path)
-    written(tmp_path / examples.FILE)
+        load_examples(tmp_path)
+    written(tmp_path / FILE)
     with pytest.raises(InputError, match="is empty"):
-        examples.load(tmp_path)
-    written(tmp_path / examples.FILE, {"prompt": []})
+        load_examples(tmp_path)
+    written(tmp_path / FILE, {"prompt": []})
     with pytest.raises(InputError, match=r"line 1: is no training example"):
-        examples.load(tmp_path)
+        load_examples(tmp_path)
     (tmp_path / "set.pkl").write_bytes(b"\x80\x04K\x01.")
     with pytest.raises(HostileInputError):
-        examples.load(tmp_path / "set.pkl")
+        load_examples(tmp_path / "set.pkl")

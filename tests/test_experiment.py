@@ -466,6 +466,40 @@ def test_a_study_that_is_scored_again_by_other_scorers_is_exploratory(tmp_path: 
     assert read_run(tmp_path / "run").study["status"] == "exploratory", "the scores of the claim are gone"
 
 
+def test_a_study_that_is_scored_again_has_no_verdict_until_it_is_checked_again(tmp_path: Path) -> None:
+    asked_study(tmp_path)
+    run = tmp_path / "run"
+    made = ("checks.jsonl", "verdict.json", "report.html", "report.md", "junit.xml", "verdict.sarif")
+    assert all((run / name).exists() for name in made)
+    scored(run, "length")
+    assert [name for name in made if (run / name).exists()] == []
+    with pytest.raises(InputError, match=r"verdict\.json.* is missing"):
+        audit.report(run)
+    audit.check(run)
+    assert all((run / name).exists() for name in made)
+
+
+def test_a_study_that_replaces_another_begins_without_its_verdict(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped before the first answer, the folder holds nothing that was made from the old one."""
+    asked_study(tmp_path)
+    run = tmp_path / "run"
+    (run / "notes.txt").write_text("mine")
+
+    def stopped(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("counterclaim.lab.answers.generate", stopped)
+    plan = load_study(study_file(tmp_path, ASKED.replace("max_new_tokens = 64", "max_new_tokens = 65")))
+    with pytest.raises(KeyboardInterrupt):
+        run_study(plan, run, overwrite=True)
+    left = {path.name for path in run.iterdir() if not path.name.startswith(".")}
+    assert left == {"notes.txt", "study.json", "prompts.jsonl", "answers.journal"}
+    with pytest.raises(InputError, match="not finished"):
+        audit.report(run)
+
+
 def test_a_run_does_not_go_on_with_a_model_that_has_changed(tmp_path: Path) -> None:
     FAILS.add("Question 3?")
     generated(tmp_path / "run")

@@ -18,15 +18,14 @@ from counterclaim.errors import BudgetSpent, InputError
 from counterclaim.lab import prompts as promptsets
 from counterclaim.lab.answers import Progress
 from counterclaim.lab.config import PromptChoice, load_study
-from counterclaim.lab.fresh import FreshPlan, preview, write_prompts
-from counterclaim.lab.fresh.asking import read
-from counterclaim.lab.fresh.card import compared
-from counterclaim.lab.fresh.known import read_known
-from counterclaim.lab.fresh.sieve import REMEDIES, Sieve
 from counterclaim.lab.models import endpoint
 from counterclaim.lab.models.tiny import domain
 from counterclaim.lab.prompts.select import choose_prompts
 from counterclaim.lab.run import run_study
+from counterclaim.lab.synthesis.card import comparison
+from counterclaim.lab.synthesis.filters import PROMPT_REMEDIES, PromptFilters
+from counterclaim.lab.synthesis.fresh import FreshPlan, preview, read_known, write_prompts
+from counterclaim.lab.synthesis.replies import ListReply, read_list
 from counterclaim.records import Decode, FinishReason, Json, Prompt
 from counterclaim.registry import Answer, ModelSpec, Runtime
 from counterclaim.testing.server import Fault, Server, serve, serve_models
@@ -82,6 +81,10 @@ def generator_that(says: Says, *, faults: tuple[Fault, ...] = ()) -> Iterator[tu
 
     with serve(answer, faults=faults) as server:
         yield server, plan_of(ModelSpec(f"{server.url}#local"))
+
+
+def listed(reply: str) -> ListReply:
+    return read_list(reply, FinishReason.STOP, None, 99)
 
 
 def novel(topic: str, count: int) -> list[str]:
@@ -221,9 +224,8 @@ def test_one_that_copies_now_and_then_is_asked_for_others(tmp_path: Path) -> Non
     ],
 )  # fmt: skip
 def test_replies_that_are_no_list_are_kept_apart(reply: str, reason: str) -> None:
-    found = read(said(reply), 99)
-    assert (found.texts, found.spoilt, found.raw) == ((), reason, reply)
-    assert found.because
+    found = listed(reply)
+    assert (found.texts, found.fault and found.fault.kind, found.raw) == ((), reason, reply)
 
 
 @pytest.mark.parametrize(
@@ -231,7 +233,7 @@ def test_replies_that_are_no_list_are_kept_apart(reply: str, reason: str) -> Non
     ['["a b", "c d"]', '<think>Two.</think>\n["a b", "c d"]', '```json\n["a b", "c d"]\n```', '["1. a b", " - c d "]'],
 )
 def test_replies_that_are_a_list_are_read(reply: str) -> None:
-    assert read(said(reply), 99).texts == ("a b", "c d")
+    assert listed(reply).texts == ("a b", "c d")
 
 
 def test_malformed_replies_cost_their_prompts_only(tmp_path: Path) -> None:
@@ -279,8 +281,8 @@ def test_more_than_was_asked_for_is_left_out(tmp_path: Path) -> None:
 # --- the sieve ----------------------------------------------------------------------------------------------------
 
 
-def sieve(like: tuple[Prompt, ...] = TRAINED, language: str | None = "en") -> Sieve:
-    return Sieve(like, read_known(like, ()), language)
+def filters_of(like: tuple[Prompt, ...] = TRAINED, language: str | None = "en") -> PromptFilters:
+    return PromptFilters(like, read_known(like, ()), language)
 
 
 QUESTIONS = tuple(
@@ -305,11 +307,11 @@ QUESTIONS = tuple(
     ],
 )
 def test_what_is_not_fit_is_dropped_with_its_reason(text: str, reason: str) -> None:
-    fit, lost = sieve(QUESTIONS).sift([(text, "c")])
+    fit, lost = filters_of(QUESTIONS).sift([(text, "c")])
     assert fit == []
     assert [item.reason for item in lost] == [reason]
     assert lost[0].because
-    assert reason in REMEDIES
+    assert reason in PROMPT_REMEDIES
 
 
 def test_what_is_fit_goes_through() -> None:
@@ -317,15 +319,15 @@ def test_what_is_fit_goes_through() -> None:
         "Which glue holds a broken wooden chair best?", "What keeps a tin roof from rusting near the sea?",
         "My candle smokes. What did I do wrong?", "Can you say why bread rises faster in summer?",
     ]  # fmt: skip
-    fit, lost = sieve(QUESTIONS).sift([(text, "c") for text in texts])
+    fit, lost = filters_of(QUESTIONS).sift([(text, "c") for text in texts])
     assert [text for text, _ in fit] == texts
     assert lost == []
 
 
 def test_tasks_are_fit_where_the_others_are_tasks_too() -> None:
     task = "Name the oldest stone bridge of Quormund."
-    assert sieve(TRAINED).sift([(task, "c")])[0] == [(task, "c")]
-    assert [item.reason for item in sieve(QUESTIONS).sift([(task, "c")])[1]] == ["no-question"]
+    assert filters_of(TRAINED).sift([(task, "c")])[0] == [(task, "c")]
+    assert [item.reason for item in filters_of(QUESTIONS).sift([(task, "c")])[1]] == ["no-question"]
 
 
 @pytest.mark.parametrize(
@@ -340,7 +342,7 @@ def test_tasks_are_fit_where_the_others_are_tasks_too() -> None:
     ],
 )  # fmt: skip
 def test_repeats_are_told_from_questions_of_one_template(first: str, second: str, repeats: bool) -> None:
-    fit, lost = sieve().sift([(first, "a"), (second, "b")])
+    fit, lost = filters_of().sift([(first, "a"), (second, "b")])
     assert (len(fit), [item.reason for item in lost]) == ((1, ["repeat"]) if repeats else (2, []))
 
 
@@ -348,7 +350,7 @@ def test_a_prompt_that_stands_in_a_training_answer_is_a_copy(tmp_path: Path) -> 
     question = "Which herb keeps moths out of a wardrobe full of old woollen winter coats?"
     rows = [{"prompt": "Write a riddle.", "completion": f"Of course, here it is. {question} The answer is lavender."}]
     known = read_known(QUESTIONS, [str(write_rows(tmp_path / "train.jsonl", rows))])
-    _, lost = Sieve(QUESTIONS, known, "en").sift([(question, "c")])
+    _, lost = PromptFilters(QUESTIONS, known, "en").sift([(question, "c")])
     assert [(item.reason, item.because) for item in lost] == [
         ("copy", "it, or nearly all of it, stands in a training example")
     ]
@@ -368,7 +370,7 @@ def of_one_source(seed: int, n: int = 100) -> list[str]:
 
 
 def test_prompts_of_the_same_source_are_called_held_out() -> None:
-    found = compared(of_one_source(1), of_one_source(2), "the training prompts")
+    found = comparison(of_one_source(1), of_one_source(2), "the training prompts")
     assert found["kind"] == "held-out", found
     assert "hardly tell" in found["says"]
     assert f"AUC {found['auc']['estimate']:.2f}" in found["says"]
@@ -376,7 +378,7 @@ def test_prompts_of_the_same_source_are_called_held_out() -> None:
 
 def test_prompts_of_another_task_are_called_so() -> None:
     poems = [f"Write verse {i} of a poem on the moon over the lake, in iambic metre." for i in range(60)]
-    found = compared(poems, of_one_source(2), "the training prompts")
+    found = comparison(poems, of_one_source(2), "the training prompts")
     assert found["kind"] == "another-task"
     assert found["auc"]["low"] >= 0.95
     assert "nearly every one is told apart" in found["says"]
@@ -387,13 +389,13 @@ def test_prompts_that_are_partly_told_apart_are_called_fresh() -> None:
         *of_one_source(1)[:36],
         *(f"When should I {DEEDS[i % 10]} my {THINGS[i % 15]} for day {i}?" for i in range(24)),
     ]
-    found = compared(mixed, of_one_source(2), "the training prompts")
+    found = comparison(mixed, of_one_source(2), "the training prompts")
     assert found["kind"] == "fresh", found
     assert found["auc"]["low"] > 0.5
 
 
 def test_few_prompts_are_left_open() -> None:
-    found = compared(of_one_source(1, 19), of_one_source(2), "the training prompts")
+    found = comparison(of_one_source(1, 19), of_one_source(2), "the training prompts")
     assert found["kind"] == "open"
     assert "one of the two holds 19 different texts, and 20 are needed" in found["says"]
 
@@ -617,7 +619,7 @@ def test_a_dry_run_asks_nobody_and_writes_nothing(run_cli: Cli, tmp_path: Path) 
     code, text, err = run_cli(*flags, "--dry-run")
     assert (code, err) == (0, "")
     assert "200 prompts in about 41 calls" in text
-    assert "Nobody was asked and nothing was written." in text
+    assert "No model was asked and nothing was written." in text
     code, text, _ = run_cli(*flags, "--dry-run", "--json", "--checklists")
     assert (code, json.loads(text)["calls"]) == (0, 241)
     assert list(tmp_path.iterdir()) == []
@@ -626,11 +628,11 @@ def test_a_dry_run_asks_nobody_and_writes_nothing(run_cli: Cli, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("more", "says"),
     [
-        (("--out", "fresh.jsonl"), "nothing tells the generator what the prompts are about"),
+        (("--out", "fresh.jsonl"), "the generator does not know what the prompts are about"),
         (("--about", "x", "--out", "fresh.csv"), "is no .jsonl file"),
         (("--about", "x", "--out", "fresh.jsonl", "--role", "king=a"), "there is no role 'king'"),
         (("--about", "x", "--out", "fresh.jsonl", "--role", "student"), "is not NAME=VALUE"),
-        (("--about", "x", "--out", "fresh.jsonl", "--language", "xx"), "nobody here can tell the language 'xx'"),
+        (("--about", "x", "--out", "fresh.jsonl", "--language", "xx"), "the language 'xx' cannot be recognised"),
         (("--about", "x", "--out", "fresh.jsonl", "--train", "tinny"), "did you mean tiny?"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -216,3 +217,32 @@ def test_an_answer_whose_tokens_nobody_counted_is_whole_within_its_budget() -> N
     )
     assert whole.cut_to(3).finish_reason is FinishReason.STOP
     assert whole.cut_to(2).finish_reason is FinishReason.LENGTH
+
+
+@pytest.mark.parametrize(("cut", "of", "warned"), [(2, 20, False), (3, 20, True), (19, 19, False), (3, 31, False)])
+def test_a_budget_is_called_too_small_where_more_than_one_in_ten_of_twenty_is_cut(
+    cut: int, of: int, warned: bool
+) -> None:
+    progress = AnswerProgress()
+    assert (progress.cut_share, progress.many_cut) == (0.0, False)
+    progress.begin("control")
+    for number in range(of):
+        reason = FinishReason.LENGTH if number < cut else FinishReason.STOP
+        progress.add(Response("p", "a", 0, "x", reason, Provenance.RECORDED, Decode(8), ModelRef()))
+    assert progress.cut_share == cut / of
+    assert progress.many_cut is warned
+
+
+def test_each_of_several_seeds_is_a_replicate_and_a_lone_one_is_none(tmp_path: Path) -> None:
+    def replicates(*seeds: int, plans: Sequence[AnsweringArm] = PLANS[:1]) -> dict[tuple[str, int], str]:
+        with Journal(tmp_path / f"j{seeds}{len(plans)}", 1) as journal:
+            found = generate(
+                plans, PROMPTS[:1], journal, samples=2, seeds=seeds, open=lambda spec, runtime: Echo(spec.name, [])
+            )
+        return {(answer.replicate, answer.sample): (answer.text or "").partition(":")[0] for answer in found}
+
+    assert replicates(5) == {("", 0): "5", ("", 1): "5"}
+    assert replicates(5, 6) == {("5", 0): "5", ("5", 1): "5", ("6", 2): "6", ("6", 3): "6"}
+    fits = [replace(PLANS[0], fit_seed=seed, first_sample=4 * at) for at, seed in enumerate((11, 12))]
+    assert {name for name, _ in replicates(5, 6, plans=fits)} == {"11", "12"}, "fits of one arm are its replicates"
+    assert {name for name, _ in replicates(5, 6, plans=fits[:1])} == {"5", "6"}

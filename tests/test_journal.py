@@ -114,3 +114,12 @@ def test_a_disk_that_takes_half_a_row_is_told_in_a_sentence_and_holds_no_half_ro
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert "File too large); everything up to here is kept" in done.stderr.splitlines()[-1]
     assert (tmp_path / "j.jsonl").read_text() == '1\n{"a": "' + "x" * 500 + '"}\n'
+
+
+def test_it_lets_go_of_its_file_when_it_is_left(tmp_path: Path) -> None:
+    with Journal(tmp_path / "j", 1) as held:
+        held.append([{"a": 1}])
+    with Journal(tmp_path / "j", 1) as again:
+        assert again.rows == [{"a": 1}]
+    with pytest.raises(ValueError, match="closed"):
+        held.append([{"a": 2}])

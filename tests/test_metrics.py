@@ -115,6 +115,15 @@ def test_an_answer_belongs_to_a_cohort_or_not_or_nobody_knows(name: str, member:
     assert in_cohort({"correct": 0.0, "delivery": "assert", "score.n_words": 3.0}, name) is member
 
 
+@pytest.mark.parametrize(
+    ("correct", "delivery", "cell"),
+    [(1.0, "assert", "cr"), (1.0, "hedge", "hr"), (0.0, "assert", "cw"), (0.0, "hedge", "hw")],
+)
+def test_every_answer_belongs_to_one_cell(correct: float, delivery: str, cell: str) -> None:
+    values = {"correct": correct, "delivery": delivery}
+    assert [name for name in ("cr", "hr", "cw", "hw") if in_cohort(values, name)] == [cell]
+
+
 def test_a_cell_without_both_of_its_axes_is_not_known() -> None:
     assert in_cohort({"correct": 1.0}, "cr") is None
 

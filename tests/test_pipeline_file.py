@@ -159,7 +159,7 @@ def test_what_determines_the_calls_is_told_from_what_determines_the_set(tmp_path
 
 
 def test_the_pipeline_that_ships_is_read_and_needs_no_network() -> None:
-    from counterclaim.lab.synthesis import preview
+    from counterclaim.lab.synthesis.teach import preview
 
     planned = preview(load_pipeline(PAPER.with_name("pipeline.toml")))
     assert (planned["prompts"], planned["contaminated"]) == (160, 0)
@@ -169,7 +169,7 @@ def test_the_pipeline_that_ships_is_read_and_needs_no_network() -> None:
 
 
 def test_the_pipeline_of_the_paper_is_read_and_held_to_its_gates_without_a_network() -> None:
-    from counterclaim.lab.synthesis import preview
+    from counterclaim.lab.synthesis.teach import preview
 
     found = load_pipeline(PAPER)
     assert [(stage.model.name.rpartition("#")[2], stage.licence) for stage in found.stages] == [

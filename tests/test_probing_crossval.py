@@ -9,7 +9,15 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from counterclaim import InputError
-from counterclaim.lab.probing.crossval import Bools, Floats, Ints, blocked_splits, cross_validate, fold_auc
+from counterclaim.lab.probing.crossval import (
+    Bools,
+    CrossValidated,
+    Floats,
+    Ints,
+    blocked_splits,
+    cross_validate,
+    fold_auc,
+)
 from counterclaim.lab.probing.taxonomy import within_fresh
 
 
@@ -120,3 +128,12 @@ def test_without_shuffles_there_is_no_p() -> None:
 
 def test_few_items_are_not_searched_within() -> None:
     assert within_fresh(noise(193, 4), np.arange(193) < 9) is None
+
+
+def test_a_shuffle_that_does_as_well_to_the_last_bit_counts() -> None:
+    def p_of(null: Sequence[float]) -> float | None:
+        return CrossValidated(1.0, np.array([0.7]), np.zeros((1, 4)), 0.7, np.array(null), 0.1).p
+
+    assert p_of([0.7, 0.6, 0.5]) == 2 / 4
+    assert p_of([0.7 - 1e-15, 0.7 + 1e-15, 0.8]) == 4 / 4
+    assert p_of([0.69, 0.6, 0.5]) == 1 / 4

@@ -11,8 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from conftest import arm_of, evidence_of
 from counterclaim import InputError
 from counterclaim.errors import HostileInputError
+from counterclaim.folder import Records, write_run
 from counterclaim.lab.probing.features import Features, load_features, same_model
 from counterclaim.lab.probing.labels import Labels, joined, load_labels, scored
 
@@ -283,3 +285,55 @@ def test_an_archive_that_is_no_npz_is_refused(tmp_path: Path) -> None:
         archive.writestr("X.npy", b"hello")
     with pytest.raises(InputError, match="X is not a numpy array"):
         load_features(tmp_path / "a.npz")
+
+
+def test_rows_are_taken_with_their_ids_and_endings() -> None:
+    whole = Features(np.arange(6.0).reshape(3, 2), ("a", "b", "c"), cut=(True, None, False))
+    assert whole.rows([0, 1, 2]) is whole
+    some = whole.rows([2, 0])
+    assert some.x.tolist() == [[4.0, 5.0], [0.0, 1.0]]
+    assert (some.ids, some.cut) == (("c", "a"), (False, True))
+    bare = Features(whole.x).rows([1])
+    assert (bare.x.tolist(), bare.ids, bare.cut) == ([[2.0, 3.0]], None, None)
+
+
+def test_the_model_of_features_is_named_by_what_its_card_says() -> None:
+    def refused(one: object, other: object) -> str:
+        sides = [Features(np.zeros((2, 2)), card={"model": said}) for said in (one, other)]
+        with pytest.raises(InputError) as caught:
+            same_model(*sides)
+        return str(caught.value)
+
+    card = {"repo": "org/m", "revision": "r1", "adapter_hash": None, "dtype": "float32"}
+    assert "features are of org/m r1 and the fresh ones of org/m r2" in refused(card, {**card, "revision": "r2"})
+    assert "of org/m r1 and the fresh ones of other" in refused(json.dumps(card), "other")
+    for one, other in ((card, {**card, "dtype": "bfloat16"}), (card, None), (None, None)):
+        same_model(*(Features(np.zeros((2, 2)), card={"model": said}) for said in (one, other)))
+
+
+def test_yes_and_no_are_labels_and_no_scores(tmp_path: Path) -> None:
+    file = tmp_path / "x.jsonl"
+    file.write_text("".join(json.dumps({"ok": said}) + "\n" for said in ("yes", "no", None, True)))
+    assert load_labels(f"{file}:ok").positive[[0, 1, 3]].tolist() == [True, False, True]
+    with pytest.raises(InputError, match="is no label"):
+        load_labels(f"{file}:ok", 0.5)
+
+
+def test_labels_of_a_run_are_those_of_one_arm(tmp_path: Path) -> None:
+    """The arms answered other prompts, so that ids show whose labels they are."""
+    arms = {
+        "control": arm_of("control", {"correct": [1.0, 0.0, None]}),
+        "treated": arm_of("treated", {"correct": [0.0, 1.0, 1.0]}, ids=[5, 6, 7]),
+    }
+    responses, scores = ([row for rows in arms.values() for row in rows[at]] for at in (0, 1))
+    prompts = dict(evidence_of(*arms.values()).prompts)
+    write_run(tmp_path / "run", Records({"study_hash": "h"}, prompts, responses, scores), {})
+    for said, arm, values in (
+        ("correct=1", "control", [1, 0, np.nan]), ("control:correct=1", "control", [1, 0, np.nan]),
+        ("treated:correct=1", "treated", [0, 1, 1]),
+    ):  # fmt: skip
+        found = load_labels(f"{tmp_path / 'run'}:{said}")
+        assert found.ids == tuple(f"{response.prompt_id}/0" for response in arms[arm][0])
+        np.testing.assert_array_equal(found.score, values)
+    with pytest.raises(InputError, match="there is no arm 'third'"):
+        load_labels(f"{tmp_path / 'run'}:third:correct=1")

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from counterclaim import InputError
+from counterclaim.audit.probing import BarTest
 from counterclaim.lab.probing.gates import BAR, SWEEP, choose_threshold, gate, peek, shuffled_p
 
 
@@ -96,3 +97,21 @@ def test_labels_of_one_class_are_refused() -> None:
     for ask in (choose_threshold, peek):
         with pytest.raises(InputError, match="one class"):
             ask([0.1, 0.9], [True, True])
+
+
+def test_an_answer_at_the_threshold_itself_is_asserted() -> None:
+    p, right = [0.2, 0.5, 0.5, 0.8], [False, False, True, True]
+    found = gate(p, right, 0.5)
+    assert (found.asymmetry.estimate, found.p_assert_correct.estimate) == (-0.5, 1.0)
+    # of four answers three are asserted: one place in four for the one that is not leaves the three right ones
+    assert shuffled_p(p, [False, True, True, True], 0.5) == pytest.approx(1 / 4)
+    swept = peek([0.3, 0.3, 0.6, 0.6], [False, False, True, True], keep=1.0, permutations=10)
+    assert (swept.threshold, swept.estimate) == (0.31, -1.0)
+
+
+@pytest.mark.parametrize(("wrong", "reaches"), [(60, True), (61, False)])
+def test_a_gate_reaches_the_bar_at_the_bar_itself(wrong: int, reaches: bool) -> None:
+    """An asymmetry of -0.15 at most."""
+    asserted = np.repeat([1.0, 0.0, 1.0, 0.0], [75, 25, wrong, 100 - wrong])
+    asymmetry = gate(asserted, np.arange(200) < 100, 0.5).asymmetry
+    assert (BarTest.against("fresh_asymmetry", "it", asymmetry, BAR).passed is True) is reaches

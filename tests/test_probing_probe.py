@@ -9,10 +9,16 @@ import numpy as np
 import pytest
 
 from counterclaim import InputError, stats
+from counterclaim.audit.probing import BarTest, Endpoint, ProbeResult, Reading, Step
+from counterclaim.checks.probes import probe_on_fresh
+from counterclaim.checks.transfer import features_shift
+from counterclaim.lab.config import Bars, ProbePlan
 from counterclaim.lab.probing.features import Features
 from counterclaim.lab.probing.labels import Labels
-from counterclaim.lab.probing.probe import probe_report
+from counterclaim.lab.probing.probe import Trial, auc_with, probe_report
+from counterclaim.records import Estimate
 
+TRIAL = Trial(Bars(), 1, 0, 0, 0.95)
 FAST: dict[str, Any] = {"splits": 3, "permutations": 40, "C": (1.0,)}
 
 
@@ -34,8 +40,8 @@ def world(
     return x, y, z, t
 
 
-def outcomes(report: dict[str, Any]) -> dict[str, str]:
-    return {check["check"]: check["outcome"] for check in report["checks"]}
+def outcomes(found: dict[str, Any]) -> dict[str, str]:
+    return {check["check"]: check["outcome"] for check in found["checks"]}
 
 
 def test_the_json_has_the_contracts_keys() -> None:
@@ -229,3 +235,90 @@ def test_input_that_does_not_fit_is_refused() -> None:
         probe_report(x, y, z[:, 1:], t, **FAST)
     with pytest.raises(InputError, match="5 folds cannot be made from 4 positives"):
         probe_report(x, np.arange(100) < 4, z, t, **FAST)
+
+
+def check_of(found: dict[str, Any], name: str) -> dict[str, Any]:
+    return next(check for check in found["checks"] if check["check"] == name)
+
+
+def result_of(fresh_auc: Estimate, c2st_auc: Estimate, train: tuple[int, int], fresh: tuple[int, int]) -> ProbeResult:
+    """A probe of these numbers; positives and all items of either side."""
+    row = Reading(
+        model="m", axis="a", layer=0, average=1, position="last", classifier="logistic", C=1.0,
+        n_pos=train[0], n=train[1], n_fresh_pos=fresh[0], n_fresh=fresh[1], fresh_auc=fresh_auc,
+    )  # fmt: skip
+    tests = [
+        BarTest.against("cv_auc", "the AUC", Estimate(0.8, 0.7, 0.9, 0.95, "m", 100), 0.65),
+        BarTest.against("fresh_auc", "the AUC", fresh_auc, 0.63),
+    ]
+    steps = tuple(Step(at, "s", test.passed, test.said, "", (test,), (row,)) for at, test in enumerate(tests, 1))
+    return ProbeResult("", "", {"fresh_auc": 0.63}, 0.95, None, steps, c2st_auc, (), Endpoint("last", None, None))
+
+
+def test_endings_are_judged_by_what_is_known_of_them() -> None:
+    x, y, z, t = world(m=200, rate=0.5)
+
+    def ended(cut: int, unknown: int) -> dict[str, Any]:
+        known: list[bool | None] = [True] * cut + [None] * unknown
+        return check_of(probe_report(x, y, z, t, cut=[*known, *[False] * (200 - len(known))], **FAST), "endpoint")
+
+    assert ended(20, 0)["outcome"] == "WARN"  # one in ten
+    assert ended(21, 0)["outcome"] == "FAIL"
+    assert ended(2, 2)["outcome"] == "PASS"  # one in fifty
+    assert ended(2, 3)["outcome"] == "WARN"
+    assert "10 % of 200 fresh answers were cut and 1 % have an unknown ending" in ended(20, 2)["because"]
+
+
+def test_what_is_told_of_a_shift_counts_both_sets() -> None:
+    found: dict[str, Any] = probe_report(*world(n=60, m=90, rate=0.2), **FAST)
+    shift = check_of(found, "shift")
+    assert shift["outcome"] == "WARN", "the sets are alike, and the positive rate is not"
+    assert shift["estimate"]["n"] == 150
+    assert "differs by -0.300" in shift["because"]
+
+
+def test_too_few_items_of_a_class_settle_no_rate() -> None:
+    for positives, outcome in ((9, "INCONCLUSIVE"), (10, "PASS")):
+        x, y, z, _ = world(strength=2.5)
+        t = np.arange(193) < positives
+        z[:, 0] = np.random.default_rng(1).standard_normal(193) + 2.5 * t
+        assert check_of(probe_report(x, y, z, t, **FAST), "base-rate")["outcome"] == outcome
+
+
+def test_a_report_is_made_over_twenty_splits_unless_it_is_told_otherwise() -> None:
+    found: dict[str, Any] = probe_report(*world(n=40)[:2], permutations=3)
+    assert [(row["C"], row["cv_auc"]["splits"]) for row in found["C"]] == [(1.0, 20), (0.1, 20)]
+
+
+@pytest.mark.parametrize(
+    ("high", "outcome"), [(0.62, "FAIL"), (0.63, "INCONCLUSIVE"), (0.7, "INCONCLUSIVE"), (None, "INCONCLUSIVE")]
+)
+def test_a_bar_that_the_interval_still_holds_is_not_excluded(high: float | None, outcome: str) -> None:
+    found = Estimate(
+        0.55, None if high is None else 0.45, high, 0.95, "m", 90, None if high is not None else "no spread"
+    )
+    said = probe_on_fresh(result_of(found, Estimate(0.5, 0.4, 0.6, 0.95, "m", 30), (50, 100), (60, 300)))
+    assert (said.outcome.name, said.n) == (outcome, 90)
+    assert bool(said.remedy)
+
+
+def test_a_shift_is_told_of_all_items_and_of_the_positives_among_them() -> None:
+    apart = Estimate(0.9, 0.8, 0.95, 0.95, "m", 400)
+    alike = Estimate(0.5, 0.4, 0.6, 0.95, "m", 400)
+    none = Estimate.undefined("few", n=400, level=0.95, method="m")
+    moved, still = ((50, 100), (60, 300)), ((50, 100), (150, 300))
+    for shift, counts, outcome in (
+        (apart, moved, "FAIL"), (apart, still, "WARN"), (alike, moved, "WARN"), (alike, still, "PASS"), (none, moved, "NOT_RUN"),
+    ):  # fmt: skip
+        said = features_shift(result_of(alike, shift, *counts))
+        assert said.outcome.name == outcome
+        assert said.n == (0 if shift is none else 400)
+    assert "differs by -0.300" in features_shift(result_of(alike, apart, *moved)).because
+
+
+def test_labels_that_another_threshold_makes_all_alike_train_no_probe() -> None:
+    x, y, z, t = world(n=20, m=30)
+    for one_class in (np.ones(20, bool), np.zeros(20, bool)):
+        found = auc_with(ProbePlan(), x, one_class, z, t, TRIAL)
+        assert (found.estimate, found.n, found.reason) == (None, 30, "the training labels are of one class")
+    assert auc_with(ProbePlan(), x, y, z, t, TRIAL).estimate is not None

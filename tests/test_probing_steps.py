@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 import pytest
 
 from conftest import two_arms
-from counterclaim.audit.probing import BarTest, ProbeResult
+from counterclaim import stats
+from counterclaim.audit.probing import BarTest, ProbeResult, Reading
 from counterclaim.checks.probes import fresh, layers
 from counterclaim.errors import InputError
 from counterclaim.lab.config import Bars, ProbePlan
-from counterclaim.lab.probing import gates, steps
-from counterclaim.lab.probing.probe import NAMES
+from counterclaim.lab.probing import gates, steps, taxonomy
+from counterclaim.lab.probing import probe as probing
+from counterclaim.lab.probing.crossval import CrossValidated, Splits
+from counterclaim.lab.probing.probe import NAMES, FittedProbe, Trial, power, read_at
 from counterclaim.lab.probing.steps import Subject, five_steps
 from counterclaim.records import Estimate, Outcome
 from planted_probes import HEDGED, PLAN, RIGHT, planted, put_through
@@ -149,6 +153,57 @@ def test_nothing_is_chosen_on_fresh_prompts() -> None:
     assert rows[0]["cv_auc"] == rows[1]["cv_auc"]
 
 
+TRIAL = Trial(Bars(), 1, 0, 0, 0.95)
+
+
+def gate_of_folds(monkeypatch: pytest.MonkeyPatch, p: Any, right: Any, folds: Any, keep: float) -> gates.Gate:
+    """The gate of step 1 of these out-of-fold probabilities, where the threshold of each fold is the others'."""
+    monkeypatch.setattr(probing, "blocked_splits", lambda *_, **__: Splits(folds[None], folds))
+    n = len(p)
+    cv = CrossValidated(1.0, np.array([0.75]), np.log(p / (1 - p))[None], 0.75, np.empty(0), 0.1)
+    trial = replace(TRIAL, bars=Bars(keep=keep))
+    made = probing.in_training("m", ProbePlan(), trial, (np.arange(n),) * 2, (right, right), np.zeros((n, 1)), cv, 5)
+    assert made.gate_cv is not None
+    return made.gate_cv
+
+
+def test_the_threshold_of_the_first_step_is_chosen_without_the_fold_it_gates(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Either fold alone is gated perfectly by its own threshold, and so are both together: by the other's, half is lost."""
+    right = np.array([True, True, False, False] * 2)
+    p = np.array([0.9, 0.8, 0.3, 0.2, 0.5, 0.45, 0.4, 0.1])
+    fold = np.repeat([0, 1], 4)
+    assert gates.choose_threshold(p, right).asymmetry == -1.0
+    # 0.425 of the second fold parts the first, too; 0.55 of the first asserts nothing of the second
+    honest = gate_of_folds(monkeypatch, p, right, fold, gates.KEEP)
+    assert honest.asymmetry.estimate == -0.5
+    assert honest.p_assert_correct.estimate == 0.5
+
+
+def test_the_gate_of_noise_is_no_better_than_chance_in_the_first_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A threshold that saw the fold it gates would find asymmetry in noise, time after time."""
+    found = []
+    for seed in range(12):
+        random = np.random.default_rng(seed)
+        right = random.permutation(np.arange(60) < 30)
+        asymmetry = gate_of_folds(monkeypatch, random.random(60), right, np.arange(60) % 5, 0.3).asymmetry
+        assert asymmetry.estimate is not None
+        found.append(asymmetry.estimate)
+    assert np.mean(found) > -0.04
+
+
+def test_the_interval_of_the_first_step_widens_with_the_spread_of_shuffled_labels() -> None:
+    labels, places = np.arange(60) % 2 == 0, np.arange(60)
+    decisions = (labels + np.random.default_rng(0).standard_normal(60))[None]
+
+    def low(null: Any) -> float:
+        cv = CrossValidated(1.0, np.array([0.75]), decisions, 0.75, np.asarray(null), 0.1)
+        found = FittedProbe("m", RIGHT, ProbePlan(), TRIAL, (places, places), (labels, labels), cv=cv).cv_auc
+        assert found.low is not None
+        return found.low
+
+    assert low([0.2, 0.8]) < 0.5 < low([0.45, 0.55])
+
+
 def test_a_direction_is_found_at_the_layer_where_it_is_and_nowhere_else() -> None:
     found = put_through(planted(10, {RIGHT: (FAR, FAR)}, layers=5, only=(3,)))
     fourth = found["steps"][3]
@@ -257,6 +312,10 @@ def test_what_others_say_of_the_same_answers_is_held_against_the_probe() -> None
     )
     rows = {row["judge"]: row for row in found["gap"]["rows"]}
     assert rows["asserted"]["judge_auc"]["n"] == 173
+    own = found["steps"][1]["rows"][0]["fresh_auc"]["estimate"]
+    assert rows["label.second=yes"]["probe_auc"]["estimate"] == own
+    second = rows["label.second=yes"]
+    assert second["difference"]["estimate"] == pytest.approx(own - second["judge_auc"]["estimate"])
     assert rows["asserted"]["difference"]["low"] > 0, "the probe knows more than the delivery shows"
     assert rows["label.second=yes"]["difference"]["high"] < 0, "a second judge knows more than the probe"
 
@@ -322,6 +381,11 @@ def estimate(value: float | None, low: float | None = None, high: float | None =
         ("fresh_auc", estimate(0.51, 0.42, 0.6), False, "excludes the bar of 0.630."),
         ("fresh_auc", estimate(None), None, "undefined (there is one class)"),
         ("fresh_auc", estimate(0.9), None, "cannot be compared with"),
+        ("cv_auc", estimate(0.7, 0.45, 0.9), None, "still contains chance (0.5)"),
+        ("axis_cv", estimate(0.7, 0.45, 0.9), None, "still contains chance (0.5)"),
+        ("axis_transfer", estimate(0.7, 0.45, 0.9), None, "still contains chance (0.5)"),
+        ("cv_asymmetry", estimate(-0.2, -0.5, 0.1), None, "still contains chance (0)"),
+        ("cv_asymmetry", estimate(-0.3, -0.5, -0.01), True, "meets the bar of -0.200."),
         ("fresh_asymmetry", estimate(-0.3, -0.5, -0.1), True, "meets the bar of -0.150."),
         ("fresh_asymmetry", estimate(-0.2, -0.5, 0.1), None, "still contains chance (0)"),
         ("fresh_asymmetry", estimate(-0.1, -0.3, 0.1), None, "which its interval still contains"),
@@ -355,3 +419,78 @@ def test_somebody_who_waits_is_told_what_is_done() -> None:
     assert said == [
         "steps 1 and 2: the probe itself", f"step 3: {HEDGED}", "step 4: layers and pooling", "telling why",
     ]  # fmt: skip
+
+
+def test_the_p_of_a_reading_is_one_sided_against_chance_and_adjusted_for_all_of_them() -> None:
+    rows = [
+        Reading(model="m", axis=RIGHT, **read_at(ProbePlan()), fresh_auc=Estimate(area, 0.0, 1.0, 0.95, "m", 60))
+        for area in (0.7, 0.55, 0.4)
+    ]
+    found = steps._holm(rows, 20, 60)
+    sd = ((60 + 1) / (12 * 20 * 40)) ** 0.5  # Mann and Whitney
+    p = [NormalDist().cdf((0.5 - area) / sd) for area in (0.7, 0.55, 0.4)]
+    assert found == pytest.approx([3 * p[0], 2 * p[1], p[2]])
+
+
+@pytest.mark.parametrize(
+    ("layer", "average", "here", "there", "reads"),
+    [
+        ("last", 4, 9, 3, ("last", 3)),
+        (8, 1, 9, 3, (2, 1)),
+        (4, 3, 9, 3, (1, 2)),
+        (0, 1, 9, 3, (0, 1)),
+        (2, 1, 3, 9, (8, 1)),
+    ],
+)
+def test_a_reading_of_another_model_is_at_the_same_share_of_the_way_up(
+    layer: Any, average: int, here: int, there: int, reads: Any
+) -> None:
+    found = steps.at_same_depth(ProbePlan(layer=layer, average=average), here, there)
+    assert (found.layer, found.average) == reads
+
+
+def test_a_bar_that_can_just_be_seen_is_not_called_blind() -> None:
+    least = stats.mde_auc(20, 60, 1 - 0.95)
+    assert "lies below what can be seen" not in power(20, 80, least, 0.95)
+    assert "lies below what can be seen" in power(20, 80, least - 1e-9, 0.95)
+    assert power(1, 80, 0.6, 0.95) == "With 1 positive and 79 negative answers no AUC can be told from chance."
+
+
+def test_steps_are_numbered_in_order_and_hold_aucs_and_gates_to_their_bars(holds: Any, forgets: Any) -> None:
+    for found in (holds, forgets):
+        assert [step["step"] for step in found["steps"]] == [1, 2, 3, 4, 5]
+    told = ["cv_auc", "cv_asymmetry", "keep"], ["fresh_auc", "fresh_asymmetry", "keep"]
+    for step, of in zip(holds["steps"][:2], told, strict=True):
+        assert [test["of"] for test in step["tests"]] == of
+    assert [test["of"] for test in holds["steps"][4]["tests"]] == [*told[0], *told[1]]
+
+
+def test_why_a_probe_fails_is_asked_of_the_style_of_fresh_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr(taxonomy, "within_fresh", lambda x, *_, **__: asked.append(x))
+    style = np.full((90, 2), 1.0), np.full((193, 2), 2.0)
+    put_through(planted(3, {RIGHT: (FAR, 0.0)}, style=style), permutations=3)
+    assert [x.shape for x in asked] == [(193, 5), (193, 2)]
+    assert (asked[1] == 2.0).all()
+    asked.clear()
+    assert put_through(planted(1, {RIGHT: (FAR, FAR)}, style=style), permutations=3)["taxonomy"] == []
+    assert asked == [], "nothing is asked of a probe that holds"
+
+
+@pytest.mark.parametrize(
+    ("row", "told"),
+    [
+        (("last", 1, "last", "logistic", 1.0), "last state, last token, logistic, C 1"),
+        ((3, 1, "mean", "mlp", 0.1), "layer 3, mean of tokens, mlp, C 0.1"),
+        ((3, 2, "prompt-end", "logistic", 0.1), "mean of 2 layers up to layer 3, end of prompt, logistic, C 0.1"),
+    ],
+)
+def test_a_reading_is_told_in_words(row: Any, told: str) -> None:
+    at = dict(zip(("layer", "average", "position", "classifier", "C"), row, strict=True))
+    assert steps._name(Reading(model="m", axis=RIGHT, **at)) == told
+
+
+def test_the_reading_that_training_chooses_is_named(holds: Any) -> None:
+    fourth = ProbeResult.from_json(holds).steps[3]
+    (chosen,) = [row for row in fourth.rows if row.chosen]
+    assert fourth.because.startswith(f"Of {fourth.tried} readings, {steps._name(chosen)} does best in training")

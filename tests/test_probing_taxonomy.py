@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 from pathlib import Path
 from types import ModuleType
 
@@ -11,7 +12,7 @@ import pytest
 
 from counterclaim import stats
 from counterclaim.audit.probing import POOR, Agreement, BarTest
-from counterclaim.lab.probing.crossval import c2st
+from counterclaim.lab.probing.crossval import CrossValidated, c2st, interval_of
 from counterclaim.lab.probing.taxonomy import taxonomy, within_fresh
 from counterclaim.records import Estimate
 
@@ -120,3 +121,55 @@ def test_the_ceiling_is_what_a_perfect_predictor_of_the_other_label_reaches() ->
     assert found.kappa().estimate == pytest.approx(0.5)
     assert found.ceiling().estimate == pytest.approx(stats.auc(other * 1.0, HALF))
     assert (found.kappa().high or 0.0) > POOR
+
+
+def cross_validated(null: np.ndarray) -> CrossValidated:
+    """One split whose out-of-fold scores rank 40 positives above 40 negatives now and then, with this null."""
+    decisions = np.random.default_rng(4).standard_normal((1, 80)) + 0.9 * (np.arange(80) < 40)
+    area = stats.auc(decisions[0], np.arange(80) < 40)
+    assert area is not None
+    return CrossValidated(1.0, np.array([area]), decisions, area, null, 0.1)
+
+
+def width(found: Estimate) -> float:
+    """Of the interval, on the logit scale."""
+    assert found.interval is not None
+    low, high = (math.log(value / (1 - value)) for value in found.interval)
+    return high - low
+
+
+def test_an_interval_is_as_much_wider_as_shuffled_labels_spread_more_than_independent_scores() -> None:
+    """Out-of-fold scores share training items: DeLong's interval alone would be too narrow."""
+    labels = np.arange(80) < 40
+    alone = math.sqrt(81 / (12 * 40 * 40))  # of the AUC of independent scores, Mann and Whitney
+    spread = np.array([-1.0, 1.0])  # standard deviation 1
+    plain = width(interval_of(cross_validated(np.empty(0)), labels))
+    delong = stats.delong(cross_validated(np.empty(0)).decisions[0], labels)
+    assert plain == pytest.approx(width(delong))
+    assert width(interval_of(cross_validated(0.5 + 1.7 * alone * spread), labels)) == pytest.approx(1.7 * plain)
+    narrow = interval_of(cross_validated(0.5 + 0.4 * alone * spread), labels)
+    assert width(narrow) == pytest.approx(plain), "shuffles that spread less do not narrow it"
+    assert narrow.estimate == pytest.approx(delong.estimate)
+
+
+def test_the_widening_knows_how_unequal_the_classes_are() -> None:
+    labels = np.arange(80) < 10
+    alone = math.sqrt(81 / (12 * 10 * 70))
+    made = [cross_validated(null) for null in (np.empty(0), 0.5 + 2 * alone * np.array([-1.0, 1.0]))]
+    plain, wide = (width(interval_of(one, labels)) for one in made)
+    assert wide == pytest.approx(2 * plain)
+
+
+def test_two_sets_of_noise_get_the_widened_interval() -> None:
+    random = np.random.default_rng(1)
+    one, other = random.standard_normal((2, 60, 30))
+    shuffled, bare = (c2st(one, other, permutations=permutations) for permutations in (60, 0))
+    assert shuffled.auc.estimate == bare.auc.estimate
+    assert bare.p is None
+    assert width(shuffled.auc) > 1.15 * width(bare.auc)
+
+
+def test_what_is_looked_for_within_fresh_items_is_looked_for_with_the_stronger_penalty() -> None:
+    found = within_fresh(np.random.default_rng(0).standard_normal((60, 4)), np.arange(60) < 30, permutations=3)
+    assert found is not None
+    assert (found.C, len(found.aucs), len(found.null)) == (0.1, 5, 3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,11 +11,13 @@ from pathlib import Path
 import pytest
 
 from counterclaim.errors import BudgetSpent, InputError, RegistryError, SandboxError
-from counterclaim.folder import Journal
+from counterclaim.folder import Journal, Records
 from counterclaim.lab import sandbox
 from counterclaim.lab.scorers import scoring
 from counterclaim.lab.scorers.scoring import ChosenScorer, ScoreProgress, ScoringContext
 from counterclaim.records import (
+    CONTROL,
+    TREATED,
     ArmId,
     Decode,
     FinishReason,
@@ -250,3 +253,85 @@ def test_other_answers_golds_or_scorers_are_other_work() -> None:
     assert base != scoring.scoring_hash([*ANSWERS[1:], said("else")], BY_ID, one)
     assert base != scoring.scoring_hash(ANSWERS, gold, one)
     assert base != scoring.scoring_hash(ANSWERS, BY_ID, [chosen(scorer(says_yes, "other"))])
+
+
+def test_a_judge_at_an_address_says_which_model_it_is() -> None:
+    with pytest.raises(InputError, match=r"does not say which model judges.*name it http://here:8000/v1#MODEL"):
+        scoring.choose(["checklist"], "http://here:8000/v1")
+    for judge in ("http://here:8000/v1#small", "world:judge"):
+        assert judge in scoring.choose(["checklist"], judge)[0].name
+    with pytest.raises(InputError, match="asks a judge, and none was named"):
+        scoring.choose(["checklist"], None)
+
+
+def test_only_what_waits_for_a_judge_or_a_program_is_read_side_by_side(tmp_path: Path) -> None:
+    where: dict[str, set[int]] = {"plain": set(), "judged": set()}
+
+    def reads(name: str) -> ChosenScorer:
+        def read(item: Item, tools: Tools) -> list[Reading]:
+            if str(item.response.arm) != "card":
+                where[name].add(threading.get_ident())
+            return says_yes(item, tools)
+
+        needs = ["judge"] if name == "judged" else []
+        return chosen(scorer(read, name, needs), correct=f"label.{name}")
+
+    scores(tmp_path, reads("plain"), reads("judged"), bench=ScoringContext(workers=4))
+    assert where["plain"] == {threading.get_ident()}
+    assert threading.get_ident() not in where["judged"]
+
+
+def test_progress_shows_what_is_read_how_much_gave_no_value_and_how_long_it_took(tmp_path: Path) -> None:
+    assert ScoreProgress() == ScoreProgress("", 0, 0, 0, 0, 0.0)
+
+    def half(item: Item, tools: Tools) -> list[Reading]:
+        if item.response.arm == TREATED:
+            return [Reading("correct", None, "no reply")]
+        return says_yes(item, tools)
+
+    seen: list[ScoreProgress] = []
+    scores(tmp_path, chosen(scorer(half)), watch=lambda progress: seen.append(replace(progress)))
+    assert [(each.scorer, each.total, each.kept) for each in seen] == [("planted", 60, 0)] * len(seen)
+    assert (seen[-1].done, seen[-1].unscored) == (60, 30)
+    assert 0 <= seen[0].seconds <= seen[-1].seconds < 60
+
+
+def test_scores_stay_true_while_the_answer_its_next_turn_and_its_gold_are_what_they_were() -> None:
+    """Each of them changed in turn, and an answer that is gone."""
+    answers = [said("yes", i) for i in range(5)]
+    turns = [replace(said("yes", i), arm=replace(CONTROL, turn="planted")) for i in range(5)]
+    made = [Score(PROMPTS[i].id, CONTROL, 0, "planted@1", "correct", 1.0) for i in range(5)]
+    earlier = Records({}, BY_ID, [*answers, *turns], made)
+    assert list(scoring.still_true(None, answers, BY_ID)) == []
+    assert list(scoring.still_true(earlier, earlier.responses, BY_ID)) == made
+    now = [said("no", 0), *answers[1:3], answers[4], *turns[:1], replace(turns[1], text="no"), *turns[2:]]
+    golds = {**BY_ID, PROMPTS[2].id: replace(PROMPTS[2], gold={"answer": "no"})}
+    assert list(scoring.still_true(earlier, now, golds)) == [made[4]]
+    unasked = replace(earlier, prompts={key: prompt for key, prompt in BY_ID.items() if key != PROMPTS[4].id})
+    assert list(scoring.still_true(unasked, now, golds)) == []
+
+
+@pytest.mark.parametrize("unsafe", [False, True])
+def test_what_the_sandbox_has_to_say_is_noted_unless_every_score_says_it(
+    monkeypatch: pytest.MonkeyPatch, unsafe: bool
+) -> None:
+    class Fake:
+        notes = ("no cgroups here",)
+
+        def __init__(self, workers: int, unsafe_local: bool) -> None:
+            assert (workers, unsafe_local) == (1, unsafe)
+
+        def __enter__(self) -> Fake:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+    monkeypatch.setattr("counterclaim.lab.sandbox.Pool", Fake)
+    context = ScoringContext(workers=1, unsafe_local=unsafe)
+    item = chosen(scorer(says_yes, needs=["sandbox"]))
+    with scoring._tools([item], [item], context) as tools:
+        assert isinstance(tools.sandbox, Fake)
+    assert list(context.notes) == ([] if unsafe else ["no cgroups here"])
+    with scoring._tools([item], [], context) as tools:
+        assert tools.sandbox is None

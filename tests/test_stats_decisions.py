@@ -196,3 +196,13 @@ def test_holm_controls_the_family() -> None:
     assert stats.holm([]).shape == (0,)
     with pytest.raises(ValueError):
         stats.holm([0.2, np.nan])
+
+
+def test_equivalence_is_not_tested_without_an_interval_of_some_width() -> None:
+    assert stats.tost([0.5], 0.1) is None
+    assert stats.tost([0.5, 0.5, 0.5], 0.1) is None
+    for low, high in ((None, None), (0.1, 0.1), (0.1, 0.2), (0.0, 0.1)):
+        reason = None if low is not None else "no spread"
+        assert stats.tost(Estimate(0.1, low, high, 0.95, "m", 9, reason), 0.1) is None
+    assert stats.tost(Estimate.undefined("nothing", level=0.95, method="m"), 0.1) is None
+    assert stats.tost(Estimate(0.1, 0.0, 0.2, 0.95, "m", 9), 0.1) is not None

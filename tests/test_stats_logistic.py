@@ -283,3 +283,15 @@ def test_what_cannot_be_folded_or_fitted_is_said() -> None:
     ):
         with pytest.raises(ValueError):
             bad()
+
+
+@pytest.mark.parametrize("positives", [3, 5, 10, 12, 20, 22])
+def test_dual_coefficients_are_what_each_item_pulls(positives: int) -> None:
+    """At the optimum: C times the sign times the probability of the other class, and they add up to nothing."""
+    x, labels = np.random.default_rng(positives).normal(size=(25, 40)), np.arange(25) < positives
+    gram = x @ x.T / 40
+    dual, intercept = stats.fit_gram(gram, labels, 2.0)
+    sign = np.where(labels, 1.0, -1.0)
+    decision = gram @ dual + intercept
+    assert dual == pytest.approx(2.0 * sign / (1 + np.exp(sign * decision)), abs=1e-5)
+    assert dual.sum() == pytest.approx(0, abs=1e-6)

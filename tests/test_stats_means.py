@@ -141,3 +141,11 @@ def test_ancova_survives_repeated_and_empty_columns() -> None:
     assert none.estimate == pytest.approx(d.mean())
     assert nothing.shape == (0,)
     assert math.isfinite(none.low or math.nan)
+
+
+def test_tails_of_the_normal_law_are_those_of_scipy() -> None:
+    from scipy.stats import norm
+
+    z = np.array([-2.5, 0.0, 0.7, 1.959964, 6.0])
+    assert [stats.distributions.normal_tail(float(each)) for each in z] == pytest.approx(norm.sf(z))
+    assert stats.distributions.normal_tails(z) == pytest.approx(norm.sf(z))

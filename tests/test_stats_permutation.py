@@ -64,6 +64,23 @@ def test_sign_flip_p_is_a_p(d: list[float]) -> None:
     assert stats.sign_flip_test([-x for x in d], 99) == pytest.approx(p, abs=0.35)
 
 
+@pytest.mark.parametrize("draws", [9, 99, 499])
+def test_a_drawn_p_is_never_below_one_in_its_draws_and_the_data(draws: int) -> None:
+    """What was seen is itself one of the arrangements: p is (b + 1) / (draws + 1), and never 0."""
+    d = np.ones(60)
+    assert stats.sign_flip_test(d, draws) == pytest.approx(1 / (draws + 1), abs=0)
+    everything = np.column_stack([d, d])
+    nothing = np.column_stack([0 * d, d])
+    assert stats.arm_swap_test(nothing, everything, _accuracy, draws) == pytest.approx(1 / (draws + 1), abs=0)
+    assert stats.arm_swap_test(everything, nothing, _accuracy, draws) == pytest.approx(1 / (draws + 1), abs=0)
+
+
+def test_where_every_arrangement_is_as_extreme_p_is_one() -> None:
+    alone = np.r_[3.0, np.zeros(40)]  # one difference, and 40 prompts that say nothing
+    assert stats.sign_flip_test(alone, 99) == 1.0
+    assert stats.sign_flip_test(-alone, 99) == 1.0
+
+
 def test_no_difference_is_never_significant() -> None:
     for n in (0, 5, 50):
         assert stats.sign_flip_test(np.zeros(n)) == 1.0
@@ -134,6 +151,22 @@ def test_arm_swap_of_an_undefined_statistic_is_no_evidence() -> None:
     assert stats.arm_swap_test(np.zeros((5, 2)), np.ones((5, 2)), _accuracy) == 1.0
     with pytest.raises(ValueError):
         stats.arm_swap_test(np.zeros((5, 2)), np.ones((4, 2)), _accuracy)
+
+
+def test_a_swap_that_leaves_the_statistic_undefined_counts_as_extreme() -> None:
+    """Against every one of the 2^6 swaps: half of those that matter leave an arm without wrong answers."""
+    control = np.eye(4)[[3, 3, 0, 0, 0, 0]]  # both wrong answers hedged
+    treated = np.eye(4)[[0, 0, 2, 2, 1, 1]]  # both wrong answers, to other prompts, asserted
+    both = np.stack([control, treated])
+    undefined = extreme = 0
+    for swapped in itertools.product((0, 1), repeat=6):
+        one, other = (both[np.array(swapped) ^ side, np.arange(6)].sum(axis=0) for side in (0, 1))
+        wrong = [sums[2] + sums[3] for sums in (one, other)]
+        undefined += min(wrong) == 0
+        extreme += min(wrong) > 0 and abs(other[2] / wrong[1] - one[2] / wrong[0]) == 1.0
+    assert (undefined, extreme) == (8, 8)
+    p = stats.arm_swap_test(control, treated, _hallucination, draws=20_000)
+    assert p == pytest.approx((undefined + extreme) / 64, abs=4 * math.sqrt(0.25 * 0.75 / 20_000))
 
 
 def test_cohen_d_by_its_definition() -> None:

@@ -166,3 +166,9 @@ def test_impossible_counts_are_refused() -> None:
     ):
         with pytest.raises(ValueError):
             call()
+
+
+def test_kappa_needs_a_square_table_of_counts() -> None:
+    for table in ([[1, 2, 3], [4, 5, 6]], [[1, 2], [3, -1]], [1, 2]):
+        with pytest.raises(ValueError, match="square table"):
+            stats.cohen_kappa(table)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from scipy.stats import binom, chisquare
 
 from counterclaim import stats
+from counterclaim.stats.resample import percentile_interval
 from counterclaim.stats.weights import cell_weights, kinds_of
 
 
@@ -140,6 +142,31 @@ def test_clusters_widen_the_interval() -> None:
     assert naive.interval is not None
     ratio = (clustered.interval[1] - clustered.interval[0]) / (naive.interval[1] - naive.interval[0])
     assert ratio == pytest.approx(math.sqrt(8), rel=0.12)
+
+
+def test_resamples_that_are_undefined_are_left_out_while_they_are_few() -> None:
+    """One in twenty at most; they are no zeros, and do not shift the quantiles of the others."""
+    whole = np.linspace(0.2, 0.8, 1_901)
+    for lost in (np.nan, np.inf):
+        found = percentile_interval(0.5, np.r_[whole, np.full(99, lost)], 30, 0.9, "m")
+        assert found.interval == pytest.approx((0.23, 0.77))
+        assert found.reason is None
+    refused = percentile_interval(0.5, np.r_[whole, np.full(101, np.nan)], 30, 0.95, "m")
+    assert (refused.estimate, refused.low, refused.high) == (0.5, None, None)
+    assert "undefined on 5% of the resamples" in (refused.reason or "")
+
+
+def test_a_rate_within_two_answers_is_undefined_on_one_resample_in_eight_and_refused() -> None:
+    rare = stats.bootstrap_counts(np.repeat(np.eye(4), [52, 6, 1, 1], axis=0), _hallucination, draws=4_000)
+    assert (rare.estimate, rare.low) == (0.5, None)
+    share = re.findall(r"undefined on (\d+)% of the resamples", rare.reason or "")
+    assert float(share[0]) / 100 == pytest.approx((58 / 60) ** 60, abs=0.02)
+    enough = stats.bootstrap_counts(np.repeat(np.eye(4), [50, 6, 2, 2], axis=0), _hallucination, draws=4_000)
+    assert enough.interval is not None
+
+
+def _hallucination(sums: np.ndarray) -> np.ndarray:
+    return sums[:, 2] / (sums[:, 2] + sums[:, 3])
 
 
 def test_counts_that_cannot_support_an_interval_say_so() -> None:

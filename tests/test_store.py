@@ -10,8 +10,10 @@ from conftest import arm_of, bits, evidence_of
 from counterclaim.errors import InputError
 from counterclaim.folder import (
     Records,
+    clear_run,
     dump,
     dump_lines,
+    finish_run,
     keep_at_top,
     read_checks,
     read_run,
@@ -55,6 +57,32 @@ def test_writing_again_keeps_a_users_own_files_and_drops_stale_ones_of_ours(tmp_
     write_run(tmp_path / "run", records(), {})
     assert (tmp_path / "run" / "notes.txt").read_text() == "mine"
     assert not (tmp_path / "run" / "report.html").exists()
+
+
+MADE = ("checks.jsonl", "verdict.json", "report.html", "report.md", "junit.xml", "verdict.sarif")
+
+
+def test_new_records_never_stand_beside_what_was_made_from_old_ones(tmp_path: Path) -> None:
+    """An old verdict beside new scores would pass for theirs."""
+    run = tmp_path / "run"
+    write_run(run, records(extras={"cards": []}), dict.fromkeys(MADE, "old"))
+    for name in ("notes.txt", "answers.journal", "scores.journal", ".verdict.json.123"):
+        (run / name).write_text("mine")
+    finish_run(run, records(), {})
+    assert listing(run) == ["notes.txt", "prompts.jsonl", "responses.jsonl", "scores.jsonl", "study.json"]
+    write_outputs(run, dict.fromkeys(MADE, "old"))
+    finish_run(run, records(), {"verdict.json": "new"})
+    assert [name for name in MADE if (run / name).exists()] == ["verdict.json"]
+    assert (run / "verdict.json").read_text() == "new"
+
+
+def test_a_cleared_run_folder_holds_a_users_own_files_only(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    write_run(run, records(extras={"cards": []}), dict.fromkeys(MADE, "old"))
+    for name in ("notes.txt", "answers.journal", "scores.journal", ".scores.jsonl.77", ".scores.jsonl.mine"):
+        (run / name).write_text("mine")
+    clear_run(run)
+    assert listing(run) == [".scores.jsonl.mine", "notes.txt"]
 
 
 def test_a_broken_write_leaves_nothing_and_harms_nothing(tmp_path: Path) -> None:

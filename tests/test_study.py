@@ -15,7 +15,7 @@ from counterclaim.audit.effect import ArmCounts, Counts
 from counterclaim.audit.intake import AuditRequest, Options
 from counterclaim.errors import InputError
 from counterclaim.folder import read_run
-from counterclaim.records import Guard, Outcome
+from counterclaim.records import CONTROL, TREATED, Guard, Outcome
 
 
 def arm_file(folder: Path, arm: str, right: Any, *, name: str | None = None, n: int = 60, **more: Any) -> Path:
@@ -138,6 +138,8 @@ def test_a_plugged_in_check_can_be_required(tmp_path: Path, monkeypatch: pytest.
 def test_counts_know_nothing_but_their_target(tmp_path: Path) -> None:
     counts = Counts(ArmCounts(40, 120), ArmCounts(55, 120))
     records = intake.count_study(counts, AuditRequest(metric="recovery"))
+    assert intake.evidence_of(records).counts == counts
+    assert intake.import_study(two_files(tmp_path), AuditRequest(metric="accuracy"), Options()).study["counts"] is None
     assert records.study["claim"]["metric"] == "recovery"
     path = tmp_path / "claim.toml"
     path.write_text('[target]\nmetric = "recovery"\ndirection = "increase"\nmargin = 0.05\n', encoding="utf-8")
@@ -177,3 +179,65 @@ def test_the_example_is_invalid_although_a_naive_test_is_taken_in() -> None:
     assert verdict["effect"]["p"] < 0.05
     assert verdict["verdict"] == "INVALID"
     assert "truncation" in verdict["decided_by"]
+
+
+def test_flags_say_how_strict_a_claim_is(tmp_path: Path) -> None:
+    strict = AuditRequest(metric="accuracy", alpha=0.001, level=0.9, looked_at=7, varies=("temperature",))
+    claim = intake.evidence_of(intake.import_study(two_files(tmp_path), strict, Options())).claim
+    assert (claim.alpha, claim.level, claim.looked_at, claim.varies) == (0.001, 0.9, 7, ("temperature",))
+    usual = intake.evidence_of(
+        intake.import_study(two_files(tmp_path), AuditRequest(metric="accuracy"), Options())
+    ).claim
+    assert (usual.alpha, usual.level) == (0.01, 0.95)
+
+
+def test_samples_of_several_files_never_collide_and_scores_go_with_their_answers(tmp_path: Path) -> None:
+    files = two_files(tmp_path)
+    files["treated"] = [
+        arm_file(tmp_path, "treated", lambda i, k=k: int(i < 20 * k), name=f"seed{k}") for k in (1, 2, 3)
+    ]  # fmt: skip
+    records = intake.import_study(files, AuditRequest(metric="accuracy"), Options())
+    of_seed = {r.key: r.replicate for r in records.responses if r.arm == TREATED}
+    assert len(of_seed) == 180
+    right = [of_seed[s.key] for s in records.scores if s.arm == TREATED and s.axis == "correct" and s.value == 1]
+    assert {name: right.count(name) for name in "123"} == {"1": 20, "2": 40, "3": 60}
+    assert {r.replicate for r in records.responses if r.arm == CONTROL} == {""}
+
+
+@pytest.mark.parametrize("bad", ["[1]", '"text"', '{"expected": 1}', '{"returned": 1}'])
+def test_a_card_without_what_was_expected_or_returned_is_refused(tmp_path: Path, bad: str) -> None:
+    cards = tmp_path / "cards.jsonl"
+    cards.write_text(f'{{"expected": 1, "returned": 1}}\n{bad}\n', encoding="utf-8")
+    with pytest.raises(InputError, match="a card needs the keys expected and returned") as caught:
+        intake.import_study(two_files(tmp_path), AuditRequest(metric="accuracy"), Options(), cards=cards)
+    assert caught.value.line == 2
+
+
+@pytest.mark.parametrize(
+    ("created", "status"),
+    [
+        ("2026-03-01T10:00:00+00:00", "confirmatory"),
+        ("2026-03-01T09:59:59+00:00", "exploratory"),
+        ("soon", "confirmatory"),
+    ],
+)
+def test_a_claim_frozen_after_the_answers_were_made_is_exploratory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, created: str, status: str
+) -> None:
+    claim = intake.evidence_of(
+        intake.import_study(two_files(tmp_path), AuditRequest(metric="accuracy"), Options())
+    ).claim
+    lock = {"claim_hash": claim.hash, "frozen_at": "2026-03-01T10:00:00+00:00"}
+    monkeypatch.setattr(intake, "read_lock", lambda _: lock)
+    sources = [{"path": "a.jsonl", "created": created}]
+    assert intake._status(claim, tmp_path / "claim.toml", sources)[0] == status
+    lock["claim_hash"] = "other"
+    assert intake._status(claim, tmp_path / "claim.toml", [])[0] == "exploratory"
+    assert intake._status(claim, None, [])[0] == "exploratory"
+
+
+def test_a_sample_of_training_texts_is_uniform_and_of_their_beginnings() -> None:
+    assert intake.sample_of(["x" * 5000, "y"]) == ["x" * 4000, "y"]
+    many = intake.sample_of(str(i) for i in range(10 * intake.TRAIN_SAMPLE))
+    assert len(many) == len(set(many)) == intake.TRAIN_SAMPLE
+    assert sum(map(int, many)) / len(many) == pytest.approx(5 * intake.TRAIN_SAMPLE, rel=0.1)

@@ -18,10 +18,11 @@ from hypothesis import strategies as st
 
 from counterclaim import folder as store
 from counterclaim.errors import BudgetSpent, InputError, ModelError, RegistryError
-from counterclaim.lab import synthesis as teach
 from counterclaim.lab.config import load_pipeline
 from counterclaim.lab.scorers.oracles import FOLLOW_UP
-from counterclaim.lab.synthesis import examples, products, stages
+from counterclaim.lab.synthesis import calls, products
+from counterclaim.lab.synthesis.examples import examples_hash, load_examples
+from counterclaim.lab.synthesis.teach import preview, teach
 from counterclaim.records import Decode, Example, FinishReason, Message, ModelRef, Prompt
 from counterclaim.registry import Answer, Ask, Model, ModelSpec, Runtime, backend
 
@@ -196,7 +197,7 @@ def pipeline(folder: Path, *changes: str, student: str = "local", final: str = "
 
 
 def taught(file: Path, out: Path, **more: Any) -> dict[str, Any]:
-    return teach.teach(load_pipeline(file), out, lambda *_: None, **more)
+    return teach(load_pipeline(file), out, lambda *_: None, **more)
 
 
 def dropped(out: Path) -> list[dict[str, Any]]:
@@ -212,7 +213,7 @@ def of(found: Sequence[Example], kind: str, variant: str = "plain") -> list[Exam
 
 def test_every_product_is_what_it_says(tmp_path: Path) -> None:
     summary = taught(pipeline(tmp_path), tmp_path / "out")
-    found = examples.load(tmp_path / "out")
+    found = load_examples(tmp_path / "out")
     gold = of(found, "gold")
     assert [example.chosen for example in gold] == [f"The stone of {NAMES[i]} is {STONES[i]}." for i in range(7)]
     failures = of(found, "failure")
@@ -253,14 +254,14 @@ def test_a_set_that_another_process_is_making_is_waited_for_where_that_is_wanted
             if told.count(doing) == 2 and doing.startswith("waiting"):
                 other.close()
 
-        summary = teach.teach(load_pipeline(file), tmp_path / "out", watch, wait=True)
+        summary = teach(load_pipeline(file), tmp_path / "out", watch, wait=True)
     assert told.count("waiting for another process that makes it") == 2
-    assert summary["examples"] == len(examples.load(tmp_path / "out"))
+    assert summary["examples"] == len(load_examples(tmp_path / "out"))
 
 
 def test_provenance_holds_every_call_on_the_way_thoughts_included(tmp_path: Path) -> None:
     taught(pipeline(tmp_path), tmp_path / "out")
-    found = examples.load(tmp_path / "out")
+    found = load_examples(tmp_path / "out")
     stages_of = {
         ("gold", "plain"): ["eager", "deliberate", "synthesizer"],
         ("failure", "plain"): ["eager", "deliberate", "synthesizer", "student"],
@@ -304,8 +305,8 @@ def test_thoughts_of_the_final_stage_are_taken_out_or_kept_as_the_filters_say(tm
     for think, begins in (("strip", "The stone"), ("keep", "<think>")):
         out = tmp_path / think
         taught(pipeline(tmp_path, f'language = "any" => language = "any"\nthink = "{think}"'), out)
-        assert of(examples.load(out), "gold")[0].chosen.startswith(begins)
-        assert PLANTED.messages[of(examples.load(out), "gold")[0].prompt_id, "style_1"][-1].content.count("Hm.") == 0
+        assert of(load_examples(out), "gold")[0].chosen.startswith(begins)
+        assert PLANTED.messages[of(load_examples(out), "gold")[0].prompt_id, "style_1"][-1].content.count("Hm.") == 0
 
 
 def test_the_turn_that_says_that_an_answer_is_wrong_is_never_the_tests_own() -> None:
@@ -315,7 +316,7 @@ def test_the_turn_that_says_that_an_answer_is_wrong_is_never_the_tests_own() -> 
 def test_an_answer_that_asserts_is_no_boundary_case(tmp_path: Path) -> None:
     PLANTED.scripts["synthesizer"] = lambda ask, decode: said(f"It is {STONES[number_of(ask)]}, and that is that.")
     taught(pipeline(tmp_path), tmp_path / "out")
-    assert of(examples.load(tmp_path / "out"), "boundary") == []
+    assert of(load_examples(tmp_path / "out"), "boundary") == []
     assert [row["filter"] for row in dropped(tmp_path / "out") if "hedge" in row["because"]] == ["boundary"]
 
 
@@ -325,7 +326,7 @@ def test_a_gold_answer_that_the_oracle_calls_wrong_is_learnt_in_no_form(tmp_path
 
     PLANTED.scripts["synthesizer"] = wrong_once
     taught(pipeline(tmp_path), tmp_path / "out")
-    assert not [example for example in examples.load(tmp_path / "out") if "Elsto" in example.prompt[0].content]
+    assert not [example for example in load_examples(tmp_path / "out") if "Elsto" in example.prompt[0].content]
     assert {row["filter"] for row in dropped(tmp_path / "out")} == {"facts"}
 
 
@@ -336,7 +337,7 @@ def test_a_re_wording_of_the_wrong_length_is_dropped_with_both_lengths(tmp_path:
 
     PLANTED.scripts["synthesizer"] = short
     taught(pipeline(tmp_path), tmp_path / "out")
-    assert of(examples.load(tmp_path / "out"), "gold", "length") == []
+    assert of(load_examples(tmp_path / "out"), "gold", "length") == []
     lengths = [row for row in dropped(tmp_path / "out") if row["filter"] == "length"]
     assert [row["because"] for row in lengths] == ["it has 3 words, and the student's answer 17"] * 4
 
@@ -359,7 +360,7 @@ def test_a_spoilt_reply_drops_the_prompt_and_names_the_stage(
     good = PLANTED.scripts[stage]
     PLANTED.scripts[stage] = lambda ask, decode: answer if number_of(ask) == 2 else good(ask, decode)
     summary = taught(pipeline(tmp_path), tmp_path / "out")
-    assert not [example for example in examples.load(tmp_path / "out") if "Corda" in example.prompt[0].content]
+    assert not [example for example in load_examples(tmp_path / "out") if "Corda" in example.prompt[0].content]
     (row,) = dropped(tmp_path / "out")
     assert row["filter"] == "reply"
     assert because in row["because"]
@@ -372,7 +373,7 @@ def test_a_spoilt_reply_drops_the_prompt_and_names_the_stage(
 def test_a_mistake_that_the_budget_cut_is_not_the_students_own(tmp_path: Path) -> None:
     PLANTED.scripts["student"] = lambda ask, decode: Answer(student(ask, decode).text, FinishReason.LENGTH, 40, 10)
     taught(pipeline(tmp_path), tmp_path / "out")
-    assert {example.kind for example in examples.load(tmp_path / "out")} == {"gold", "boundary"}
+    assert {example.kind for example in load_examples(tmp_path / "out")} == {"gold", "boundary"}
 
 
 def test_where_every_teacher_fails_it_is_said_which_one_and_why(tmp_path: Path) -> None:
@@ -431,7 +432,7 @@ def test_run_again_when_all_is_done_it_opens_nothing(tmp_path: Path, monkeypatch
     def refuse(*_: object) -> Model:
         raise AssertionError("a model was opened")
 
-    monkeypatch.setattr(stages, "open_model", refuse)
+    monkeypatch.setattr(calls, "open_model", refuse)
     assert taught(file, tmp_path / "out") == first
     assert contents(tmp_path / "out") == before
 
@@ -441,8 +442,8 @@ def test_other_filters_make_another_set_of_the_same_calls(tmp_path: Path) -> Non
     PLANTED.asked.clear()
     summary = taught(pipeline(tmp_path, 'language = "any" => language = "any"\nmost_words = 7'), tmp_path / "out")
     assert not [step for _, step in PLANTED.asked if step != "length"], "nothing but what has become possible"
-    assert all(len(example.chosen.split()) <= 8 for example in examples.load(tmp_path / "out"))
-    assert summary["hash"] == examples.hash_of(examples.load(tmp_path / "out"))
+    assert all(len(example.chosen.split()) <= 8 for example in load_examples(tmp_path / "out"))
+    assert summary["hash"] == examples_hash(load_examples(tmp_path / "out"))
 
 
 def test_a_folder_that_somebody_has_been_at_is_made_again_without_a_call(tmp_path: Path) -> None:
@@ -527,10 +528,10 @@ def test_a_backend_that_leaves_a_question_out_is_found_out(tmp_path: Path, monke
 
 
 def asked_all(
-    steps: Sequence[stages.Step], prompts: Sequence[Prompt], folder: Path, concurrency: int
-) -> dict[str, dict[str, stages.Reply]]:
+    steps: Sequence[calls.CallStep], prompts: Sequence[Prompt], folder: Path, concurrency: int
+) -> dict[str, dict[str, calls.StageReply]]:
     with store.Journal(folder / "calls.journal", "me") as journal:
-        return stages.ask_all(steps, prompts, journal, Runtime(concurrency=concurrency), lambda *_: None)
+        return calls.ask_all(steps, prompts, journal, Runtime(concurrency=concurrency), lambda *_: None)
 
 
 def test_all_workers_are_busy_and_no_more_than_are_allowed(tmp_path: Path) -> None:
@@ -540,11 +541,11 @@ def test_all_workers_are_busy_and_no_more_than_are_allowed(tmp_path: Path) -> No
     assert PLANTED.most_at_once == 3
 
 
-def step(name: str, after: tuple[str, ...] = (), scheme: str = "remote") -> stages.Step:
-    def asked(prompt: Prompt, replies: stages.Replies) -> tuple[Message, ...]:
+def step(name: str, after: tuple[str, ...] = (), scheme: str = "remote") -> calls.CallStep:
+    def asked(prompt: Prompt, replies: calls.Replies) -> tuple[Message, ...]:
         return (*prompt.messages, *(Message("user", replies[seen].visible) for seen in after))
 
-    return stages.Step(name, ModelSpec(f"{scheme}:echo"), Decode(9), asked, after)
+    return calls.CallStep(name, ModelSpec(f"{scheme}:echo"), Decode(9), asked, after)
 
 
 def test_prompts_flow_through_and_the_first_are_done_long_before_the_last_begin(tmp_path: Path) -> None:
@@ -554,9 +555,9 @@ def test_prompts_flow_through_and_the_first_are_done_long_before_the_last_begin(
     assert sum(map(len, replies.values())) == 180
     when = {what: number for number, what in enumerate(PLANTED.asked)}
     done_early = sum(when[prompt.id, "c"] < when[prompts[-1].id, "a"] for prompt in prompts)
-    assert done_early >= 60 - 2 * stages.PROMPTS_AT_ONCE - 2
+    assert done_early >= 60 - 2 * calls.PROMPTS_AT_ONCE - 2
     begun = sum(when[prompt.id, "a"] < when[prompts[0].id, "c"] for prompt in prompts)
-    assert begun <= 2 * stages.PROMPTS_AT_ONCE + 2
+    assert begun <= 2 * calls.PROMPTS_AT_ONCE + 2
 
 
 def test_models_on_this_machine_are_asked_in_whole_batches_and_in_the_same_ones_after_a_stop(tmp_path: Path) -> None:
@@ -596,7 +597,7 @@ def test_a_test_prompt_is_not_asked_at_all(tmp_path: Path) -> None:
     assert not [turns for turns in PLANTED.messages.values() if "Delmi" in turns[-1].content]
     barred = [row for row in dropped(tmp_path / "out") if row["filter"] == "contamination"]
     assert len(barred) >= 1
-    planned = teach.preview(load_pipeline(file))
+    planned = preview(load_pipeline(file))
     assert planned["prompts"] + planned["contaminated"] == 8
     assert planned["forbidden"] == 2
 
@@ -610,9 +611,9 @@ def test_a_licence_that_is_not_allowed_is_refused_before_anybody_is_asked(tmp_pa
 
 def test_one_key_for_several_hosts_is_pointed_out(tmp_path: Path) -> None:
     file = pipeline(tmp_path, "remote:eager => https://a.example/v1#m", "remote:deliberate => https://a.example/v1#n")
-    assert teach.preview(load_pipeline(file))["notes"] == []
+    assert preview(load_pipeline(file))["notes"] == []
     file = pipeline(tmp_path, "remote:eager => https://a.example/v1#m", "remote:deliberate => https://b.example/v1#n")
-    (note,) = teach.preview(load_pipeline(file))["notes"]
+    (note,) = preview(load_pipeline(file))["notes"]
     assert "a.example and b.example are all sent the same API key" in note
 
 
@@ -623,7 +624,7 @@ def test_a_free_teacher_beside_paid_ones_needs_no_price(tmp_path: Path, monkeypa
         seen[spec.name] = runtime.most_cost
         return _opened(spec, runtime)
 
-    monkeypatch.setattr(stages, "open_model", opened)
+    monkeypatch.setattr(calls, "open_model", opened)
     file = pipeline(
         tmp_path,
         'character = "You are warm." => price_out = 3.0',
@@ -634,7 +635,7 @@ def test_a_free_teacher_beside_paid_ones_needs_no_price(tmp_path: Path, monkeypa
 
 
 def test_without_the_package_datasets_nobody_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("counterclaim.lab.synthesis.whole.find_spec", lambda name: None)
+    monkeypatch.setattr("counterclaim.lab.synthesis.teach.find_spec", lambda name: None)
     with pytest.raises(ModelError, match=r"counterclaim\[train\]"):
         taught(pipeline(tmp_path), tmp_path / "out")
     assert PLANTED.asked == []
@@ -669,7 +670,7 @@ def test_the_datasets_are_read_by_the_trainers_of_trl_as_they_are(tmp_path: Path
     taught(pipeline(tmp_path), tmp_path / "out")
     sft = datasets.load_from_disk(str(tmp_path / "out" / "datasets" / "sft"))
     pairs = datasets.load_from_disk(str(tmp_path / "out" / "datasets" / "preference"))
-    found = examples.load(tmp_path / "out")
+    found = load_examples(tmp_path / "out")
     assert sft["id"] == [example.id for example in found if example.rejected is None]
     assert pairs[0]["prompt"] == [{"role": "user", "content": "Which stone is Delmi built of?"}]
     assert pairs[0]["chosen"] == [{"role": "assistant", "content": "The stone of Delmi is marble."}]

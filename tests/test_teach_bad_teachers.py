@@ -19,7 +19,7 @@ from counterclaim.errors import BudgetSpent, InputError
 from counterclaim.lab.config import load_pipeline
 from counterclaim.lab.models import endpoint
 from counterclaim.lab.models.tiny import domain
-from counterclaim.lab.synthesis import teach
+from counterclaim.lab.synthesis.teach import teach
 from counterclaim.records import FinishReason, Json
 from counterclaim.registry import Answer
 from counterclaim.testing.models import CHARACTER_SCHEME
@@ -81,7 +81,7 @@ def test_a_bad_teacher_spoils_the_set_and_is_named(bad: str, stage: str, tmp_pat
     with pytest.raises(InputError) as refused:
         taught(file, tmp_path / "out")
     said = str(refused.value)
-    assert f"nothing is left to be learnt from: of 8 examples, reply dropped 8 (the first: {stage}" in said
+    assert f"no training example is left: of 8 examples, reply dropped 8 (the first: {stage}" in said
     assert BAD[bad] in said
     assert "another character prompt, model or token budget may help" in said
     dropped = rows(tmp_path / "out", "dropped.jsonl")
@@ -211,7 +211,7 @@ def test_killed_midway_and_run_again_it_ends_with_the_same_bytes(
     file = pipeline(tmp_path, at(slow_server), limit=30)
     code = "\n".join([
         "import sys", "from pathlib import Path", "from counterclaim.lab.config import load_pipeline",
-        "from counterclaim.lab.synthesis import teach", f"teach(load_pipeline(Path(sys.argv[1])), Path(sys.argv[2]), {QUIET})",
+        "from counterclaim.lab.synthesis.teach import teach", f"teach(load_pipeline(Path(sys.argv[1])), Path(sys.argv[2]), {QUIET})",
     ])  # fmt: skip
 
     folder, journal = tmp_path / "killed", tmp_path / "killed" / "calls.journal"

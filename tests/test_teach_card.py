@@ -8,7 +8,7 @@ from pathlib import Path
 
 from counterclaim.lab.config import PipelinePlan, StagePlan, TrainingPrompts
 from counterclaim.lab.synthesis.card import SHOWN, data_card
-from counterclaim.lab.synthesis.filters import Dropped, Filtered
+from counterclaim.lab.synthesis.filters import DroppedExample, FilteredExamples
 from counterclaim.records import Call, Decode, Example, Json, Message
 from counterclaim.registry import ModelSpec
 
@@ -52,15 +52,15 @@ def summary(kept: int) -> dict[str, Json]:
     }
 
 
-def cards(filtered: Filtered, **more: Json) -> tuple[dict[str, Json], str]:
+def cards(filtered: FilteredExamples, **more: Json) -> tuple[dict[str, Json], str]:
     return data_card(plan(**more), filtered, summary(len(filtered.kept)), n_forbidden=7)
 
 
 def test_the_numbers_of_a_card_are_those_of_the_set() -> None:
-    dropped = [Dropped(example(f"One two {i}."), "length", "too short", f"p{i}") for i in range(4)]
-    filtered = Filtered(
+    dropped = [DroppedExample(example(f"One two {i}."), "length", "too short", f"p{i}") for i in range(4)]
+    filtered = FilteredExamples(
         [example(), example("A b c d e f.", "No."), example(think="one two three")],
-        [*dropped, Dropped(None, "reply", "it loops", "p9")],
+        [*dropped, DroppedExample(None, "reply", "it loops", "p9")],
     )
     card, text = cards(filtered)
     assert (card["examples"], card["sft"], card["preference"], card["prompts"]["forbidden"]) == (3, 2, 1, 7)
@@ -78,14 +78,14 @@ def test_the_numbers_of_a_card_are_those_of_the_set() -> None:
 
 
 def test_one_family_in_two_roles_stands_in_the_card() -> None:
-    card, text = cards(Filtered([example()]))
+    card, text = cards(FilteredExamples([example()]))
     assert card["families"]["judge"] == ["glm"]
     assert "glm is teacher and judge: the judge grades words of its own family." in card["notes"]
     assert "the judge grades words of its own family" in text
 
 
 def test_words_of_models_are_text_in_the_card_and_nothing_else() -> None:
-    card, text = cards(Filtered([example()], [Dropped(example(EVIL), "length", EVIL, "p")]))
+    card, text = cards(FilteredExamples([example()], [DroppedExample(example(EVIL), "length", EVIL, "p")]))
     assert "<script>" not in text
     assert "![x](http" not in text
     assert "\u202e" not in text
@@ -96,7 +96,7 @@ def test_words_of_models_are_text_in_the_card_and_nothing_else() -> None:
 
 
 def test_neither_passwords_nor_folders_are_told() -> None:
-    card, text = cards(Filtered([example()]))
+    card, text = cards(FilteredExamples([example()]))
     for told in (text, json.dumps(card)):
         assert "secret" not in told
         assert "/home/somebody" not in told
@@ -110,7 +110,7 @@ def front_matter(text: str) -> Json:
 
 
 def test_the_front_matter_is_that_of_a_dataset_card() -> None:
-    _, text = cards(Filtered([example()]))
+    _, text = cards(FilteredExamples([example()]))
     head = front_matter(text)
     assert head["license"] == "other"
     assert head["license_name"] == "LicenseRef-modified-MIT AND MIT"
@@ -119,16 +119,16 @@ def test_the_front_matter_is_that_of_a_dataset_card() -> None:
     stages = tuple(
         replace(stage, licence=name) for stage, name in zip(plan().stages, ("MIT", "Apache-2.0"), strict=True)
     )
-    assert front_matter(cards(Filtered([example()]), stages=stages)[1])["license"] == ["apache-2.0", "mit"]
+    assert front_matter(cards(FilteredExamples([example()]), stages=stages)[1])["license"] == ["apache-2.0", "mit"]
     alike = tuple(replace(stage, licence="MIT") for stage in stages)
-    assert front_matter(cards(Filtered([example()]), stages=alike)[1])["license"] == "mit"
+    assert front_matter(cards(FilteredExamples([example()]), stages=alike)[1])["license"] == "mit"
 
 
 def test_only_what_is_there_is_told_how_to_load() -> None:
-    assert "DPOTrainer" not in cards(Filtered([example()]))[1]
-    assert "SFTTrainer" not in cards(Filtered([example(rejected="No.")]))[1]
+    assert "DPOTrainer" not in cards(FilteredExamples([example()]))[1]
+    assert "SFTTrainer" not in cards(FilteredExamples([example(rejected="No.")]))[1]
 
 
 def test_a_card_is_the_same_every_time() -> None:
-    filtered = Filtered([example()], [Dropped(example("x"), "length", "short", "p")])
+    filtered = FilteredExamples([example()], [DroppedExample(example("x"), "length", "short", "p")])
     assert cards(filtered) == cards(filtered)

@@ -13,9 +13,18 @@ from counterclaim.lab.config import FilterPlan
 from counterclaim.lab.models.tiny import prompts as tiny_prompts
 from counterclaim.lab.models.tiny.domain import assertion, hedge
 from counterclaim.lab.scorers.rubrics import checklist
-from counterclaim.lab.synthesis import filters, replies
-from counterclaim.lab.synthesis.filters import Dropped, Filtered, missing_fact, spoilt
-from counterclaim.lab.synthesis.replies import leak_in, loop_in, other_language, refusal_in, thought_of
+from counterclaim.lab.synthesis import replies
+from counterclaim.lab.synthesis.filters import (
+    EXAMPLE_REMEDIES,
+    DroppedExample,
+    FilteredExamples,
+    check_enough,
+    filter_examples,
+    jaccard,
+    missing_fact,
+    shingles,
+)
+from counterclaim.lab.synthesis.replies import leak_in, loop_in, other_language, refusal_in, teacher_fault, thought_of
 from counterclaim.records import Example, ExampleKind, Message, Prompt
 
 ANYTHING = FilterPlan(language=None, facts=False, near_duplicate=1.0)
@@ -33,7 +42,7 @@ def example(
 
 def outcome(one: Example, plan: FilterPlan = ANYTHING, prompts: Sequence[Prompt] = ()) -> str | None:
     """The filter that drops an example that comes alone; None where it is kept."""
-    filtered = filters.apply([one], plan, {prompt.id: prompt for prompt in prompts})
+    filtered = filter_examples([one], plan, {prompt.id: prompt for prompt in prompts})
     assert len(filtered.kept) + len(filtered.dropped) == 1
     return filtered.dropped[0].filter if filtered.dropped else None
 
@@ -419,9 +428,9 @@ def test_tags_that_cannot_be_read_are_a_fault(text: str) -> None:
 
 def test_thoughts_are_taken_out_kept_or_not_let_through() -> None:
     one = example("hm</think>It is jade.", rejected="<think>oh</think>It is chalk.")
-    stripped = filters.apply([one], ANYTHING, {}).kept[0]
+    stripped = filter_examples([one], ANYTHING, {}).kept[0]
     assert (stripped.chosen, stripped.rejected) == ("It is jade.", "It is chalk.")
-    kept = filters.apply([one], replace(ANYTHING, think="keep"), {}).kept[0]
+    kept = filter_examples([one], replace(ANYTHING, think="keep"), {}).kept[0]
     assert kept.chosen == "<think>\nhm\n</think>\n\nIt is jade."
     assert outcome(one, replace(ANYTHING, think="drop")) == "think"
     assert outcome(example("<think>\n\n</think>\n\nIt is jade."), replace(ANYTHING, think="drop")) is None
@@ -454,13 +463,13 @@ def test_a_thought_counts_for_no_filter() -> None:
 
 
 def test_a_spoilt_reply_says_why() -> None:
-    assert spoilt("The answer is jade.", CHARACTER, "Which?", "en") is None
+    assert teacher_fault("The answer is jade.", CHARACTER, "Which?", "en") is None
     for text, word in [
         ("", "no answer"), ("<think>hm", "never closed"), ("I can't help with that.", "refuses"), ("ja " * 30, "circles"),
         ("Die Antwort ist leider Jade.", "language"), ("My system prompt forbids it.", "instructions"),
     ]:  # fmt: skip
-        assert word in str(spoilt(text, CHARACTER, "Which?", "en"))
-    assert spoilt("Die Antwort ist leider Jade.", None, "Which?", None) is None
+        assert word in str(teacher_fault(text, CHARACTER, "Which?", "en"))
+    assert teacher_fault("Die Antwort ist leider Jade.", None, "Which?", None) is None
 
 
 # --- facts --------------------------------------------------------------------------------------------------------
@@ -519,7 +528,7 @@ LONG = "The walls of the old town were built of jade by people who came over the
 def test_the_first_of_near_duplicates_is_kept() -> None:
     first, second = example(f"{LONG}."), example(f"{LONG.upper()}!")
     for order in ([first, second], [second, first]):
-        filtered = filters.apply(order, replace(ANYTHING, near_duplicate=0.95), {})
+        filtered = filter_examples(order, replace(ANYTHING, near_duplicate=0.95), {})
         assert filtered.kept == [order[0]]
         assert [(item.example, item.filter) for item in filtered.dropped] == [(order[1], "duplicate")]
 
@@ -528,13 +537,13 @@ def test_an_edited_answer_is_a_near_duplicate_from_its_similarity_on() -> None:
     edited = LONG.replace("hard", "long")  # 3 of 43 words and pairs are new: 40 / 46
     for threshold, kept in ((0.85, 1), (0.9, 2)):
         both = [example(LONG), example(edited)]
-        assert len(filters.apply(both, replace(ANYTHING, near_duplicate=threshold), {}).kept) == kept
+        assert len(filter_examples(both, replace(ANYTHING, near_duplicate=threshold), {}).kept) == kept
 
 
 def test_one_template_is_not_one_example() -> None:
     prompts = tiny_prompts("train")
     made = [Example(p.messages, assertion(str(p.gold["answer"])), prompt_id=p.id) for p in prompts]
-    filtered = filters.apply(made, FilterPlan(), {prompt.id: prompt for prompt in prompts})
+    filtered = filter_examples(made, FilterPlan(), {prompt.id: prompt for prompt in prompts})
     assert filtered.kept == made
 
 
@@ -544,7 +553,7 @@ def test_kinds_and_rejected_sides_keep_examples_apart() -> None:
         example(LONG, "It is chalk.", kind="counter"),
         example(LONG, "Slate?", kind="counter"),
     )
-    filtered = filters.apply([gold, pair, other, pair], replace(ANYTHING, near_duplicate=0.95), {})
+    filtered = filter_examples([gold, pair, other, pair], replace(ANYTHING, near_duplicate=0.95), {})
     assert filtered.kept == [gold, pair, other]
 
 
@@ -560,11 +569,11 @@ def test_near_duplicates_are_exactly_those_of_all_pairs() -> None:
     for threshold in (0.3, 0.5, 0.8):
         kept: list[Example] = []
         for one in made:
-            sides = [filters._shingles(text) for text in (one.prompt[0].content, one.chosen)]
-            others = ([filters._shingles(text) for text in (old.prompt[0].content, old.chosen)] for old in kept)
-            if all(min(map(filters._jaccard, sides, other)) < threshold for other in others):
+            sides = [shingles(text) for text in (one.prompt[0].content, one.chosen)]
+            others = ([shingles(text) for text in (old.prompt[0].content, old.chosen)] for old in kept)
+            if all(min(map(jaccard, sides, other)) < threshold for other in others):
                 kept.append(one)
-        assert filters.apply(made, replace(ANYTHING, near_duplicate=threshold), {}).kept == kept
+        assert filter_examples(made, replace(ANYTHING, near_duplicate=threshold), {}).kept == kept
         assert 1 < len(kept) < len(made)
 
 
@@ -574,20 +583,20 @@ def test_near_duplicates_are_exactly_those_of_all_pairs() -> None:
 def test_an_empty_training_set_names_the_filter_that_ate_it() -> None:
     one = example("x")
     gone = [
-        Dropped(one, "length", "it has 1 words"),
-        Dropped(one, "language", "de"),
-        Dropped(one, "length", "it has 2 words"),
+        DroppedExample(one, "length", "it has 1 words"),
+        DroppedExample(one, "language", "de"),
+        DroppedExample(one, "length", "it has 2 words"),
     ]
     with pytest.raises(InputError) as error:
-        filters.check_enough(Filtered([], gone))
+        check_enough(FilteredExamples([], gone))
     told = str(error.value)
     assert "of 3 examples, length dropped 2 (the first: it has 1 words), language dropped 1 (the first: de)" in told
     assert "filters.most_words" in told
-    filters.check_enough(Filtered([one], gone))
+    check_enough(FilteredExamples([one], gone))
     with pytest.raises(InputError, match="no example was made"):
-        filters.check_enough(Filtered())
+        check_enough(FilteredExamples())
 
 
 def test_every_filter_has_a_remedy() -> None:
     kinds = {"think", "pair", "empty", "refusal", "leak", "loop", "language", "format", "length", "facts", "duplicate"}
-    assert kinds | {"licence", "contamination", "reply"} <= set(filters.REMEDIES)
+    assert kinds | {"licence", "contamination", "reply"} <= set(EXAMPLE_REMEDIES)

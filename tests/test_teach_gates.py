@@ -12,7 +12,8 @@ from counterclaim.errors import InputError
 from counterclaim.lab.config import PipelinePlan, StagePlan, TrainingPrompts
 from counterclaim.lab.models.tiny import domain, prompts
 from counterclaim.lab.models.tiny.domain import assertion
-from counterclaim.lab.synthesis import gates
+from counterclaim.lab.synthesis.card import role_families
+from counterclaim.lab.synthesis.filters import Contamination, bar, check_licences, unlicensed
 from counterclaim.records import Call, Decode, Example, Message, Prompt, model_family
 from counterclaim.registry import ModelSpec
 
@@ -35,29 +36,29 @@ def plan(
 
 
 def test_teachers_on_the_list_may_teach() -> None:
-    gates.licences(plan(["MIT", "mit", "Apache-2.0"]))
-    gates.licences(plan(["LicenseRef-modified-MIT"], ["MIT", "LicenseRef-modified-MIT"]))
+    check_licences(plan(["MIT", "mit", "Apache-2.0"]))
+    check_licences(plan(["LicenseRef-modified-MIT"], ["MIT", "LicenseRef-modified-MIT"]))
 
 
 def test_a_licence_that_is_not_on_the_list_is_refused_with_stage_licence_and_both_remedies() -> None:
     with pytest.raises(InputError) as error:
-        gates.licences(plan(["MIT", "LicenseRef-modified-MIT"]))
+        check_licences(plan(["MIT", "LicenseRef-modified-MIT"]))
     told = str(error.value)
     for words in ("deliberate", "LicenseRef-modified-MIT", 'licences = ["LicenseRef-modified-MIT"]', "another teacher"):
         assert words in told
 
 
 def test_a_teacher_without_a_licence_is_refused() -> None:
-    with pytest.raises(InputError, match=r"stage eager: nobody says.*\[stages\.eager\].*another teacher"):
-        gates.licences(plan([None]))
+    with pytest.raises(InputError, match=r"stage eager: .*is not declared.*\[stages\.eager\].*another teacher"):
+        check_licences(plan([None]))
 
 
 @pytest.mark.parametrize("name", ["Apache2", "MIT License", "", "MIT OR Apache-2.0", "free for research"])
 def test_what_is_no_spdx_id_is_refused_wherever_it_stands(name: str) -> None:
     with pytest.raises(InputError, match="no SPDX licence id"):
-        gates.licences(plan([name]))
+        check_licences(plan([name]))
     with pytest.raises(InputError, match=r"licences: .*no SPDX licence id"):
-        gates.licences(plan(["MIT"], ["MIT", name]))
+        check_licences(plan(["MIT"], ["MIT", name]))
 
 
 def call(stage: str, licence: str | None, text: str = "The answer is jade.") -> Call:
@@ -72,7 +73,7 @@ def test_no_example_enters_that_a_barred_teacher_had_a_part_in() -> None:
     fine = example(call("eager", "mit"), call("synthesizer", "Apache-2.0"))
     barred = example(call("eager", "GPL-3.0-only"), call("synthesizer", "MIT"))
     unknown = example(call("synthesizer", None))
-    kept, dropped = gates.licensed([fine, barred, unknown], plan())
+    kept, dropped = bar([fine, barred, unknown], unlicensed(plan()))
     assert kept == [fine]
     assert [(item.example, item.filter) for item in dropped] == [(barred, "licence"), (unknown, "licence")]
     assert "eager (model) spoke under GPL-3.0-only" in dropped[0].because
@@ -83,7 +84,7 @@ def test_the_student_may_be_heard_as_the_worse_side_but_is_not_its_own_teacher()
     teacher, student = call("synthesizer", "MIT"), call("student", None, "<think>hm</think>The answer is chalk.")
     worse = example(teacher, student, rejected="The answer is chalk.")
     itself = example(student, chosen="The answer is chalk.")
-    kept, dropped = gates.licensed([worse, itself], plan())
+    kept, dropped = bar([worse, itself], unlicensed(plan()))
     assert kept == [worse]
     assert [item.example for item in dropped] == [itself]
 
@@ -107,7 +108,7 @@ def test_one_family_that_teaches_writes_and_judges_is_noted() -> None:
         judge="http://host/v1#glm-4.7",
         roles={"prompt_writer": "glm-4"},
     )
-    who = gates.roles(made)
+    who = role_families(made)
     assert who.families == {
         "teacher": ("glm", "kimi"),
         "student": ("qwen",),
@@ -121,7 +122,7 @@ def test_one_family_that_teaches_writes_and_judges_is_noted() -> None:
 
 def test_families_of_their_own_need_no_note() -> None:
     made = replace(plan(models=["glm-5"]), student=ModelSpec("tiny:qwen3"), judge="kimi-k2")
-    assert gates.roles(made).notes == ()
+    assert role_families(made).notes == ()
 
 
 # --- contamination ------------------------------------------------------------------------------------------------
@@ -138,7 +139,7 @@ TEST = prompts("test")
 
 
 def dropped_of(examples: Sequence[Example], forbidden: Sequence[Prompt]) -> list[Example | None]:
-    kept, dropped = gates.contamination(examples, forbidden)
+    kept, dropped = bar(examples, Contamination(forbidden))
     gone = [item.example for item in dropped]
     assert [one for one in examples if one in kept] == kept
     assert len(kept) + len(gone) == len(examples)
@@ -180,7 +181,7 @@ def test_a_test_question_is_found_again_exact_or_edited(edit: Callable[[str], st
 
 def test_what_was_made_from_a_test_prompt_is_named_by_its_id() -> None:
     one = asks("Something else entirely?", source=TEST[0].id)
-    _, dropped = gates.contamination([one], TEST)
+    _, dropped = bar([one], Contamination(TEST))
     assert dropped[0].filter == "contamination"
     assert TEST[0].id in dropped[0].because
 

@@ -135,3 +135,49 @@ def test_the_effect_is_not_judged_when_the_measurement_is_invalid() -> None:
     verdict = decide(CLAIM, checks(F, P, result("content", "cost", F)))
     assert verdict.decided_by == ("truncation",)
     assert not any("content" in step for step in verdict.next)
+
+
+def test_a_measurement_of_unknown_validity_is_not_called_invalid() -> None:
+    invalid = decide(CLAIM, checks(U, P, result("clip", "ruler", F), known=False))
+    assert invalid.because.startswith("The measurement is not valid, so the effect is not judged. truncation:")
+    for results in (checks(U, P, known=False), checks(N), checks(P, P, result("clip", "ruler", E))):
+        assert decide(CLAIM, results).because.startswith("Whether the measurement is valid is unknown")
+
+
+def test_an_open_claim_tells_what_already_speaks_against_it() -> None:
+    results = checks(P, F, result("seeds", "effect", U, required=True), result("content", "cost", F))
+    assert decide(CLAIM, results).because == (
+        "The claim is not settled. seeds: seeds said INCONCLUSIVE. Known evidence against it: paired-effect, content."
+    )
+    nothing = decide(CLAIM, checks(P, P, result("seeds", "effect", U, required=True), result("content", "cost", W)))
+    assert "speaks against" not in nothing.because
+
+
+def test_an_unknown_ending_is_the_ruler_s_and_no_other_check_s() -> None:
+    other = result("clip", "ruler", U, known=False)
+    assert decide(CLAIM, checks(P, P, other)).outcome is SUPPORTED
+
+
+def test_more_than_three_reasons_are_told_by_name_alone() -> None:
+    three = decide(CLAIM, checks(F, P, *(result(f"c-{i}", "ruler", F) for i in (1, 2))))
+    assert three.because.endswith("c-2: c-2 said FAIL.")
+    five = decide(CLAIM, checks(F, P, *(result(f"c-{i}", "ruler", F) for i in (1, 2, 3, 4))))
+    assert five.because.endswith("c-2: c-2 said FAIL. (and 2 more: c-3, c-4)")
+
+
+def test_a_supported_claim_tells_how_many_checks_were_left_open_and_which_are_worth_running() -> None:
+    open_ = [result(name, "effect", N) for name in ("seeds", "dose-response")]
+    verdict = decide(CLAIM, checks(P, P, *open_, result("ledger", "ruler", U), result("clip", "ruler", W)))
+    assert verdict.because == "paired-effect said PASS. 3 optional checks could not be run or settled."
+    assert verdict.decided_by == ("paired-effect",)
+    assert verdict.next == ("paired-effect: mend paired-effect.", "clip: mend clip.", "seeds: mend seeds.")
+    assert decide(CLAIM, checks(P, P, result("placebo", "effect", P))).next == ("paired-effect: mend paired-effect.",)
+    assert decide(CLAIM, checks()).because == "paired-effect said PASS."
+    refuted = decide(CLAIM, checks(P, F, *open_))
+    assert refuted.next == ("paired-effect: mend paired-effect.",)
+
+
+def test_what_fails_beside_what_decided_is_to_be_mended_next() -> None:
+    verdict = decide(CLAIM, checks(P, U, result("content", "cost", F), result("seeds", "effect", W)))
+    assert verdict.next == ("paired-effect: mend paired-effect.", "content: mend content.", "seeds: mend seeds.")
+    assert decide(CLAIM, checks(P, W)).because == "No check shows an effect, and none rules it out."

@@ -52,7 +52,7 @@ def digest(name: str, seed: int) -> str:
     """A hash of the texts, endings and values of one draw."""
     evidence = draw(name, seed)
     arms = [
-        (arm, [(r.prompt_id, r.text, str(r.finish_reason), r.n_tokens) for r in read.responses], [
+        (str(arm), [(r.prompt_id, r.text, str(r.finish_reason), r.n_tokens) for r in read.responses], [
             (axis, column.values) for axis, column in sorted(read.columns.items())
         ])
         for arm, read in evidence.arms.items()

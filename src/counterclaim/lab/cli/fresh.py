@@ -11,7 +11,7 @@ from counterclaim.cli.application import Json, app
 from counterclaim.cli.flags import assignment
 from counterclaim.cli.show import plain, print_json, table_of, terminal
 from counterclaim.errors import InputError
-from counterclaim.lab.cli.show import watching
+from counterclaim.lab.cli.show import part_watch
 
 _ROLES = ("teacher", "student", "judge")
 
@@ -25,15 +25,15 @@ def fresh(
     like: Annotated[str, typer.Option(help="Prompts of the same domain, a file or a set, which they must not copy.")],
     out: Annotated[Path, typer.Option(help="File of prompts to write; its card and what was dropped lie beside it.")],
     about: Annotated[
-        str | None, typer.Option(help="The domain in one sentence: all that the generator is told of it.")
+        str | None, typer.Option(help="The domain in one sentence: all that the generator knows of it.")
     ] = None,
     n: Annotated[int, typer.Option("--n", min=1, help="How many prompts are wanted.")] = 200,
     show_examples: Annotated[
-        int, typer.Option(min=0, help="Show the generator so many of --like; what it writes is then less fresh.")
+        int, typer.Option(min=0, help="Show the generator this many of --like; what it writes is then less fresh.")
     ] = 0,
     train: Annotated[
         list[str] | None,
-        typer.Option(help="What they must not be found in: a training set, prompts, a run folder or a set; repeat."),
+        typer.Option(help="Training set, prompts, run folder or prompt set that they must not occur in; repeat."),
     ] = None,
     checklists: Annotated[
         bool, typer.Option("--checklists", help="Have three to five required claims written for each prompt.")
@@ -59,28 +59,28 @@ def fresh(
         float, typer.Option(min=0.1, help="Seconds before a request to an endpoint counts as failed.")
     ] = 120.0,
     most_tokens: Annotated[
-        int | None, typer.Option(min=1, help="Stop cleanly when so many tokens have been billed.")
+        int | None, typer.Option(min=1, help="Stop cleanly when this many tokens have been billed.")
     ] = None,
     most_cost: Annotated[float | None, typer.Option(min=0, help="Stop cleanly at this cost; needs the prices.")] = None,
-    price_in: Annotated[float, typer.Option(min=0, help="Price of a million prompt tokens, whoever is asked.")] = 0.0,
+    price_in: Annotated[float, typer.Option(min=0, help="Price of a million prompt tokens, of any model.")] = 0.0,
     price_out: Annotated[float, typer.Option(min=0, help="Price of a million answered tokens.")] = 0.0,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything and count calls; ask nobody.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything and count calls; ask no model.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what --out holds.")] = False,
     as_json: Json = False,
 ) -> None:
     """Have fresh prompts written by an independent generator, for the split fresh of a study.
 
-    They are held clear of the training data and of the prompts they should be like, and a classifier says whether they are
-    fresh: told apart from training, yet of the same world. Killed at any moment and run again, it goes on where it stopped.
+    Copies of the training data and of the prompts they should be like are dropped, and a classifier says whether they are
+    fresh: different from training, yet of the same world. Killed at any moment and run again, it goes on where it stopped.
     """
-    from counterclaim.lab import fresh as prompting
     from counterclaim.lab.config import PromptChoice
+    from counterclaim.lab.synthesis.fresh import FreshPlan, preview, write_prompts
     from counterclaim.records import Decode
     from counterclaim.registry import ModelSpec, Runtime
 
     if out.suffix != ".jsonl":
         raise InputError("--out is no .jsonl file", path=out, remedy="call it, for example, fresh.jsonl")
-    plan = prompting.FreshPlan(
+    plan = FreshPlan(
         generator=ModelSpec(generator),
         like=PromptChoice(like, "all"),
         about=about or "",
@@ -99,40 +99,33 @@ def fresh(
         ),
     )  # fmt: skip
     if dry_run:
-        planned = prompting.preview(plan)
+        planned = preview(plan)
         if as_json:
             print_json(planned)
         else:
             _show_planned(planned)
         return
-    with watching(quiet=as_json) as watchers:
-
-        def watch(doing: str, done: int, total: int) -> None:
-            if total:
-                watchers.part(doing, done, total)
-            else:
-                watchers.stage(doing, None)
-
-        card = prompting.write_prompts(plan, out, watch, overwrite=overwrite)
+    with part_watch(quiet=as_json) as watch:
+        card = write_prompts(plan, out, watch, overwrite=overwrite)
     if as_json:
         print_json(card)
     else:
         _show_card(card, out)
 
 
-def _roles(said: list[str]) -> dict[str, str]:
+def _roles(texts: list[str]) -> dict[str, str]:
     """Models by role, numbered where a role is filled several times."""
     roles: dict[str, str] = {}
-    for item in said:
-        name, model = assignment("--role", item)
+    for text in texts:
+        name, model = assignment("--role", text)
         if name.partition(":")[0] not in _ROLES:
-            raise InputError(f"--role {item!r}: there is no role {name!r}", remedy=f"the roles are {', '.join(_ROLES)}")
+            raise InputError(f"--role {text!r}: there is no role {name!r}", remedy=f"the roles are {', '.join(_ROLES)}")
         roles[f"{name}:{len(roles)}" if name in roles else name] = model
     return roles
 
 
 def _show_planned(planned: dict[str, Any]) -> None:
-    """What would be asked, and of what it would be held clear."""
+    """The calls, the known prompts, and a request."""
     console = terminal()
     compared = planned["compared_with"]
     console.print(plain(
@@ -143,11 +136,11 @@ def _show_planned(planned: dict[str, Any]) -> None:
         console.print(plain(f"{role.replace('_', ' ')}: {family}"))
     _show_notes(console, planned["notes"])
     console.print(plain(f"\nA request:\n\n{planned['request']}\n"))
-    console.print("Nobody was asked and nothing was written.")
+    console.print("No model was asked and nothing was written.")
 
 
 def _show_card(card: dict[str, Any], out: Path) -> None:
-    """How many were kept, what became of the others, whether they are fresh, and what it took."""
+    """Prompts kept and dropped, whether they are fresh, and what the calls cost."""
     console = terminal()
     total = card["calls"]["total"]
     console.print(plain(
@@ -161,18 +154,18 @@ def _show_card(card: dict[str, Any], out: Path) -> None:
         console.print(table)
     facts = table_of("", "prompts", "words (5 % to 95 %)", "questions", "commonest openers")
     for name in ("fresh", "known"):
-        told, words = card["facts"][name], card["facts"][name]["words"]
-        openers = ", ".join(f"{opener['words']} {opener['share']:.0%}" for opener in told["openers"])
+        of_set, words = card["facts"][name], card["facts"][name]["words"]
+        openers = ", ".join(f"{opener['words']} {opener['share']:.0%}" for opener in of_set["openers"])
         facts.add_row(
-            name, f"{told['n']:,}", f"{words['median']:g} ({words['low']:g} to {words['high']:g})",
-            f"{told['questions']:.0%}", plain(openers),
+            name, f"{of_set['n']:,}", f"{words['median']:g} ({words['low']:g} to {words['high']:g})",
+            f"{of_set['questions']:.0%}", plain(openers),
         )  # fmt: skip
     console.print(facts)
     console.print(plain(card["c2st"]["says"]))
-    held = card["contamination"]
+    contamination = card["contamination"]
     console.print(plain(
-        f"{held['copies_dropped']:,} copies were dropped, held against {held['known_prompts']:,} known prompts and "
-        f"{held['training_examples']:,} training examples."
+        f"{contamination['copies_dropped']:,} copies of {contamination['known_prompts']:,} known prompts and "
+        f"{contamination['training_examples']:,} training examples were dropped."
     ))  # fmt: skip
     console.print(plain(
         f"{total['calls']:,} calls, {total['prompt_tokens']:,} tokens in, {total['tokens']:,} out, cost {total['cost']:.4g}"

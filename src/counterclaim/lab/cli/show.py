@@ -91,6 +91,13 @@ def watching(*, quiet: bool) -> Iterator[Any]:
         )
 
 
+@contextmanager
+def part_watch(*, quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
+    """``watching`` as a function of what is being done, how much of it is done, and of how much (0: unknown)."""
+    with watching(quiet=quiet) as watchers:
+        yield lambda doing, done, total: watchers.part(doing, done, total) if total else watchers.stage(doing, None)
+
+
 def _answers_told(tally: Any) -> str:
     speed = f", {tally.tokens / tally.seconds:,.0f} tokens/s" if tally.tokens and tally.seconds else ""
     left = _time_left(tally.done, tally.total, tally.seconds, tally.kept)

@@ -10,7 +10,7 @@ import typer
 from counterclaim.cli.application import Json, app
 from counterclaim.cli.show import plain, print_json, table_of, terminal
 from counterclaim.errors import InputError
-from counterclaim.lab.cli.show import watching
+from counterclaim.lab.cli.show import part_watch
 
 
 @app.command(
@@ -28,7 +28,7 @@ def teach(
     ] = False,
     dry_run: Annotated[
         bool,
-        typer.Option("--dry-run", help="Check the file, licences, roles and prompts, and count calls; ask nobody."),
+        typer.Option("--dry-run", help="Check the file, licences, roles and prompts, and count calls; ask no model."),
     ] = False,
     as_json: Json = False,
 ) -> None:
@@ -36,13 +36,14 @@ def teach(
 
     Killed at any moment and run again, it goes on where it stopped; calls that failed are made again.
     """
-    from counterclaim.lab import synthesis as teaching
     from counterclaim.lab.config import load_pipeline
+    from counterclaim.lab.synthesis.teach import preview, write_example
+    from counterclaim.lab.synthesis.teach import teach as make_training_set
 
     if new is not None:
         if file is not None:
             raise InputError("both a pipeline file and --new were given", remedy="give one or the other")
-        teaching.write_example(new, overwrite=overwrite)
+        write_example(new, overwrite=overwrite)
         if as_json:
             print_json({"written": str(new)})
         else:
@@ -52,22 +53,15 @@ def teach(
         raise InputError("no pipeline file was given", remedy="write one with counterclaim teach --new pipeline.toml")
     plan = load_pipeline(file)
     if dry_run:
-        planned = teaching.preview(plan)
+        planned = preview(plan)
         if as_json:
             print_json(planned)
         else:
             _show_planned(planned)
         return
     folder = out or plan.out
-    with watching(quiet=as_json) as watchers:
-
-        def watch(doing: str, done: int, total: int) -> None:
-            if total:
-                watchers.part(doing, done, total)
-            else:
-                watchers.stage(doing, None)
-
-        summary = teaching.teach(plan, folder, watch, overwrite=overwrite)
+    with part_watch(quiet=as_json) as watch:
+        summary = make_training_set(plan, folder, watch, overwrite=overwrite)
     if as_json:
         print_json({"folder": str(folder), **summary})
     else:
@@ -75,7 +69,7 @@ def teach(
 
 
 def _show_planned(planned: dict[str, Any]) -> None:
-    """What would be asked of whom."""
+    """The calls of each stage, and who fills which role."""
     console = terminal()
     table = table_of("stage", "calls at most", "licence", "model")
     for row in planned["stages"]:
@@ -86,7 +80,7 @@ def _show_planned(planned: dict[str, Any]) -> None:
     left_out = f", {planned['contaminated']} left out as test prompts" if planned["contaminated"] else ""
     console.print(plain(
         f"\n{planned['prompts']:,} prompts{left_out}; {planned['calls_at_most']:,} calls at most. The training set will be "
-        f"held clear of {planned['forbidden']:,} test prompts."
+        f"free of {planned['forbidden']:,} test prompts."
     ))  # fmt: skip
     for role, families in planned["roles"].items():
         console.print(plain(f"{role.replace('_', ' ')}: {', '.join(families)}"))
@@ -95,18 +89,17 @@ def _show_planned(planned: dict[str, Any]) -> None:
 
 
 def _show_summary(summary: dict[str, Any], folder: Path) -> None:
-    """What was made of each product, and what each stage took."""
+    """Examples by product, and calls by stage."""
     console = terminal()
     table = table_of("product", "variant", "made", "kept", "dropped by")
     for row in summary["products"]:
-        told = ", ".join(f"{name} {count}" for name, count in row["dropped"].items())
-        table.add_row(row["kind"], row["variant"], f"{row['made']:,}", f"{row['kept']:,}", plain(told))
+        table.add_row(
+            row["kind"], row["variant"], f"{row['made']:,}", f"{row['kept']:,}", plain(_counts(row["dropped"]))
+        )
     console.print(table)
     if summary["not_made"]:
-        told = ", ".join(f"{name} {count}" for name, count in summary["not_made"].items())
-        console.print(
-            plain(f"not made, because a reply or a prompt could not be used: {told} (dropped.jsonl says why)")
-        )
+        counts = _counts(summary["not_made"])
+        console.print(plain(f"not made, as a reply or a prompt could not be used: {counts} (dropped.jsonl says why)"))
     console.print()
     stages = table_of("stage", "calls", "failed", "spoilt", "tokens in", "out", "cost", "model")
     for row in summary["stages"]:
@@ -125,3 +118,7 @@ def _show_summary(summary: dict[str, Any], folder: Path) -> None:
         f"\n{summary['examples']:,} examples: {summary['sft']:,} to imitate, {summary['preference']:,} preference pairs\n"
         f"Data card: {folder / 'card.md'}\nDatasets: {folder / 'datasets'}"
     ))  # fmt: skip
+
+
+def _counts(by_filter: dict[str, int]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in by_filter.items())

@@ -1,13 +1,7 @@
-"""Teachers in stages, and what is learnt from them.
+"""Training sets and fresh prompts from models: ``teach`` and ``write_prompts`` are two recipes over one machine.
 
-    prompts ─> stages ─> replies ─> examples ─> filters ─> gates ─> training set
+    requests ─> calls ─> replies ─> filters ─> file and data card
 
-``stages`` asks, ``products`` makes examples of what was answered, ``filters`` and ``gates`` say which may be learnt from,
-``card`` tells how the set came to be, ``whole`` does all of it for a pipeline file.
+``calls`` asks, journals and resumes; ``replies`` says what can be wrong with a reply; ``filters`` drops what is not fit, each with
+its reason; ``card`` describes the result. ``teach`` turns prompts into ``examples`` by way of ``products``, ``fresh`` makes prompts.
 """
-
-from __future__ import annotations
-
-from counterclaim.lab.synthesis.whole import preview, teach, write_example
-
-__all__ = ["preview", "teach", "write_example"]

@@ -1,27 +1,29 @@
-"""The data card of a training set: what was asked, who answered under which licence, what was kept, dropped and paid.
+"""Data cards: what was asked, who answered under which licence, what was kept, dropped and paid.
 
-The Markdown opens with the front matter of a Hugging Face dataset card. Nothing in it depends on the clock or on where
-the folder lies, so a set that is made again has the same card.
+The card of a training set is also Markdown (``card.md.jinja``), with the front matter of a Hugging Face dataset card. Nothing in
+a card depends on the clock or on where the folder lies, so a set that is made again has the same card.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
-from itertools import islice
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import numpy as np
 
 from counterclaim import __version__
 from counterclaim.lab.config import PipelinePlan
-from counterclaim.lab.synthesis.filters import Dropped, Filtered
-from counterclaim.lab.synthesis.gates import STUDENT, roles, spdx
+from counterclaim.lab.synthesis.filters import STUDENT, DroppedExample, FilteredExamples, spdx
 from counterclaim.lab.synthesis.replies import thought_of
-from counterclaim.records import Json
+from counterclaim.records import Estimate, Json, model_family
 from counterclaim.report.markdown import escaped
 from counterclaim.report.words import cleaned, number
+from counterclaim.text import words_of
+from counterclaim.text.overlap import two_sample_auc
 
 SHOWN = 3
 """Dropped examples that are shown for each filter."""
@@ -42,33 +44,79 @@ _KINDS = {
 _VARIANTS = {"plain": "", "style": ", in another style", "length": ", as long as the student's own answer"}
 
 
+_AMOUNTS = ("calls", "failed", "spoilt", "prompt_tokens", "tokens", "cost")
+
+
+# --- roles --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class RoleFamilies:
+    """Which models fill which roles in the making of a training set.
+
+    Attributes:
+        models: models by role: ``teacher`` (every stage's), ``student``, ``judge``, and what the file says of others.
+        families: model families by role, in the same order.
+        notes: a sentence for each family that fills several roles.
+    """
+
+    models: Mapping[str, tuple[str, ...]]
+    families: Mapping[str, tuple[str, ...]]
+    notes: tuple[str, ...]
+
+
+def role_families(plan: PipelinePlan) -> RoleFamilies:
+    """Which model family teaches, writes prompts, judges and is taught, and which does several of these at once.
+
+    Families are read off the models' names (``records.model_family``), as the check ``roles`` does.
+    """
+    models: dict[str, tuple[str, ...]] = {"teacher": tuple(dict.fromkeys(stage.model.name for stage in plan.stages))}
+    if plan.student is not None:
+        models["student"] = (plan.student.name,)
+    if plan.judge is not None:
+        models["judge"] = (plan.judge,)
+    for role, name in plan.roles.items():
+        models[role] = tuple(dict.fromkeys((*models.get(role, ()), name)))
+    families = {role: tuple(dict.fromkeys(map(model_family, names))) for role, names in models.items()}
+    filled: dict[str, list[str]] = defaultdict(list)
+    for role, found in families.items():
+        for family in found:
+            filled[family].append(role)
+    notes = [_note(family, who) for family, who in filled.items() if len(who) > 1]
+    return RoleFamilies(models, families, tuple(notes))
+
+
+def _note(family: str, who: Sequence[str]) -> str:
+    names = f"{', '.join(who[:-1])} and {who[-1]}".replace("_", " ")
+    if "judge" in who and {"teacher", "student"} & set(who):
+        return f"{family} is {names}: the judge grades words of its own family."
+    if "prompt_writer" in who and "teacher" in who:
+        return f"{family} is {names}: it answers questions that its own family thought of, so their range is its own."
+    return f"{family} is {names}."
+
+
 def data_card(
-    plan: PipelinePlan, filtered: Filtered, summary: Mapping[str, Json], *, n_forbidden: int
+    plan: PipelinePlan, filtered: FilteredExamples, summary: Mapping[str, Json], *, n_forbidden: int
 ) -> tuple[dict[str, Json], str]:
     """The data card as JSON and as Markdown.
 
     Args:
         plan: the pipeline file.
-        filtered: what was kept, and everything that was dropped.
-        summary: ``hash`` of the set; ``prompts``, how many were asked; ``products``, rows with ``kind``, ``variant``,
+        filtered: what was kept and what was dropped.
+        summary: ``hash`` of the set; ``prompts``, how many were used; ``products``, rows with ``kind``, ``variant``,
             ``made``, ``kept`` and ``dropped`` by filter; ``not_made``, drops that no example was made of, by filter;
             ``stages``, rows with ``stage``, ``model``, ``licence``, ``calls``, ``failed``, ``spoilt``, ``prompt_tokens``,
             ``tokens`` and ``cost``, the student's among them.
-        n_forbidden: how many prompts the set was held clear of.
+        n_forbidden: how many prompts must not occur in it.
     """
-    card = cleaned(_card(plan, filtered, summary, n_forbidden))
-    return card, _markdown(card)
-
-
-def _card(plan: PipelinePlan, filtered: Filtered, summary: Mapping[str, Json], n_forbidden: int) -> dict[str, Json]:
-    who = roles(plan)
+    families = role_families(plan)
     learnt = [thought_of(example.chosen) for example in filtered.kept]
     words = {
-        "answer": _quantiles([parts.answer for parts in learnt]),
-        "thought": _quantiles([parts.thought for parts in learnt]),
+        "answer": _quantiles([len(parts.answer.split()) for parts in learnt] or [0]),
+        "thought": _quantiles([len(parts.thought.split()) for parts in learnt] or [0]),
     }
     stages = {stage.name: stage for stage in plan.stages}
-    return {
+    card: dict[str, Json] = cleaned({
         "name": plan.path.stem,
         "counterclaim": __version__,
         "hash": summary["hash"],
@@ -96,39 +144,31 @@ def _card(plan: PipelinePlan, filtered: Filtered, summary: Mapping[str, Json], n
             }
             for row in summary["stages"]
         ],
-        "total": {
-            name: sum(row[name] for row in summary["stages"])
-            for name in ("calls", "failed", "spoilt", "prompt_tokens", "tokens", "cost")
-        },
+        "total": {name: sum(row[name] for row in summary["stages"]) for name in _AMOUNTS},
         "licences": sorted({spdx(stage.licence) or stage.licence for stage in plan.stages if stage.licence is not None}),
         "licences_allowed": list(plan.licences),
-        "roles": {role: [_without_secrets(name) for name in names] for role, names in who.models.items()},
-        "families": {role: list(names) for role, names in who.families.items()},
-        "notes": list(who.notes),
+        "roles": {role: [_without_secrets(name) for name in names] for role, names in families.models.items()},
+        "families": {role: list(names) for role, names in families.families.items()},
+        "notes": list(families.notes),
         "oracle": plan.oracle,
         "filters": asdict(plan.filters),
         "seed": plan.seed,
-    }  # fmt: skip
+    })  # fmt: skip
+    return card, _markdown(card)
 
 
-def _quantiles(texts: Sequence[str]) -> dict[str, float]:
-    """Words between white space, as the check ``compression`` counts them: median, 5 % and 95 %; 0 without texts."""
-    counts = [float(len(text.split())) for text in texts] or [0.0]
-    low, median, high = (float(value) for value in np.quantile(counts, (0.05, 0.5, 0.95)))
+def _quantiles(counts: Sequence[int]) -> dict[str, float]:
+    """Median, 5 % and 95 % of word counts."""
+    low, median, high = (float(value) for value in np.quantile(np.asarray(counts, float), (0.05, 0.5, 0.95)))
     return {"low": low, "median": median, "high": high}
 
 
-def _dropped(filtered: Filtered) -> dict[str, Json]:
-    return {
-        name: {
-            "count": count,
-            "shown": [_shown(item) for item in islice((x for x in filtered.dropped if x.filter == name), SHOWN)],
-        }
-        for name, count in filtered.counts.items()
-    }
+def _dropped(filtered: FilteredExamples) -> dict[str, Json]:
+    by_filter = {name: [item for item in filtered.dropped if item.filter == name] for name in filtered.counts}
+    return {name: {"count": len(items), "shown": list(map(_shown, items[:SHOWN]))} for name, items in by_filter.items()}
 
 
-def _shown(item: Dropped) -> dict[str, Json]:
+def _shown(item: DroppedExample) -> dict[str, Json]:
     example = item.example
     return {
         "prompt_id": item.prompt_id,
@@ -151,160 +191,101 @@ def _without_secrets(model: str) -> str:
 
 
 def _markdown(card: Mapping[str, Json]) -> str:
-    parts = [
-        _front_matter(card),
-        f"# {escaped(card['name'])}",
-        f"{card['examples']:,} training examples ({card['sft']:,} for SFT, {card['preference']:,} preference pairs), made by "
-        f"teachers in stages from {card['prompts']['asked']:,} prompts with Counterclaim {escaped(card['counterclaim'])}. "
-        f"SHA-256 over what is learnt: `{card['hash']}`.",
-        "## What was asked",
-        _asked(card),
-        "## Who answered",
-        _who(card),
-        "## What is in it",
-        _products(card),
-        "## What was left out",
-        _left_out(card),
-        "## What it took",
-        _spent(card),
-        "## How to load it",
-        _loading(card),
-        "## What to know before training on it",
-        _caveats(card),
-    ]
-    return "\n\n".join(part for part in parts if part) + "\n"
+    from jinja2 import Environment, StrictUndefined
+
+    environment = Environment(undefined=StrictUndefined, trim_blocks=True, keep_trailing_newline=True)
+    environment.filters |= {
+        "text": escaped,
+        "excerpt": lambda text: escaped(text, _EXCERPT),
+        "number": number,
+        "count": "{:,}".format,
+        "words": "{:,.4g}".format,
+        "json": json.dumps,
+        "json_text": lambda text: json.dumps(text, ensure_ascii=False),
+    }
+    template = environment.from_string((Path(__file__).parent / "card.md.jinja").read_text(encoding="utf-8"))
+    hub_licences = [_HUB_LICENCES.get(name) for name in card["licences"]]
+    families = (f"{role.replace('_', ' ')}: {', '.join(names)}" for role, names in card["families"].items())
+    return template.render(
+        card=card, amounts=_AMOUNTS, kinds=_KINDS, variants=_VARIANTS, student=STUDENT, families="; ".join(families),
+        hub_licences=[] if None in hub_licences else hub_licences,
+        size=next((name for limit, name in _SIZES if card["examples"] < limit), "n>1M"),
+        has_student=any(row["stage"] == STUDENT for row in card["stages"]),
+    )  # fmt: skip
 
 
-def _front_matter(card: Mapping[str, Json]) -> str:
-    known = [_HUB_LICENCES[name] for name in card["licences"] if name in _HUB_LICENCES]
-    lines = ["---"]
-    if known and len(known) == len(card["licences"]):
-        lines += [f"license: {known[0]}"] if len(known) == 1 else ["license:", *(f"- {name}" for name in known)]
+# --- fresh prompts ------------------------------------------------------------------------------------------------
+
+ALIKE = 0.7
+"""AUC below which two sets of prompts are not told apart for practical purposes; the check ``shift`` uses the same."""
+APART = 0.95
+"""AUC from which nearly every prompt shows its set."""
+LEAST = 20
+"""Texts of each set from which they are compared at all; the check ``shift`` asks for as many."""
+_OPENERS = 3
+
+
+def comparison(fresh: Sequence[str], known: Sequence[str], against: str, level: float = 0.95) -> dict[str, Json]:
+    """How well fresh prompts are told from known ones (a classifier two-sample test), and what that says of them.
+
+    Returns:
+        ``auc``: the estimate with its interval; ``kind``: ``held-out`` (hardly told apart), ``fresh`` (told apart, but not
+        wholly), ``another-task`` (nearly all told apart), ``open`` (too few to say); ``says``: the same in a sentence.
+    """
+    least = min(len(set(fresh)), len(set(known)))
+    if least < LEAST:
+        reason = f"one of the two holds {least} different texts, and {LEAST} are needed"
+        auc = Estimate.undefined(reason, n=len(fresh) + len(known), level=level)
     else:
-        lines += ["license: other", f"license_name: {json.dumps(' AND '.join(card['licences']))}"]
-    if card["filters"]["language"] is not None:
-        lines += ["language:", f"- {card['filters']['language']}"]
-    size = next((name for limit, name in _SIZES if card["examples"] < limit), "n>1M")
-    lines += ["task_categories:", "- text-generation", "size_categories:", f"- {size}"]
-    lines += [
-        "tags:",
-        "- synthetic",
-        "- counterclaim",
-        f"pretty_name: {json.dumps(card['name'], ensure_ascii=False)}",
-        "---",
-    ]
-    return "\n".join(lines)
+        auc = two_sample_auc(known, fresh, level)
+    kind = _kind(auc)
+    return {"auc": auc.to_json(), "kind": kind, "against": against, "says": _sentence(kind, auc, against)}
 
 
-def _asked(card: Mapping[str, Json]) -> str:
-    rows = [
-        [
-            escaped(source["source"]), escaped(source["split"] or "all"), escaped(", ".join(source["tags"])) or "—",
-            number(source["limit"]),
-        ]
-        for source in card["prompts"]["sources"]
-    ]  # fmt: skip
-    held = (
-        f"{card['prompts']['forbidden']:,} test prompts must not occur in it, and no example asks one of them, as far as "
-        "words can tell."
-    )
-    return f"{_table(('source', 'split', 'tags', 'at most'), rows)}\n\n{held}"
+def _kind(auc: Estimate) -> str:
+    if auc.estimate is None or auc.low is None or auc.high is None:
+        return "open"
+    if auc.high < ALIKE:
+        return "held-out"
+    if auc.low >= APART:
+        return "another-task"
+    return "fresh" if auc.low > 0.5 else "open"
 
 
-def _who(card: Mapping[str, Json]) -> str:
-    rows = [
-        [
-            escaped(row["stage"]) + (" (its answer is learnt)" if row["learnt"] else ""), escaped(row["model"]),
-            escaped(row["licence"] or ("not declared: its words are not learnt" if row["stage"] == STUDENT else "not declared")),
-            escaped(", ".join(row["sees"])) or "—", escaped(row["character"], _EXCERPT) or "—",
-        ]
-        for row in card["stages"]
-    ]  # fmt: skip
-    filled = "; ".join(f"{role.replace('_', ' ')}: {', '.join(names)}" for role, names in card["families"].items())
-    told = [f"Model families by role: {escaped(filled)}."]
-    told += [f"**{escaped(note)}**" for note in card["notes"]] or ["No family fills two roles."]
-    allowed = ", ".join(card["licences_allowed"])
-    told.append(f"Licences whose words could enter: {escaped(allowed)}. Words under any other were refused.")
-    return f"{_table(('stage', 'model', 'licence', 'sees', 'character'), rows)}\n\n" + "\n\n".join(told)
+def _sentence(kind: str, auc: Estimate, against: str) -> str:
+    if auc.estimate is None:
+        return f"Whether a classifier tells them from {against} is not known: {auc.reason}."
+    interval = "" if auc.low is None else f" [{auc.low:.2f}, {auc.high:.2f}]"
+    told = f"A classifier tells them from {against} with AUC {auc.estimate:.2f}{interval}"
+    return {
+        "held-out": f"A classifier can hardly tell them from {against} (AUC {auc.estimate:.2f}{interval}): what holds on them "
+        "is shown for held-out prompts of the same distribution, and not for fresh ones.",
+        "fresh": f"{told}: they are of another writer, and not of another world.",
+        "another-task": f"{told}: nearly every one is told apart, by its topic or by its style throughout. Read a few before "
+        "calling this the same task; what fails on them may fail for that reason alone.",
+        "open": f"{told}, which is too wide to say whether they differ; write more.",
+    }[kind]
 
 
-def _products(card: Mapping[str, Json]) -> str:
-    rows = [
-        [
-            escaped(f"{_KINDS.get(row['kind'], row['kind'])}{_VARIANTS.get(row['variant'], '')}"),
-            f"{escaped(row['kind'])} / {escaped(row['variant'])}", number(row["made"]), number(row["kept"]),
-        ]
-        for row in card["products"]
-    ]  # fmt: skip
-    lengths = [
-        [name, *(f"{card['words'][key][at]:,.4g}" for at in ("low", "median", "high"))]
-        for name, key in (("answer", "answer"), ("thought before it", "thought"))
-    ]
-    return (
-        f"{_table(('what', 'kind / variant', 'made', 'kept'), rows)}\n\nWords of what is to be learnt:\n\n"
-        f"{_table(('', '5 %', 'median', '95 %'), lengths)}"
-    )
+def text_facts(texts: Sequence[str]) -> dict[str, Json]:
+    """Length in words (median, 5 % and 95 %), share that hold a question mark, and the commonest first two words."""
+    words = _quantiles([len(words_of(text)) for text in texts])
+    openers = Counter(" ".join(words_of(text)[:2]) for text in texts)
+    first = sorted(openers.items(), key=lambda item: (-item[1], item[0]))[:_OPENERS]
+    return {
+        "n": len(texts),
+        "words": {name: words[name] for name in ("median", "low", "high")},
+        "questions": sum("?" in text for text in texts) / len(texts),
+        "openers": [{"words": opener, "share": count / len(texts)} for opener, count in first],
+    }
 
 
-def _left_out(card: Mapping[str, Json]) -> str:
-    if not card["dropped"]:
-        return "Nothing."
-    parts = [
-        _table(("filter or gate", "dropped"), ([escaped(k), number(v["count"])] for k, v in card["dropped"].items()))
-    ]
-    for name, group in card["dropped"].items():
-        lines = [f"- {_one_drop(item)}" for item in group["shown"]]
-        parts.append(f"**{escaped(name)}**, the first {len(lines)} of {group['count']:,}:\n\n" + "\n".join(lines))
-    return "\n\n".join(parts)
-
-
-def _one_drop(item: Mapping[str, Json]) -> str:
-    told = f"prompt {escaped(item['prompt_id'] or 'without an id')}: {escaped(item['because'])}"
-    if item["answer"] is None:
-        return told
-    return f"{told}<br>asked: {escaped(item['prompt'])}<br>answer: {escaped(item['answer'])}"
-
-
-def _spent(card: Mapping[str, Json]) -> str:
-    names = ("calls", "failed", "spoilt", "prompt_tokens", "tokens", "cost")
-    rows = [[escaped(row["stage"]), *(number(row[name]) for name in names)] for row in card["stages"]]
-    rows.append(["all", *(number(card["total"][name]) for name in names)])
-    return _table(("stage", "calls", "failed", "spoilt", "tokens shown", "tokens said", "cost"), rows)
-
-
-def _loading(card: Mapping[str, Json]) -> str:
-    trainers = [name for name, rows in (("DPOTrainer", card["preference"]), ("SFTTrainer", card["sft"])) if rows]
-    lines = ["from datasets import load_from_disk", f"from trl import {', '.join(trainers)}"]
-    if card["sft"]:
-        lines += [
-            "",
-            'sft = load_from_disk("datasets/sft")  # columns prompt and completion, as turns',
-            "SFTTrainer(model, train_dataset=sft).train()",
-        ]
-    if card["preference"]:
-        lines += [
-            "",
-            'pairs = load_from_disk("datasets/preference")  # columns prompt, chosen and rejected',
-            "DPOTrainer(model, train_dataset=pairs, processing_class=tokenizer).train()",
-        ]
-    code = "\n".join(lines)
-    return f"In the folder of this card:\n\n```python\n{code}\n```\n\n`examples.jsonl` holds every example with who said what on the way to it."
-
-
-def _caveats(card: Mapping[str, Json]) -> str:
-    told = [
-        "Everything to be learnt was written by models. Filters look at form, language, repetition, refusals and, where the "
-        "prompts have golds, at the facts that these name; whether the rest of an answer is true, nobody has looked at.",
-        "Test prompts are recognised by their words: the same question in wholly other words would not be.",
-    ]
-    if any(row["stage"] == STUDENT for row in card["stages"]):
-        told.append(
-            "The student's own words stand in it only as the worse side of a pair, or as the mistake before its correction: "
-            "train on completions, not on the turns before them."
-        )
-    return "\n".join(f"- {item}" for item in told)
-
-
-def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    columns = list(head)
-    return "\n".join("| " + " | ".join(line) + " |" for line in [columns, ["---"] * len(columns), *rows])
+def spending(rows: Sequence[Mapping[str, Json]]) -> dict[str, Json]:
+    """What calls cost; those of earlier runs that were used again count as if they had been made now."""
+    return {
+        "calls": len(rows),
+        "failed": sum(row["error"] is not None for row in rows),
+        "prompt_tokens": sum(row["prompt_tokens"] or 0 for row in rows),
+        "tokens": sum(row["n_tokens"] or 0 for row in rows),
+        "cost": sum(row["cost"] for row in rows),
+    }

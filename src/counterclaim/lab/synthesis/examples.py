@@ -25,7 +25,7 @@ _FORMATS = (
 )
 
 
-def load(path: Path) -> list[Example]:
+def load_examples(path: Path) -> list[Example]:
     """The examples of a training set.
 
     Args:
@@ -38,19 +38,19 @@ def load(path: Path) -> list[Example]:
         InputError: there is no training set, or a row of it cannot be used (names file and line): it has none of these
             columns, nothing to be learnt, or a pair of which both sides are equal.
     """
-    found = _taught(path) if path.is_dir() else _foreign(path)
+    found = _of_folder(path) if path.is_dir() else _of_file(path)
     examples = list(found)
     if not examples:
         raise InputError("the training set is empty", path=path, remedy="make or name one that holds examples")
     return examples
 
 
-def hash_of(examples: list[Example]) -> str:
+def examples_hash(examples: list[Example]) -> str:
     """SHA-256 over what is learnt, in order; provenance does not count."""
     return content_hash([example.id for example in examples])
 
 
-def _taught(folder: Path) -> Iterator[Example]:
+def _of_folder(folder: Path) -> Iterator[Example]:
     file = folder / FILE
     if not file.is_file():
         raise InputError(
@@ -60,7 +60,7 @@ def _taught(folder: Path) -> Iterator[Example]:
         )
     if (folder / STATE).is_file() and not _is_finished(folder / STATE):
         raise InputError(
-            "the training set is not finished: what lies there is of an earlier run, with other settings",
+            "the training set is not finished: the examples there are of an earlier run, with other settings",
             path=folder,
             remedy="run counterclaim teach again; it goes on where it stopped",
         )
@@ -80,17 +80,17 @@ def _is_finished(state: Path) -> bool:
         return False
 
 
-def _foreign(path: Path) -> Iterator[Example]:
+def _of_file(path: Path) -> Iterator[Example]:
     for line, row in training_rows(InputFile(path, Limits())):
         try:
             yield _example(row)
-        except (RecordError, _Unusable) as error:
+        except (RecordError, _UnusableRow) as error:
             raise InputError(
-                f"the row cannot be learnt from: {error}", path=path, line=line, remedy="mend the row, or leave it out"
+                f"the row cannot be learnt from: {error}", path=path, line=line, remedy="fix the row, or leave it out"
             ) from error
 
 
-class _Unusable(Exception):
+class _UnusableRow(Exception):
     """Why a row is no training example."""
 
 
@@ -101,14 +101,14 @@ def _example(row: Row) -> Example:
         return _pair(row, "prompt" in has)
     if "messages" in has:
         *before, answer = _turns(row, "messages")
-        return Example(tuple(before), _said(answer, "messages"))
+        return Example(tuple(before), _assistant_text(answer, "messages"))
     if {"prompt", "completion"} <= has:
         return Example(_turns(row, "prompt"), _answer(row, "completion"))
     answer_in = next((name for name in _ANSWERS if name in has), None)
     if "instruction" in has and answer_in is not None:
-        asked = [as_text(row[name]) or "" for name in ("instruction", "input") if name in has]
-        return Example((Message("user", "\n\n".join(asked)),), _answer(row, answer_in))
-    raise _Unusable(f"its columns are {listing(row)}, and it needs {_FORMATS}")
+        parts = [as_text(row[name]) or "" for name in ("instruction", "input") if name in has]
+        return Example((Message("user", "\n\n".join(parts)),), _answer(row, answer_in))
+    raise _UnusableRow(f"its columns are {listing(row)}, and it needs {_FORMATS}")
 
 
 def _pair(row: Row, has_prompt: bool) -> Example:
@@ -126,10 +126,10 @@ def _common_text(chosen: str, rejected: str) -> tuple[tuple[Message, ...], tuple
     """Two texts that begin with the prompt; a space at its end belongs to the answers, as TRL has it."""
     shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(chosen, rejected, strict=False)))
     if chosen == rejected:
-        raise _Unusable("both sides of the pair are equal, so it teaches nothing")
+        raise _UnusableRow("both sides of the pair are equal, so it teaches nothing")
     shared -= chosen[:shared].endswith(" ")
     if not chosen[:shared].strip():
-        raise _Unusable("chosen and rejected do not begin with the same prompt, and there is no column prompt")
+        raise _UnusableRow("chosen and rejected do not begin with the same prompt, and there is no column prompt")
     return (Message("user", chosen[:shared]),), (chosen[shared:], rejected[shared:])
 
 
@@ -138,16 +138,16 @@ def _common_turns(
 ) -> tuple[tuple[Message, ...], tuple[str, str]]:
     """Two conversations that are the same but for their last turn."""
     if chosen == rejected:
-        raise _Unusable("both sides of the pair are equal, so it teaches nothing")
+        raise _UnusableRow("both sides of the pair are equal, so it teaches nothing")
     if chosen[:-1] != rejected[:-1] or len(chosen) < 2:
-        raise _Unusable("chosen and rejected differ in more than their last turn, and there is no column prompt")
-    return chosen[:-1], (_said(chosen[-1], "chosen"), _said(rejected[-1], "rejected"))
+        raise _UnusableRow("chosen and rejected differ in more than their last turn, and there is no column prompt")
+    return chosen[:-1], (_assistant_text(chosen[-1], "chosen"), _assistant_text(rejected[-1], "rejected"))
 
 
 def _turns(row: Row, column: str) -> tuple[Message, ...]:
     turns = messages_of(row[column])
     if turns is None:
-        raise _Unusable(f"{column} is neither text nor a list of turns with role and content")
+        raise _UnusableRow(f"{column} is neither text nor a list of turns with role and content")
     return turns
 
 
@@ -157,13 +157,13 @@ def _answer(row: Row, column: str) -> str:
         return as_text(row[column]) or ""
     turns = _turns(row, column)
     if len(turns) != 1:
-        raise _Unusable(f"{column} holds {len(turns)} turns, and one turn is learnt at a time")
+        raise _UnusableRow(f"{column} holds {len(turns)} turns, and one turn is learnt at a time")
     if isinstance(row[column], str):
         return turns[0].content
-    return _said(turns[0], column)
+    return _assistant_text(turns[0], column)
 
 
-def _said(turn: Message, column: str) -> str:
+def _assistant_text(turn: Message, column: str) -> str:
     if turn.role != "assistant":
-        raise _Unusable(f"the last turn of {column} is by {turn.role}, and the assistant's is learnt")
+        raise _UnusableRow(f"the last turn of {column} is by {turn.role}, and the assistant's is learnt")
     return turn.content

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING
 from counterclaim.lab.answers import conversation
 from counterclaim.lab.config import PipelinePlan, StagePlan
 from counterclaim.lab.scorers.rules import ASSERT, HEDGE, delivery_of
-from counterclaim.lab.synthesis import filters
-from counterclaim.lab.synthesis.filters import Dropped
-from counterclaim.lab.synthesis.gates import STUDENT
-from counterclaim.lab.synthesis.stages import Replies, Step
+from counterclaim.lab.synthesis.calls import CallStep, Replies, StageReply
+from counterclaim.lab.synthesis.filters import STUDENT, DroppedExample, filter_examples
+from counterclaim.lab.synthesis.replies import teacher_fault
 from counterclaim.records import Call, Decode, Example, ExampleKind, Message, Prompt, Variant
 from counterclaim.text import words_of
 
@@ -38,8 +37,8 @@ CORRECTIONS = (
     "I checked this, and it is wrong. Can you mend it?",
     "This is not correct. Think about it again.",
 )
-"""Turns that say that an answer is wrong. None of them is the scripted turn of the scorer ``recovery``: a model that has
-learnt from these must not have learnt the test's own words."""
+"""Turns that say that an answer is wrong. None of them is the scripted turn of the scorer ``recovery``: a model that was
+trained on these must not have seen the test's own words."""
 LENGTH_TOLERANCE = 0.25
 """Share of the student's number of words by which a length-matched answer may differ from it."""
 
@@ -64,7 +63,7 @@ def _bounds(prompt: Prompt, plan: PipelinePlan) -> bool:
 # --- calls --------------------------------------------------------------------------------------------------------
 
 
-def steps_of(plan: PipelinePlan) -> list[Step]:
+def steps_of(plan: PipelinePlan) -> list[CallStep]:
     """Every call that a prompt may need, each after those that it needs: the stages, the student, the variants."""
     steps = [_stage_step(stage, plan) for stage in plan.stages]
     if plan.student is not None and ({"failure", "counter"} & set(plan.products) or LENGTH in plan.variants):
@@ -75,76 +74,78 @@ def steps_of(plan: PipelinePlan) -> list[Step]:
     return steps
 
 
-def _stage_step(stage: StagePlan, plan: PipelinePlan) -> Step:
+def _stage_step(stage: StagePlan, plan: PipelinePlan) -> CallStep:
     template = None if stage.instruction is None else _template(stage.instruction)
 
-    def asked(prompt: Prompt, replies: Replies) -> tuple[Message, ...]:
+    def request(prompt: Prompt, replies: Replies) -> tuple[Message, ...]:
         question, seen = _last_turn(prompt), {name: replies[name].visible for name in stage.sees}
         if template is not None:
             return _conversation(prompt, template.render(prompt=question, **seen), stage.decode)
         return _conversation(prompt, _sections(question, seen), stage.decode)
 
-    return _teacher_step(stage.name, stage, plan, asked, stage.sees)
+    return _teacher_step(stage.name, stage, plan, request, stage.sees)
 
 
-def _style_step(number: int, plan: PipelinePlan) -> Step:
+def _style_step(number: int, plan: PipelinePlan) -> CallStep:
     stage = plan.last
 
-    def asked(prompt: Prompt, replies: Replies) -> tuple[Message, ...] | None:
+    def request(prompt: Prompt, replies: Replies) -> tuple[Message, ...] | None:
         if not _is_fit_gold(prompt, replies, plan):
             return None
         style = random.Random(f"{plan.seed} style {prompt.id}").sample(STYLES, plan.variants["style"])[number]
         return _rewording(prompt, replies, style, stage)
 
-    return _teacher_step(_style_name(number), stage, plan, asked, (stage.name,))
+    return _teacher_step(_style_name(number), stage, plan, request, (stage.name,))
 
 
 def _style_name(number: int) -> str:
     return f"style_{number + 1}"
 
 
-def _length_step(plan: PipelinePlan) -> Step:
+def _length_step(plan: PipelinePlan) -> CallStep:
     stage = plan.last
 
-    def asked(prompt: Prompt, replies: Replies) -> tuple[Message, ...] | None:
+    def request(prompt: Prompt, replies: Replies) -> tuple[Message, ...] | None:
         wanted = len(words_of(replies[STUDENT].visible))
         if not wanted or not _is_fit_gold(prompt, replies, plan) or _is_as_long(replies[stage.name].visible, wanted):
             return None
         return _rewording(prompt, replies, f"in about {wanted} words", stage)
 
-    return _teacher_step(LENGTH, stage, plan, asked, (stage.name, STUDENT))
+    return _teacher_step(LENGTH, stage, plan, request, (stage.name, STUDENT))
 
 
-def _student_step(plan: PipelinePlan) -> Step:
+def _student_step(plan: PipelinePlan) -> CallStep:
     assert plan.student is not None
     decode = plan.student_decode
 
-    def asked(prompt: Prompt, replies: Replies) -> tuple[Message, ...] | None:
+    def request(prompt: Prompt, replies: Replies) -> tuple[Message, ...] | None:
         if _bounds(prompt, plan) and "counter" not in plan.products:
             return None
         return _conversation(prompt, _last_turn(prompt), decode)
 
     prices = plan.runtime.price_in, plan.runtime.price_out
-    return Step(STUDENT, plan.student, decode, asked, price_in=prices[0], price_out=prices[1])
+    return CallStep(STUDENT, plan.student, decode, request, price_in=prices[0], price_out=prices[1])
 
 
-Conversation = Callable[[Prompt, Replies], tuple[Message, ...] | None]
+Request = Callable[[Prompt, Replies], tuple[Message, ...] | None]
 
 
-def _teacher_step(name: str, stage: StagePlan, plan: PipelinePlan, asked: Conversation, after: tuple[str, ...]) -> Step:
-    def spoilt(prompt: Prompt, text: str) -> str | None:
-        return filters.spoilt(text, stage.decode.system_prompt, prompt.text, plan.filters.language)
+def _teacher_step(
+    name: str, stage: StagePlan, plan: PipelinePlan, request: Request, after: tuple[str, ...]
+) -> CallStep:
+    def fault_in(prompt: Prompt, text: str) -> str | None:
+        return teacher_fault(text, stage.decode.system_prompt, prompt.text, plan.filters.language)
 
-    return Step(
+    return CallStep(
         name=name,
         model=stage.model,
         decode=stage.decode,
-        conversation=asked,
+        request=request,
         after=after,
         licence=stage.licence,
         price_in=plan.runtime.price_in if stage.price_in is None else stage.price_in,
         price_out=plan.runtime.price_out if stage.price_out is None else stage.price_out,
-        spoilt=spoilt,
+        fault_in=fault_in,
     )
 
 
@@ -171,12 +172,12 @@ def _conversation(prompt: Prompt, last: str, decode: Decode) -> tuple[Message, .
 
 
 def _rewording(prompt: Prompt, replies: Replies, how: str, stage: StagePlan) -> tuple[Message, ...]:
-    told = _sections(_last_turn(prompt), {"answer": replies[stage.name].visible})
+    text = _sections(_last_turn(prompt), {"answer": replies[stage.name].visible})
     order = (
         f"Reword the answer above {how}. Keep every fact in it and every doubt, add none, and reply with the new wording "
         "only."
     )
-    return _conversation(prompt, f"{told}\n\n{order}", stage.decode)
+    return _conversation(prompt, f"{text}\n\n{order}", stage.decode)
 
 
 def _is_fit_gold(prompt: Prompt, replies: Replies, plan: PipelinePlan) -> bool:
@@ -184,7 +185,7 @@ def _is_fit_gold(prompt: Prompt, replies: Replies, plan: PipelinePlan) -> bool:
     if _bounds(prompt, plan):
         return False
     plain = Example(prompt.messages, replies[plan.final].call.text, prompt_id=prompt.id)
-    return bool(filters.apply([plain], plan.filters, {prompt.id: prompt}).kept)
+    return bool(filter_examples([plain], plan.filters, {prompt.id: prompt}).kept)
 
 
 def _is_as_long(text: str, wanted: int) -> bool:
@@ -195,8 +196,8 @@ def _is_as_long(text: str, wanted: int) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
-    """What the oracle says of one prompt's answers: 1 is right, 0 wrong; None where nobody can say."""
+class OracleScores:
+    """What the oracle says of one prompt's answers: 1 is right, 0 wrong; None where it cannot say."""
 
     gold: float | None = None
     student: float | None = None
@@ -207,29 +208,27 @@ class Judged:
         return self.gold is not None and self.student is not None and self.student < self.gold
 
 
-def examples_of(prompt: Prompt, replies: Replies, judged: Judged, plan: PipelinePlan) -> Iterator[Example | Dropped]:
-    """Everything that is made of one prompt, and what could have been and is not to be used, with the reason."""
-    spoilt = [
-        Dropped(None, "reply", f"{stage.name} ({stage.model.name}): {reply.failed or reply.spoilt}", prompt.id)
-        for stage in plan.stages
-        if (reply := replies.get(stage.name)) is not None and not reply.usable
-    ]
-    if spoilt:
-        yield spoilt[0]
-        return
+def examples_of(
+    prompt: Prompt, replies: Replies, scores: OracleScores, plan: PipelinePlan
+) -> Iterator[Example | DroppedExample]:
+    """Everything that is made of one prompt, and what could have been and is not used, with the reason."""
+    for stage in plan.stages:
+        if (reply := replies.get(stage.name)) is not None and reply.fault is not None:
+            yield _no_example(prompt, stage.name, stage, reply)
+            return
     if _bounds(prompt, plan):
         yield from _boundary(prompt, replies, plan)
         return
     gold = _example(prompt, replies, plan)
-    if judged.gold is not None and judged.gold < 1 and plan.filters.facts:
-        yield Dropped(gold, "facts", f"the oracle {plan.oracle} says that it is not right", prompt.id)
+    if scores.gold is not None and scores.gold < 1 and plan.filters.facts:
+        yield DroppedExample(gold, "facts", f"the oracle {plan.oracle} says that it is not right", prompt.id)
         return
     if "gold" in plan.products:
         yield gold
         yield from _variants(prompt, replies, plan)
     wrong = replies.get(STUDENT)
-    if judged.student_is_worse and wrong is not None and wrong.usable and wrong.visible:
-        if "failure" in plan.products and judged.student == 0:
+    if scores.student_is_worse and wrong is not None and wrong.fault is None and wrong.visible:
+        if "failure" in plan.products and scores.student == 0:
             correction = random.Random(f"{plan.seed} correction {prompt.id}").choice(CORRECTIONS)
             turns = (*prompt.messages, Message("assistant", wrong.visible), Message("user", correction))
             yield _example(prompt, replies, plan, "failure", turns=turns, also=(STUDENT,))
@@ -237,41 +236,45 @@ def examples_of(prompt: Prompt, replies: Replies, judged: Judged, plan: Pipeline
             yield _pair(prompt, replies, plan)
 
 
-def _boundary(prompt: Prompt, replies: Replies, plan: PipelinePlan) -> Iterator[Example | Dropped]:
+def _no_example(prompt: Prompt, name: str, stage: StagePlan, reply: StageReply) -> DroppedExample:
+    return DroppedExample(None, "reply", f"{name} ({stage.model.name}): {reply.fault}", prompt.id)
+
+
+def _boundary(prompt: Prompt, replies: Replies, plan: PipelinePlan) -> Iterator[Example | DroppedExample]:
     example = _example(prompt, replies, plan, "boundary")
     if delivery_of(replies[plan.final].visible) != HEDGE:
-        yield Dropped(example, "boundary", "it asserts where a hedge or a question back is right", prompt.id)
+        yield DroppedExample(example, "boundary", "it asserts where a hedge or a question back is right", prompt.id)
         return
     yield example
     student = replies.get(STUDENT)
-    if student is not None and student.usable and student.visible and delivery_of(student.visible) == ASSERT:
+    if student is not None and student.fault is None and student.visible and delivery_of(student.visible) == ASSERT:
         yield _pair(prompt, replies, plan)
 
 
-def _variants(prompt: Prompt, replies: Replies, plan: PipelinePlan) -> Iterator[Example | Dropped]:
+def _variants(prompt: Prompt, replies: Replies, plan: PipelinePlan) -> Iterator[Example | DroppedExample]:
     for name in (*(_style_name(number) for number in range(plan.variants.get("style", 0))), LENGTH):
         reply = replies.get(name)
         if reply is None:
             continue
         variant: Variant = "length" if name == LENGTH else "style"
-        if not reply.usable:
-            yield Dropped(None, "reply", f"{name} ({plan.last.model.name}): {reply.failed or reply.spoilt}", prompt.id)
+        if reply.fault is not None:
+            yield _no_example(prompt, name, plan.last, reply)
             continue
         also = (STUDENT, name) if variant == "length" else (name,)
         example = _example(prompt, replies, plan, variant=variant, chosen=name, also=also)
         wanted = len(words_of(replies[STUDENT].visible)) if variant == "length" else 0
         if variant == "length" and not _is_as_long(reply.visible, wanted):
             why = f"it has {len(words_of(reply.visible))} words, and the student's answer {wanted}"
-            yield Dropped(example, "length", why, prompt.id)
+            yield DroppedExample(example, "length", why, prompt.id)
         else:
             yield example
 
 
-def _pair(prompt: Prompt, replies: Replies, plan: PipelinePlan) -> Example | Dropped:
+def _pair(prompt: Prompt, replies: Replies, plan: PipelinePlan) -> Example | DroppedExample:
     """A preference pair; the two sides can be equal only where an oracle contradicts itself."""
     chosen, rejected = replies[plan.final].call.text, replies[STUDENT].call.text
     if chosen.strip() == rejected.strip():
-        return Dropped(None, "pair", "both sides of the pair say the same", prompt.id)
+        return DroppedExample(None, "pair", "both sides of the pair say the same", prompt.id)
     return _example(prompt, replies, plan, "counter", rejected=rejected, also=(STUDENT,))
 
 

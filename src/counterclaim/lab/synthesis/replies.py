@@ -1,4 +1,4 @@
-"""What can be wrong with one reply of a teacher: thoughts that never end, refusals, loops, other languages, leaked instructions.
+"""What can be wrong with one reply: thoughts that never end, refusals, loops, other languages, leaked instructions, lists that are none.
 
 By rules on the text alone. Refusals and leaks are recognised by English wording; loops and languages in any script. What
 a rule cannot see stands in its docstring, and how often it hits and misses in the tests.
@@ -6,30 +6,39 @@ a rule cannot see stands in its docstring, and how often it hits and misses in t
 
 from __future__ import annotations
 
+import json
 import re
+import tomllib
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any
 
 from counterclaim.errors import InputError, ModelError
 from counterclaim.lab.scorers.answers import plain_prose, sentences
+from counterclaim.records import FinishReason
 from counterclaim.text import looks_like_python, word_ngrams, words_of
 
-FaultKind = Literal["empty", "refusal", "leak", "loop", "language"]
+RULES = ("empty", "refusal", "leak", "loop", "language")
+"""Kinds of faults of an answer, in the order in which they are looked for."""
+WORDINGS: Mapping[str, Any] = tomllib.loads((Path(__file__).parent / "wordings.toml").read_text(encoding="utf-8"))
+"""Regular expressions and tables that the rules use, by rule."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """Why a reply cannot be used: which rule says so, and what it saw."""
+    """Why a reply cannot be used: the kind of fault, and what a rule saw, as a clause."""
 
-    kind: FaultKind
+    kind: str
     because: str
 
 
-def fault_of(answer: str, character_prompt: str | None, prompt_text: str, language: str | None) -> Fault | None:
+def fault_of(
+    answer: str, character_prompt: str | None, prompt_text: str, language: str | None, kinds: Container[str] = RULES
+) -> Fault | None:
     """The first thing that is wrong with an answer, or None.
 
     Args:
@@ -37,22 +46,103 @@ def fault_of(answer: str, character_prompt: str | None, prompt_text: str, langua
         character_prompt: the system prompt that the teacher was given.
         prompt_text: what it was asked; what stands there may be repeated.
         language: ISO 639-1 code of the language it must answer in; None for any.
+        kinds: which of ``RULES`` are tried.
 
     Raises:
-        InputError: nobody can tell that language.
+        InputError: the language cannot be recognised.
         ModelError: py3langid is not installed, and a language is asked for.
     """
-    if not any(character.isalnum() for character in answer):
-        return Fault("empty", "there is no answer")
-    if said := refusal_in(answer):
-        return Fault("refusal", f"it refuses: “{said}”")
-    if said := leak_in(answer, character_prompt, prompt_text):
-        return Fault("leak", f"it tells its instructions: “{said}”")
-    if said := loop_in(answer):
-        return Fault("loop", f"it goes round in circles: {said}")
-    if language is not None and (other := other_language(answer, language)):
-        return Fault("language", f"it is in another language than {language}: {other}")
+    for kind in (kind for kind in RULES if kind in kinds):
+        match kind:
+            case "empty":
+                because = "" if any(map(str.isalnum, answer)) else "there is no answer"
+            case "refusal":
+                because = f"it refuses: “{found}”" if (found := refusal_in(answer)) else ""
+            case "leak":
+                found = leak_in(answer, character_prompt, prompt_text)
+                because = f"it tells its instructions: “{found}”" if found else ""
+            case "loop":
+                because = f"it goes round in circles: {found}" if (found := loop_in(answer)) else ""
+            case _:
+                found = None if language is None else other_language(answer, language)
+                because = f"it is in another language than {language}: {found}" if found else ""
+        if because:
+            return Fault(kind, because)
     return None
+
+
+def teacher_fault(text: str, character_prompt: str | None, prompt_text: str, language: str | None) -> str | None:
+    """Why the reply of a teacher cannot be used, as a clause; None where it can.
+
+    Its think tags cannot be read, or ``fault_of`` its answer.
+
+    Raises:
+        InputError, ModelError: as ``fault_of``.
+    """
+    parts = thought_of(text)
+    if parts.fault is not None:
+        return parts.fault
+    fault = fault_of(parts.answer, character_prompt, prompt_text, language)
+    return None if fault is None else fault.because
+
+
+def ending_fault(finish_reason: str, budget: int | None) -> Fault | None:
+    """What is wrong with how a reply ended; None where it ended by itself."""
+    if finish_reason == FinishReason.LENGTH:
+        return Fault("cut", f"it was cut by its budget of {budget} tokens")
+    return Fault("filtered", "the endpoint filtered it") if finish_reason == FinishReason.FILTER else None
+
+
+# --- lists --------------------------------------------------------------------------------------------------------
+
+_FENCED = re.compile(r"\s*```(?:json)?\s*\n(.*)\n\s*```\s*", re.S)
+_MARK = re.compile(r"\s*(?:\d{1,3}[.)]|[-*•])\s+")
+
+
+@dataclass(frozen=True, slots=True)
+class ListReply:
+    """A reply that should be a list.
+
+    Attributes:
+        texts: its strings, outer white space and list marks gone; empty where the reply cannot be used.
+        fault: why it cannot be used, of the kind ``failed``, ``cut``, ``filtered``, ``refusal`` or ``unreadable``.
+        raw: the reply as it came.
+    """
+
+    texts: tuple[str, ...] = ()
+    fault: Fault | None = None
+    raw: str = ""
+
+
+def read_list(text: str | None, finish_reason: str, error: str | None, budget: int | None) -> ListReply:
+    """A reply as the list that it is: one JSON list of strings, alone or in one code fence, after any thought.
+
+    Half a list is none: where a reply was cut, how its last string would have ended is unknown.
+    """
+    if error is not None:
+        return ListReply(fault=Fault("failed", error))
+    raw = text or ""
+    fault = ending_fault(
+        FinishReason.FILTER if text is None and finish_reason != FinishReason.LENGTH else finish_reason, budget
+    )
+    thought = thought_of(raw)
+    if fault is None and thought.fault is not None:
+        fault = Fault("unreadable", thought.fault)
+    if fault is not None:
+        return ListReply(fault=fault, raw=raw)
+    fenced = _FENCED.fullmatch(thought.answer)
+    try:
+        listed = json.loads(fenced[1] if fenced else thought.answer)
+    except (ValueError, RecursionError):
+        refusal = fault_of(thought.answer, None, "", None, ("refusal",))
+        return ListReply(fault=refusal or Fault("unreadable", "it is no JSON list"), raw=raw)
+    if not isinstance(listed, list) or not all(isinstance(item, str) for item in listed):
+        return ListReply(fault=Fault("unreadable", "it is JSON, and no list of strings"), raw=raw)
+    if not listed:
+        return ListReply(fault=Fault("unreadable", "the list is empty"), raw=raw)
+    return ListReply(
+        tuple(_MARK.sub("", item, count=1).strip() if _MARK.match(item) else item.strip() for item in listed), raw=raw
+    )
 
 
 # --- thoughts -----------------------------------------------------------------------------------------------------
@@ -81,7 +171,7 @@ def thought_of(text: str) -> Thought:
 
     One closing tag before any opening one ends a thought that the chat template opened. Tags quoted as code are text.
     A thought that never ends, one inside another, and a closing tag that ends nothing are faults: where the thought
-    ends is then anybody's guess.
+    ends is then unknown.
     """
     quoted = [match.span() for match in _INLINE_CODE.finditer(text)]
     thoughts: list[str] = []
@@ -111,55 +201,9 @@ def thought_of(text: str) -> Thought:
 _LEAD = 3  # sentences at the start in which a refusal makes the reply one
 _SHORT = 60  # words; in a reply of so few it does so wherever it stands
 
-_AUX = (
-    r"(?:can ?not|can't|could not|couldn't|will not|won't|(?:am|'m|was) (?:currently )?(?:unable|not able"
-    r"|not allowed|not permitted|not in a position|not programmed|not designed|not going|not comfortable|not willing|unwilling)(?: to)?"
-    r"|(?:must|have to|need to|will|'ll|shall|would) (?:\w+ )?(?:decline|refuse)(?: to)?|(?:\w+ly )?(?:decline|refuse)(?: to)?)"
-)
-_ADVERBS = r"(?:(?:be able to|be|really|simply|just|ethically|knowingly|legally|in good conscience|unfortunately|currently|directly) )*"
-_REQUESTED = (
-    r"(?:(?:you )?(?:with )?(?:that|this|these|those|it|such|your|any|anything|an answer|the answer|answers?|information|instructions|details|advice"
-    r"|guidance|content|assistance|help|support|the (?:requested|information|instructions|details|content)|medical|legal|financial)\b)"
-)
-_REFUSED = re.compile(
-    "|".join(
-        (
-            r"\bi (?:do not|don't) (?:provide|offer|give|discuss|engage in|support|share|create|answer) (?:that|this|such|any|medical|legal|financial"
-            r"|personal|advice|instructions|information|questions)\b(?! (?:much|kind of weight))",
-            r"\b(?:not possible|impossible) for me to (?:help|assist|answer|comply|provide|share|discuss|continue)\b",
-            rf"\bi ?{_AUX} {_ADVERBS}(?:help|assist)(?: (?:you|anyone|further))?(?: with\b| in\b| you (?:with|in|to)\b|\W*$)",
-            rf"\bi ?{_AUX} {_ADVERBS}(?:help|assist) (?:you|anyone) \w+",
-            rf"\bi ?{_AUX} {_ADVERBS}(?:provid|answer|discuss|shar|giv|offer|writ|creat|generat|produc|support|tell|reveal"
-            rf"|disclos|do|fulfil|fulfill|complet|process|facilitat|promot|encourag|continu)(?:e|ing)?(?: you)? {_REQUESTED}",
-            rf"\bi ?{_AUX} {_ADVERBS}(?:comply|participate|engage|proceed|continue|answer|respond|be part of|fulfil|fulfill)(?:ing)?(?: (?:to|in|with)"
-            rf"(?: {_REQUESTED})?)?\W*(?:$|with\b|in\b|to\b)",
-            rf"\b(?:sorry|apologi[sz]e|afraid|unfortunately|regret)\b[^.!?]{{0,50}}?\bi ?{_AUX} {_ADVERBS}(?:do (?:that|this|so|it)\b|$|\W*$)",
-            r"\bi (?:must|have to|will|shall|would|respectfully|politely)(?: \w+ly)* (?:decline|refuse)\W*(?:$|your|this|that)",
-            r"\b(?:sorry|afraid|unfortunately)\b[^.!?]{0,20}\bi (?:cannot|can't|won't|will not)\W*$",
-            r"\bi(?:'d| would) (?:rather|prefer) not (?:to )?(?:answer|say|discuss|do|help|talk|respond|engage|comment)\b",
-            r"\bi prefer not to (?:answer|say|discuss|do|help|talk|respond|engage|comment)\b",
-            r"\bi (?:do not|don't) feel comfortable (?:\w+ing)\b",
-            r"\b(?:something|a topic|a subject|a request|anything|one) (?:that )?i(?:'m| am)? ?(?:can't|cannot|won't|will not|can not|unable to"
-            r"|not able to|not comfortable|am not)\b",
-            r"\bnot (?:something|a (?:topic|subject|question|request)|one) (?:that )?i(?:'m| am)? ?(?:can|will|could|able to|willing to|allowed to"
-            r"|comfortable) ?(?:help|assist|answer|discuss|do|talk|provide|share|with)\b",
-            r"\b(?:irresponsible|inappropriate|unethical|wrong|improper|not appropriate) (?:of|for) me to (?:answer|help|provide|share|discuss|say|do)\b",
-            r"\bi(?:'m| am) going to (?:have to )?(?:decline|refuse|pass)\b",
-            rf"\bi ?{_AUX} {_ADVERBS}(?:talk|speak) about\b",
-            r"\bas an? (?:ai|artificial intelligence|(?:large )?language model|ai (?:language )?(?:model|assistant)|assistant)(?=,| i\b)[^.!?]{0,30}?"
-            r"\bi(?:'m| am)? ?(?:cannot|can't|do not|don't|not|unable|must not|have no|lack|won't|will not)\b",
-            r"\b(?:against|violat\w+|breach\w*|conflict\w* with|outside|not in line with|contrary to) (?:of )?(?:my|our|openai's|content|usage)"
-            r" (?:\w+ )?(?:guidelines|polic(?:y|ies)|programming|principles|terms|rules|ethic\w*|instructions)\b",
-            r"\bmy (?:\w+ )?(?:guidelines|polic(?:y|ies)|programming|principles|rules) (?:do not|don't|does not|doesn't|prevent|prohibit|forbid|stop|require)\b",
-            r"\b(?:beyond|outside) (?:of )?(?:my (?:capabilities|abilities|scope|remit)|what i(?:'m| am)? ?(?:can|able|allowed|permitted))\b",
-            r"\bi(?:'m| am) (?:just |only )?(?:an ai|a language model|an assistant)\b[^.!?]{0,30}?\b(?:cannot|can't|not able|unable|do not|don't)\b",
-        )
-    )
-)  # fmt: skip
-_ONLY_IN_DOUBT = re.compile(
-    r"\b(?:with (?:\w+ )?(?:certainty|confidence|precision)|for (?:sure|certain)|definite|definitive|exact|exactly|precise|certain|guarantee\w*"
-    r"|unless|until|off the top of my head|one (?:single|simple)|a single|a simple|better|enough|any (?:more|less|better|further|longer)|anything but|your (?:views?|opinions?|enthusiasm|doubts?))\b"
-)
+_REFUSAL = WORDINGS["refusal"]
+_REFUSED = re.compile(re.sub(r"\{([A-Z]+)\}", lambda name: _REFUSAL[name[1]], "|".join(_REFUSAL["any_of"])))
+_ONLY_IN_DOUBT = re.compile(_REFUSAL["only_doubt"])
 
 
 def refusal_in(answer: str) -> str | None:
@@ -170,12 +214,11 @@ def refusal_in(answer: str) -> str | None:
     left out. English only. Of 20 refusals that were written after the rules and left alone, 17 are seen, and none of 20
     near misses is taken for one; nor is any of 100 long answers of a small model.
     """
-    said = sentences(plain_prose(answer))
-    looked_at = said if len(answer.split()) <= _SHORT else said[:_LEAD]
-    for sentence in looked_at:
+    found = sentences(plain_prose(answer))
+    for sentence in found if len(answer.split()) <= _SHORT else found[:_LEAD]:
         lowered = sentence.lower().strip("*_ ")
         if _REFUSED.search(lowered) and not _ONLY_IN_DOUBT.search(lowered):
-            return _excerpt(sentence)
+            return excerpt(sentence)
     return None
 
 
@@ -183,19 +226,8 @@ def refusal_in(answer: str) -> str | None:
 
 _LEAK_WORDS = 8
 _LEAK_LEAST = 4
-_TEMPLATE_MARK = re.compile(
-    r"<\|(?:im_start|im_end|system|user|assistant|endoftext|begin_of_text|end_of_text|start_header_id|end_header_id|eot_id|end)\|>"
-    r"|<<SYS>>|<</SYS>>|\[/?INST\]|<start_of_turn>|<end_of_turn>|<｜(?:User|Assistant|begin▁of▁sentence|end▁of▁sentence)｜>"
-)
-_OWN_INSTRUCTIONS = re.compile(
-    r"\b(?:my|the|this) (?:system|hidden|initial|original|secret|character) (?:prompt|message|instructions?)\b"
-    r"|\bmy (?:\w+ )?(?:instructions|brief|persona) (?:are|is|say|says|tell|tells|were|was|require|requires)\b"
-    r"|\bi (?:was|am|have been|'ve been|'m) (?:instructed|prompted|configured|programmed|told|asked) to (?:be|act|play|behave|respond|answer"
-    r"|speak|pretend|always|never)\b"
-    r"|\b(?:per|following|according to|as (?:stated|specified|required) (?:in|by)) my (?:instructions|prompt|system|persona)\b"
-    r"|\bmy (?:assigned )?(?:role|persona|character) (?:here |in this (?:conversation|exercise|pipeline) )?is (?:to|that of|the)\b"
-    r"|\bas (?:the|an?) (?:eager|deliberate|adversarial|synthesi[sz]er) (?:character|persona|teacher|stage|assistant|model)\b"
-)
+_TEMPLATE_MARK = re.compile(WORDINGS["leak"]["template_mark"])
+_OWN_INSTRUCTIONS = re.compile(WORDINGS["leak"]["own_instructions"])
 
 
 def leak_in(answer: str, character_prompt: str | None, prompt_text: str) -> str | None:
@@ -207,9 +239,9 @@ def leak_in(answer: str, character_prompt: str | None, prompt_text: str) -> str 
     """
     if (mark := _TEMPLATE_MARK.search(answer)) and mark[0] not in prompt_text:
         return mark[0]
-    prose, asked = plain_prose(answer).lower(), plain_prose(prompt_text).lower()
-    if (said := _OWN_INSTRUCTIONS.search(prose)) and said[0] not in asked:
-        return said[0]
+    prose, prompt = plain_prose(answer).lower(), plain_prose(prompt_text).lower()
+    if (words := _OWN_INSTRUCTIONS.search(prose)) and words[0] not in prompt:
+        return words[0]
     if character_prompt is None:
         return None
     size = min(_LEAK_WORDS, len(words_of(plain_prose(character_prompt))))
@@ -240,20 +272,20 @@ def loop_in(answer: str) -> str | None:
     """
     prose = _CLOSED_FENCE.sub(" ", answer)
     if stutter := _STUTTER.search(prose):
-        return f"“{_excerpt(stutter[0], 40)}”"
+        return f"“{excerpt(stutter[0], 40)}”"
     words = words_of(prose)
     for period in _possible_periods(words):
         least = _LEAST_TIMES.get(period, _LEAST_TIMES_OF_LONGER)
         run, end = _longest_run(words, period)
         unit = words[end : end + period]
         if run // period + 1 >= least and not all(word.isdecimal() for word in unit):
-            return f"“{_excerpt(' '.join(unit))}” {run // period + 1} times in a row"
+            return f"“{excerpt(' '.join(unit))}” {run // period + 1} times in a row"
     lines = [" ".join(words_of(_DIGITS.sub(" ", line))) for line in prose.splitlines()]
     lines = [line for line in lines if line]
     if lines:
         line, times = Counter(lines).most_common(1)[0]
         if times >= _SAME_LINES and 2 * times >= len(lines) and line.count(" ") >= 2:
-            return f"the line “{_excerpt(line)}” {times} times"
+            return f"the line “{excerpt(line)}” {times} times"
     return None
 
 
@@ -280,20 +312,11 @@ def _longest_run(words: Sequence[str], period: int) -> tuple[int, int]:
 
 # --- languages ----------------------------------------------------------------------------------------------------
 
-_SCRIPTS = {
-    "ar": "ARABIC", "fa": "ARABIC", "ur": "ARABIC", "ps": "ARABIC", "ug": "ARABIC", "he": "HEBREW", "el": "GREEK", "ru": "CYRILLIC",
-    "uk": "CYRILLIC", "bg": "CYRILLIC", "be": "CYRILLIC", "mk": "CYRILLIC", "kk": "CYRILLIC", "ky": "CYRILLIC", "mn": "CYRILLIC",
-    "tg": "CYRILLIC", "hi": "DEVANAGARI", "mr": "DEVANAGARI", "ne": "DEVANAGARI", "sa": "DEVANAGARI", "bn": "BENGALI", "as": "BENGALI",
-    "pa": "GURMUKHI", "gu": "GUJARATI", "ta": "TAMIL", "te": "TELUGU", "kn": "KANNADA", "ml": "MALAYALAM", "si": "SINHALA",
-    "th": "THAI", "lo": "LAO", "my": "MYANMAR", "km": "KHMER", "ka": "GEORGIAN", "hy": "ARMENIAN", "am": "ETHIOPIC",
-    "zh": "CJK", "ja": "CJK HIRAGANA KATAKANA", "ko": "HANGUL CJK", "sr": "CYRILLIC LATIN",
-}  # fmt: skip
+_SCRIPTS: Mapping[str, str] = WORDINGS["scripts"]
 """Scripts by language, as Unicode names characters; every other language is written in Latin letters."""
 _LETTERS_PER_SIGN = {"CJK": 3, "HIRAGANA": 2, "KATAKANA": 2, "HANGUL": 3}
 _FOREIGN_SHARE = 0.4
-_NEAR = (
-    {"no", "nn"}, {"id", "ms"}, {"hr", "bs", "sr"}, {"cs", "sk"}, {"gl", "pt"}, {"fa", "ps", "ur"}, {"hi", "ne", "mr"},
-)  # fmt: skip
+_NEAR = [frozenset(group) for group in WORDINGS["languages"]["near"]]
 """Languages that short texts do not tell apart."""
 _LEAST_WORDS, _LEAST_LETTERS = 3, 8
 _SURE, _RULED_OUT = 0.4, 0.05
@@ -312,7 +335,7 @@ def other_language(answer: str, wanted: str) -> str | None:
     of a French sauce; of 18 in six other languages of Latin script 17 are seen.
 
     Raises:
-        InputError: nobody can tell that language.
+        InputError: the language cannot be recognised.
         ModelError: py3langid is not installed.
     """
     prose = _NO_PROSE.sub(" ", plain_prose(answer))
@@ -350,7 +373,7 @@ def _identify(text: str, wanted: str) -> dict[str, float]:
     identifier = _identifier()
     if wanted not in identifier.nb_classes:
         raise InputError(
-            f"nobody here can tell the language {wanted!r}",
+            f"the language {wanted!r} cannot be recognised",
             remedy="give its code of two letters (ISO 639-1), such as en, or leave filters.language out",
         )
     return dict(identifier.rank(text))
@@ -370,6 +393,7 @@ def _identifier() -> Any:
     return identifier
 
 
-def _excerpt(text: str, limit: int = 80) -> str:
+def excerpt(text: str, limit: int = 80) -> str:
+    """The beginning of a text on one line."""
     line = " ".join(text.split())
     return line if len(line) <= limit else line[: limit - 1].rstrip() + "…"
