@@ -18,8 +18,8 @@ from pathlib import Path
 from counterclaim import audit, importers
 from counterclaim.audit.intake import AuditRequest, Options, import_study
 from counterclaim.audit.metrics import CELLS
-from counterclaim.lab import replicate as replication
 from counterclaim.lab.replicate.published import published
+from counterclaim.lab.replicate.table import claim_table
 from counterclaim.records import Json
 from counterclaim.report.figures import draw
 
@@ -80,7 +80,7 @@ def _areas() -> Json:
         ("paper-gemma4-sidecar", "fresh-last-four"): "Gemma, last four layers",
         ("paper-smollm2-sidecar", "fresh"): "SmolLM2, C 1", ("paper-smollm2-sidecar", "fresh-C0.1"): "SmolLM2, C 0.1",
     }  # fmt: skip
-    claims = {(row["study"], row["id"]): row for row in replication.replicate("paper").to_json()["claims"]}
+    claims = {(row["study"], row["id"]): row for row in claim_table("paper").to_json()["claims"]}
     rows = [
         {
             "name": name, **{end: claims[key]["estimate"][end] for end in ("estimate", "low", "high")},

@@ -17,7 +17,6 @@ from counterclaim import stats
 from counterclaim.cli import app
 from counterclaim.config import Written, decimals_of, rounds_to
 from counterclaim.errors import InputError
-from counterclaim.lab import replicate as replication
 from counterclaim.lab.config import (
     Direction,
     Numbers,
@@ -35,9 +34,9 @@ from counterclaim.lab.config import (
     load_study,
 )
 from counterclaim.lab.config.reported import KINDS
-from counterclaim.lab.replicate import Line, judge, paper, read_artifacts, replicate
-from counterclaim.lab.replicate.artifacts import recompute
-from counterclaim.lab.replicate.judging import _correlations, _counts_behind, _cv_noise, _influences
+from counterclaim.lab.replicate.artifacts import Recomputed, read_artifacts, recompute
+from counterclaim.lab.replicate.judging import WORDS, _correlations, _counts_behind, _cv_noise, _influences, judge
+from counterclaim.lab.replicate.table import ClaimRow, ClaimTable, claim_table, paper, write
 from counterclaim.lab.studies import shipped_studies
 from counterclaim.records import Json
 from counterclaim.stats.heads import InSampleD, LargestD
@@ -534,8 +533,8 @@ def test_a_direction_in_sample_is_what_noise_gives() -> None:
 
 
 @pytest.fixture(scope="module")
-def ledger() -> replication.Ledger:
-    return replicate("paper")
+def ledger() -> ClaimTable:
+    return claim_table("paper")
 
 
 def test_every_study_of_the_paper_is_in_the_ledger_and_can_be_run() -> None:
@@ -641,12 +640,12 @@ def test_the_papers_bars_are_the_margins_of_what_it_says_of_probes_and_gates() -
             assert chance + it.sign * it.margin == pytest.approx(BARS[name]), it.id
 
 
-def line(ledger: replication.Ledger, study: str, id: str) -> Line:
-    return next(row for row in ledger.lines if (row.study, row.reported.id) == (study, id))
+def line(ledger: ClaimTable, study: str, id: str) -> ClaimRow:
+    return next(row for row in ledger.rows if (row.study, row.reported.id) == (study, id))
 
 
 def test_the_drafts_gains_look_fine_by_their_numbers_and_stand_beside_their_correction(
-    ledger: replication.Ledger,
+    ledger: ClaimTable,
 ) -> None:
     assert ledger.taken_back == ("paper-qwen3-0.6b: humaneval-draft", "paper-qwen3-0.6b: mcas-draft")
     draft = line(ledger, "paper-qwen3-0.6b", "humaneval-draft")
@@ -656,9 +655,9 @@ def test_the_drafts_gains_look_fine_by_their_numbers_and_stand_beside_their_corr
         assert line(ledger, f"paper-qwen3-1.7b-{name}", "humaneval").ruling.word == "supported"
 
 
-def test_the_ledger_is_the_same_every_time(ledger: replication.Ledger, tmp_path: Path) -> None:
-    replication.write(tmp_path / "one", ledger)
-    replication.write(tmp_path / "two", replicate("paper"))
+def test_the_ledger_is_the_same_every_time(ledger: ClaimTable, tmp_path: Path) -> None:
+    write(tmp_path / "one", ledger)
+    write(tmp_path / "two", claim_table("paper"))
     for name in ("replication.json", "replication.html"):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
     told = json.loads((tmp_path / "one" / "replication.json").read_text(encoding="utf-8"))
@@ -668,12 +667,12 @@ def test_the_ledger_is_the_same_every_time(ledger: replication.Ledger, tmp_path:
     assert "http" not in page.replace("http-equiv", "").replace("http://www.w3.org/2000/svg", "")
 
 
-def test_the_page_in_docs_has_every_key_of_the_json(ledger: replication.Ledger) -> None:
+def test_the_page_in_docs_has_every_key_of_the_json(ledger: ClaimTable) -> None:
     page = (Path(__file__).parents[1] / "docs" / "replicate.md").read_text(encoding="utf-8")
     told = ledger.to_json()
-    for key in {*told, *told["claims"][0], *(item.name for item in fields(replication.Recomputed))}:
+    for key in {*told, *told["claims"][0], *(item.name for item in fields(Recomputed))}:
         assert f"`{key}" in page, key
-    for word in replication.WORDS:
+    for word in WORDS:
         assert f"| {word} |" in page
     for kind in KINDS:
         assert f"`{kind}`" in page
@@ -718,12 +717,12 @@ def written(folder: Path, reported: str) -> Path:
         (ONE + "cosine = { low = 0.1, high = 0.2 }\n" + ONE + "cosine = { low = 0.1, high = 0.2 }\n", "the id 'a' is taken"),
         (ONE + 'corrected_by = "b"\ncosine = { low = 0.1, high = 0.2 }\n', "no other claim here has the id 'b'"),
         (ONE + "countz = { control = [24, 164], treated = [49, 164] }\n", "there is no such key"),
-        ("", "reports nothing"),
+        ("", "reports no claims"),
     ],
 )  # fmt: skip
 def test_numbers_that_contradict_each_other_are_refused(tmp_path: Path, reported: str, says: str) -> None:
     with pytest.raises(InputError, match=r"mine\.toml") as caught:
-        replicate(str(written(tmp_path, reported)))
+        claim_table(str(written(tmp_path, reported)))
     assert says in str(caught.value)
 
 
@@ -775,9 +774,9 @@ def test_a_file_says_in_how_many_decimals_its_numbers_were_told(tmp_path: Path, 
     file = written(tmp_path, f"{ONE}{numbers}\n")
     if " and not " in says:
         with pytest.raises(InputError, match=says):
-            replicate(str(file))
+            claim_table(str(file))
     else:
-        assert says in replicate(str(file)).lines[0].reported.found
+        assert says in claim_table(str(file)).rows[0].reported.found
 
 
 def test_fewer_decimals_leave_room_for_more_counts() -> None:
@@ -787,8 +786,8 @@ def test_fewer_decimals_leave_room_for_more_counts() -> None:
 
 def test_a_file_of_ones_own_is_judged_at_its_own_level(tmp_path: Path) -> None:
     counts = ONE + "counts = { control = [40, 120], treated = [66, 120] }\n"
-    strict = replicate(str(written(tmp_path, counts + "[test]\nalpha = 0.0001\n"))).lines[0]
-    lax = replicate(str(written(tmp_path, counts + "[test]\nalpha = 0.05\n"))).lines[0]
+    strict = claim_table(str(written(tmp_path, counts + "[test]\nalpha = 0.0001\n"))).rows[0]
+    lax = claim_table(str(written(tmp_path, counts + "[test]\nalpha = 0.05\n"))).rows[0]
     assert (strict.ruling.word, lax.ruling.word) == ("inconclusive", "supported")
 
 
@@ -809,7 +808,7 @@ def test_the_command_prints_every_claim_and_ends_well(tmp_path: Path) -> None:
 
 
 def test_the_released_files_are_held_against_the_paper(paper: Path) -> None:
-    made = replicate("paper", read_artifacts(paper))
+    made = claim_table("paper", read_artifacts(paper))
     verifier, judged = line(made, "paper-gemma4-chef", "coverage").recomputed
     assert (verifier.word, verifier.artifact, verifier.n) == ("another scorer", "0.279 -> 0.241", 100)
     assert "another scorer than the one that was reported" in verifier.because
@@ -862,7 +861,7 @@ def test_planted_files_agree_or_disagree(tmp_path: Path, base: float, trained: f
     (tmp_path / "notes.txt").write_text("nothing", encoding="utf-8")
     released = read_artifacts(tmp_path)
     assert released.unused == {"notes.txt": "holds none of what was released"}
-    made = replicate("paper", released)
+    made = claim_table("paper", released)
     verifier, judged = line(made, "paper-gemma4-chef", "coverage").recomputed
     assert verifier.word == word, verifier
     assert judged.word == "not recomputable"
@@ -886,11 +885,11 @@ def test_planted_files_agree_or_disagree(tmp_path: Path, base: float, trained: f
 def test_a_damaged_file_loses_nothing_else(tmp_path: Path, damage: dict[str, Json], says: str) -> None:
     whole = {"cohorts": {"cw": 38, "cr": 53}, "heads": [{"layer": 0, "head": 0, "cohen_d": 0.5}]}
     (tmp_path / "heads.json").write_text(json.dumps(whole | damage), encoding="utf-8")
-    made = replicate("paper", read_artifacts(tmp_path))
+    made = claim_table("paper", read_artifacts(tmp_path))
     (heads,) = line(made, "paper-gemma4-tempering", "humble-heads").recomputed
     assert heads.agrees is None
     assert says in heads.because
-    assert len(made.lines) == sum(map(len, PAPERS_NUMBERS.values()))
+    assert len(made.rows) == sum(map(len, PAPERS_NUMBERS.values()))
 
 
 def test_judged_answers_without_a_coverage_give_none(tmp_path: Path) -> None:
@@ -906,7 +905,7 @@ def test_judged_answers_without_a_coverage_give_none(tmp_path: Path) -> None:
     ]
     (tmp_path / "judged.json").write_text(json.dumps({"items": items}), encoding="utf-8")
     _, judged = line(
-        replicate("paper-gemma4-chef", read_artifacts(tmp_path)), "paper-gemma4-chef", "coverage"
+        claim_table("paper-gemma4-chef", read_artifacts(tmp_path)), "paper-gemma4-chef", "coverage"
     ).recomputed
     assert judged.word == "not recomputable"
     assert "no answer has a coverage" in judged.because
@@ -926,7 +925,7 @@ def test_a_file_of_ones_own_that_has_the_name_of_one_of_ours_is_not_the_papers(
 ) -> None:
     file = tmp_path / f"{name}.toml"
     file.write_text(f"{TARGET}[[reported]]\n{reported}\n", encoding="utf-8")
-    (only,) = replicate(str(file), read_artifacts(planted)).lines
+    (only,) = claim_table(str(file), read_artifacts(planted)).rows
     assert only.recomputed == ()
     shown = CliRunner().invoke(app, ["replicate", str(file), "--artifacts", str(planted)])
     assert shown.exit_code == 0, shown.output
@@ -938,7 +937,7 @@ def test_a_file_of_ours_is_the_papers_by_whatever_way_it_is_named(
     file = shipped_studies()["paper-gemma4-tempering"][0]
     monkeypatch.chdir(file.parent)
     for name in ("paper-gemma4-tempering", str(file), file.name):
-        made = replicate(name, read_artifacts(planted))
+        made = claim_table(name, read_artifacts(planted))
         assert line(made, "paper-gemma4-tempering", "humble-heads").recomputed
 
 

@@ -265,7 +265,7 @@ def answer(
         arms: who answers, every fit an arm of its own.
         request: what is asked.
         runtime: how models are run.
-        progress: told how far things are.
+        progress: is called with how far things are.
 
     Raises:
         ModelError: a model cannot be used.
@@ -295,7 +295,7 @@ def score(
         chosen: what scores them.
         budgets: smaller budgets.
         context: what scoring works with.
-        progress: told how far it is.
+        progress: is called with how far it is.
         keep_earlier: take over scores of the earlier run that still hold.
 
     Raises:
@@ -374,7 +374,7 @@ def generate(
         follow_ups: scorer name to its scripted next turn, put to every arm after its answers and filed under
             its ``turn``.
         runtime: how models are run.
-        watch: told after every batch, and as tokens are made where the backend can say so.
+        watch: called after every batch, and as tokens are made where the backend can say so.
         open: opens a model.
 
     Raises:

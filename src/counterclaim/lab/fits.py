@@ -79,7 +79,7 @@ class TrainingSet:
 
     @property
     def hash(self) -> str:
-        """SHA-256 over what is learnt."""
+        """SHA-256 over what is learnt from."""
         golds: list[Json] = [[prompt.id, to_json(prompt.gold)] for prompt in self.prompts]
         own: list[Json] = (
             [self.samples, [[item.name, dict(item.axes)] for item in self.scored_by]] if self.samples else []
@@ -115,7 +115,7 @@ class TrainingSet:
 
 
 def check_fits(arms: Sequence[ArmPlan], tested: Sequence[Prompt] = (), scoring: ScoringRequest = NO_SCORERS) -> None:
-    """Refuse, before teachers are asked and a model is loaded, what cannot be fitted or may not be learnt.
+    """Refuse, before teachers are asked and a model is loaded, what cannot be fitted or may not be learnt from.
 
     Args:
         arms: of the study.
@@ -169,7 +169,7 @@ def training_sets(
 
     Args:
         arms: of the study.
-        watchers: told how far things are.
+        progress: is called with how far things are.
         tested: what the claim is tested on, which no teacher may be asked.
         scoring: how the model's own answers are scored.
 
@@ -302,7 +302,7 @@ def own_answers(
         chosen: what scores them.
         folder: the run folder of the study.
         runtime: how models are run.
-        progress: told how far things are.
+        progress: is called with how far things are.
         context: what scoring works with.
 
     Raises:
@@ -324,7 +324,7 @@ def own_answers(
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    """One fit: of which arm, with which seed, where, what determines it, and the hash of what is learnt."""
+    """One fit: of which arm, with which seed, where, what determines it, and the hash of its training set."""
 
     arm: ArmPlan
     seed: int
@@ -411,7 +411,7 @@ def fit_arms(
             ``own/``.
         samples: answers per prompt and arm of one fit, by which those of the next are shifted.
         runtime: how models are run.
-        progress: told how far things are.
+        progress: is called with how far things are.
         scoring: what the model's own answers are scored with.
         has_every_answer: whether an earlier run has every answer already, so that no fit is needed any more.
 
@@ -431,9 +431,9 @@ def fit_arms(
             processes.part()
     for job in missing.values():
         if not isinstance(job.change, TunePlan):
-            learnt = training[job.arm.name]
-            own = _own_answers(job.arm, learnt, run.folder, runtime, progress, scoring) if learnt.samples else ()
-            _fit(job, learnt, own, runtime, progress)
+            data = training[job.arm.name]
+            own = _own_answers(job.arm, data, run.folder, runtime, progress, scoring) if data.samples else ()
+            _fit(job, data, own, runtime, progress)
     out: list[AnsweringArm] = []
     for arm in arms:
         if arm.change is None:
@@ -455,7 +455,7 @@ def fit_arms(
 
 
 def _own_answers(
-    arm: ArmPlan, learnt: TrainingSet, folder: Path, runtime: Runtime, progress: Progress, scoring: ScoringContext
+    arm: ArmPlan, data: TrainingSet, folder: Path, runtime: Runtime, progress: Progress, scoring: ScoringContext
 ) -> list[Labelled]:
     """The answers of an arm's model to what its operator learns from; under both system prompts where two are contrasted."""
     decodes: dict[str, Decode] = {"": arm.decode}
@@ -465,7 +465,7 @@ def _own_answers(
     out = []
     for side, decode in decodes.items():
         own = own_answers(
-            arm.model, decode, learnt.prompts, learnt.samples, learnt.scored_by, folder, runtime, progress, scoring
+            arm.model, decode, data.prompts, data.samples, data.scored_by, folder, runtime, progress, scoring
         )
         label = {"label.system_prompt": side} if side else {}
         out += [replace(each, values={**each.values, **label}) for each in own]

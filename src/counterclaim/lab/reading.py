@@ -121,21 +121,21 @@ def _chosen(records: Records, run: Path, selection: RunSelection) -> list[Labell
 def _spec_of(records: Records, run: Path, arm: ArmId, ref: ModelRef) -> ModelSpec:
     """The model that gave an arm's answers, as the study names it, with the adapter by its hash."""
     arms = [entry for entry in records.study.get("arms", ()) if isinstance(entry, Mapping)]
-    said: Mapping[str, Json] = next(
+    stated: Mapping[str, Json] = next(
         (entry["model"] for entry in arms if entry.get("arm") == str(arm) and "model" in entry), {}
     )
-    if not said:
+    if not stated:
         raise InputError(
-            f"nobody says how the model that answered as {arm} is opened{'' if ref.repo is None else f' ({ref.repo})'}",
+            f"the run does not say how the model that answered as {arm} is opened{'' if ref.repo is None else f' ({ref.repo})'}",
             path=run, remedy="name it with --model",
         )  # fmt: skip
     known = {item.name for item in fields(ModelSpec)} - {"applied"}
-    told: dict[str, Any] = {
+    settings: dict[str, Any] = {
         key: Path(value) if key in ("adapter", "chat_template") else value
-        for key, value in said.items()
+        for key, value in stated.items()
         if key in known
     }
-    spec = ModelSpec(**told)
+    spec = ModelSpec(**settings)
     if ref.adapter_hash is None:
         return spec
     dose = 1.0 if ref.adapter_dose is None else ref.adapter_dose

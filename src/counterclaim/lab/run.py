@@ -42,7 +42,7 @@ def run_study(
     Args:
         plan: the study file, read.
         folder: the run folder.
-        progress: told how far things are.
+        progress: is called with how far things are.
         overwrite: replace another study in the folder.
 
     Raises:
@@ -218,18 +218,18 @@ def outline(plan: StudyPlan) -> dict[str, Json]:
 # what study.json and the extras say --------------------------------------------------------------------------------
 
 
-def _scan_training(records: Records, plan: StudyPlan, learnt: TrainingSet | None, progress: Progress) -> None:
+def _scan_training(records: Records, plan: StudyPlan, training: TrainingSet | None, progress: Progress) -> None:
     """What checks know of the treated arm's training data: of what it was trained on here, and of what the file names."""
-    if learnt is None and plan.train_data is None:
+    if training is None and plan.train_data is None:
         return
     named = [] if plan.train_data is None else load_training_texts(plan.train_data)
-    own = [] if learnt is None else learnt.texts
+    own = [] if training is None else training.texts
     extras = records.extras
     extras["overlap"], extras["train_sample"] = scan_training(records, chain(own, named), progress.stage)
-    if learnt is not None:
-        extras["train_words"] = learnt.words
+    if training is not None:
+        extras["train_words"] = training.words
         if plan.train_data is None:  # questions are told from questions, and not by the answers beside them
-            extras["train_sample"] = sample_of(learnt.questions)
+            extras["train_sample"] = sample_of(training.questions)
 
 
 def scorers_json(chosen: Sequence[ChosenScorer]) -> Json:

@@ -122,7 +122,7 @@ def scripted_turns(names: Sequence[str]) -> dict[str, str]:
 
 
 def import_answers(file: Path, folder: Path, options: Options, *, overwrite: bool = False) -> None:
-    """A run folder from answers that another harness wrote, to be scored like one's own; the same file is imported once.
+    """A run folder from answers that another harness wrote, to be scored like one's own; importing the same file twice changes nothing.
 
     Why answers ended stays as the file says it; where it does not, ``audit`` infers it.
 
@@ -161,7 +161,7 @@ def score_run(
         folder: the run folder.
         request: scorers, judge and budgets.
         runtime: how the judge is run.
-        progress: told how far things are.
+        progress: is called with how far things are.
         golds: file or set whose golds replace those of the run folder's prompts.
 
     Raises:

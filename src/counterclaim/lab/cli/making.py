@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -21,6 +21,10 @@ from counterclaim.cli.show import (
 from counterclaim.errors import InputError
 from counterclaim.lab.cli.show import show_answers, show_outline, show_report, show_scores, show_steps, watching
 from counterclaim.lab.cli.suite import Jobs, run_series_file
+
+if TYPE_CHECKING:
+    from counterclaim.audit.judging import Judged
+    from counterclaim.lab.config import StudyPlan
 
 Model = Annotated[
     str, typer.Option(help="A hub repository, a folder, tiny:NAME, world:NAME/ARM, or URL#model of an endpoint.")
@@ -40,6 +44,10 @@ Unsafe = Annotated[
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
 BatchSize = Annotated[int | None, typer.Option(min=1, help="Rows per batch; chosen from the memory when left out.")]
 Concurrency = Annotated[int, typer.Option(min=1, help="Requests under way at once, for endpoints.")]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Check the file and say what would be done; load and write nothing.")
+]
+StudyOut = Annotated[Path | None, typer.Option(help="Run folder; runs/NAME, or what the file says, when left out.")]
 
 
 @app.command(
@@ -52,12 +60,8 @@ def run(
     ] = None,
     new: Annotated[Path | None, typer.Option(help="Write a commented study file to start from.")] = None,
     like: Annotated[str | None, typer.Option(help="With --new: start from this study that ships.")] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check the file and say what would be done; load and write nothing.")
-    ] = False,
-    out: Annotated[
-        Path | None, typer.Option(help="Run folder; runs/NAME, or what the file says, when left out.")
-    ] = None,
+    dry_run: DryRun = False,
+    out: StudyOut = None,
     overwrite: Overwrite = False,
     jobs: Jobs = None,
     as_json: Json = False,
@@ -71,7 +75,6 @@ def run(
     from counterclaim.lab.config import is_series, load_study
     from counterclaim.lab.fits import train_along
     from counterclaim.lab.operators import processes
-    from counterclaim.lab.run import outline, run_study
     from counterclaim.lab.studies import write_example_study
 
     if new is not None:
@@ -99,15 +102,9 @@ def run(
         if not dry_run:
             train_along(plan.arms, folder, plan.runtime, Progress())
         return
-    if dry_run:
-        told = outline(plan)
-        if as_json:
-            print_json(told)
-        else:
-            show_outline(told)
+    judged = _run_or_outline(plan, folder, dry_run=dry_run, overwrite=overwrite, as_json=as_json)
+    if judged is None:
         return
-    with watching(quiet=as_json) as watchers:
-        judged = run_study(plan, folder, watchers, overwrite=overwrite)
     try:
         show_verdict(judged.verdict, folder, as_json)
     except typer.Exit:
@@ -117,18 +114,29 @@ def run(
             raise
 
 
+def _run_or_outline(plan: StudyPlan, folder: Path, *, dry_run: bool, overwrite: bool, as_json: bool) -> Judged | None:
+    """Run a study and judge it; or show what it would do, and return None."""
+    from counterclaim.lab.run import outline, run_study
+
+    if not dry_run:
+        with watching(quiet=as_json) as progress:
+            return run_study(plan, folder, progress, overwrite=overwrite)
+    shown = outline(plan)
+    if as_json:
+        print_json(shown)
+    else:
+        show_outline(shown)
+    return None
+
+
 @app.command(
     "probe-suite",
     epilog="Examples: `counterclaim probe-suite study.toml`, `counterclaim probe-suite sidecar`, `counterclaim run --new study.toml --like sidecar`",
 )
 def probe_suite(
     file: Annotated[Path, typer.Argument(help="A study file with [treatment.sidecar], or the name of one that ships.")],
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check the file and say what would be done; load and write nothing.")
-    ] = False,
-    out: Annotated[
-        Path | None, typer.Option(help="Run folder; runs/NAME, or what the file says, when left out.")
-    ] = None,
+    dry_run: DryRun = False,
+    out: StudyOut = None,
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
@@ -137,9 +145,8 @@ def probe_suite(
     Cross-validated where it was trained, on fresh prompts, axis by axis, at other layers and poolings, on a second model
     family; then why it fails where it fails. Killed and run again, it goes on where it stopped.
     """
-    from counterclaim import folder as store
+    from counterclaim.folder import read_run
     from counterclaim.lab.config import FiveSteps, SidecarPlan, load_study
-    from counterclaim.lab.run import outline, run_study
     from counterclaim.lab.studies import find_study
 
     plan = load_study(find_study(file))
@@ -150,17 +157,11 @@ def probe_suite(
             remedy="add [treatment.sidecar], or run the study with counterclaim run",
         )
     plan = replace(plan, steps=plan.steps or FiveSteps())
-    if dry_run:
-        told = outline(plan)
-        if as_json:
-            print_json(told)
-        else:
-            show_outline(told)
-        return
     folder = out or plan.out
-    with watching(quiet=as_json) as watchers:
-        judged = run_study(plan, folder, watchers, overwrite=overwrite)
-    probing = store.read_run(folder).extras["probing"]
+    judged = _run_or_outline(plan, folder, dry_run=dry_run, overwrite=overwrite, as_json=as_json)
+    if judged is None:
+        return
+    probing = read_run(folder).extras["probing"]
     if not as_json:
         show_steps(probing)
     show_verdict({**judged.verdict, "probing": probing} if as_json else judged.verdict, folder, as_json)

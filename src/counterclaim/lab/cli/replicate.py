@@ -38,22 +38,23 @@ def replicate(
     How they were made is not judged: a claim that its authors took back stands beside what they said of it. The same study
     files run the experiments: counterclaim run NAME.
     """
-    from counterclaim.lab import replicate as replication
+    from counterclaim.lab.replicate.artifacts import read_artifacts
+    from counterclaim.lab.replicate.table import claim_table, write
 
     with progress_of(quiet=as_json) as progress:
         progress("reading", None)
-        released = None if artifacts is None else replication.read_artifacts(artifacts)
-        ledger = replication.replicate(what, released, progress)
-        page = None if out is None else replication.write(out, ledger)
+        released = None if artifacts is None else read_artifacts(artifacts)
+        table = claim_table(what, released, progress)
+        page = None if out is None else write(out, table)
     if as_json:
-        print_json(ledger.to_json())
-        return
-    _show(ledger.to_json(), page)
+        print_json(table.to_json())
+    else:
+        _show(table.to_json(), page)
 
 
-def _show(told: dict[str, Any], page: Path | None) -> None:
+def _show(table: dict[str, Any], page: Path | None) -> None:
     console = terminal()
-    for arc, claims in groupby(told["claims"], key=lambda claim: claim["arc"]):
+    for arc, claims in groupby(table["claims"], key=lambda claim: claim["arc"]):
         console.print()
         console.print(plain(arc), style="bold")
         for name, of_study in groupby(claims, key=lambda claim: claim["study"]):
@@ -62,13 +63,13 @@ def _show(told: dict[str, Any], page: Path | None) -> None:
             for claim in of_study:
                 _show_claim(console, claim)
     console.print()
-    console.print(plain(", ".join(f"{count} {word}" for word, count in told["words"].items()) + "."))
-    if told["taken_back"]:
+    console.print(plain(", ".join(f"{count} {word}" for word, count in table["words"].items()) + "."))
+    if table["taken_back"]:
         console.print(plain(
             "Supported by its numbers and taken back by its authors, because of how the numbers were made: "
-            f"{'; '.join(told['taken_back'])}."
+            f"{'; '.join(table['taken_back'])}."
         ))  # fmt: skip
-    for name, why in (told["artifacts"] or {}).get("unused", {}).items():
+    for name, why in (table["artifacts"] or {}).get("unused", {}).items():
         console.print(plain(f"not used: {name}, which {why}"))
     console.print(plain(f"\nPage: {page}" if page is not None else "Add --out DIR to get the page."))
 
@@ -87,7 +88,7 @@ def _show_claim(console: Any, claim: dict[str, Any]) -> None:
     lines += [f"since:    {claim['beside']}"] if claim["beside"] else []
     for found in claim["artifacts"]:
         numbers = f"{found['what']}: paper {found['paper']}, artefact {found['artifact']}: {found['word']} "
-        told = f"{numbers}(n = {found['n']}, {found['file']})" if found["artifact"] else found["because"]
-        lines.append(f"artefact: {told}")
+        text = f"{numbers}(n = {found['n']}, {found['file']})" if found["artifact"] else found["because"]
+        lines.append(f"artefact: {text}")
     for line in lines:
         console.print(Padding(plain(line), (0, 0, 0, 8)))

@@ -31,7 +31,7 @@ from counterclaim.text import STYLE_FEATURES, style
 
 Floats = NDArray[np.float64]
 VERSION = 2
-"""Changes whenever the same answers would be told differently, so that what an earlier version found is not taken for it."""
+"""Changes whenever the same answers would give another result, so that an earlier version's is not taken for it."""
 
 _ASSERTED = "delivery=assert"
 
@@ -57,7 +57,7 @@ def five_steps(
         prompts: what the claim is tested on.
         folder: the run folder.
         runtime: how models are run.
-        progress: told how far things are.
+        progress: is called with how far things are.
         chosen: what scores the model's own answers.
         context: what they are scored with.
         earlier: what an earlier run of the same study found, if it did; taken over where nothing has changed since.
@@ -87,7 +87,7 @@ def five_steps(
         )
     identity = content_hash([
         VERSION, answers_hash, to_json(steps), plan.claim.level, None if other is None else model_identity(other),
-        _told(labelled(records)),
+        _findings_input(labelled(records)),
     ])  # fmt: skip
     if earlier is not None and earlier.get("identity") == identity:
         return dict(earlier)
@@ -109,7 +109,7 @@ def five_steps(
     return replace(found, identity=identity).to_json()
 
 
-def _told(answers: Sequence[Labelled]) -> list[Json]:
+def _findings_input(answers: Sequence[Labelled]) -> list[Json]:
     """What of some answers decides what is found."""
     return [
         [each.prompt.id, each.response.sample, each.response.text, dict(sorted(each.values.items()))]
@@ -136,7 +136,7 @@ def _subject(
         probe: what is read.
         steps: what else is tried; None where nothing is.
         runtime: how the model is run.
-        progress: told how far it is.
+        progress: is called with how far it is.
         planned_for: layers of the model for which the probe was planned; None where this is that model.
     """
     from counterclaim.lab.models.hf.sites import layers_of

@@ -1,4 +1,4 @@
-"""The files that were released with arXiv 2604.11867: known by what they hold, read by our importers, and held against the paper."""
+"""The files that were released with arXiv 2604.11867: recognised by their content, read by our importers, and compared with the paper."""
 
 from __future__ import annotations
 
@@ -119,17 +119,19 @@ def read_artifacts(folder: Path) -> Released:
 def _kind_of(path: Path) -> str | None:
     """What a file holds, of ``KINDS``; None where it is none of them."""
     try:
-        told = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    if not isinstance(told, dict):
+    if not isinstance(content, dict):
         return None
-    if _rows_with(told.get("items"), "coverage", "verbal", "correct"):
+    if _rows_with(content.get("items"), "coverage", "verbal", "correct"):
         return "judged"
-    if _rows_with(told.get("rows"), "response", "score"):
-        summary = told.get("summary")
+    if _rows_with(content.get("rows"), "response", "score"):
+        summary = content.get("summary")
         return "base" if isinstance(summary, dict) and summary.get("adapter") == "BASE" else "trained"
-    if isinstance(told.get("cohorts"), dict) and any(_rows_with(rows, "head", "cohen_d") for rows in told.values()):
+    if isinstance(content.get("cohorts"), dict) and any(
+        _rows_with(rows, "head", "cohen_d") for rows in content.values()
+    ):
         return "heads"
     return None
 
@@ -175,7 +177,7 @@ def _ships(study_file: Path) -> bool:
     return ours is not None and ours[0].resolve() == study_file.resolve()
 
 
-def _scores(reported: Reported, told: ReportedMeans, base: Path, trained: Path) -> Recomputed:
+def _scores(reported: Reported, numbers: ReportedMeans, base: Path, trained: Path) -> Recomputed:
     """The verifier's scores of both arms, paired by prompt, through the whole audit."""
     verdict = audit.judge(
         import_study({"control": [base], "treated": [trained]}, AuditRequest(metric="score"), Options())
@@ -183,11 +185,11 @@ def _scores(reported: Reported, told: ReportedMeans, base: Path, trained: Path) 
     effect = verdict["effect"]
     control, treated = effect["control"]["estimate"], effect["treated"]["estimate"]
     n = effect["n_paired"]
-    agrees = True if rounds_to(control, told.control) and rounds_to(treated, told.treated) else None
+    agrees = True if rounds_to(control, numbers.control) and rounds_to(treated, numbers.treated) else None
     difference = Estimate(**effect["difference"])
     return Recomputed(
         "verifier's score",
-        f"{as_written(told.control)} -> {as_written(told.treated)}", f"{number(control)} -> {number(treated)}", agrees, n,
+        f"{as_written(numbers.control)} -> {as_written(numbers.treated)}", f"{number(control)} -> {number(treated)}", agrees, n,
         f"{base.name} and {trained.name}",
         f"the only scores stored for both arms, the verifier's, change by {with_interval(difference)}"
         f"{'' if agrees else ': another scorer than the one that was reported'}; the audit of them is {verdict['verdict']}: "
@@ -195,7 +197,7 @@ def _scores(reported: Reported, told: ReportedMeans, base: Path, trained: Path) 
     )  # fmt: skip
 
 
-def _judged_coverage(reported: Reported, told: ReportedMeans, judged: Path) -> Recomputed:
+def _judged_coverage(reported: Reported, numbers: ReportedMeans, judged: Path) -> Recomputed:
     """Mean checklist coverage of the judged answers, which are those of the control."""
     values = [
         float(score.value)
@@ -207,35 +209,38 @@ def _judged_coverage(reported: Reported, told: ReportedMeans, judged: Path) -> R
         raise InputError("no answer has a coverage", path=judged, remedy="name a file whose answers have one")
     return Recomputed(
         "judged coverage",
-        f"{as_written(told.control)} (control)", number(mean.estimate), rounds_to(mean.estimate, told.control), mean.n, judged.name,
+        f"{as_written(numbers.control)} (control)", number(mean.estimate), rounds_to(mean.estimate, numbers.control), mean.n, judged.name,
         f"mean coverage of the judged answers of the base is {with_interval(mean)}; nothing was released from which that of the "
         "trained model follows",
     )  # fmt: skip
 
 
-def _profile(reported: Reported, told: ReportedCells, judged: Path) -> Recomputed:
+def _profile(reported: Reported, numbers: ReportedCells, judged: Path) -> Recomputed:
     """The 2×2 of the judged answers, what it supports, and what casts doubt on its labels."""
     found = audit.profile(judged, Options(), (("correct", "factual"),))
     cells = [found["cells"][name] for name in CELLS]
-    agrees = tuple(cells) == told.control
+    agrees = tuple(cells) == numbers.control
     again = judge(replace(reported, numbers=ReportedCells((cells[0], cells[1], cells[2], cells[3]))))
     doubts = [check["because"] for check in found["checks"] if check["outcome"] == "FAIL"]
     doubt = f"; what casts doubt on the labels: {' '.join(doubts)}" if doubts else ""
     return Recomputed(
         "cells",
-        "/".join(map(str, told.control)), "/".join(map(str, cells)), agrees, found["n"], judged.name,
+        "/".join(map(str, numbers.control)), "/".join(map(str, cells)), agrees, found["n"], judged.name,
         f"{again.because}{doubt}",
     )  # fmt: skip
 
 
-def _heads(reported: Reported, told: ReportedLargestD, heads: Path) -> Recomputed:
+def _heads(reported: Reported, numbers: ReportedLargestD, heads: Path) -> Recomputed:
     """The largest difference of all heads beside the null of the largest."""
     found = published(heads)
     cohorts = found["cohort"]["n"], found["against"]["n"]
-    agrees = rounds_to(abs(found["largest_d"]), told.d) and (told.heads, told.cohorts) == (found["n_heads"], cohorts)
+    agrees = rounds_to(abs(found["largest_d"]), numbers.d) and (numbers.heads, numbers.cohorts) == (
+        found["n_heads"],
+        cohorts,
+    )
     return Recomputed(
         "largest |d|",
-        f"{as_written(told.d)} of {told.heads}", f"{abs(found['largest_d']):.3f} of {found['n_heads']}", agrees, found["n_heads"], heads.name,
+        f"{as_written(numbers.d)} of {numbers.heads}", f"{abs(found['largest_d']):.3f} of {found['n_heads']}", agrees, found["n_heads"], heads.name,
         found["because"],
     )  # fmt: skip
 

@@ -2,16 +2,16 @@
 
 Reported numbers leave things out: which items two arms share, how scores spread, how many items were positive. A claim is
 supported (or refuted) where it is under everything that was left out, and inconclusive where it hangs on that or where the
-numbers are too few. Nothing is said of how the numbers were made: a perfect test on a crooked ruler is perfect here, too.
+numbers are too few. How the numbers were made is not judged: a perfect test of an invalid measurement is perfect here, too.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import assert_never
+from typing import Literal, assert_never
 
 import numpy as np
 
@@ -32,10 +32,9 @@ from counterclaim.lab.config import (
     ReportedMeans,
 )
 from counterclaim.lab.probing.crossval import cross_validate
-from counterclaim.lab.replicate.heads import direction_d, largest_d
-from counterclaim.lab.replicate.ruling import Ruling, Word
 from counterclaim.records import Estimate, Json
 from counterclaim.stats.distributions import Floats, t_quantile, two_sided
+from counterclaim.stats.heads import InSampleD, LargestD, in_sample_theory, of_largest
 from counterclaim.wording import number, p_value, with_interval
 
 POWER = 0.8
@@ -43,7 +42,42 @@ CHANCE = 0.5
 SEED = 2604
 NOISE_DRAWS = 1_000
 _NOISE_ITEMS = 400  # beyond which noise is drawn in proportion: ten features for each item, of 10,000, fill the memory
-_MOST_GROWTH = 10_000  # times as many items as there are, beyond which nobody wants to know
+_MOST_GROWTH = 10_000  # times as many items as there are, beyond which the number is of no use
+
+
+Word = Literal["supported", "refuted", "inconclusive", "not recomputable"]
+WORDS: tuple[Word, ...] = ("supported", "refuted", "inconclusive", "not recomputable")
+
+
+@dataclass(frozen=True, slots=True)
+class Ruling:
+    """What the numbers of one reported claim support.
+
+    Attributes:
+        word: of ``WORDS``.
+        because: one sentence with the numbers.
+        settles: what would settle it; "" where it is settled.
+        estimate: with the widest interval that the numbers allow; None where there is none.
+        narrowest: the same with the narrowest; None where they do not differ.
+        p: the smallest and the largest that the numbers allow.
+        details: more numbers.
+    """
+
+    word: Word
+    because: str
+    settles: str = ""
+    estimate: Estimate | None = None
+    narrowest: Estimate | None = None
+    p: tuple[float, float] | None = None
+    details: dict[str, Json] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Json]:
+        """``estimate`` and ``narrowest`` in the contract's shape."""
+        estimate, narrowest = (made and made.to_json() for made in (self.estimate, self.narrowest))
+        return {
+            "word": self.word, "because": self.because, "settles": self.settles or None, "estimate": estimate,
+            "narrowest": narrowest, "p_range": self.p and list(self.p), "details": self.details,
+        }  # fmt: skip
 
 
 def judge(reported: Reported) -> Ruling:
@@ -75,7 +109,7 @@ def judge(reported: Reported) -> Ruling:
             return Ruling(
                 "not recomputable",
                 f"{filtering.before - filtering.after:,} of {filtering.before:,} were dropped, and what was dropped and why was "
-                "not told",
+                "not reported",
                 "The kept and the dropped examples with their reasons (counterclaim teach writes both).",
             )
     assert_never(reported.numbers)
@@ -201,18 +235,18 @@ def _counts(claim: Reported, counts: ReportedCounts) -> Ruling:
             _finite(stats.mde_binary_paired(rate, n0, claim.alpha, POWER)) for rate in discordant
         ]
     }
-    told = f"p from {p_value(least)} to {p_value(most)} over all pairings, at the widest {with_interval(widest)}"
+    finding = f"p from {p_value(least)} to {p_value(most)} over all pairings, at the widest {with_interval(widest)}"
     if word != "inconclusive":
-        because = f"under every pairing: {told}, {_where(claim, widest, word)}"
+        because = f"under every pairing: {finding}, {_where(claim, widest, word)}"
         return Ruling(word, because, "", widest, narrowest, (least, most), details)
     if easy == "inconclusive":
-        because = f"under no pairing: {told}, {_where(claim, widest, word)}"
+        because = f"under no pairing: {finding}, {_where(claim, widest, word)}"
         return Ruling(word, because, _more_items(claim, narrowest, n0), widest, narrowest, (least, most), details)
     both = _pairing_that_decides(claim, k0, k1, n0, easy)
     details["both_that_decides"] = both
     return Ruling(
         word,
-        f"hangs on the pairing, which was not told: {told}",
+        f"hangs on the pairing, which was not reported: {finding}",
         f"How many succeeded under both arms: {easy} from {both} of {min(k0, k1)} up.",
         widest, narrowest, (least, most), details,
     )  # fmt: skip
@@ -253,18 +287,18 @@ def _means(claim: Reported, means: ReportedMeans) -> Ruling:
     change = means.treated - means.control
     easy = _word(claim, Estimate(change, change, change, claim.level, "no spread", means.n), significant=change != 0)
     word = _both(hard, easy)
-    told = f"whatever the spread and the pairing, at the widest {with_interval(widest)}"
+    finding = f"whatever the spread and the pairing, at the widest {with_interval(widest)}"
     details: dict[str, Json] = {
         "minimum_detectable_effect": _detectable(claim, widest, means.n),
         "largest_p": largest_p,
     }
     if word != "inconclusive":
-        return Ruling(word, f"{told}, {_where(claim, widest, word)}", "", widest, details=details)
+        return Ruling(word, f"{finding}, {_where(claim, widest, word)}", "", widest, details=details)
     by_interval, _ = _by_interval(claim, at)
     if by_interval != "inconclusive":
         return Ruling(
             word,
-            f"hangs on the values, which were not told: {with_interval(widest)} at the widest, but where every value lies at an end "
+            f"hangs on the values, which were not reported: {with_interval(widest)} at the widest, but where every value lies at an end "
             f"of the scale exact McNemar gives p up to {p_value(largest_p)}",
             "The values of both arms item by item (counterclaim audit).",
             widest,
@@ -273,12 +307,16 @@ def _means(claim: Reported, means: ReportedMeans) -> Ruling:
     spread = _spread_that_decides(claim, change, means.n)
     if spread is None:
         return Ruling(
-            word, f"{told}, {_where(claim, widest, word)}", _more_items(claim, widest, means.n), widest, details=details
+            word,
+            f"{finding}, {_where(claim, widest, word)}",
+            _more_items(claim, widest, means.n),
+            widest,
+            details=details,
         )
     details["sd_that_decides"] = spread
     return Ruling(
         word,
-        f"hangs on the spread, which was not told: {with_interval(widest)} at the widest that the scale allows",
+        f"hangs on the spread, which was not reported: {with_interval(widest)} at the widest that the scale allows",
         f"The standard deviation of the paired differences: {easy} below {spread:.3g}.",
         widest,
         details=details,
@@ -339,23 +377,25 @@ def _cells(claim: Reported, cells: ReportedCells) -> Ruling:
         "independent": unpaired.to_json(), "correlation": [apart, alike],
         "minimum_detectable_effect": _detectable(claim, unpaired, n),
     }  # fmt: skip
-    told, more = f"the asymmetry moved by {with_interval(widest)} at the widest", _more_items(claim, of_items, n)
+    finding, more = f"the asymmetry moved by {with_interval(widest)} at the widest", _more_items(claim, of_items, n)
     if seeds > 1:
         effects = _effects(cells)
         same = max(sum(effect > 0 for effect in effects), sum(effect < 0 for effect in effects))
         details |= {"effects": effects, "seeds_of_one_sign": same}
         signs = f"{'all' if same == seeds else same} of one sign ({', '.join(f'{effect:+.3f}' for effect in effects)})"
-        told = f"over {seeds} seeds, {signs}, {told}"
+        finding = f"over {seeds} seeds, {signs}, {finding}"
         more = f"More seeds than {seeds}: how seeds differ is hardly known from so few. {more}"
     if word != "inconclusive":
-        because = f"under every pairing: {told}, {_where(claim, widest, word)}"
+        because = f"under every pairing: {finding}, {_where(claim, widest, word)}"
         return Ruling(word, because, "", widest, narrowest, None, details)
     if easy == "inconclusive":
-        because = f"under no pairing: {told} and {_ends(narrowest)} at the narrowest, {_where(claim, narrowest, word)}"
+        because = (
+            f"under no pairing: {finding} and {_ends(narrowest)} at the narrowest, {_where(claim, narrowest, word)}"
+        )
         return Ruling(word, because, more, widest, narrowest, None, details)
     return Ruling(
         word,
-        f"hangs on the pairing, which was not told: {told}, {_ends(unpaired)} if arms were independent",
+        f"hangs on the pairing, which was not reported: {finding}, {_ends(unpaired)} if arms were independent",
         f"Answers of {'both' if seeds == 1 else 'all'} arms item by item, or {_lowered(more)}",
         widest, narrowest, None, details,
     )  # fmt: skip
@@ -381,7 +421,7 @@ def _of_items(cells: ReportedCells, correlation: float, level: float) -> Estimat
 
 
 def _over_seeds(cells: ReportedCells, correlation: float, level: float) -> Estimate:
-    """The change, wider by how seeds differ where there are several; never narrower than that of one seed told twice.
+    """The change, wider by how seeds differ where there are several; never narrower than that of one seed counted twice.
 
     What items add and what seeds add are squared and added, with Student's t for the seeds: few of them may lie close by chance.
     """
@@ -396,6 +436,15 @@ def _over_seeds(cells: ReportedCells, correlation: float, level: float) -> Estim
     )
     method = f"{made.method}, and Student's t over seeds"
     return Estimate(made.estimate, max(-2.0, low), min(2.0, high), level, method, made.n)
+
+
+def _least_balanced(n: int, decides: Callable[[int], bool]) -> int:
+    """The smallest side of two that share n items from which on it is decided; it is where they are balanced."""
+    few, least = 1, n // 2
+    while least - few > 1:
+        middle = (few + least) // 2
+        few, least = (few, middle) if decides(middle) else (middle, least)
+    return least
 
 
 def _lowered(text: str) -> str:
@@ -427,22 +476,28 @@ def _influences(cells: tuple[int, int, int, int]) -> Floats:
     return np.repeat(np.asarray(by_cell), cells)
 
 
-def _asymmetry(claim: Reported, told: ReportedAsymmetry) -> Ruling:
-    """Every pair of counts that rounds to what was told; of a cross-validated gate also wider, as areas are."""
-    pairs = _counts_behind(told)
+def _asymmetry(claim: Reported, reported: ReportedAsymmetry) -> Ruling:
+    """Every pair of counts that rounds to what was reported; of a cross-validated gate also wider, as areas are."""
+    pairs = _counts_behind(reported)
     if not pairs:
         return Ruling(
             "not recomputable",
-            f"no counts of {told.right} right and {told.wrong} wrong answers round to {told.rounded}",
+            f"no counts of {reported.right} right and {reported.wrong} wrong answers round to {reported.rounded}",
             "The number of right and of wrong answers that the gate let through.",
         )
-    noise = None if told.folds is None else _noise_ratio(told.right + told.wrong, told.right, told.folds, 1.0)
+    noise = (
+        None
+        if reported.folds is None
+        else _noise_ratio(reported.right + reported.wrong, reported.right, reported.folds, 1.0)
+    )
 
     def at(level: float, wider: float = 1.0) -> Estimate:
-        made = [stats.newcombe_difference(w, told.wrong, r, told.right, level) for w, r in pairs]
+        made = [stats.newcombe_difference(w, reported.wrong, r, reported.right, level) for w, r in pairs]
         low, high = min(e.low or 0.0 for e in made), max(e.high or 0.0 for e in made)
-        low, high = (max(-1.0, min(1.0, told.value + wider * (end - told.value))) for end in (low, high))
-        return Estimate(told.value, low, high, level, f"{made[0].method}, widest over {len(made)} counts", made[0].n)
+        low, high = (max(-1.0, min(1.0, reported.value + wider * (end - reported.value))) for end in (low, high))
+        return Estimate(
+            reported.value, low, high, level, f"{made[0].method}, widest over {len(made)} counts", made[0].n
+        )
 
     easy, narrowest = _by_interval(claim, at)
     hard, widest = _by_interval(claim, lambda level: at(level, noise or 1.0))
@@ -450,9 +505,11 @@ def _asymmetry(claim: Reported, told: ReportedAsymmetry) -> Ruling:
     kept = sorted({right for _, right in pairs})
     passed = f"{kept[0]}" if len(kept) == 1 else f"{kept[0]} to {kept[-1]}"
     rounded = "the only counts that round" if len(pairs) == 1 else f"the {len(pairs)} pairs of counts that round"
-    because = f"{with_interval(narrowest)} over {rounded} to it ({passed} of {told.right} right answers let through)"
+    because = (
+        f"{with_interval(narrowest)} over {rounded} to it ({passed} of {reported.right} right answers let through)"
+    )
     details: dict[str, Json] = {
-        "counts": [{"wrong": [w, told.wrong], "right": [r, told.right]} for w, r in pairs],
+        "counts": [{"wrong": [w, reported.wrong], "right": [r, reported.right]} for w, r in pairs],
         "minimum_detectable_effect": _detectable(claim, widest, widest.n),
     }
     if word != easy:
@@ -467,13 +524,13 @@ def _asymmetry(claim: Reported, told: ReportedAsymmetry) -> Ruling:
     return Ruling(word, because, settles, widest, None if noise is None else narrowest, None, details)
 
 
-def _counts_behind(told: ReportedAsymmetry) -> list[tuple[int, int]]:
-    """(wrong, right) answers let through, of every pair whose difference of shares rounds to what was told."""
+def _counts_behind(reported: ReportedAsymmetry) -> list[tuple[int, int]]:
+    """(wrong, right) answers let through, of every pair whose difference of shares rounds to what was reported."""
     return [
         (wrong, right)
-        for wrong in range(told.wrong + 1)
-        for right in range(told.right + 1)
-        if rounds_to(wrong / told.wrong - right / told.right, told.value, told.decimals)
+        for wrong in range(reported.wrong + 1)
+        for right in range(reported.right + 1)
+        if rounds_to(wrong / reported.wrong - right / reported.right, reported.value, reported.decimals)
     ]
 
 
@@ -489,7 +546,7 @@ def _auc(claim: Reported, auc: ReportedAuc) -> Ruling:
     details: dict[str, Json] = {"minimum_detectable_auc": _finite(detectable)}
     if noise is not None:
         details |= {"noise_sd": noise}
-    fold_told = (
+    of_folds = (
         "" if noise is None else f"; {auc.folds}-fold areas of pure noise have a standard deviation of {noise:.3f}"
     )
     excluded = f"{auc.positives} positives give {with_interval(narrowest)}"
@@ -497,13 +554,13 @@ def _auc(claim: Reported, auc: ReportedAuc) -> Ruling:
     if word != by_sizes:
         return Ruling(
             word,
-            f"hangs on the folds, which share what they were trained on: {excluded} by class sizes{fold_told}, so "
+            f"hangs on the folds, which share what they were trained on: {excluded} by class sizes{of_folds}, so "
             f"{_ends(widest)}, {_beside_bar(claim, widest, word)}",
             "Its permutation null over the same folds (counterclaim probe), or fresh items.",
             widest, narrowest, None, details,
         )  # fmt: skip
     settles = "" if word != "inconclusive" else _items_for(claim, auc)
-    because = f"{excluded}{fold_told}, {_beside_bar(claim, widest, word)}"
+    because = f"{excluded}{of_folds}, {_beside_bar(claim, widest, word)}"
     return Ruling(word, because, settles, widest, None if noise is None else narrowest, None, details)
 
 
@@ -563,22 +620,15 @@ def _auc_of_unknown_classes(claim: Reported, auc: ReportedAuc) -> Ruling:
     noise = None if auc.folds is None else _cv_noise(auc.n, half, auc.folds, auc.C or 1.0)
     detectable = stats.mde_auc(half, auc.n - half, claim.alpha, POWER, noise)
     details: dict[str, Json] = {"minimum_detectable_auc": _finite(detectable)}
-    told = (
-        f"how many of {auc.n} are positive was not told; balanced classes, the best case, give {with_interval(widest)}"
-    )
+    finding = f"how many of {auc.n} are positive was not reported; balanced classes, the best case, give {with_interval(widest)}"
     if best == "inconclusive":
-        because = f"{told}, {_beside_bar(claim, widest, best)}"
+        because = f"{finding}, {_beside_bar(claim, widest, best)}"
         return Ruling("inconclusive", because, _items_for(claim, auc), None, widest, None, details)
-    few, least = 1, half  # the interval narrows as classes come into balance
-    while least - few > 1:
-        middle = (few + least) // 2
-        if _of_classes(claim, auc, middle, auc.n - middle)[0] == best:
-            least = middle
-        else:
-            few = middle
+    # the interval narrows as classes come into balance
+    least = _least_balanced(auc.n, lambda few: _of_classes(claim, auc, few, auc.n - few)[0] == best)
     return Ruling(
         "inconclusive",
-        f"hangs on the class sizes: {told}",
+        f"hangs on the class sizes: {finding}",
         f"How many are positive: {best} if at least {least} are, and at least {least} are not.",
         None,
         widest,
@@ -625,3 +675,170 @@ def _items_for(claim: Reported, auc: ReportedAuc) -> str:
             return "No number of items decides at such an area: it lies too near the bar."
     positives = f", {round(share * n):,} of them positive" if auc.positives is not None else ", half of them positive"
     return f"About {n:,} fresh items{positives}, if the area stays what it is."
+
+
+# attention heads: the largest of many differences ---------------------------------------------------------------------
+
+MOST_HEADS = 100_000  # more than any model has, over a few positions
+
+
+@dataclass(frozen=True, slots=True)
+class _Size:
+    """What the size of a difference has to be too large for, and how rarely that may be reached, to decide a claim.
+
+    That cohorts differ is supported by a size that no difference hardly gives. That they do not differ by the margin is refuted by
+    one that the margin hardly gives, and never supported: a small size out of few answers says little.
+
+    Attributes:
+        word: of a claim that is decided.
+        true: the difference under which the size is rare.
+        at_most: how rare.
+    """
+
+    word: Word
+    true: float
+    at_most: float
+
+
+def _size(claim: Reported) -> _Size | None:
+    """None where the claim is one about a sign, which a size does not have."""
+    match claim.direction:
+        case "increase":
+            return _Size("supported", 0.0, claim.alpha)
+        case "none" | "no-increase":
+            return _Size("refuted", claim.margin, (1 - claim.level) / 2)
+        case "decrease" | "no-decrease":
+            return None
+    assert_never(claim.direction)
+
+
+_NO_SIGN = Ruling(
+    "not recomputable",
+    "the size of a difference was reported, and a size has no sign",
+    "Cohen's d with its sign.",
+)
+
+
+def _against_margin(claim: Reported, size: _Size, p: float) -> str:
+    """Of a claimed null, what its margin gives; "" of a claimed difference."""
+    return "" if size.true == 0 else f"; of heads that differ by {claim.margin:g} it would have p = {p_value(p)}"
+
+
+def largest_d(claim: Reported, reported: ReportedLargestD) -> Ruling:
+    """Against the largest |d| that as many heads without any difference reach.
+
+    Heads count as independent. Those of one model are not, and reach somewhat less, so a small p is one at the worst.
+    """
+    size = _size(claim)
+    if size is None:
+        return _NO_SIGN
+    if reported.cohorts is None:
+        return _largest_d_of_unknown_cohorts(reported, size)
+    law = LargestD(reported.heads, *reported.cohorts)
+    p, median, q95, needed = law.p(reported.d), law.quantile(0.5), law.quantile(0.95), law.quantile(1 - claim.alpha)
+    beyond = law.p(reported.d, size.true)
+    by_chance = f"{reported.heads} heads without any difference reach {median:.2f} in the median and {q95:.2f} one time in twenty"
+    details: dict[str, Json] = {"null": {"median": median, "q95": q95}, "needed": needed}
+    if beyond <= size.at_most:
+        because = f"{by_chance}: p = {p_value(p)}, heads taken as independent{_against_margin(claim, size, beyond)}"
+        return Ruling(size.word, because, p=(p, p), details=details)
+    values = "The heads' values answer by answer (counterclaim attribute)"
+    if size.true > 0:
+        because = f"{by_chance} (p = {p_value(p)}), and no largest |d| shows that no head differs{_against_margin(claim, size, beyond)}"
+        return Ruling("inconclusive", because, f"{values}.", p=(p, p), details=details)
+    n = math.ceil(sum(reported.cohorts) * (needed / reported.d) ** 2)
+    return Ruling(
+        "inconclusive",
+        f"no more than chance gives: {by_chance} (p = {p_value(p)})",
+        f"{values}, or about {n:,} answers if it stays as large.",
+        p=(p, p),
+        details=details,
+    )
+
+
+def _largest_d_of_unknown_cohorts(reported: ReportedLargestD, size: _Size) -> Ruling:
+    n = reported.n
+    if n is None:
+        return Ruling(
+            "not recomputable",
+            f"how many answers the {reported.heads} heads were compared on was not reported, and chance alone depends on it",
+            "The sizes of both cohorts.",
+        )
+
+    def decides(smaller: int) -> bool:
+        return LargestD(reported.heads, smaller, n - smaller).p(reported.d, size.true) <= size.at_most
+
+    best = LargestD(reported.heads, n // 2, n - n // 2).p(reported.d)
+    if not decides(n // 2):
+        return Ruling(
+            "inconclusive",
+            f"{'no more than chance gives' if size.true == 0 else 'does not decide'}, however {n} answers fall into cohorts "
+            f"(p = {p_value(best)} at the least)",
+            "The heads' values answer by answer (counterclaim attribute).",
+        )
+    least = _least_balanced(n, decides)  # p falls as cohorts come into balance
+    if least == 2:
+        because = f"however {n} answers fall into cohorts, heads taken as independent (p = {p_value(best)} if they are balanced)"
+        return Ruling(size.word, because)
+    median = LargestD(reported.heads, max(2, n // 10), n - max(2, n // 10)).quantile(0.5)
+    return Ruling(
+        "inconclusive",
+        f"hangs on the cohorts' sizes, which were not reported: p = {p_value(best)} if they are balanced, but with one answer in ten on one "
+        f"side {reported.heads} heads without any difference reach {median:.2f} in the median",
+        f"Both sizes: {size.word} if each cohort has at least {least} of the {n} answers.",
+        details={"cohort_that_decides": least},
+    )
+
+
+def direction_d(claim: Reported, reported: ReportedDirection) -> Ruling:
+    """Against what pure noise gives along a direction that was estimated on the noise itself, in the largest of as many heads.
+
+    All heads that were reported have to be beyond noise, so the smallest of them is compared with the largest of chance; one that
+    is beyond the margin refutes that none is.
+    """
+    size = _size(claim)
+    if size is None:
+        return _NO_SIGN
+    law = InSampleD(reported.width, *reported.cohorts)
+    d = reported.low if size.true == 0 else reported.high
+    alone, beyond = law.p(d), law.p(d, size.true)
+    p = of_largest(alone, reported.heads or 1), of_largest(alone, reported.heads or MOST_HEADS)
+    hardest = of_largest(beyond, reported.heads or MOST_HEADS)
+    scale = in_sample_theory([1.0], *reported.cohorts)
+    ranks = [(end / scale) ** 2 for end in (reported.low, reported.high)]
+    flat = in_sample_theory(np.ones(reported.width), *reported.cohorts)
+    details: dict[str, Json] = {"isotropic_noise": flat, "effective_rank_of_noise": list(ranks)}
+    fills = f"noise that fills all {reported.width} dimensions comes near {flat:.2f} in sample"
+    if hardest <= size.at_most:
+        picked = {
+            None: f"however many heads it was picked from, up to {MOST_HEADS:,}",
+            1: "one head, chosen beforehand",
+        }
+        chosen = picked.get(reported.heads, f"the largest of {reported.heads} heads, taken as independent")
+        because = (
+            f"more than noise gives: {fills} ({chosen}: p = {p_value(p[1])}){_against_margin(claim, size, hardest)}"
+        )
+        return Ruling(size.word, because, p=p, details=details)
+    if reported.heads is None and beyond <= size.at_most:
+        most = math.floor(math.log1p(-size.at_most) / math.log1p(-beyond))
+        return Ruling(
+            "inconclusive",
+            f"hangs on how many heads it was picked from, which was not reported: {fills} (p = {p_value(p[0])} for one head that was chosen "
+            "beforehand)",
+            f"How many heads were looked at: {size.word} if at most {most:,}.",
+            p=p,
+            details={**details, "heads_that_decide": most},
+        )
+    few = (
+        f", and noise that fills {ranks[0]:.0f} to {ranks[1]:.0f} of them as near as this"
+        if ranks[1] < reported.width
+        else ""
+    )
+    gives = "no more than noise gives" if size.true == 0 else "d in sample shows no null"
+    return Ruling(
+        "inconclusive",
+        f"{gives}: {fills}{few}",
+        "d out of fold with its permutation null (counterclaim attribute).",
+        p=p,
+        details=details,
+    )

@@ -20,25 +20,25 @@ _CLAIMED: Mapping[str, str] = {
 }  # fmt: skip
 
 
-def render_replication(told: Mapping[str, Json]) -> str:
-    """The page of a ledger.
+def render_replication(table: Mapping[str, Json]) -> str:
+    """The page of a table of claims.
 
     Args:
-        told: ``Ledger.to_json()``.
+        table: ``ClaimTable.to_json()``.
     """
-    told = cleaned(told)
-    claims = [_claim(at, claim) for at, claim in enumerate(told["claims"])]
+    table = cleaned(table)
+    claims = [_claim(at, claim) for at, claim in enumerate(table["claims"])]
     arcs = [{"title": title, "claims": list(group)} for title, group in groupby(claims, key=lambda claim: claim["arc"])]
-    artifacts = told["artifacts"]
+    artifacts = table["artifacts"]
     return page_of(
         "replicated.html.j2",
         {
-            "title": one_line(told["title"]),
+            "title": one_line(table["title"]),
             "tally": [
-                {"word": word, "count": count, "style": _STYLES[word][0]} for word, count in told["words"].items()
+                {"word": word, "count": count, "style": _STYLES[word][0]} for word, count in table["words"].items()
             ],
             "n": len(claims),
-            "taken_back": [one_line(name) for name in told["taken_back"]],
+            "taken_back": [one_line(name) for name in table["taken_back"]],
             "arcs": arcs,
             "folder": "" if artifacts is None else one_line(artifacts["folder"]),
             "used": [] if artifacts is None else list(artifacts["used"].values()),

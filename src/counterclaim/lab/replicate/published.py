@@ -22,24 +22,24 @@ def published(path: Path, cohort: str = "cw", against: str = "cr") -> dict[str, 
         InputError: the file cannot be read, or lacks one of these.
     """
     try:
-        told = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(f"cannot be read as JSON ({error})", path=path, remedy="name a file with heads") from error
-    lists = [rows for rows in told.values() if _is_heads(rows)] if isinstance(told, dict) else []
+    lists = [rows for rows in content.values() if _is_heads(rows)] if isinstance(content, dict) else []
     if not lists:
         raise InputError(
             "holds no list of heads with layer, head and cohen_d", path=path, remedy="name a file that has one"
         )
-    sizes = told.get("cohorts", {})
+    sizes = content.get("cohorts", {})
     n1, n0 = (sizes.get(name) if isinstance(sizes, dict) else None for name in (cohort, against))
     if not isinstance(n1, int) or not isinstance(n0, int) or min(n1, n0) < 2:
-        held = ", ".join(f"{name} {size}" for name, size in sizes.items()) if isinstance(sizes, dict) else "none"
+        listed = ", ".join(f"{name} {size}" for name, size in sizes.items()) if isinstance(sizes, dict) else "none"
         raise InputError(
-            f"does not say how many answers are {cohort} and {against} (cohorts: {held or 'none'})",
+            f"does not say how many answers are {cohort} and {against} (cohorts: {listed or 'none'})",
             path=path, remedy="name the cohorts that it has with --cohort and --against",
         )  # fmt: skip
     heads = max(lists, key=len)
-    looked_at = max(len(heads), _heads_of(told.get("arch", {}), path))
+    looked_at = max(len(heads), _heads_of(content.get("arch", {}), path))
     law = LargestD(looked_at, n1, n0)
     best = max(heads, key=lambda row: abs(row["cohen_d"]))
     size, p = abs(best["cohen_d"]), law.p(best["cohen_d"])
@@ -66,7 +66,7 @@ def _heads_of(arch: Json, path: Path) -> int:
     if not all(isinstance(size, int) for size in sizes):
         raise InputError(
             "arch does not say in whole numbers how many layers and heads there are (n_layers, n_heads)",
-            path=path, remedy="mend them, or leave arch out where all heads are listed",
+            path=path, remedy="fix them, or leave arch out where all heads are listed",
         )  # fmt: skip
     return math.prod(sizes)
 

@@ -232,7 +232,7 @@ def score(
         context: judge, sandbox, and how much is done at once.
         journal: where every reading goes as soon as it is there.
         known: readings of earlier runs; those that are wanted are taken over.
-        watch: told as readings come in.
+        watch: called as readings come in.
 
     Raises:
         InputError: a scorer fails its own cards, a prompt lacks the gold that it needs, or the disk is full.

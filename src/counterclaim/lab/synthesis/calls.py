@@ -1,7 +1,8 @@
 """Calls of models: each is made once, as many at a time as are allowed, and its answer goes to a journal as it comes.
 
-``ask_all`` makes the calls of a graph of stages, ``ListWriter`` those of a recipe that goes in rounds. Models that several threads may ask are asked one call at a time by ``Runtime.concurrency`` workers: nobody waits for a
-stage to be through with all prompts. Other models (transformers on this machine) are asked in batches, each stage
+``ask_all`` makes the calls of a graph of stages, ``ListWriter`` those of a recipe that goes in rounds. In a graph, models that
+several threads may ask are asked one call at a time by ``Runtime.concurrency`` workers: no call waits until a stage has
+finished all prompts. Other models (transformers on this machine) are asked in batches, each stage
 once all that it sees is there, because batches are what they are fast at, and equal batches are what makes a resumed
 run equal to one that was never stopped.
 """
@@ -217,7 +218,7 @@ class _CallGraph:
         for model in (*self._models.values(), *([] if self._local is None else [self._local[1]])):
             model.close()
 
-    # --- the graph; the lock is held
+    # --- the graph; the caller has the lock
 
     def _admit(self) -> None:
         """Begin prompts, as long as few enough are under way.
@@ -301,15 +302,15 @@ class _CallGraph:
 
     def _reply(self, call: _ReadyCall, row: Mapping[str, Json]) -> StageReply:
         step = self._steps[call.step]
-        said = Call(
+        record = Call(
             step.name, row["model"], step.licence, row["text"] or "", row.get("prompt_tokens"), row.get("n_tokens"),
             row["cost"],
         )  # fmt: skip
         if row.get("error") is not None:
-            return StageReply(said, failed=row["error"])
+            return StageReply(record, failed=row["error"])
         if ending := ending_fault(row["finish_reason"], step.decode.max_new_tokens):
-            return StageReply(said, unusable=ending.because)
-        return StageReply(said, unusable=step.fault_in(self._prompts[call.prompt], said.text))
+            return StageReply(record, unusable=ending.because)
+        return StageReply(record, unusable=step.fault_in(self._prompts[call.prompt], record.text))
 
     def _take_in(self, answered: Sequence[tuple[_ReadyCall, Mapping[str, Json]]]) -> None:
         """Journal calls that were made, but for those that failed, and settle them."""
@@ -416,15 +417,15 @@ def _one_answer(model: Model, ask: Ask, decode: Decode) -> Answer:
 class ListWriter:
     """A model that is asked for lists; earlier replies to the same requests come from the journal.
 
-    A kept reply counts as long as what was asked is what would be asked now. Failed calls are not kept. The model is
+    A kept reply is used as long as the request is unchanged. Failed calls are not kept. The model is
     opened when there is something to ask.
 
     Args:
         spec: who is asked.
         decode: how it is sampled.
         journal: where every reply goes as soon as it is there, and where those of earlier runs are.
-        runtime: how it is run; its budget and its ledger hold for every writer that shares it.
-        watch: told how many calls of a stage are done.
+        runtime: how it is run; every writer that shares it shares its budget.
+        watch: gets how many calls of a stage are done.
 
     Attributes:
         rows: every reply that was used so far, kept or new, as it stands in the journal; failed calls included.

@@ -1,4 +1,4 @@
-"""The ledger: every reported claim of the paper, or of a file, with its ruling and what stands beside it."""
+"""A table of claims: every reported claim of the paper, or of a file, with its ruling and what its authors said of it."""
 
 from __future__ import annotations
 
@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from counterclaim import __version__
-from counterclaim import folder as store
 from counterclaim.errors import InputError
+from counterclaim.folder import dump, make_folder, rounded, write_outputs
 from counterclaim.lab.config import Reported, load_reported
 from counterclaim.lab.replicate.artifacts import Recomputed, Released, recompute
-from counterclaim.lab.replicate.judging import judge
+from counterclaim.lab.replicate.judging import WORDS, Ruling, judge
 from counterclaim.lab.replicate.page import render_replication
-from counterclaim.lab.replicate.ruling import WORDS, Ruling
 from counterclaim.lab.studies import find_study, shipped_studies
 from counterclaim.records import Json
 
@@ -32,15 +31,15 @@ Watch = Callable[[str, int | None], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
-    """One claim of the ledger.
+class ClaimRow:
+    """One claim with its ruling.
 
     Attributes:
         arc: under which heading it stands.
         study: name of the study file.
         reported: the claim and its numbers.
         ruling: what the numbers support.
-        beside: what its authors said of it, and what the ledger holds against it.
+        beside: what its authors said of it, and which claim took its place.
         recomputed: what released files give.
     """
 
@@ -62,31 +61,31 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True)
-class Ledger:
+class ClaimTable:
     """Claims with their rulings.
 
     Attributes:
         title: whose claims these are.
-        lines: in order.
-        released: the files that were looked at; None where nobody asked.
+        rows: in order.
+        released: the files that were looked at; None where none were given.
     """
 
     title: str
-    lines: tuple[Line, ...]
+    rows: tuple[ClaimRow, ...]
     released: Released | None = None
 
     @property
     def words(self) -> dict[str, int]:
         """How many claims came out under each word."""
-        return {word: sum(line.ruling.word == word for line in self.lines) for word in WORDS}
+        return {word: sum(row.ruling.word == word for row in self.rows) for word in WORDS}
 
     @property
     def taken_back(self) -> tuple[str, ...]:
         """Claims that their numbers support and that their authors took back: ``study: id``."""
         return tuple(
-            f"{line.study}: {line.reported.id}"
-            for line in self.lines
-            if line.ruling.word == "supported" and line.reported.corrected_by is not None
+            f"{row.study}: {row.reported.id}"
+            for row in self.rows
+            if row.ruling.word == "supported" and row.reported.corrected_by is not None
         )
 
     def to_json(self) -> dict[str, Json]:
@@ -96,7 +95,7 @@ class Ledger:
             "code_version": __version__,
             "words": self.words,
             "taken_back": list(self.taken_back),
-            "claims": [line.to_json() for line in self.lines],
+            "claims": [row.to_json() for row in self.rows],
             "artifacts": None if self.released is None else self.released.to_json(),
         }
 
@@ -107,52 +106,50 @@ def paper() -> list[tuple[str, str, Path]]:
     return [(arc, name, files[name][0]) for arc, names in ARCS.items() for name in names]
 
 
-def replicate(name: str, released: Released | None = None, watch: Watch = lambda what, done: None) -> Ledger:
+def claim_table(name: str, released: Released | None = None, watch: Watch = lambda what, done: None) -> ClaimTable:
     """Judge what was reported, claim by claim.
 
     Args:
         name: ``paper``, a study that ships, or a study file.
         released: the paper's released files, to hold its numbers against.
-        watch: told what is being judged.
+        watch: gets what is being judged.
 
     Raises:
         InputError: a file cannot be read, or reports nothing.
     """
     if name == PAPER and not Path(name).exists():
-        return _ledger("arXiv 2604.11867, claim by claim", paper(), released, watch)
+        return _table("arXiv 2604.11867, claim by claim", paper(), released, watch)
     file = find_study(Path(name))
     if not load_reported(file):
-        raise InputError(
-            "reports nothing that could be judged", path=file, remedy="add [[reported]] tables (docs/replicate.md)"
-        )
-    return _ledger(f"{file.stem}, claim by claim", [(file.stem, file.stem, file)], released, watch)
+        raise InputError("reports no claims", path=file, remedy="add [[reported]] tables (docs/replicate.md)")
+    return _table(f"{file.stem}, claim by claim", [(file.stem, file.stem, file)], released, watch)
 
 
-def _ledger(title: str, files: Sequence[tuple[str, str, Path]], released: Released | None, watch: Watch) -> Ledger:
-    lines = []
+def _table(title: str, files: Sequence[tuple[str, str, Path]], released: Released | None, watch: Watch) -> ClaimTable:
+    rows = []
     for arc, name, file in files:
         claims = load_reported(file)
         for reported in claims:
             watch(f"judging {name}: {reported.id}", None)
             recomputed = () if released is None else recompute(file, reported, released)
-            lines.append(Line(arc, name, reported, judge(reported), _beside(reported, claims), recomputed))
-    return Ledger(title, tuple(lines), released)
+            rows.append(ClaimRow(arc, name, reported, judge(reported), _beside(reported, claims), recomputed))
+    return ClaimTable(title, tuple(rows), released)
 
 
 def _beside(reported: Reported, claims: Sequence[Reported]) -> str:
     """What its authors said of a claim, and which one took its place."""
-    told = [reported.note] if reported.note else []
-    told += [f"{other.id} took its place: {other.found}" for other in claims if other.id == reported.corrected_by]
-    return "; ".join(told)
+    notes = [reported.note] if reported.note else []
+    notes += [f"{other.id} took its place: {other.found}" for other in claims if other.id == reported.corrected_by]
+    return "; ".join(notes)
 
 
-def write(folder: Path, ledger: Ledger) -> Path:
+def write(folder: Path, table: ClaimTable) -> Path:
     """Write ``replication.json`` and the page, and give the page's path.
 
     Raises:
         InputError: the folder cannot be written.
     """
-    told = store.rounded(ledger.to_json())
-    store.make_folder(folder)
-    store.write_outputs(folder, {"replication.json": store.dump(told), "replication.html": render_replication(told)})
+    content = rounded(table.to_json())
+    make_folder(folder)
+    write_outputs(folder, {"replication.json": dump(content), "replication.html": render_replication(content)})
     return folder / "replication.html"
