@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import random
+from typing import Any
 
 import pytest
 
+from counterclaim import stats
 from counterclaim.errors import RecordError
+from counterclaim.records import Estimate
+from counterclaim.text import overlap
 from counterclaim.text.overlap import OverlapReport, scan, two_sample_auc
 
 TOPICS = 8
@@ -230,3 +234,21 @@ def test_sets_of_which_one_has_too_little_in_it_are_left_open() -> None:
     assert (few.estimate, few.reason) == (None, "a set has fewer than 5 different texts")
     one = two_sample_auc(many, [f"Which {word} did Zornmundville buy?" for word in WORDS[5][:8]])
     assert (one.estimate, one.reason) == (None, "the texts of a set are of too few subjects")
+
+
+def test_the_interval_knows_that_out_of_fold_scores_share_their_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On noise DeLong's alone would be too narrow; it is widened by what shuffled labels spread, as that of features is."""
+    plain: list[Estimate] = []
+
+    def widen(found: Estimate, *rest: Any) -> Estimate:
+        plain.append(found)
+        return stats.widen_auc(found, *rest)
+
+    monkeypatch.setattr(overlap, "widen_auc", widen)
+    rng = random.Random(0)
+    texts = [" ".join(rng.choices([f"word{i}" for i in range(300)], k=12)) for _ in range(60)]
+    found = two_sample_auc(texts[:30], texts[30:])
+    assert found.method == stats.WIDENED
+    assert found.estimate == plain[0].estimate
+    (low, high), (narrow_low, narrow_high) = found.interval or (0.0, 0.0), plain[0].interval or (0.0, 0.0)
+    assert low < narrow_low < narrow_high < high

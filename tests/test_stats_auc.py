@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from statistics import NormalDist
 
 import numpy as np
@@ -10,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from counterclaim import stats
+from counterclaim.records import Estimate
 from counterclaim.stats.auc import _Ranked
 
 BOTH = st.lists(st.tuples(st.integers(-3, 3), st.booleans()), min_size=1, max_size=40)
@@ -199,3 +201,19 @@ def test_the_auc_that_a_design_can_tell_from_chance_is_told_in_four_draws_of_fiv
 def test_an_auc_cannot_be_told_without_two_of_each_class() -> None:
     assert stats.mde_auc(1, 100) == np.inf
     assert stats.mde_auc(50, 50, null_sd=0.08) > stats.mde_auc(50, 50)
+
+
+def test_an_out_of_fold_interval_is_widened_by_the_spread_of_shuffled_labels_and_never_narrowed() -> None:
+    plain = Estimate(0.7, 0.6, 0.8, 0.95, "m", 50)
+    alone = math.sqrt(51 / (12 * 20 * 30))
+
+    def half(factor: float | None, area: float = 0.7) -> float:
+        found = stats.widen_auc(plain, area, None if factor is None else factor * alone, 20, 30)
+        (low, high), odds = found.interval or (0.0, 0.0), area / (1 - area)
+        assert high / (1 - high) / odds == pytest.approx(odds / (low / (1 - low)))
+        return math.log(high / (1 - high) / odds)
+
+    assert half(2.0) == pytest.approx(2 * half(1.0))
+    assert half(0.5) == half(None) == half(1.0) == pytest.approx(half(1.0, area=0.6))
+    perfect = stats.widen_auc(Estimate(1.0, 0.9, 1.0, 0.95, "m", 50), 1.0, 2 * alone, 20, 30)
+    assert perfect.interval == (0.9, 1.0)

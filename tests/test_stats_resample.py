@@ -156,6 +156,14 @@ def test_resamples_that_are_undefined_are_left_out_while_they_are_few() -> None:
     assert "undefined on 5% of the resamples" in (refused.reason or "")
 
 
+def test_exactly_one_resample_in_twenty_may_be_undefined() -> None:
+    for n in (20, 60, 140, 2_000, 10_000):
+        values = np.r_[np.linspace(0.2, 0.8, n - n // 20), np.full(n // 20, np.nan)]
+        assert percentile_interval(0.5, values, 30, 0.95, "m").interval is not None, n
+        values[0] = np.nan
+        assert percentile_interval(0.5, values, 30, 0.95, "m").interval is None, n
+
+
 def test_a_rate_within_two_answers_is_undefined_on_one_resample_in_eight_and_refused() -> None:
     rare = stats.bootstrap_counts(np.repeat(np.eye(4), [52, 6, 1, 1], axis=0), _hallucination, draws=4_000)
     assert (rare.estimate, rare.low) == (0.5, None)

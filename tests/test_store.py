@@ -76,6 +76,26 @@ def test_new_records_never_stand_beside_what_was_made_from_old_ones(tmp_path: Pa
     assert (run / "verdict.json").read_text() == "new"
 
 
+@pytest.mark.parametrize("stop", range(6))
+def test_a_run_that_is_killed_while_it_is_finished_has_no_verdict_on_other_records(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: int
+) -> None:
+    """Stopped before each of its six writes."""
+    real, run, done = Path.replace, tmp_path / "run", []
+    write_run(run, records(extras={"cards": []}), dict.fromkeys(MADE, "old"))
+
+    def replace(self: Path, target: Path) -> Path:
+        if len(done) == stop:
+            raise KeyboardInterrupt
+        done.append(target.name)
+        return real(self, target)
+
+    monkeypatch.setattr(Path, "replace", replace)
+    with pytest.raises(KeyboardInterrupt):
+        finish_run(run, records(extras={"cards": [1]}), {"verdict.json": "new"})
+    assert [name for name in MADE if (run / name).exists() and (run / name).read_text() == "old"] == []
+
+
 def test_a_cleared_run_folder_holds_a_users_own_files_only(tmp_path: Path) -> None:
     run = tmp_path / "run"
     write_run(run, records(extras={"cards": []}), dict.fromkeys(MADE, "old"))

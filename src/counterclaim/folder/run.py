@@ -173,13 +173,16 @@ def begin_run(folder: Path, study: Mapping[str, Json], prompts: Iterable[Prompt]
 def finish_run(folder: Path, records: Records, outputs: Mapping[str, str]) -> None:
     """Write all records into a folder that was begun, each file atomically, ``study.json`` last; drop other outputs of ours.
 
-    Scores go before the answers and golds that they were read off: stopped in between, the folder's scores are newer than
-    these and are read again, where older ones could pass for theirs.
+    What was made from older records goes first: stopped at any moment, the folder has no verdict on other scores. Scores go
+    before the answers and golds that they were read off: stopped in between, the folder's scores are newer than these and
+    are read again, where older ones could pass for theirs.
 
     Raises:
-        InputError: the folder cannot be written; what was in it before is kept.
+        InputError: the folder cannot be written; the records that were in it before are kept.
     """
     with _writing(folder):
+        for name in _MADE_FROM_RECORDS:
+            (folder / name).unlink(missing_ok=True)
         _replace_lines(folder / "scores.jsonl", (to_json(score) for score in records.scores))
         _replace_lines(folder / "responses.jsonl", (to_json(response) for response in records.responses))
         _replace_lines(folder / "prompts.jsonl", (to_json(prompt) for _, prompt in sorted(records.prompts.items())))
@@ -189,7 +192,7 @@ def finish_run(folder: Path, records: Records, outputs: Mapping[str, str]) -> No
             (folder / "extras.json").unlink(missing_ok=True)
         write_outputs(folder, outputs)
         _write_text(folder / "study.json", dump(records.study))
-        for name in (_MADE_FROM_RECORDS | _JOURNALS) - set(outputs):
+        for name in _JOURNALS:
             (folder / name).unlink(missing_ok=True)
         for left in _half_written(folder):
             left.unlink(missing_ok=True)

@@ -4,7 +4,16 @@ Every interval comes as ``counterclaim.records.Estimate``; what is undefined say
 seeded PCG64, so equal arguments give equal bits.
 """
 
-from counterclaim.stats.auc import auc, auc_of_sizes, bootstrap_auc, bootstrap_auc_difference, delong, delong_paired
+from counterclaim.stats.auc import (
+    WIDENED,
+    auc,
+    auc_of_sizes,
+    bootstrap_auc,
+    bootstrap_auc_difference,
+    delong,
+    delong_paired,
+    widen_auc,
+)
 from counterclaim.stats.equivalence import Equivalence, tost, tost_proportions
 from counterclaim.stats.logistic import (
     Logistic,
@@ -50,6 +59,7 @@ from counterclaim.stats.resample import Statistic, bootstrap_counts, percentile_
 from counterclaim.stats.weights import bootstrap_means, bootstrap_weights
 
 __all__ = [
+    "WIDENED",
     "Equivalence",
     "Logistic",
     "Statistic",
@@ -97,6 +107,7 @@ __all__ = [
     "stratified_folds",
     "tost",
     "tost_proportions",
+    "widen_auc",
     "widest_mean_difference",
     "wilson",
 ]

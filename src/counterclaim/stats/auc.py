@@ -18,6 +18,10 @@ _CACHED = 40_000  # weights looked at together: their temporaries stay in cache
 _BOOTSTRAP = "bootstrap, percentile"
 
 
+WIDENED = "cross-validated; DeLong, widened to the spread of shuffled labels"
+"""The method of ``widen_auc``."""
+
+
 def auc(scores: ArrayLike, labels: ArrayLike) -> float | None:
     """P(score of a positive > score of a negative), ties counted half; None when a class is empty.
 
@@ -54,6 +58,38 @@ def delong(scores: ArrayLike, labels: ArrayLike, level: float = 0.95) -> Estimat
     odds = area / (1 - area)
     low, high = (1 / (1 + math.exp(side) / odds) for side in (half, -half))
     return Estimate(area, low, high, level, method, n)
+
+
+def widen_auc(plain: Estimate, area: float, null_sd: float | None, positives: int, negatives: int) -> Estimate:
+    """DeLong's interval of out-of-fold scores, widened: scores of different folds share training items, and are not independent.
+
+    DeLong alone covers 82 to 85 % where there is nothing to find (n 120 to 293, 32 to 2,048 features). The half-width, on the
+    logit scale, grows by the factor by which AUCs of shuffled labels spread more than those of independent scores would,
+    which is a standard deviation of sqrt((n + 1) / (12 positives negatives)) (Mann and Whitney 1947); it never shrinks.
+
+    Args:
+        plain: of ``delong`` on the out-of-fold scores of one split.
+        area: around which the interval lies: the AUC itself, or the mean of several splits.
+        null_sd: standard deviation, over label shuffles, of an AUC that is made as ``area`` is; None leaves the width as it is.
+        positives: items of the one class.
+        negatives: of the other.
+    """
+    n, low, high = positives + negatives, plain.low, plain.high
+    if low is None or high is None or not 0 < low <= high < 1 or not 0 < area < 1:
+        return Estimate(area, low, high, plain.level, WIDENED, n, plain.reason)
+    half = (_logit(high) - _logit(low)) / 2
+    if null_sd is not None:
+        half *= max(1.0, null_sd / math.sqrt((n + 1) / (12 * positives * negatives)))
+    center = _logit(area)
+    return Estimate(area, _share(center - half), _share(center + half), plain.level, WIDENED, n)
+
+
+def _logit(share: float) -> float:
+    return math.log(share / (1 - share))
+
+
+def _share(logit: float) -> float:
+    return 1 / (1 + math.exp(-logit))
 
 
 def auc_of_sizes(area: float, positives: int, negatives: int, level: float = 0.95) -> Estimate:

@@ -73,9 +73,9 @@ def percentile_interval(point: float, values: Floats, n: int, level: float, meth
         method: how the Estimate names itself.
     """
     usable = values[np.isfinite(values)]
-    lost = 1 - len(usable) / len(values)
-    if lost > MAX_UNDEFINED:
-        reason = f"the statistic is undefined on {lost:.0%} of the resamples: a cell is too rare"
+    lost = len(values) - len(usable)
+    if lost > MAX_UNDEFINED * len(values):
+        reason = f"the statistic is undefined on {lost / len(values):.0%} of the resamples: a cell is too rare"
         return Estimate(point, None, None, level, method, n, reason)
     if np.ptp(usable) == 0:
         reason = "every resample gives the same value, so its spread is unknown"

@@ -35,15 +35,6 @@ _HUB_LICENCES = {
 }  # fmt: skip
 """How the Hugging Face hub spells licences that it knows; others are "other" there."""
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
-_KINDS = {
-    "gold": "a teacher's answer",
-    "failure": "the student's own mistake, and its correction",
-    "counter": "preference pair: the teacher's answer before the student's own",
-    "boundary": "a question where hedging or asking back is right",
-}
-_VARIANTS = {"plain": "", "style": ", in another style", "length": ", as long as the student's own answer"}
-
-
 _AMOUNTS = ("calls", "failed", "spoilt", "prompt_tokens", "tokens", "cost")
 
 
@@ -207,7 +198,7 @@ def _markdown(card: Mapping[str, Json]) -> str:
     hub_licences = [_HUB_LICENCES.get(name) for name in card["licences"]]
     families = (f"{role.replace('_', ' ')}: {', '.join(names)}" for role, names in card["families"].items())
     return template.render(
-        card=card, amounts=_AMOUNTS, kinds=_KINDS, variants=_VARIANTS, student=STUDENT, families="; ".join(families),
+        card=card, amounts=_AMOUNTS, student=STUDENT, families="; ".join(families),
         hub_licences=[] if None in hub_licences else hub_licences,
         size=next((name for limit, name in _SIZES if card["examples"] < limit), "n>1M"),
         has_student=any(row["stage"] == STUDENT for row in card["stages"]),
