@@ -136,7 +136,7 @@ class Mutant:
         """The source with the fault in it."""
         return source[: self.start] + self.new.encode() + source[self.end :]
 
-    def told(self, source: bytes) -> tuple[str, str]:
+    def described(self, source: bytes) -> tuple[str, str]:
         """The line as it was and as it is now; what is spread over several lines is joined."""
         first = source.rfind(b"\n", 0, self.start) + 1
         last = source.find(b"\n", self.end)
@@ -354,8 +354,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         tree = None if given.list else Tree(Path(folder))
         for mutant in planted:
-            was, now = mutant.told(sources[mutant.file])
-            told = f"{SOURCE}/{mutant.file}:{mutant.line} {mutant.kind}\n  - {was}\n  + {now}"
+            was, now = mutant.described(sources[mutant.file])
+            line = f"{SOURCE}/{mutant.file}:{mutant.line} {mutant.kind}\n  - {was}\n  + {now}"
             if tree is None:
                 print(told)
                 continue

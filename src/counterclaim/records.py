@@ -239,7 +239,7 @@ class ModelRef:
         dtype: of the weights as loaded.
         quantisation: None where there is none.
         adapter_hash: hash of the adapter's weights and settings.
-        adapter_dose: by how much the adapter is scaled: 1 as it was trained, 0 not at all; None where nobody said.
+        adapter_dose: by how much the adapter is scaled: 1 as it was trained, 0 not at all; None where it is not recorded.
         operator: name of the inference-time operator laid over it, such as ``temper``; None where there is none.
         operator_hash: hash of what that operator had fitted.
         operator_dose: by how much it is applied: 0 not at all.
@@ -304,7 +304,7 @@ class Example:
 
     Attributes:
         prompt: the conversation that is answered.
-        chosen: the answer to be learnt.
+        chosen: the answer that training aims at.
         rejected: an answer that is worse, which makes the example a preference pair; None where there is none.
         kind: what it teaches.
         variant: what was done to the wording of ``chosen``.
@@ -322,13 +322,13 @@ class Example:
 
     def __post_init__(self) -> None:
         if not self.prompt or not self.chosen.strip():
-            raise RecordError("a training example has a prompt and an answer to be learnt")
+            raise RecordError("a training example has a prompt and an answer")
         if self.rejected is not None and self.rejected.strip() == self.chosen.strip():
             raise RecordError("the two sides of a preference pair are equal, so it teaches nothing")
 
     @property
     def id(self) -> str:
-        """16 hex digits of SHA-256 over what is learnt from it."""
+        """16 hex digits of SHA-256 over what training sees of it."""
         turns = [[message.role, message.content] for message in self.prompt]
         return content_hash([turns, self.chosen, self.rejected])[:16]
 

@@ -887,7 +887,7 @@ class Fitting:
         examples: training examples, for operators that imitate.
         prompts: prompts with golds, for operators that learn from outcomes.
         answers: the model's own answers to training prompts, scored, for operators that read activations.
-        placebo: whether what there is to be learnt is destroyed by shuffling, everything else being equal.
+        placebo: whether what there is to learn is destroyed by shuffling, everything else being equal.
         thinking: the chat template's thinking switch with which answers will be asked for; None leaves it alone.
         runtime: how models are run.
         watch: told how far it is.

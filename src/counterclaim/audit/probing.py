@@ -67,19 +67,19 @@ class BarTest:
         value, low, high = estimate.estimate, estimate.low, estimate.high
         passed: bool | None = None
         if value is None:
-            said = text
+            sentence = text
         elif low is None or high is None:
-            said = f"{text} cannot be compared with {bar_text}"
+            sentence = f"{text} cannot be compared with {bar_text}"
         elif sign * (value - bar) >= 0:
             if chance is None or (low > chance if above else high < chance):
-                passed, said = True, f"{text} meets {bar_text}"
+                passed, sentence = True, f"{text} meets {bar_text}"
             else:
-                said = f"{text} meets {bar_text}, but its interval still contains chance ({chance:g})"
+                sentence = f"{text} meets {bar_text}, but its interval still contains chance ({chance:g})"
         elif high < bar if above else low > bar:
-            passed, said = False, f"{text} excludes {bar_text}"
+            passed, sentence = False, f"{text} excludes {bar_text}"
         else:
-            said = f"{text} misses {bar_text}, which its interval still contains"
-        return cls(of, what, estimate, bar, "at least" if above else "at most", passed, said, axis)
+            sentence = f"{text} misses {bar_text}, which its interval still contains"
+        return cls(of, what, estimate, bar, "at least" if above else "at most", passed, sentence, axis)
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,7 +79,7 @@ class TrainingSet:
 
     @property
     def hash(self) -> str:
-        """SHA-256 over what is learnt from."""
+        """SHA-256 over the training set."""
         golds: list[Json] = [[prompt.id, to_json(prompt.gold)] for prompt in self.prompts]
         own: list[Json] = (
             [self.samples, [[item.name, dict(item.axes)] for item in self.scored_by]] if self.samples else []
@@ -94,7 +94,7 @@ class TrainingSet:
 
     @property
     def texts(self) -> list[str]:
-        """Everything that is learnt from, for the search for test prompts among it.
+        """Everything in the training set, for the search for test prompts among it.
 
         Each example whole, with both sides of a pair, and each question by itself: beside a long answer an edited copy of
         a short test prompt would not be seen.
@@ -115,7 +115,7 @@ class TrainingSet:
 
 
 def check_fits(arms: Sequence[ArmPlan], tested: Sequence[Prompt] = (), scoring: ScoringRequest = NO_SCORERS) -> None:
-    """Refuse, before teachers are asked and a model is loaded, what cannot be fitted or may not be learnt from.
+    """Refuse, before teachers are asked and a model is loaded, what cannot be fitted or may not be trained on.
 
     Args:
         arms: of the study.
@@ -148,12 +148,12 @@ def _learnable(choice: PromptChoice, where: str, barred: set[str]) -> list[Promp
     prompts = choose_prompts(choice)
     if other := next((prompt for prompt in prompts if prompt.split != choice.split), None):
         raise InputError(
-            f"{where}: {choice.source} holds prompts of the split {other.split}, and {choice.split} is to be learnt",
+            f"{where}: {choice.source} holds prompts of the split {other.split}, and {choice.split} is for training",
             remedy="name a source that has this split",
         )
     if leaked := sum(prompt.id in barred for prompt in prompts):
         raise InputError(
-            f"{where}: {leaked} of the {len(prompts)} prompts that are learnt are also those on which the claim is tested",
+            f"{where}: {leaked} of the {len(prompts)} training prompts are also those on which the claim is tested",
             remedy="name another split or other tags, here or under [prompts]",
         )
     return prompts

@@ -41,7 +41,7 @@ def find_study(name: Path, others: Sequence[str] = ()) -> Path:
         raise InputError("is a folder, not a study file", path=name, remedy="name the file in it")
     meant = get_close_matches(name.stem, [*known, *others], 1)
     raise InputError(
-        f"there is no such study file{f'; {meant[0]} may be meant' if meant else ''}",
+        f"there is no such study file{f'; did you mean {meant[0]}?' if meant else ''}",
         path=name,
         remedy="counterclaim list studies names those that ship, counterclaim run --new study.toml writes one",
     )

@@ -55,7 +55,7 @@ def each_done(
 
 @contextmanager
 def workers(
-    jobs: int, *, threads: int = 1, begin: Callable[[Any], None] | None = None, told: Any = None
+    jobs: int, *, threads: int = 1, begin: Callable[[Any], None] | None = None, queue: Any = None
 ) -> Iterator[ProcessPoolExecutor]:
     """Processes that are stopped, whatever they do, where the block is left by an error or Ctrl-C.
 
@@ -63,10 +63,10 @@ def workers(
         jobs: how many.
         threads: of linear algebra in each.
         begin: called first in each process.
-        told: what ``begin`` is called with.
+        queue: what ``begin`` is called with.
     """
     with threads_each(threads):
-        pool = ProcessPoolExecutor(jobs, CONTEXT, _begin, (plugin_files(), begin, told))
+        pool = ProcessPoolExecutor(jobs, CONTEXT, _begin, (plugin_files(), begin, queue))
         try:
             yield pool
         except BaseException:
@@ -100,7 +100,7 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
-def _begin(files: Sequence[Path], begin: Callable[[Any], None] | None, told: Any) -> None:
+def _begin(files: Sequence[Path], begin: Callable[[Any], None] | None, queue: Any) -> None:
     """First thing in a child process: end when the parent does, however that dies, and load the plug-ins that it has loaded.
 
     A terminal sends Ctrl-C to all processes; the parent ends the others, which have nothing to say to it.
@@ -110,7 +110,7 @@ def _begin(files: Sequence[Path], begin: Callable[[Any], None] | None, told: Any
     with warnings.catch_warnings(category=PluginWarning, action="ignore"):  # the parent has warned already
         load_plugins(files)
     if begin is not None:
-        begin(told)
+        begin(queue)
 
 
 def _end_with_parent() -> None:

@@ -104,13 +104,13 @@ def _recipes() -> Iterable[tuple[str, str]]:
     from counterclaim.lab.config import RECIPES
 
     for name, recipe in RECIPES.items():
-        told = [
+        rows = [
             f"{part} {key} {value}"
             for part, table in recipe.items()
             if isinstance(table, Mapping)
             for key, value in table.items()
         ]
-        yield name, ", ".join(told) or ", ".join(recipe)
+        yield name, ", ".join(rows) or ", ".join(recipe)
 
 
 _OTHERS: Mapping[str, Callable[[], Iterable[tuple[str, str]]]] = {

@@ -136,23 +136,23 @@ def attribute(
     if published is not None:
         from counterclaim.lab.replicate.published import published as judged
 
-        told = judged(published, cohort, against)
+        report = judged(published, cohort, against)
         if as_json:
-            print_json(told)
+            print_json(report)
         else:
-            terminal().print(plain(f"In {published}, {told['because']}."))
+            terminal().print(plain(f"In {published}, {report['because']}."))
         return
     assert run is not None
     _check_free(out, overwrite)
-    told = _attributed(
+    report = _attributed(
         run, (arm, replicate, model), (device, batch_size), as_json, cohort=cohort, against=against, last_tokens=last_tokens,
         permutations=permutations, seed=seed,
     )  # fmt: skip
-    written = _write_attribution(told, run, out, overwrite)
+    written = _write_attribution(report, run, out, overwrite)
     if as_json:
-        print_json({**told, "written": [str(path) for path in written]})
+        print_json({**report, "written": [str(path) for path in written]})
         return
-    _show_attribution(told)
+    _show_attribution(report)
     for path in written:
         terminal().print(plain(f"Written: {path}"))
 
@@ -188,13 +188,13 @@ def _files(out: Path) -> list[Path]:
     return [out] if out.suffix == ".json" else [out / "attribution.json", out / "attribution.html"]
 
 
-def _write_attribution(told: dict[str, Any], run: Path, out: Path | None, overwrite: bool) -> list[Path]:
+def _write_attribution(report: dict[str, Any], run: Path, out: Path | None, overwrite: bool) -> list[Path]:
     from counterclaim.folder import dump, write_new
     from counterclaim.lab.operators.attribution import render_attribution
 
     files = [] if out is None else _files(out)
     for path in files:
-        text = render_attribution(told, run.resolve().name) if path.suffix == ".html" else dump(told)
+        text = render_attribution(report, run.resolve().name) if path.suffix == ".html" else dump(report)
         write_new(path, text, overwrite=overwrite)
     return files
 
@@ -221,10 +221,10 @@ def _show_card(card: dict[str, Any], out: Path) -> None:
     console.print(plain(f"\nFeatures: {out}"))
 
 
-def _show_attribution(told: dict[str, Any]) -> None:
+def _show_attribution(report: dict[str, Any]) -> None:
     console = terminal()
     table = table_of("head", "norm d", "p", "direction d", "p", "in sample", "cosine")
-    ranked = sorted(told["heads"], key=lambda row: -max(abs(row["d"]), row["directional_d"]))
+    ranked = sorted(report["heads"], key=lambda row: -max(abs(row["d"]), row["directional_d"]))
     for row in ranked[:_SHOWN]:
         table.add_row(
             f"layer {row['layer']} head {row['head']}", f"{row['d']:+.2f}", f"{row['p']:.3f}", f"{row['directional_d']:+.2f}",
@@ -232,11 +232,11 @@ def _show_attribution(told: dict[str, Any]) -> None:
         )  # fmt: skip
     console.print(table)
     for side in ("cohort", "against"):
-        cut = told[side]["cut"]
-        console.print(plain(f"{told[side]['name']}: {told[side]['n']} answers{f', {cut} of them cut' if cut else ''}"))
-    if told["layers_without_o_proj"]:
-        console.print(plain(f"layers without o_proj, and so without heads: {told['layers_without_o_proj']}"))
+        cut = report[side]["cut"]
+        console.print(plain(f"{report[side]['name']}: {report[side]['n']} answers{f', {cut} of them cut' if cut else ''}"))
+    if report["layers_without_o_proj"]:
+        console.print(plain(f"layers without o_proj, and so without heads: {report['layers_without_o_proj']}"))
     console.print(plain(
-        f"{told['because']}\nAn in-sample d separates pure noise, too: shuffled cohorts reach "
-        f"{told['in_sample']['null']['median']:.2f} in the median."
+        f"{report['because']}\nAn in-sample d separates pure noise, too: shuffled cohorts reach "
+        f"{report['in_sample']['null']['median']:.2f} in the median."
     ))  # fmt: skip

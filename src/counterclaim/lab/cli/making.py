@@ -178,7 +178,7 @@ def generate(
     arm: Annotated[str, typer.Option(help="What this arm is called.")] = "control",
     split: Annotated[str, typer.Option(help="train, dev, test, fresh or all.")] = "test",
     tag: Annotated[list[str] | None, typer.Option(help="Only prompts with this tag; repeat.")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="At most so many prompts.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="At most this many prompts.")] = None,
     adapter: Annotated[Path | None, typer.Option(help="Folder of a PEFT adapter.")] = None,
     dose: Annotated[float, typer.Option(help="Scale the adapter: 1 as it was trained, 0 not at all.")] = 1.0,
     system_prompt: Annotated[str | None, typer.Option(help="System prompt.")] = None,

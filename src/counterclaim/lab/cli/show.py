@@ -20,15 +20,15 @@ def _logging_watchers(console: Any, warn: Callable[[Any], None]) -> Any:
 
     last = time.monotonic()
 
-    def say(told: str) -> None:
+    def say(line: str) -> None:
         nonlocal last
         if time.monotonic() - last >= _LOG_EVERY:
             last = time.monotonic()
-            console.print(plain(told))
+            console.print(plain(line))
 
     def answers(tally: Any) -> None:
         warn(tally)
-        say(f"answering, {tally.arm}: {_answers_told(tally)}")
+        say(f"answering, {tally.arm}: {_progress_of(tally)}")
 
     return Progress(
         stage=lambda what, done: say(what),
@@ -67,16 +67,16 @@ def watching(*, quiet: bool) -> Iterator[Any]:
     from rich.progress import BarColumn, TextColumn
     from rich.progress import Progress as Bars
 
-    name, told = TextColumn("{task.description}", markup=False), TextColumn("{task.fields[told]}", markup=False)
-    with Bars(name, BarColumn(bar_width=20), told, console=console, transient=True) as progress:
-        task = progress.add_task("starting", total=None, told="")
+    name, status = TextColumn("{task.description}", markup=False), TextColumn("{task.fields[status]}", markup=False)
+    with Bars(name, BarColumn(bar_width=20), status, console=console, transient=True) as progress:
+        task = progress.add_task("starting", total=None, status="")
 
         def show(what: str, done: int | None, total: int | None, more: str = "") -> None:
-            progress.update(task, description=plain(what).plain, completed=done or 0, total=total, told=more)
+            progress.update(task, description=plain(what).plain, completed=done or 0, total=total, status=more)
 
         def answers(tally: Any) -> None:
             warn(tally)
-            show(f"answering, {tally.arm}", tally.done, tally.total, _answers_told(tally))
+            show(f"answering, {tally.arm}", tally.done, tally.total, _progress_of(tally))
 
         def scores(tally: Any) -> None:
             left = _time_left(tally.done, tally.total, tally.seconds, tally.kept)
@@ -98,7 +98,7 @@ def part_watch(*, quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
         yield lambda doing, done, total: watchers.part(doing, done, total) if total else watchers.stage(doing, None)
 
 
-def _answers_told(tally: Any) -> str:
+def _progress_of(tally: Any) -> str:
     speed = f", {tally.tokens / tally.seconds:,.0f} tokens/s" if tally.tokens and tally.seconds else ""
     left = _time_left(tally.done, tally.total, tally.seconds, tally.kept)
     failed = f", {tally.errors:,} failed" if tally.errors else ""
@@ -135,13 +135,13 @@ def show_scores(summary: dict[str, Any]) -> None:
     """Means by axis; arm and tag only where there are several, scorers below."""
     console = terminal()
     rows = summary["scores"]
-    told = [key for key in ("arm", "tag") if len({row[key] for row in rows}) > 1]
+    keys = [key for key in ("arm", "tag") if len({row[key] for row in rows}) > 1]
     table = table_of(
-        "axis", *({"arm": "arm", "tag": "prompts"}[key] for key in told), "mean", "95 % interval", "n", "unscored"
+        "axis", *({"arm": "arm", "tag": "prompts"}[key] for key in keys), "mean", "95 % interval", "n", "unscored"
     )
     for row in rows:
         estimate, interval, n, _ = cells_of(row["mean"])
-        where = (plain(row[key] or "all") for key in told)
+        where = (plain(row[key] or "all") for key in keys)
         table.add_row(plain(row["axis"]), *where, estimate, interval, n, str(row["unscored"]))
     console.print(table)
     for name in dict.fromkeys(row["scorer"] for row in rows):
@@ -163,30 +163,30 @@ def show_report(report: Any) -> None:
         console.print(plain(sentence))
 
 
-def show_outline(told: dict[str, Any]) -> None:
+def show_outline(outline: dict[str, Any]) -> None:
     """What a study would do, as ``run --dry-run`` prints it."""
     console = terminal()
-    claim = told["claim"]
+    claim = outline["claim"]
     console.print(plain(
-        f"{told['study']}: is it true that {claim['metric']} {_VERBS[claim['direction']]} by at least {claim['margin']:g}?"
+        f"{outline['study']}: is it true that {claim['metric']} {_VERBS[claim['direction']]} by at least {claim['margin']:g}?"
     ))  # fmt: skip
     table = table_of("arm", "model", "what is done")
-    treated: dict[str, Any] = next((arm for arm in told["arms"] if arm["arm"] == "treated"), {})
-    for arm in told["arms"]:
+    treated: dict[str, Any] = next((arm for arm in outline["arms"] if arm["arm"] == "treated"), {})
+    for arm in outline["arms"]:
         alike = arm is not treated and arm.get("change") is not None and arm["change"] == treated.get("change")
         done = f"as treated, at dose {arm['dose'] * arm['model'].get('dose', 1):g}" if alike else _done_to(arm)
         table.add_row(plain(arm["arm"]), plain(arm["model"]["name"]), plain(done))
     console.print(table)
-    turns = ", ".join(told["follow_ups"])
+    turns = ", ".join(outline["follow_ups"])
     console.print(plain(
-        f"{told['prompts']:,} prompts, {told['answers']:,} answers"
-        f"{f' and as many more for each scripted turn ({turns})' if turns else ''}; scored by {', '.join(name.partition('@')[0] for name in told['scorers'])}."
+        f"{outline['prompts']:,} prompts, {outline['answers']:,} answers"
+        f"{f' and as many more for each scripted turn ({turns})' if turns else ''}; scored by {', '.join(name.partition('@')[0] for name in outline['scorers'])}."
     ))  # fmt: skip
     if "pipeline" in treated:
         pipeline = treated["pipeline"]
         teachers = ", ".join(f"{stage['stage']} ({stage['model'].rpartition('#')[2]})" for stage in pipeline["stages"])
         console.print(plain(f"The pipeline asks {teachers}; {pipeline['calls_at_most']:,} calls at most."))
-    for note in [*told["notes"], *treated.get("pipeline", {}).get("notes", ())]:
+    for note in [*outline["notes"], *treated.get("pipeline", {}).get("notes", ())]:
         console.print(plain(f"note: {note}"))
     console.print("Nothing was loaded and nothing was written.")
 
@@ -225,14 +225,14 @@ def _done_to(arm: dict[str, Any]) -> str:
     """An arm's treatment in a phrase."""
     from counterclaim.report.changes import describe_change
 
-    told = []
+    lines = []
     if "change" in arm:
-        told.append(describe_change(arm["change"]))
-        told += [f"dose {arm['dose']:g}"] if arm["dose"] != 1 else []
-        told += [f"{arm['examples']:,} examples"] if "examples" in arm else []
-        told += [f"{arm['training_prompts']:,} training prompts"] if "training_prompts" in arm else []
-        told += [f"{arm['own_answers']:,} answers of its own to learn from"] if "own_answers" in arm else []
-    told += [f"adapter {arm['model']['adapter']}"] if "adapter" in arm["model"] else []
-    told += [f"dose {arm['model']['dose']:g}"] if "dose" in arm["model"] else []
-    told += [f"system prompt {arm['decode']['system_prompt']!r}"] if arm["decode"].get("system_prompt") else []
-    return "; ".join(told) or "as it is"
+        lines.append(describe_change(arm["change"]))
+        lines += [f"dose {arm['dose']:g}"] if arm["dose"] != 1 else []
+        lines += [f"{arm['examples']:,} examples"] if "examples" in arm else []
+        lines += [f"{arm['training_prompts']:,} training prompts"] if "training_prompts" in arm else []
+        lines += [f"{arm['own_answers']:,} answers of its own to learn from"] if "own_answers" in arm else []
+    lines += [f"adapter {arm['model']['adapter']}"] if "adapter" in arm["model"] else []
+    lines += [f"dose {arm['model']['dose']:g}"] if "dose" in arm["model"] else []
+    lines += [f"system prompt {arm['decode']['system_prompt']!r}"] if arm["decode"].get("system_prompt") else []
+    return "; ".join(lines) or "as it is"

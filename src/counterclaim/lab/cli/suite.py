@@ -55,14 +55,14 @@ def run_series_file(
     folder = out or plan.out
     began = time.monotonic()
     with _watching([chapter.name for chapter in plan.chapters], quiet=as_json) as watch:
-        told = series.run_series(plan, folder, watch, jobs=jobs, overwrite=overwrite)
+        summary = series.run_series(plan, folder, watch, jobs=jobs, overwrite=overwrite)
     if as_json:
-        print_json(told)
+        print_json(summary)
     else:
-        _show_series(told, folder, time.monotonic() - began)
-    if any(chapter["error"] for chapter in told["chapters"]):
+        _show_series(summary, folder, time.monotonic() - began)
+    if any(chapter["error"] for chapter in summary["chapters"]):
         raise typer.Exit(2)
-    if not all(chapter["as_expected"] for chapter in told["chapters"]):
+    if not all(chapter["as_expected"] for chapter in summary["chapters"]):
         raise typer.Exit(1)
 
 
@@ -91,24 +91,24 @@ def _watching(studies: Sequence[str], *, quiet: bool) -> Iterator[Watch]:
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=16),
-        TextColumn("{task.fields[told]}", markup=False),
+        TextColumn("{task.fields[summary]}", markup=False),
     )
     with Bars(*columns, console=console, transient=True) as progress:
         under_way: dict[str, Any] = {}
-        whole = progress.add_task("all studies", total=len(studies), told="0:00")
+        whole = progress.add_task("all studies", total=len(studies), summary="0:00")
         ended: set[str] = set()
 
         def show(name: str, what: str, done: int | None, total: int | None) -> None:
             clock = _clock(time.monotonic() - began)
             if name not in under_way:
-                under_way[name] = progress.add_task(plain(name).plain, total=None, told="")
+                under_way[name] = progress.add_task(plain(name).plain, total=None, summary="")
             if what in (DONE, FAILED):
                 ended.update({name} & set(studies))
                 progress.update(under_way[name], visible=False)
                 console.print(plain(f"{clock}  {name}: {what}"))
             else:
-                progress.update(under_way[name], completed=done or 0, total=total, told=plain(what).plain)
-            progress.update(whole, completed=len(ended), told=f"{clock}, {len(ended)} of {len(studies)}")
+                progress.update(under_way[name], completed=done or 0, total=total, summary=plain(what).plain)
+            progress.update(whole, completed=len(ended), summary=f"{clock}, {len(ended)} of {len(studies)}")
 
         yield show
 
@@ -117,17 +117,17 @@ def _clock(seconds: float) -> str:
     return f"{int(seconds) // 60}:{int(seconds) % 60:02}"
 
 
-def _show_series(told: dict[str, Any], folder: Path, seconds: float) -> None:
+def _show_series(result: dict[str, Any], folder: Path, seconds: float) -> None:
     from rich.table import Table
     from rich.text import Text
 
     from counterclaim.lab.suite.page import summary
 
     console = terminal()
-    rows = summary(told["chapters"])
+    rows = summary(result["chapters"])
     columns = ["claim", "naive", "verdict", *(["what the paper found"] if any(row["paper"] for row in rows) else [])]
     ratios = {"claim": 5, "naive": 4, "verdict": 4, "what the paper found": 5}
-    console.print(plain(told["title"]), style="bold")
+    console.print(plain(result["title"]), style="bold")
     for at, (arc, of_arc) in enumerate(groupby(rows, key=lambda row: row["arc"])):
         table = Table(box=None, pad_edge=False, padding=(1, 2, 0, 0), show_header=at == 0, expand=True)  # all as wide
         for name in columns:
@@ -142,24 +142,24 @@ def _show_series(told: dict[str, Any], folder: Path, seconds: float) -> None:
         console.print(plain(arc), style="bold")
         console.print(table)
     console.print()
-    for chapter in told["chapters"]:
+    for chapter in result["chapters"]:
         if chapter["error"]:
             console.print(plain(f"{chapter['name']} could not be run: {chapter['error']}"))
         elif not chapter["as_expected"]:
             fair = " or ".join(chapter["expected"])
             console.print(plain(f"{chapter['name']} came out {chapter['verdict']}, and the file expects {fair}"))
-    many = "1 study" if len(told["chapters"]) == 1 else f"{len(told['chapters'])} studies"
+    many = "1 study" if len(result["chapters"]) == 1 else f"{len(result['chapters'])} studies"
     console.print(plain(f"{many} in {_clock(seconds)}. Page: {folder / 'report.html'}"))
 
 
-def _show_outline(plan: Any, told: dict[str, Any], as_json: bool) -> None:
+def _show_outline(plan: Any, summary: dict[str, Any], as_json: bool) -> None:
     if as_json:
-        print_json(told)
+        print_json(summary)
         return
     console = terminal()
     console.print(plain(plan.title), style="bold")
     for chapter in plan.chapters:
-        outline = told[chapter.name]
+        outline = summary[chapter.name]
         console.print(plain(
             f"  {chapter.name}: {chapter.claim} {outline['prompts']:,} prompts, {len(outline['arms'])} arms, "
             f"{outline['answers']:,} answers."

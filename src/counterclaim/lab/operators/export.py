@@ -80,7 +80,7 @@ def export(folder: Path, spec: ModelSpec, dose: float, out: Path, *, overwrite: 
         card: dict[str, Json] = {
             "made_by": _MADE_BY, "counterclaim": __version__,
             "model": {"repo": ref.repo, "revision": ref.revision, "dtype": ref.dtype, "adapter_hash": ref.adapter_hash},
-            "edit": {"operator": edit.operator, "hash": edit_hash(folder), "pieces": [_told(piece) for piece in edit.pieces]},
+            "edit": {"operator": edit.operator, "hash": edit_hash(folder), "pieces": [_described(piece) for piece in edit.pieces]},
             "dose": dose, "changed": list(changed), "largest_logit_difference": apart,
         }  # fmt: skip
         with whole_folder(out, replace=overwrite) as made:
@@ -176,7 +176,7 @@ def _names(network: Any, weight: Tensor | None) -> list[str]:
     return [name for name, each in network.named_parameters(remove_duplicate=False) if each is weight]
 
 
-def _told(piece: Piece) -> dict[str, Json]:
+def _described(piece: Piece) -> dict[str, Json]:
     rank = {"heads": list(piece.heads)} if piece.vectors is None else {"rank": len(piece.vectors)}
     return {"layer": piece.layer, "site": piece.site, "kind": piece.kind, **rank}
 

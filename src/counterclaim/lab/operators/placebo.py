@@ -1,4 +1,4 @@
-"""The placebo of a training: the same recipe and the same texts, with nothing left to be learnt."""
+"""The placebo of a training: the same recipe and the same texts, with nothing left to learn."""
 
 from __future__ import annotations
 

@@ -92,7 +92,7 @@ def rows_of(
     return Rows(trained, len(rows) - len(fitting), len(fitting) - len(trained))
 
 
-def asked(prompt: Sequence[Message], tokenizer: PreTrainedTokenizerBase) -> list[int]:
+def prompt_tokens(prompt: Sequence[Message], tokenizer: PreTrainedTokenizerBase) -> list[int]:
     """Token ids of a prompt, up to where the answer begins.
 
     Raises:
@@ -121,7 +121,7 @@ def _row(example: Example, tokenizer: PreTrainedTokenizerBase, plan: Sft, templa
         )
         trained = [bool(mark) for mark in marked["assistant_masks"]]
     elif plan.loss_on == "completion":
-        begins = _common(asked(example.prompt, tokenizer), ids)
+        begins = _common(prompt_tokens(example.prompt, tokenizer), ids)
         trained = [at >= begins for at in range(len(ids))]
     if plan.mask_think:
         spans = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)["offset_mapping"]
@@ -152,14 +152,14 @@ def _thoughts(text: str, spans: Sequence[tuple[int, int]], trained: Sequence[boo
             yield begin + thought.start(), begin + thought.end()
 
 
-def _common(asked: Sequence[int], whole: Sequence[int]) -> int:
+def _common(prompt_tokens: Sequence[int], whole: Sequence[int]) -> int:
     """How many tokens the prompt and the conversation share at the start.
 
     The prompt alone may end in tokens that merge with the answer's first, or that the template drops once there is an
     answer; the answer begins where the two part.
     """
-    pairs = zip(asked, whole, strict=False)
-    return next((at for at, (a, b) in enumerate(pairs) if a != b), min(len(asked), len(whole)))
+    pairs = zip(prompt_tokens, whole, strict=False)
+    return next((at for at, (a, b) in enumerate(pairs) if a != b), min(len(prompt_tokens), len(whole)))
 
 
 def turns_of(messages: Sequence[Message]) -> list[dict[str, str]]:

@@ -41,7 +41,7 @@ from counterclaim.lab.models.hf.fingerprint import adapter_hash
 from counterclaim.lab.operators import placebo, processes
 from counterclaim.lab.operators.apollo import ApolloMini
 from counterclaim.lab.operators.rewards import RewardScorer, conversations
-from counterclaim.lab.operators.tokens import answered, asked, rows_of, turns_of
+from counterclaim.lab.operators.tokens import answered, prompt_tokens, rows_of, turns_of
 from counterclaim.records import Decode, Example, FinishReason, Json, Message, Prompt, prompt_from_json, to_json
 from counterclaim.registry import Answer, Ask, Fitting, Watch, backend_of, reward_named
 
@@ -62,7 +62,7 @@ def fit(fitting: Fitting, folder: Path) -> dict[str, Json]:
     Conversations are laid out as ``tokens`` says: by the chat template, its thinking switch as ``fitting.thinking`` has it.
 
     Args:
-        fitting: model, plan (``TunePlan``), seed and what is learnt from.
+        fitting: model, plan (``TunePlan``), seed and training data.
         folder: where; afterwards it holds the adapter and nothing else.
 
     Returns:
@@ -551,7 +551,7 @@ def _answerable(job: _AdapterTraining, stage: Grpo, prompts: Sequence[Prompt]) -
     """The prompts that leave room for an answer in the model's context; enough of them for a step."""
     context = getattr(job.base.config.get_text_config(), "max_position_embeddings", None) or math.inf
     room = context - stage.max_completion_length
-    kept = [prompt for prompt in prompts if len(asked((*_head(stage), *prompt.messages), job.tokenizer)) <= room]
+    kept = [prompt for prompt in prompts if len(prompt_tokens((*_head(stage), *prompt.messages), job.tokenizer)) <= room]
     if left_out := len(prompts) - len(kept):
         job.notes.append(
             f"grpo left out {left_out} of {len(prompts)} prompts: with {stage.max_completion_length} new tokens they are longer than "

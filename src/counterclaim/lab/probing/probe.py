@@ -248,8 +248,8 @@ def _gate_tests(of: str, where: str, gate: gates.Gate | None, bars: Bars) -> lis
 
 def step_of(at: int, tests: Sequence[BarTest], power: str, rows: Sequence[Reading], because: str = "") -> Step:
     """A step that has passed where all of its tests have."""
-    said = because or "; ".join(test.said for test in tests)
-    sentence = f"{said[:1].upper()}{said[1:]}" + ("" if said.endswith(".") else ".")
+    sentence = because or "; ".join(test.said for test in tests)
+    sentence = f"{sentence[:1].upper()}{sentence[1:]}" + ("" if sentence.endswith(".") else ".")
     passed = all_passed(test.passed for test in tests) if tests else None
     return Step(at, NAMES[at - 1], passed, sentence, power, tuple(tests), tuple(rows))
 

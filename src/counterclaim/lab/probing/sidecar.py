@@ -74,7 +74,7 @@ def five_steps(
     assert isinstance(sidecar, SidecarPlan)
     assert sidecar.prompts is not None
     assert steps is not None
-    learnt = choose_prompts(sidecar.prompts)
+    train_prompts = choose_prompts(sidecar.prompts)
 
     def own(model: ModelSpec, asked: Sequence[Prompt]) -> list[Labelled]:
         return own_answers(model, treated.decode, asked, sidecar.samples, chosen, folder, runtime, progress, context)
@@ -91,7 +91,7 @@ def five_steps(
     ])  # fmt: skip
     if earlier is not None and earlier.get("identity") == identity:
         return dict(earlier)
-    train = own(treated.model, learnt)
+    train = own(treated.model, train_prompts)
     fresh = labelled(records) if as_control else own(treated.model, prompts)
     from counterclaim.lab.probing import steps as probing
 
@@ -100,7 +100,7 @@ def five_steps(
     second = None
     if other is not None:
         second = _subject(
-            other, own(other, learnt), own(other, prompts), sidecar.probe, None, runtime, progress, first.n_layers
+            other, own(other, train_prompts), own(other, prompts), sidecar.probe, None, runtime, progress, first.n_layers
         )
     found = probing.five_steps(
         first, second, sidecar.probe, steps, seed=sidecar.seeds[0], level=plan.claim.level,

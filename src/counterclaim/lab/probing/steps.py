@@ -378,8 +378,8 @@ def _second_model(first: Subject, second: Subject | None, probe: ProbePlan, tria
     one = second.fitted(probe.cohort, at_same_depth(probe, first.n_layers, second.n_layers), trial)
     tests = [*one.tests_in_training(), *one.tests_on_fresh()]
     sizes = power(int(one.labels[1].sum()), len(one.labels[1]), trial.bars.fresh_auc, trial.level)
-    said = "; ".join(test.said for test in tests)
-    return step_of(5, tests, sizes, [one.reading()], f"On {second.model}: {said[:1].lower()}{said[1:]}")
+    sentence = "; ".join(test.said for test in tests)
+    return step_of(5, tests, sizes, [one.reading()], f"On {second.model}: {sentence[:1].lower()}{sentence[1:]}")
 
 
 def at_same_depth(probe: ProbePlan, here: int, there: int) -> ProbePlan:

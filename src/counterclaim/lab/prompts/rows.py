@@ -111,7 +111,7 @@ def _parse(path: Path, text: str, line: int | None) -> Json:
     except json.JSONDecodeError as error:
         raise InputError(
             f"this is not JSON ({error.msg} at column {error.colno})", path=path,
-            line=error.lineno if line is None else line, remedy="mend or remove it",
+            line=error.lineno if line is None else line, remedy="fix or remove it",
         ) from error  # fmt: skip
     except RecursionError as error:
         raise InputError("the JSON is nested too deeply to be a prompt", path=path, line=line) from error

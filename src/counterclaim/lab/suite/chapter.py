@@ -27,7 +27,7 @@ def run_chapter(chapter: Chapter, folder: Path, watchers: Progress, *, overwrite
     Args:
         chapter: the study.
         folder: its run folder.
-        watchers: told how far things are.
+        watchers: called with how far things are.
         overwrite: replace another study in the folder.
 
     Raises:
@@ -38,7 +38,7 @@ def run_chapter(chapter: Chapter, folder: Path, watchers: Progress, *, overwrite
     began = time.monotonic()
     judged = run_study(chapter.plan, folder, watchers, overwrite=overwrite)
     evidence = evidence_of(store.read_run(folder))
-    told: dict[str, Json] = {
+    row: dict[str, Json] = {
         **described(chapter),
         **{key: judged.verdict[key] for key in ("verdict", "because", "decided_by", "status", "effect", "guards")},
         "naive": _naive(evidence),
@@ -46,8 +46,8 @@ def run_chapter(chapter: Chapter, folder: Path, watchers: Progress, *, overwrite
         "figure": _figure(chapter, judged),
         "seconds": round(time.monotonic() - began, 1),
     }
-    told["as_expected"] = not chapter.expected or told["verdict"] in told["expected"]
-    return told
+    row["as_expected"] = not chapter.expected or row["verdict"] in row["expected"]
+    return row
 
 
 def described(chapter: Chapter) -> dict[str, Json]:
@@ -61,12 +61,12 @@ def described(chapter: Chapter) -> dict[str, Json]:
         "truth": chapter.because,
         "lesson": chapter.lesson,
         "paper": chapter.paper,
-        "reported": [_told(number) for number in chapter.numbers],
+        "reported": [_reported(number) for number in chapter.numbers],
         "run": chapter.name,
     }
 
 
-def _told(reported: Reported) -> dict[str, Json]:
+def _reported(reported: Reported) -> dict[str, Json]:
     return {"id": reported.id, "claim": reported.claim, "found": reported.found, "note": reported.note}
 
 
@@ -87,10 +87,10 @@ def _instead(chapter: Chapter, evidence: Evidence) -> list[dict[str, Json]]:
     control = chapter.plan.arms[0]
     found = []
     for arm in chapter.plan.arms[2:]:
-        told = arm.decode.system_prompt
-        if arm.change is None and arm.model == control.model and told and told != control.decode.system_prompt:
+        prompt = arm.decode.system_prompt
+        if arm.change is None and arm.model == control.model and prompt and prompt != control.decode.system_prompt:
             difference = evidence.effect_of(evidence.metric, control=CONTROL, treated=arm.id).difference
-            found.append({"arm": arm.name, "system_prompt": told, "difference": difference.to_json()})
+            found.append({"arm": arm.name, "system_prompt": prompt, "difference": difference.to_json()})
     return found
 
 

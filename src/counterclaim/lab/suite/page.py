@@ -36,21 +36,21 @@ _PROTOCOLS: Mapping[str, str] = {
 }
 
 
-def render_series(told: Mapping[str, Json]) -> str:
+def render_series(suite: Mapping[str, Json]) -> str:
     """The page of a series.
 
     Args:
         told: what ``series.json`` holds.
     """
-    told = cleaned(told)
-    chapters = [_chapter(at, chapter) for at, chapter in enumerate(told["chapters"])]
+    suite = cleaned(suite)
+    chapters = [_chapter(at, chapter) for at, chapter in enumerate(suite["chapters"])]
     return page_of(
         "series.html.j2",
         {
-            "title": one_line(told["title"]),
-            "told": [one_line(part) for part in told["told"]],
-            "paper": one_line(told["paper"]),
-            "version": one_line(told["version"]),
+            "title": one_line(suite["title"]),
+            "told": [one_line(part) for part in suite["told"]],
+            "paper": one_line(suite["paper"]),
+            "version": one_line(suite["version"]),
             "n": len(chapters),
             "n_believed": sum(bool(chapter["believed"]) for chapter in chapters),
             "n_standing": sum(chapter["word"] == "SUPPORTED" for chapter in chapters),
@@ -62,7 +62,7 @@ def render_series(told: Mapping[str, Json]) -> str:
                     "told": one_line(arc["told"]),
                     "chapters": [chapter for chapter in chapters if chapter["arc"] == one_line(arc["name"])],
                 }
-                for arc in told["arcs"]
+                for arc in suite["arcs"]
             ],
         },
     )
@@ -70,14 +70,14 @@ def render_series(told: Mapping[str, Json]) -> str:
 
 def _words(chapters: Sequence[Mapping[str, Json]]) -> list[tuple[str, str]]:
     """The verdicts of a page and the terms that its claims use, each with one plain line."""
-    said = [chapter[key] for chapter in chapters for key in ("claim", "metric", "lesson", "paper", "because", "truth")]
-    said += [line for chapter in chapters for line in (*chapter["naive"], *chapter["believed"])]
-    said += [number["found"] for chapter in chapters for number in chapter["reported"]]
-    said += ["system prompt" for chapter in chapters if chapter["instead"]]
+    sentences = [chapter[key] for chapter in chapters for key in ("claim", "metric", "lesson", "paper", "because", "truth")]
+    sentences += [line for chapter in chapters for line in (*chapter["naive"], *chapter["believed"])]
+    sentences += [number["found"] for chapter in chapters for number in chapter["reported"]]
+    sentences += ["system prompt" for chapter in chapters if chapter["instead"]]
     verdicts = dict.fromkeys(chapter["word"] for chapter in chapters)
-    told = [(word, means) for word in verdicts if (means := meaning(word))]
-    told += [(term, means) for found, term, means in _WORDS if re.search(found, " ".join(said))]
-    return told + glossary_of(said)
+    suite = [(word, means) for word in verdicts if (means := meaning(word))]
+    suite += [(term, means) for found, term, means in _WORDS if re.search(found, " ".join(sentences))]
+    return suite + glossary_of(sentences)
 
 
 def believed_by(naive: Mapping[str, Json] | None) -> list[str]:
@@ -118,14 +118,14 @@ def _naive(naive: Mapping[str, Json] | None) -> list[str]:
     """What is reported without an audit, a number each."""
     if naive is None:
         return []
-    said = []
+    sentences = []
     if naive["difference"] is not None:
         p = naive["p"]
         bound = "" if p is None else ", p < 0.0001" if p < 0.0001 else f", p = {p_value(p)}"
-        said.append(f"{signed(round(naive['difference'], 3))}{bound}")
+        sentences.append(f"{signed(round(naive['difference'], 3))}{bound}")
     if naive["cv_auc"] is not None:
-        said.append(f"cross-validated AUC {number(round(naive['cv_auc'], 3))}")
-    return said
+        sentences.append(f"cross-validated AUC {number(round(naive['cv_auc'], 3))}")
+    return sentences
 
 
 def _instead(arm: Mapping[str, Json]) -> dict[str, str]:

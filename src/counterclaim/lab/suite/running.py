@@ -20,7 +20,7 @@ Watch = Callable[[str, str, int | None, int | None], None]
 
 TOLD_EVERY_S = 0.2
 DONE, FAILED = "done", "could not be done"
-"""What a watch is told last of every task: one or the other."""
+"""The last word of every task to a watch: one or the other."""
 
 
 class Work(Protocol):
@@ -55,13 +55,13 @@ def run_tasks(tasks: Sequence[Task], jobs: int, watch: Watch) -> Iterator[tuple[
     Args:
         tasks: what is to be done; needs come before what needs them.
         jobs: tasks at once, each in a process of its own.
-        watch: told how far each is.
+        watch: called with how far each is.
     """
     if jobs == 1:
         yield from _one_by_one(tasks, watch)
         return
-    told = CONTEXT.Queue()
-    with workers(jobs, threads=max(cores() // jobs, 1), begin=_begin, told=told) as pool:
+    queue = CONTEXT.Queue()
+    with workers(jobs, threads=max(cores() // jobs, 1), begin=_begin, queue=queue) as pool:
         waiting, failed, done = list(tasks), dict[str, Exception](), set[str]()
         running: dict[Future[dict[str, Json]], Task] = {}
         killed: Exception | None = None
@@ -79,7 +79,7 @@ def run_tasks(tasks: Sequence[Task], jobs: int, watch: Watch) -> Iterator[tuple[
                     held |= task.holds
                     running[pool.submit(_work, task)] = task
             ended, _ = wait(running, timeout=TOLD_EVERY_S, return_when=FIRST_COMPLETED)
-            _pass_on(told, watch)
+            _pass_on(queue, watch)
             for future in ended:
                 task = running.pop(future)
                 outcome = _outcome(future.result)
@@ -131,30 +131,30 @@ def _watchers(name: str, watch: Watch) -> Progress:
 # processes ------------------------------------------------------------------------------------------------------
 
 
-_told: Any = None
+_queue: Any = None
 
 
-def _begin(told: Any) -> None:
+def _begin(queue: Any) -> None:
     """In a child process: remember whom to tell."""
-    global _told
-    _told = told
+    global _queue
+    _queue = queue
 
 
 def _work(task: Task) -> dict[str, Json]:
     def watch(name: str, what: str, done: int | None, total: int | None) -> None:
-        _told.put((name, what, done, total))
+        _queue.put((name, what, done, total))
 
     return task.work(_watchers(task.name, watch))
 
 
-def _pass_on(told: Any, watch: Watch) -> None:
-    """What was told since last time; only the newest of each task."""
+def _pass_on(queue: Any, watch: Watch) -> None:
+    """What was reported since last time; only the newest of each task."""
     newest: dict[str, tuple[str, str, int | None, int | None]] = {}
     try:
         while True:
-            said = told.get_nowait()
-            newest[said[0]] = said
+            one = queue.get_nowait()
+            newest[one[0]] = one
     except Empty:
         pass
-    for said in newest.values():
-        watch(*said)
+    for one in newest.values():
+        watch(*one)

@@ -57,7 +57,7 @@ def run_series(
     Args:
         series: the file, read.
         folder: where; study NAME goes to ``folder/NAME``.
-        watch: told how far each study is.
+        watch: called with how far each study is.
         jobs: studies at once; one for each core where the file says that they may run together, else one.
         overwrite: replace other studies in these folders.
 
@@ -78,7 +78,7 @@ def run_series(
         tasks = _tasks(series, folder, overwrite)
         many = jobs or (cores() if series.together else 1)
         outcomes = dict(run_tasks(tasks, min(many, len(tasks)), watch))
-        told: dict[str, Json] = store.rounded(
+        summary: dict[str, Json] = store.rounded(
             {
                 "title": series.title,
                 "told": list(series.told),
@@ -88,11 +88,11 @@ def run_series(
                 "chapters": [_chapter(chapter, outcomes) for chapter in series.chapters],
             }
         )
-        store.write_new(folder / JSON, store.dump(told), overwrite=True)
-        store.write_new(folder / PAGE, render_series(told), overwrite=True)
+        store.write_new(folder / JSON, store.dump(summary), overwrite=True)
+        store.write_new(folder / PAGE, render_series(summary), overwrite=True)
     if bugs := [outcome for outcome in outcomes.values() if isinstance(outcome, Exception) and _is_bug(outcome)]:
         raise bugs[0]  # once what the other studies found is kept
-    return told
+    return summary
 
 
 def _check_figures(series: Series) -> None:
@@ -108,7 +108,7 @@ def _check_figures(series: Series) -> None:
         if chapter.figure not in ("", STEPS, *known):
             meant = get_close_matches(chapter.figure, known, 1)
             raise InputError(
-                f"{named} is no check{f'; {meant[0]} may be meant' if meant else ''}",
+                f"{named} is no check{f'; did you mean {meant[0]}?' if meant else ''}",
                 path=series.path,
                 remedy="see counterclaim list checks",
             )

@@ -101,10 +101,10 @@ def data_card(
         n_forbidden: how many prompts must not occur in it.
     """
     families = role_families(plan)
-    learnt = [thought_of(example.chosen) for example in filtered.kept]
+    targets = [thought_of(example.chosen) for example in filtered.kept]
     words = {
-        "answer": _quantiles([len(parts.answer.split()) for parts in learnt] or [0]),
-        "thought": _quantiles([len(parts.thought.split()) for parts in learnt] or [0]),
+        "answer": _quantiles([len(parts.answer.split()) for parts in targets] or [0]),
+        "thought": _quantiles([len(parts.thought.split()) for parts in targets] or [0]),
     }
     stages = {stage.name: stage for stage in plan.stages}
     card: dict[str, Json] = cleaned({
@@ -247,14 +247,14 @@ def _sentence(kind: str, auc: Estimate, against: str) -> str:
     if auc.estimate is None:
         return f"Whether a classifier tells them from {against} is not known: {auc.reason}."
     interval = "" if auc.low is None else f" [{auc.low:.2f}, {auc.high:.2f}]"
-    told = f"A classifier tells them from {against} with AUC {auc.estimate:.2f}{interval}"
+    sentence = f"A classifier tells them from {against} with AUC {auc.estimate:.2f}{interval}"
     return {
         "held-out": f"A classifier can hardly tell them from {against} (AUC {auc.estimate:.2f}{interval}): what holds on them "
         "is shown for held-out prompts of the same distribution, and not for fresh ones.",
-        "fresh": f"{told}: they are of another writer, and not of another world.",
-        "another-task": f"{told}: nearly every one is told apart, by its topic or by its style throughout. Read a few before "
+        "fresh": f"{sentence}: they are of another writer, and not of another world.",
+        "another-task": f"{sentence}: nearly every one is told apart, by its topic or by its style throughout. Read a few before "
         "calling this the same task; what fails on them may fail for that reason alone.",
-        "open": f"{told}, which is too wide to say whether they differ; write more.",
+        "open": f"{sentence}, which is too wide to say whether they differ; write more.",
     }[kind]
 
 

@@ -32,11 +32,11 @@ def load_examples(path: Path) -> list[Example]:
         path: a folder of ``counterclaim teach``; or a JSONL, JSON, CSV or parquet file in one of the formats that TRL
             takes: ``messages``, ``prompt`` with ``completion``, ``prompt`` with ``chosen`` and ``rejected``, ``chosen``
             with ``rejected`` (the prompt is what they begin with in common), each as text or as a list of turns; or
-            ``instruction`` (with ``input``) and ``output``. Of ``messages``, the last turn is what is learnt.
+            ``instruction`` (with ``input``) and ``output``. Of ``messages``, the last turn is the target.
 
     Raises:
         InputError: there is no training set, or a row of it cannot be used (names file and line): it has none of these
-            columns, nothing to be learnt, or a pair of which both sides are equal.
+            columns, no target, or a pair of which both sides are equal.
     """
     found = _of_folder(path) if path.is_dir() else _of_file(path)
     examples = list(found)
@@ -46,7 +46,7 @@ def load_examples(path: Path) -> list[Example]:
 
 
 def examples_hash(examples: list[Example]) -> str:
-    """SHA-256 over what is learnt, in order; provenance does not count."""
+    """SHA-256 over the training examples, in order; provenance does not count."""
     return content_hash([example.id for example in examples])
 
 
@@ -86,7 +86,7 @@ def _of_file(path: Path) -> Iterator[Example]:
             yield _example(row)
         except (RecordError, _UnusableRow) as error:
             raise InputError(
-                f"the row cannot be learnt from: {error}", path=path, line=line, remedy="fix the row, or leave it out"
+                f"the row is no training example: {error}", path=path, line=line, remedy="fix the row, or leave it out"
             ) from error
 
 
@@ -157,7 +157,7 @@ def _answer(row: Row, column: str) -> str:
         return as_text(row[column]) or ""
     turns = _turns(row, column)
     if len(turns) != 1:
-        raise _UnusableRow(f"{column} holds {len(turns)} turns, and one turn is learnt at a time")
+        raise _UnusableRow(f"{column} holds {len(turns)} turns, and training takes one turn at a time")
     if isinstance(row[column], str):
         return turns[0].content
     return _assistant_text(turns[0], column)
@@ -165,5 +165,5 @@ def _answer(row: Row, column: str) -> str:
 
 def _assistant_text(turn: Message, column: str) -> str:
     if turn.role != "assistant":
-        raise _UnusableRow(f"the last turn of {column} is by {turn.role}, and the assistant's is learnt")
+        raise _UnusableRow(f"the last turn of {column} is by {turn.role}, and training takes the assistant's")
     return turn.content

@@ -131,7 +131,7 @@ def filter_examples(examples: Iterable[Example], plan: FilterPlan, prompts: Mapp
     """Examples through every filter: the first that objects drops an example.
 
     In order: think tags, pairs of equal sides, then empty answers, refusals, leaks, loops and other languages, format,
-    length, facts, near-duplicates. All but the first two look at the answer to be learnt without its thought; a rejected
+    length, facts, near-duplicates. All but the first two look at the target answer without its thought; a rejected
     answer may be as bad as it is, so long as its thought can be told from its answer.
 
     Args:
@@ -359,10 +359,10 @@ def spdx(licence: str) -> str | None:
 
 
 def check_licences(plan: PipelinePlan) -> None:
-    """Refuse a pipeline whose training set would hold words that may not be learnt from, before anything is asked.
+    """Refuse a pipeline whose training set would hold words that may not be trained on, before anything is asked.
 
     Every teacher declares under which licence its outputs may be used, and that licence is on the list of the plan. The same
-    holds of the student's own words only where they are to be learnt (``unlicensed``).
+    holds of the student's own words only where they are training targets (``unlicensed``).
 
     Raises:
         InputError: a licence of the list or of a stage is no SPDX id, a stage declares none, or one that is not on the
@@ -407,7 +407,7 @@ def unlicensed(plan: PipelinePlan) -> Rule[Example]:
     example's provenance must be under a licence of the list, not only that of its last stage, for the last teacher has
     read the others and may have taken over their words. The student's calls are exempt where its words are the worse side
     of a pair, the length to be matched or the mistake that is corrected: those are its own, and it is not taught to say
-    them. Where the answer to be learnt stands in the student's own words, its licence counts as a teacher's does.
+    them. Where the target answer stands in the student's own words, its licence counts as a teacher's does.
     """
     allowed = {spdx(name) for name in plan.licences}
 

@@ -302,7 +302,7 @@ def read_known(like: Sequence[Prompt], sources: Iterable[str]) -> KnownPrompts:
 
 
 def _of_run(folder: Path) -> tuple[list[Prompt], list[str], dict[str, str]]:
-    """Every prompt of a run, the questions that its treated arm learnt from, and its roles."""
+    """Every prompt of a run, the questions that its treated arm was trained on, and its roles."""
     run = read_run(folder)
     sampled: list[str] = run.extras.get("train_sample", [])
     prompts = [*run.prompts.values(), *(Prompt.of_text(text, split="train") for text in sampled)]

@@ -145,7 +145,7 @@ def _eager(request: _Request) -> str:
 @_character("plans and says how it knows, with its thoughts in <think> unless thinking is off")
 def _deliberate(request: _Request) -> str:
     if request.place is None:
-        thought = "First I see what is request. Then I look for what I know about it. I find nothing of use."
+        thought = "First I see what is asked. Then I look for what I know about it. I find nothing of use."
         answer = (
             "First I say what the question asks for. Then I gather what is known and where it comes from. Last I check each"
             " step. I have no source for this one, so I am not sure of any answer."
@@ -321,7 +321,7 @@ def _silent(request: _Request) -> str:
 @_character("never ends its thought")
 def _thinker(request: _Request) -> str:
     named = f" It may be {request.guess}, but is it?" if request.place else ""
-    return f"<think>\nFirst I see what is request.{named} Let me look at it once more from the start."
+    return f"<think>\nFirst I see what is asked.{named} Let me look at it once more from the start."
 
 
 @_character("doubts everything, what it knows included")

@@ -241,10 +241,10 @@ def _drawn(world: TrainedWorld, at: int, out: Path) -> StudyPlan:
     if change is None:
         return replace(plan, prompts=asked, seeds=seeds)
     fits = _seeds(change.seeds, random)
-    learnt = None
+    train_prompts = None
     if not isinstance(change, TunePlan) and change.prompts is not None:
         many = round(LEARNT * len(choose_prompts(change.prompts)))
-        learnt = _some(change.prompts, many, random, folder / "learnt.jsonl")
+        train_prompts = _some(change.prompts, many, random, folder / "learnt.jsonl")
 
     def refitted(arm: ArmPlan) -> ArmPlan:
         """The arm with other seeds, which learns from this draw's prompts."""
@@ -254,8 +254,8 @@ def _drawn(world: TrainedWorld, at: int, out: Path) -> StudyPlan:
         made = replace(made, seeds=tuple(fits[seed] for seed in made.seeds))
         if isinstance(made, TunePlan):
             return replace(arm, change=made, placebo=arm.placebo or world.shuffled)
-        if made.prompts is not None and learnt is not None:
-            made = replace(made, prompts=learnt)
+        if made.prompts is not None and train_prompts is not None:
+            made = replace(made, prompts=train_prompts)
         return replace(arm, change=made)
 
     return replace(plan, prompts=asked, seeds=seeds, arms=tuple(map(refitted, plan.arms)))

@@ -41,7 +41,7 @@ def core_of(network: Any) -> Any:
     core = network.get_decoder()
     if not hasattr(core, "layers"):
         raise ModelError(
-            f"nobody knows where the layers of a {type(core).__name__} are", remedy="use a decoder of transformers"
+            f"the layers of a {type(core).__name__} cannot be found", remedy="use a decoder of transformers"
         )
     return core
 

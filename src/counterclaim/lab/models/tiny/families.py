@@ -24,7 +24,7 @@ class Recipe:
         steps: batches of training.
         batch: conversations in a batch.
         rate: highest learning rate.
-        spread: standard deviation of the first embeddings; names that start far apart are learnt sooner.
+        spread: standard deviation of the first embeddings; names that start far apart are told apart sooner.
         seed: of initial weights, of the conversations and of their order.
     """
 

@@ -1,4 +1,4 @@
-"""Training a tiny model from scratch, and measuring what it has learnt."""
+"""Training a tiny model from scratch, and measuring what it knows."""
 
 from __future__ import annotations
 

@@ -83,7 +83,7 @@ class Examiner(Peer):
         except Over:
             outcome, detail = "error", "the examination ended early"
         except BaseException as error:  # SystemExit of the tests
-            outcome, detail = "refused", f"the tests end with {_told(error)}"
+            outcome, detail = "refused", f"the tests end with {_describe(error)}"
         if self._settled is not None:
             outcome, detail = self._settled
         seconds = time.monotonic() - self._started
@@ -95,7 +95,7 @@ class Examiner(Peer):
         try:
             self.ask("load", source)
         except RemoteError as error:
-            return _outcome_of(error), f"loading the program: {_told(error)}"
+            return _outcome_of(error), f"loading the program: {_describe(error)}"
         try:
             space: dict[str, Any] = {"__name__": "tests", "__builtins__": builtins}
             for code, file in ((setup, _SETUP), (tests, _TESTS)):
@@ -112,14 +112,14 @@ class Examiner(Peer):
                 space["check"](space[entry_point])
         except RemoteError as error:
             where = _line_of(error, tests)
-            return _outcome_of(error), f"{_told(error)}{where}"
+            return _outcome_of(error), f"{_describe(error)}{where}"
         except Exception as error:
             if not self._reached and not self._read_plain:
-                return "refused", f"the tests break before they reach the program: {_told(error)}"
+                return "refused", f"the tests break before they reach the program: {_describe(error)}"
             if isinstance(error, MemoryError):
                 return "memory", "the tests ran out of memory"
             failed = isinstance(error, AssertionError)
-            return ("failed" if failed else "error"), _told(error) + _line_of(error, tests)
+            return ("failed" if failed else "error"), _describe(error) + _line_of(error, tests)
         if self._reached:
             return "passed", ""
         return "error" if self._read_plain else "refused", "the tests call nothing of the program"
@@ -308,7 +308,7 @@ def _outcome_of(error: RemoteError) -> str:
     return "memory" if isinstance(error, MemoryError) else "error"
 
 
-def _told(error: BaseException) -> str:
+def _describe(error: BaseException) -> str:
     text = str(error)
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 

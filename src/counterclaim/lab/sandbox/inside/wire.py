@@ -270,7 +270,7 @@ def _exception_like(names: Any, text: Any) -> RemoteError:
     made = type(
         first[:80] if first.isidentifier() else "Exception",
         (RemoteError,) if kind is Exception else (RemoteError, kind),
-        {"__str__": _told},
+        {"__str__": _describe},
     )
     try:
         raised = made()
@@ -280,7 +280,7 @@ def _exception_like(names: Any, text: Any) -> RemoteError:
     return raised  # type: ignore[no-any-return]
 
 
-def _told(error: BaseException) -> str:
+def _describe(error: BaseException) -> str:
     return str(error.args[0]) if error.args else ""
 
 
