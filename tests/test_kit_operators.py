@@ -135,7 +135,7 @@ def test_a_built_in_operator_conforms(name: str) -> None:
 
 
 def test_an_operator_without_settings_is_said_not_to_be_tried() -> None:
-    (problem,) = kit._with_model(STEERING, alone=True)
+    (problem,) = kit._with_settings(STEERING)
     assert problem.rule == "could not be tried"
 
 
@@ -146,5 +146,6 @@ def test_a_missing_library_is_an_error_where_the_operator_was_named_and_a_findin
     monkeypatch.setattr(tiny, "save_untrained", missing)
     with pytest.raises(ModelError, match="need torch"):
         kit.run("tune")
-    tune = replace(STEERING, name="tune")
-    assert [problem.rule for problem in kit._with_model(tune, alone=False)] == ["could not be tried"]
+    only = {kind: {} for kind in kit.registered()} | {"operator": {"tune": kit.registered()["operator"]["tune"]}}
+    monkeypatch.setattr(kit, "registered", lambda: only)
+    assert [problem.rule for problem in kit.run()] == ["could not be tried"]

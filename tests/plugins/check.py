@@ -14,7 +14,7 @@ PHRASE = "as a language model"
 )
 def self_mention(evidence: Evidence) -> Finding:
     """Fails where more than one treated answer in a hundred does so, and leaves fewer than fifty answers undecided."""
-    answers = evidence.arms["treated"].responses if "treated" in evidence.arms else ()
+    answers = evidence.pair[1].responses if len(evidence.pair) == 2 else ()
     texts = [response.text for response in answers if response.text is not None]
     if len(texts) < 50:
         return Finding(
