@@ -17,6 +17,7 @@ from counterclaim.folder import (
     keep_at_top,
     read_checks,
     read_run,
+    read_study,
     read_verdict,
     rounded,
     write_lines,
@@ -206,3 +207,9 @@ def test_a_move_to_the_top_that_was_killed_is_done_again(tmp_path: Path) -> None
     (inner / "c").write_text("of no use any more")
     keep_at_top(tmp_path, inner, ("a", "b"))
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"a": "moved before", "b": "moved now"}
+
+
+def test_a_study_that_is_no_object_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "study.json").write_text("[]")
+    with pytest.raises(InputError, match="is not what a study is"):
+        read_study(tmp_path)
