@@ -233,7 +233,9 @@ def _show_attribution(report: dict[str, Any]) -> None:
     console.print(table)
     for side in ("cohort", "against"):
         cut = report[side]["cut"]
-        console.print(plain(f"{report[side]['name']}: {report[side]['n']} answers{f', {cut} of them cut' if cut else ''}"))
+        console.print(
+            plain(f"{report[side]['name']}: {report[side]['n']} answers{f', {cut} of them cut' if cut else ''}")
+        )
     if report["layers_without_o_proj"]:
         console.print(plain(f"layers without o_proj, and so without heads: {report['layers_without_o_proj']}"))
     console.print(plain(

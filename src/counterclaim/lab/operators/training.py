@@ -551,7 +551,9 @@ def _answerable(job: _AdapterTraining, stage: Grpo, prompts: Sequence[Prompt]) -
     """The prompts that leave room for an answer in the model's context; enough of them for a step."""
     context = getattr(job.base.config.get_text_config(), "max_position_embeddings", None) or math.inf
     room = context - stage.max_completion_length
-    kept = [prompt for prompt in prompts if len(prompt_tokens((*_head(stage), *prompt.messages), job.tokenizer)) <= room]
+    kept = [
+        prompt for prompt in prompts if len(prompt_tokens((*_head(stage), *prompt.messages), job.tokenizer)) <= room
+    ]
     if left_out := len(prompts) - len(kept):
         job.notes.append(
             f"grpo left out {left_out} of {len(prompts)} prompts: with {stage.max_completion_length} new tokens they are longer than "

@@ -100,7 +100,14 @@ def five_steps(
     second = None
     if other is not None:
         second = _subject(
-            other, own(other, train_prompts), own(other, prompts), sidecar.probe, None, runtime, progress, first.n_layers
+            other,
+            own(other, train_prompts),
+            own(other, prompts),
+            sidecar.probe,
+            None,
+            runtime,
+            progress,
+            first.n_layers,
         )
     found = probing.five_steps(
         first, second, sidecar.probe, steps, seed=sidecar.seeds[0], level=plan.claim.level,

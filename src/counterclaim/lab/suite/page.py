@@ -70,7 +70,9 @@ def render_series(suite: Mapping[str, Json]) -> str:
 
 def _words(chapters: Sequence[Mapping[str, Json]]) -> list[tuple[str, str]]:
     """The verdicts of a page and the terms that its claims use, each with one plain line."""
-    sentences = [chapter[key] for chapter in chapters for key in ("claim", "metric", "lesson", "paper", "because", "truth")]
+    sentences = [
+        chapter[key] for chapter in chapters for key in ("claim", "metric", "lesson", "paper", "because", "truth")
+    ]
     sentences += [line for chapter in chapters for line in (*chapter["naive"], *chapter["believed"])]
     sentences += [number["found"] for chapter in chapters for number in chapter["reported"]]
     sentences += ["system prompt" for chapter in chapters if chapter["instead"]]
