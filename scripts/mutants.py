@@ -357,7 +357,7 @@ def main() -> int:
             was, now = mutant.described(sources[mutant.file])
             line = f"{SOURCE}/{mutant.file}:{mutant.line} {mutant.kind}\n  - {was}\n  + {now}"
             if tree is None:
-                print(told)
+                print(line)
                 continue
             if now in EQUIVALENT:
                 outcome = "equivalent"
@@ -368,8 +368,8 @@ def main() -> int:
                 outcome = tree.put(mutant, sets)
             came.setdefault(mutant.room, Counter())[outcome] += 1
             if outcome == "survived":
-                left.append(told)
-                print(f"survived: {told}", flush=True)
+                left.append(line)
+                print(f"survived: {line}", flush=True)
     for room, counts in came.items():
         noticed = counts["killed"] + counts["timed out"]
         print(
