@@ -69,6 +69,7 @@ def test_generated_pages_are_current(generator: ModuleType, page: str) -> None:
     [
         "README.md",
         "docs/audit.md",
+        "docs/extend.md",
         "docs/ci.md",
         "docs/run.md",
         "docs/study.md",
