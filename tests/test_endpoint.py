@@ -211,7 +211,7 @@ def test_a_refused_key_stops_at_once_and_keeps_what_was_answered(opened: Open) -
 def test_a_model_or_a_path_that_is_not_there_stops_at_once(opened: Open) -> None:
     with serve(echo) as server:
         for name in (f"{server.url}#another", f"{server.url}/v7#local"):
-            with pytest.raises(ModelError, match=r"does not have what was asked for: .*404"):
+            with pytest.raises(ModelError, match=r"does not have what was requested: .*404"):
                 answers(opened(name), asks(5))
 
 

@@ -580,7 +580,7 @@ def test_training_is_read_from_prompts_sets_and_runs(tmp_path: Path) -> None:
     assert len(known.prompts) == len(QUESTIONS) + len({prompt.id for prompt in TRAINED})
     with pytest.raises(InputError, match=r"nothing\.jsonl|no prompts called"):
         read_known(QUESTIONS, [str(tmp_path / "nothing.jsonl")])
-    with pytest.raises(InputError, match="the row cannot be learnt from"):
+    with pytest.raises(InputError, match="the row is no training example"):
         read_known(QUESTIONS, [str(write_rows(tmp_path / "odd.jsonl", [{"a": 1}]))])
 
 

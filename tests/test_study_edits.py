@@ -426,7 +426,7 @@ def test_a_test_prompt_cannot_be_learnt_from(home: Path, tmp_path: Path) -> None
     rows = [json.loads(line) for line in (home / "prompts.jsonl").read_text().splitlines()]
     write_rows(tmp_path / "learnt.jsonl", [{**row, "split": "train"} for row in rows])
     text = SIDECAR.replace('file = "prompts.jsonl"', f'file = "{tmp_path / "learnt.jsonl"}"')
-    with pytest.raises(InputError, match="10 of the 40 prompts that are learnt are also those on which"):
+    with pytest.raises(InputError, match="10 of the 40 training prompts are also those on which"):
         outline(load(home, text))
 
 
