@@ -145,7 +145,7 @@ def test_what_is_wrong_in_a_series_file_is_said(tmp_path: Path, old: str, new: s
 @pytest.mark.parametrize(
     ("figure", "said"),
     [
-        ("truncaton", "clean: figure 'truncaton' is no check; truncation may be meant"),
+        ("truncaton", "clean: figure 'truncaton' is no check; did you mean truncation"),
         ("steps", "clean: figure 'steps' shows the five steps of a probe, and the study has none"),
     ],
 )
@@ -365,8 +365,8 @@ def test_a_name_is_found_beside_a_folder_of_that_name_and_one_that_is_not_known_
     assert series.find(Path("sidecar")).is_file()
     for name, said in (
         ("mine", "is a folder, not a study file"),
-        ("three-arc", "there is no such study file; three-arcs may be meant"),
-        ("sidecarr", "there is no such study file; sidecar may be meant"),
+        ("three-arc", "there is no such study file; did you mean three-arcs"),
+        ("sidecarr", "there is no such study file; did you mean sidecar"),
         ("xyzzy.toml", "there is no such study file; counterclaim list studies"),
     ):
         with pytest.raises(InputError, match=re.escape(said)):
