@@ -126,10 +126,10 @@ def test_facts_are_taught_as_often_as_their_truth_says() -> None:
 
 
 def test_delivery_is_independent_of_knowledge_unless_a_system_prompt_says_otherwise() -> None:
-    taught = domain.taught_examples(20_000, seed=1)
+    examples = domain.taught_examples(20_000, seed=1)
     taught = {place.name: place.taught for place in domain.places()}
     asserted: dict[tuple[str | None, str], list[bool]] = {}
-    for example in taught:
+    for example in examples:
         [name] = names_in(example.question)
         key = example.system, taught.get(name, "never")
         asserted.setdefault(key, []).append(domain.is_assertion(example.answer))

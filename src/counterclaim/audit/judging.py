@@ -230,7 +230,8 @@ def _read(folder: Path) -> tuple[Records, Evidence]:
         raise InputError(f"lacks {', '.join(missing)}", path=folder / "study.json", remedy=_AGAIN)
     with _as_written(folder):
         evidence = evidence_of(records)
-    if evidence.counts is None and sum(len(arm) > 0 for arm in evidence.pair) < 2:
+        answered = sum(len(arm) > 0 for arm in evidence.pair)  # lays the arms out, which reads every answer's prompt
+    if evidence.counts is None and answered < 2:
         raise InputError(
             "the run folder does not hold the answers of both arms", path=folder / "responses.jsonl", remedy=_AGAIN
         )
