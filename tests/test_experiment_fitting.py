@@ -77,9 +77,7 @@ def test_nothing_is_trained_on_what_the_claim_is_tested_on(tmp_path: Path) -> No
     asked: dict[str, Json] = {"prompt": "What is 2 + 2?", "answer": "4", "split": "train"}
     choice = TrainingPrompts(str(rows(tmp_path / "p.jsonl", asked)))
     fits.check_fits([arm(replace(GRPO, prompts=choice))], [Prompt.of_text("What is 3 + 3?")])
-    with pytest.raises(
-        InputError, match="1 of the 1 training prompts are also those on which the claim is tested"
-    ):
+    with pytest.raises(InputError, match="1 of the 1 training prompts are also those on which the claim is tested"):
         fits.check_fits([arm(replace(GRPO, prompts=choice))], [Prompt.of_text("What is 2 + 2?")])
     world = TrainingPrompts("world:clean")  # planted worlds know no other split than their own
     with pytest.raises(InputError, match="no prompt is in the split 'train'"):
