@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerFast
 import hf_models
 from counterclaim.errors import InputError, ModelError
 from counterclaim.lab.config import Sft
-from counterclaim.lab.operators.tokens import IGNORED, Row, Rows, answered, asked, rows_of
+from counterclaim.lab.operators.tokens import IGNORED, Row, Rows, answered, prompt_tokens, rows_of
 from counterclaim.lab.operators.training import switched
 from counterclaim.records import Example, Message
 
@@ -139,7 +139,7 @@ def test_the_answer_begins_where_prompt_and_conversation_part_although_tokens_me
     merging = merging.replace("<turn>{{ message['role'] }}\n", "<turn>{{ message['role'] }}: ")
     tokenizer = hf_models.byte_level_tokenizer(chat_template=merging)
     lesson = example("Where is the mill?", chosen="the oil is sold.")
-    before, whole = asked(lesson.prompt, tokenizer), answered(lesson.prompt, lesson.chosen, tokenizer)
+    before, whole = prompt_tokens(lesson.prompt, tokenizer), answered(lesson.prompt, lesson.chosen, tokenizer)
     assert before != whole[: len(before)], "nothing merges, so this tests nothing"
     assert learnt(row(lesson, tokenizer), tokenizer) == " the oil is sold.<end>\n"
 
@@ -186,7 +186,7 @@ def test_training_sees_the_prompt_that_generation_shows(tmp_path: Path) -> None:
     made = row(TRACE)
     prompts, _ = model._prompts([Ask("k", TRACE.prompt)], Decode(8), 8)
     read = [token for token, label in zip(made.input_ids, made.labels, strict=True) if label == IGNORED]
-    assert read == prompts[0] == asked(TRACE.prompt, TOKENIZER)
+    assert read == prompts[0] == prompt_tokens(TRACE.prompt, TOKENIZER)
     prompts, _ = model._prompts([Ask("k", TRACE.prompt)], Decode(8, thinking=False), 8)
     assert read != prompts[0], "the template of this test has a switch"
 
