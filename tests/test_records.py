@@ -85,6 +85,7 @@ def test_an_arm_is_read_as_it_was_written(arm: ArmId) -> None:
         ("control", CONTROL), ("dose:0.5", ArmId("dose", 0.5)), ("treated@512", ArmId("treated", budget=512)),
         ("treated@512/recovery", ArmId("treated", budget=512, turn="recovery")), ("dose:1e-05", ArmId("dose", 1e-5)),
         ("dose:half", ArmId("dose:half")), ("dose:nan", ArmId("dose:nan")), ("control@low", ArmId("control@low")),
+        ("control@0512", ArmId("control@0512")), ("control@" + "9" * 5000, ArmId("control@" + "9" * 5000)),
     ],
 )  # fmt: skip
 def test_an_arm_is_one_word_on_disk(text: str, arm: ArmId) -> None:

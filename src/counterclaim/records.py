@@ -47,10 +47,10 @@ class ArmId:
     @classmethod
     @lru_cache(maxsize=4096)
     def parse(cls, text: str) -> Self:
-        """The arm that is spelt like this; a dose or a budget that is no number stays part of the name."""
+        """The arm that is spelt like this; a dose or a budget that is not spelt as ``str`` spells it stays in the name."""
         rest, _, turn = text.partition("/")
         name, mark, tokens = rest.partition("@")
-        budget = int(tokens) if tokens.isdecimal() and tokens.isascii() else None
+        budget = int(tokens) if _TOKENS.fullmatch(tokens) else None
         if mark and budget is None:
             name = rest
         dose = _dose(name)
@@ -74,6 +74,7 @@ class ArmId:
         return self.budget is None and self.turn is None
 
 
+_TOKENS = re.compile("0|[1-9][0-9]{0,8}")
 DOSE_PREFIX = "dose:"
 
 
@@ -622,17 +623,6 @@ class Verdict:
     because: str
     decided_by: tuple[str, ...] = ()
     next: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """One study on disk: what was asked, by which code, of which arms."""
-
-    study_hash: str
-    code_version: str
-    environment: Mapping[str, str]
-    arms: tuple[str, ...]
-    status: Literal["confirmatory", "exploratory"]
 
 
 def to_json(record: Any) -> Json:

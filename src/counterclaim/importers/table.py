@@ -44,7 +44,6 @@ _MODEL = {
 _SPLITS: Mapping[str, Split] = {
     **{name: name for name in get_args(Split)}, "training": "train", "validation": "dev", "val": "dev", "valid": "dev",
 }  # fmt: skip
-_LONGEST_ARM = 500  # characters; a longer name is no arm of ours, and may spell a number of thousands of digits
 _HEAD = 100  # rows that decide which columns there are
 
 
@@ -184,7 +183,7 @@ class _Table:
         if "arm" in columns.column_of:
             arm = as_name(columns.get(row, "arm")) or "(none)"
             self._arms[arm] = self._arms.get(arm, 0) + 1
-            if len(arm) > _LONGEST_ARM or ArmId.parse(arm) != self._out.request.arm:
+            if ArmId.parse(arm) != self._out.request.arm:
                 return
         key = self._out.add(self._answer(line, row))
         scorer = self._scorer(row)

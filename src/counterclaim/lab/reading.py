@@ -49,7 +49,7 @@ def opened(run: Path, selection: RunSelection, runtime: Runtime) -> Iterator[tup
     """An arm's answers, and the model that gave them, opened with its adapter and what else was laid over it.
 
     Raises:
-        InputError: as ``answers_of``; or nobody says which model answered.
+        InputError: as ``answers_of``; or no record says which model answered.
         ModelError: the model cannot be opened, or is not the one that answered.
     """
     records = _finished(run)
