@@ -164,7 +164,7 @@ def begin_run(folder: Path, study: Mapping[str, Json], prompts: Iterable[Prompt]
     Raises:
         InputError: the folder cannot be written.
     """
-    with _writing(folder):
+    with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         _write_text(folder / "study.json", dump(study))  # first: it is what shows that the folder is ours
         _replace_lines(folder / "prompts.jsonl", (to_json(prompt) for prompt in prompts))
@@ -180,7 +180,7 @@ def finish_run(folder: Path, records: Records, outputs: Mapping[str, str]) -> No
     Raises:
         InputError: the folder cannot be written; the records that were in it before are kept.
     """
-    with _writing(folder):
+    with writing(folder):
         for name in _MADE_FROM_RECORDS:
             (folder / name).unlink(missing_ok=True)
         _replace_lines(folder / "scores.jsonl", (to_json(score) for score in records.scores))
@@ -226,7 +226,7 @@ def read_study(folder: Path) -> dict[str, Json] | None:
 
 def clear_run(folder: Path) -> None:
     """Delete what this package wrote into a run folder; a user's own files stay."""
-    with _writing(folder):
+    with writing(folder):
         for path in [*(folder / name for name in _OURS), *_half_written(folder)]:
             path.unlink(missing_ok=True)
 
@@ -246,13 +246,17 @@ def _replace_lines(path: Path, rows: Iterable[Json]) -> None:
 
 
 @contextmanager
-def _writing(folder: Path) -> Iterator[None]:
-    """Turn what the disk says into a sentence."""
+def writing(folder: Path, what: str = "the run folder") -> Iterator[None]:
+    """Turn what the disk says into a sentence.
+
+    Raises:
+        InputError: ``what`` cannot be written to ``folder``.
+    """
     try:
         yield
     except OSError as error:
         raise InputError(
-            f"the run folder cannot be written ({error.strerror}); everything up to here is kept",
+            f"{what} cannot be written ({error.strerror or error}); everything up to here is kept",
             path=folder,
             remedy="make room or choose another --out, and run the same command again",
         ) from error

@@ -17,7 +17,7 @@ from zipfile import BadZipFile
 
 from counterclaim.errors import InputError
 from counterclaim.folder.paths import make_folder
-from counterclaim.folder.run import write_new
+from counterclaim.folder.run import write_new, writing
 from counterclaim.records import Json, canonical_json
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class FeatureFolder:
         self._begin(overwrite)
 
     def _begin(self, overwrite: bool) -> None:
-        with _writing(self.folder):
+        with writing(self.folder, "the feature folder"):
             present = {path.name for path in self.folder.iterdir() if not path.name.startswith(".")}
             if present - {CARD, TENSORS, _PARTS}:
                 raise InputError(
@@ -98,7 +98,7 @@ class FeatureFolder:
         """
         import numpy as np
 
-        with _writing(self.folder):
+        with writing(self.folder, "the feature folder"):
             beside = self._parts / f".{min(rows)}.npz"
             try:
                 np.savez(beside, allow_pickle=False, **{_ROWS: np.asarray(rows, np.int64), **blocks})
@@ -121,7 +121,7 @@ class FeatureFolder:
             kinds = {name: str(block.dtype) for name, block in blocks.items()}
             break
         identity = json.loads(self._identity)
-        with _writing(self.folder):
+        with writing(self.folder, "the feature folder"):
             beside = self.folder / f".{TENSORS}.{os.getpid()}"
             try:
                 with _new_tensors(
@@ -189,15 +189,3 @@ def _new_tensors(
     yield dict(arrays)
     for array in arrays.values():
         array.flush()
-
-
-@contextmanager
-def _writing(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise InputError(
-            f"the features cannot be written ({error.strerror or error}); what was read so far is kept",
-            path=folder,
-            remedy="make room or choose another --out, and run the same command again",
-        ) from error
